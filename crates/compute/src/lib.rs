@@ -1,0 +1,9 @@
+//! The algebra: what decides a feature's value stands here once, and every path calls it.
+
+mod interval;
+mod latest;
+mod order;
+
+pub use interval::first_answer;
+pub use latest::{Status, status_at};
+pub use order::{Op, Position, RowDigest, RowOrder};

@@ -1,0 +1,338 @@
+//! The definitions of a project, as they stand after parsing: plain data, names not yet resolved.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Column, DataType, Expression, Length, Name, Reference};
+
+/// What people say about a thing; never part of a version's hash.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// A team or person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// A sentence or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Free words to search by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// What rows are about: one or several keys, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entity {
+    /// Its name.
+    pub name: Name,
+    /// Key names and types, in the order written.
+    pub keys: Vec<Key>,
+    /// Owner, description, tags.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// One key of an entity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Its name.
+    pub name: Name,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub data_type: DataType,
+}
+
+/// Where rows come from and how their times are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name.
+    pub name: Name,
+    /// Where its rows are.
+    pub place: Place,
+    /// Copied into its own Delta table by `asof load`, instead of read in place.
+    #[serde(default)]
+    pub store: bool,
+    /// When a row happened; none for facts without a clock.
+    pub event_time: Option<TimeRule>,
+    /// When a row may be used; none: at its event time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_at: Option<TimeRule>,
+    /// From when on a row no longer answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<TimeRule>,
+    /// The tie-break among rows of one event time and one visible time, null first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_by: Option<Expression>,
+    /// True for rows that are deletes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_when: Option<Expression>,
+    /// What a null key does at intake.
+    #[serde(default)]
+    pub null_keys: NullKeys,
+    /// Names and types as declared; empty: inferred at apply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schema: Vec<Column>,
+    /// Owner, description, tags.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// Where a source's rows are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Files: one path, a glob, a folder or a URL, relative to the project's folder.
+    Files {
+        /// The path as written.
+        path: String,
+        /// How the files are read.
+        format: Format,
+        /// Options of the format, e.g. `delimiter`, `header`, `null`.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        options: BTreeMap<String, String>,
+    },
+    /// A query over other sources of the project.
+    Sql {
+        /// The query as written.
+        text: String,
+    },
+}
+
+/// A file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated values.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+    /// A Delta Lake table.
+    Delta,
+}
+
+/// What a row with a null key does when it is taken in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NullKeys {
+    /// The row belongs to no entity; counted and shown.
+    #[default]
+    Keep,
+    /// The row is refused.
+    Refuse,
+}
+
+/// How an instant is read from a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeRule {
+    /// A column of a time type, or an integer column with a unit.
+    Column {
+        /// The column.
+        name: String,
+        /// The unit of an integer column.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unit: Option<TimeUnit>,
+        /// The IANA zone in which naive times of the column were written; none: UTC.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        zone: Option<String>,
+    },
+    /// An expression over the row.
+    Expression(Expression),
+}
+
+/// The unit of an integer that is a time since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnit {
+    /// Seconds.
+    S,
+    /// Milliseconds.
+    Ms,
+    /// Microseconds.
+    Us,
+    /// Nanoseconds, floored.
+    Ns,
+}
+
+/// A reading of a source for an entity. This slice has latest-value views; windows make the other kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Its name.
+    pub name: Name,
+    /// The entity its rows are about.
+    pub entity: Reference,
+    /// The source it reads.
+    pub source: Reference,
+    /// Entity key to source column, where the column is named unlike the key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<Name, String>,
+    /// Rows that pass.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Expression>,
+    /// How long a row answers after its event time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Length>,
+    /// How far back `as_of` is answered online.
+    #[serde(default)]
+    pub history: History,
+    /// How often it is materialised by a running node; none: only when asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<Length>,
+    /// Rows older than this are not kept online; none: as ttl and history need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Length>,
+    /// The features.
+    pub features: Features,
+    /// Owner, description, tags.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// How far back `as_of` is answered online.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum History {
+    /// Only the present.
+    #[default]
+    None,
+    /// So far back from the present.
+    Length(Length),
+    /// All of it.
+    All,
+}
+
+/// The features of a view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Features {
+    /// `"*"`: all columns that are not keys or times, expanded at apply.
+    Star,
+    /// Those named.
+    Named(Vec<Feature>),
+}
+
+/// One feature of a view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feature {
+    /// Its name within the view.
+    pub name: Name,
+    /// Its value, over the columns of the row that answers.
+    pub expression: Expression,
+    /// e.g. `pii`; carried into every list and record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensitivity: Option<String>,
+    /// Owner, description, tags.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// What one model asks for, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: Name,
+    /// The features, in order.
+    pub features: Vec<Pick>,
+    /// Output columns are `view__feature` instead of `feature`.
+    #[serde(default)]
+    pub full_names: bool,
+    /// Owner, description, tags.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// One line of a service: a feature, or all of a view, perhaps in another role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pick {
+    /// The view.
+    pub view: Reference,
+    /// The feature; none: all of them, in the view's order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature: Option<Name>,
+    /// Entity key to the name it has in requests and spines, for a view in another role.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<Name, Name>,
+    /// One feature: its output name. A whole view: the prefix `AS_` of its output names.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Name>,
+}
+
+/// A definition of any kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Definition {
+    /// An entity.
+    Entity(Entity),
+    /// A source.
+    Source(Source),
+    /// A view.
+    View(View),
+    /// A service.
+    Service(Service),
+}
+
+impl Definition {
+    /// Its kind.
+    pub fn kind(&self) -> ThingKind {
+        match self {
+            Definition::Entity(_) => ThingKind::Entity,
+            Definition::Source(_) => ThingKind::Source,
+            Definition::View(_) => ThingKind::View,
+            Definition::Service(_) => ThingKind::Service,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        match self {
+            Definition::Entity(it) => &it.name,
+            Definition::Source(it) => &it.name,
+            Definition::View(it) => &it.name,
+            Definition::Service(it) => &it.name,
+        }
+    }
+
+    /// Owner, description, tags.
+    pub fn about(&self) -> &About {
+        match self {
+            Definition::Entity(it) => &it.about,
+            Definition::Source(it) => &it.about,
+            Definition::View(it) => &it.about,
+            Definition::Service(it) => &it.about,
+        }
+    }
+}
+
+/// The kinds of things a project defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThingKind {
+    /// An entity.
+    Entity,
+    /// A source.
+    Source,
+    /// A view.
+    View,
+    /// A service.
+    Service,
+}
+
+impl ThingKind {
+    /// Its name, e.g. `view`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ThingKind::Entity => "entity",
+            ThingKind::Source => "source",
+            ThingKind::View => "view",
+            ThingKind::Service => "service",
+        }
+    }
+}
+
+impl std::fmt::Display for ThingKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
