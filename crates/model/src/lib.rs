@@ -8,6 +8,7 @@ mod expression;
 mod name;
 mod principal;
 mod time;
+mod training_set;
 
 pub use catalog::*;
 pub use data_type::{BadDataType, Column, DataType};
@@ -18,3 +19,4 @@ pub use expression::Expression;
 pub use name::{BadName, Name, Reference};
 pub use principal::Principal;
 pub use time::{BadLength, BadTimestamp, Clock, Length, Timestamp};
+pub use training_set::*;

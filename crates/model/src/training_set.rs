@@ -1,0 +1,260 @@
+//! The record of a training set: everything needed to say what it holds, and to make it again.
+//! Stored as JSON with a format number (`docs/formats/training-set.md`); the registry keeps it, the
+//! engine makes and rebuilds it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Address, Ask, Column, Name, Question, Revision, ServiceVersion, SourceVersion, StoredSelection,
+    Timestamp, VersionId, ViewVersion,
+};
+
+/// One training set, as it was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingSet {
+    /// The format of this record; see [`TrainingSet::FORMAT`].
+    pub format: u32,
+    /// Its id: twelve hex digits.
+    pub id: String,
+    /// The project it was asked in.
+    pub project: Name,
+    /// When it was finished.
+    pub created_at: Timestamp,
+    /// Who asked for it.
+    pub created_by: String,
+    /// What it holds and what it was made from.
+    pub recipe: Recipe,
+    /// What came out.
+    pub outcome: Outcome,
+}
+
+impl TrainingSet {
+    /// The newest format this program writes; it reads every one up to it.
+    pub const FORMAT: u32 = 1;
+}
+
+/// What a training set was made from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The registry's revision it was resolved against.
+    pub revision: Revision,
+    /// What was asked, as the user said it.
+    pub ask: Ask,
+    /// Whether full names were asked for.
+    #[serde(default)]
+    pub full_names: bool,
+    /// The service asked for, as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceVersion>,
+    /// The readings and output columns.
+    pub selection: StoredSelection,
+    /// Every view read, as it was then.
+    pub views: Vec<ViewVersion>,
+    /// Every source read, as it was then.
+    pub sources: Vec<SourceVersion>,
+    /// Per project, the folder that relative paths of its sources start from.
+    pub roots: BTreeMap<Name, PathBuf>,
+    /// The spine.
+    pub spine: SpineRecord,
+    /// Which rows count.
+    pub question: Question,
+    /// What a null key in the spine did.
+    #[serde(default)]
+    pub on_null_key: OnNullKey,
+    /// What was read of each source.
+    pub cuts: Vec<SourceCut>,
+    /// The version of the program.
+    pub code_version: String,
+    /// The format the set was written in.
+    pub output: FileFormat,
+}
+
+/// What came out of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Rows, which are the spine's.
+    pub rows: u64,
+    /// All columns in order: the spine's, then the features.
+    pub columns: Vec<Column>,
+    /// The content hash over schema and rows in order, 64 hex digits (`docs/formats/training-set.md`).
+    pub content_hash: String,
+    /// Counts per reading.
+    pub counts: Vec<ReadingCounts>,
+    /// What a careful user should look at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// The rows a training set was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpineRecord {
+    /// BLAKE3 of its kept bytes, 64 hex digits; the file is `spines/HASH` below the data directory.
+    pub hash: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes as kept.
+    pub bytes: u64,
+    /// The format of the kept bytes.
+    pub format: FileFormat,
+    /// The column its times are read from.
+    pub time_column: String,
+    /// The unit of an integer time column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_unit: Option<crate::TimeUnit>,
+    /// The name of the file it came from, if it came from one; for people only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The query it came from, if it came from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+}
+
+/// A file format of spines and training sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// Apache Parquet.
+    Parquet,
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+    /// Arrow IPC: a stream when written, a stream or a file when read.
+    Arrow,
+}
+
+impl FileFormat {
+    /// Every format, in the order of the documentation.
+    pub const ALL: [FileFormat; 4] =
+        [FileFormat::Parquet, FileFormat::Csv, FileFormat::Ndjson, FileFormat::Arrow];
+
+    /// Its name, e.g. `parquet`.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileFormat::Parquet => "parquet",
+            FileFormat::Csv => "csv",
+            FileFormat::Ndjson => "ndjson",
+            FileFormat::Arrow => "arrow",
+        }
+    }
+
+    /// The format with this name, or of a file name with this ending.
+    pub fn from_name(name: &str) -> Option<FileFormat> {
+        match name {
+            "parquet" | "pq" => Some(FileFormat::Parquet),
+            "csv" => Some(FileFormat::Csv),
+            "ndjson" | "jsonl" => Some(FileFormat::Ndjson),
+            "arrow" | "arrows" | "ipc" | "feather" => Some(FileFormat::Arrow),
+            _ => None,
+        }
+    }
+}
+
+/// What a null key in a spine row does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNullKey {
+    /// The row is kept, its features are null with status `no_key`.
+    #[default]
+    Keep,
+    /// The training stops and names the row.
+    Refuse,
+}
+
+/// What was read of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceCut {
+    /// The source.
+    pub source: Address,
+    /// Its version.
+    pub source_id: VersionId,
+    /// How the visible times of its rows were known.
+    pub visible: VisibleTimes,
+    /// What was read.
+    pub cut: Cut,
+}
+
+/// How the visible times of a source's rows are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VisibleTimes {
+    /// The moment of acceptance was recorded.
+    Recorded,
+    /// The source names `available_at`.
+    Declared,
+    /// Taken to be the event time.
+    Assumed,
+}
+
+/// The part of a source's history that an answer was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// Rows of a stored table with `s <= position`, read at a version of it.
+    Stored {
+        /// The greatest position that counts.
+        position: i64,
+        /// The version of the Delta table that was read.
+        table_version: u64,
+    },
+    /// Files read in place, in the order of their paths.
+    Files(Vec<FileIdentity>),
+    /// A Delta table read in place at one version of it.
+    Delta {
+        /// The table's id, from its metadata.
+        table_id: String,
+        /// The version.
+        version: u64,
+        /// Its data files.
+        files: Vec<FileIdentity>,
+    },
+    /// A query over other sources.
+    Sql(Vec<SourceCut>),
+}
+
+/// Which file was read. Two identities of one path differ where the file was changed or replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileIdentity {
+    /// The path as the reader opens it: absolute, or a URL.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last changed, as the file system or store says.
+    pub modified: Timestamp,
+    /// The store's entity tag, if it gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// BLAKE3 of the footer of a Parquet file, of the whole of any other, 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// How one view in one role answered the spine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadingCounts {
+    /// The view, `view` or `project.view`.
+    pub view: String,
+    /// The names its keys have in the spine, in the entity's order.
+    pub keys: Vec<String>,
+    /// Spine rows answered by a row.
+    pub present: u64,
+    /// Spine rows without one.
+    pub not_found: u64,
+    /// Spine rows whose row was past its ttl or `valid_until`.
+    pub expired: u64,
+    /// Spine rows with a null key.
+    pub no_key: u64,
+    /// Values that are null in a row that answers, over all features asked for.
+    pub null_values: u64,
+    /// Rows of the source whose `available_at` is null.
+    pub never_known: u64,
+    /// Rows of the source without a key of the view.
+    pub null_keys: u64,
+    /// Spine rows answered by a row under the question not asked.
+    pub other_present: u64,
+    /// Spine rows that another row, or none, would answer under the question not asked.
+    pub differs: u64,
+}
