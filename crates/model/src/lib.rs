@@ -9,6 +9,7 @@ mod name;
 mod principal;
 mod time;
 mod training_set;
+mod version;
 
 pub use catalog::*;
 pub use data_type::{BadDataType, Column, DataType};
@@ -20,3 +21,4 @@ pub use name::{BadName, Name, Reference};
 pub use principal::Principal;
 pub use time::{BadLength, BadTimestamp, Clock, Length, Timestamp};
 pub use training_set::*;
+pub use version::Version;
