@@ -1,0 +1,1 @@
+//! Definitions against the data: the columns there are, the types of expressions.

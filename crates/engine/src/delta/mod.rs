@@ -1,0 +1,1 @@
+//! Delta tables: sources in Delta format, and the tables of stored sources.

@@ -1,0 +1,119 @@
+//! The handle of the room: its configuration, its memory, its threads.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::{Error, Result};
+
+/// What an engine is told at its start.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The node's data directory: stored sources below `offline/`, spilled data below `spill/`.
+    pub data_dir: PathBuf,
+    /// Bytes that plans may hold in memory before they spill or cut portions.
+    pub memory: u64,
+    /// How many threads one plan may use; at least 1.
+    pub threads: usize,
+    /// Named in every training set's record, e.g. `0.1.0+3f2a91c`.
+    pub code_version: String,
+}
+
+/// Reads sources, answers spines, runs SQL. A cheap clone; all clones share one memory limit and the
+/// same worker threads, which are not the caller's: a heavy plan cannot stall whoever awaits it.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: EngineConfig,
+    environment: Arc<RuntimeEnv>,
+    /// Only dropping takes it out.
+    workers: Option<tokio::runtime::Runtime>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A runtime must not be dropped by waiting inside another one.
+        if let Some(workers) = self.workers.take() {
+            workers.shutdown_background();
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+/// Planning recurses with the depth of an expression; a small stack ends the process instead.
+const WORKER_STACK: usize = 8 << 20;
+
+impl Engine {
+    /// An engine over this data directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the directory for spilled data cannot be made or no thread be started.
+    pub fn new(config: EngineConfig) -> Result<Engine> {
+        let spill = config.data_dir.join("spill");
+        std::fs::create_dir_all(&spill).map_err(|e| Error::io("create the folder", &spill, &e))?;
+        let memory = usize::try_from(config.memory).unwrap_or(usize::MAX);
+        let consumers = std::num::NonZeroUsize::MIN.saturating_add(4);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(memory), consumers);
+        let environment = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(
+                DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill])),
+            )
+            .build_arc()?;
+        let workers = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.threads.max(1))
+            .thread_name("asof-engine")
+            .thread_stack_size(WORKER_STACK)
+            .enable_all()
+            .build()
+            .map_err(|e| Error::io("start the worker threads below", &config.data_dir, &e))?;
+        Ok(Engine { inner: Arc::new(Inner { config, environment, workers: Some(workers) }) })
+    }
+
+    /// What it was told at its start.
+    pub fn config(&self) -> &EngineConfig {
+        &self.inner.config
+    }
+
+    /// A fresh session: the engine's memory and threads, no tables, UTC.
+    pub fn session(&self) -> SessionContext {
+        let config = SessionConfig::new()
+            .with_target_partitions(self.inner.config.threads.max(1))
+            .with_information_schema(false);
+        SessionContext::new_with_config_rt(config, Arc::clone(&self.inner.environment))
+    }
+
+    /// Runs on the engine's own worker threads. Dropping the returned future ends the work.
+    ///
+    /// # Errors
+    /// What the work gives; [`Error::Internal`] where it panicked.
+    pub async fn run<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let Some(workers) = self.inner.workers.as_ref() else {
+            return Err(Error::internal("the engine has stopped"));
+        };
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn_on(work, workers.handle());
+        match task.join_next().await {
+            Some(Ok(answer)) => answer,
+            Some(Err(ended)) => Err(Error::internal(format!("a task of the engine ended: {ended}"))),
+            None => Err(Error::internal("a task of the engine vanished")),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What can go wrong in this room, by what the caller can do about it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use asof_model::{Explain, Kind};
+use datafusion::error::DataFusionError;
+
+/// The room's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the engine could not do what it was asked. Texts never hold a cell of data.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// What was asked cannot be done as written; asking again unchanged cannot help.
+    #[error("{message}")]
+    Invalid {
+        /// A stable identifier, e.g. `source_file_missing`.
+        code: &'static str,
+        /// The kind of thing, its name, the offending value.
+        message: String,
+        /// The nearest valid value, or what to do.
+        hint: Option<String>,
+    },
+    /// The named thing does not exist.
+    #[error("{what} `{name}` not found")]
+    NotFound {
+        /// The kind of thing, e.g. `source`.
+        what: &'static str,
+        /// Its name as asked.
+        name: String,
+        /// The nearest that exists, or what to do.
+        hint: Option<String>,
+    },
+    /// A row of a source breaks a rule; the source's file has to be mended.
+    #[error("source `{source_name}`: {place}: {reason}")]
+    BadRow {
+        /// The source.
+        source_name: String,
+        /// File, row and column, e.g. `data/a.csv, row 17, column `price``. Rows count from 1.
+        place: String,
+        /// What is wrong, without the cell.
+        reason: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// What was read is no longer what was read at the start, or what a record names.
+    #[error("{what} `{name}` {change}")]
+    Changed {
+        /// The kind of thing, e.g. `file`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What happened, e.g. `changed while it was read`.
+        change: String,
+    },
+    /// Something was changed by somebody else first, or is not in the state required.
+    #[error("{message}")]
+    Conflict {
+        /// A stable identifier.
+        code: &'static str,
+        /// What stands against it.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// A limit on bytes, rows, nodes or memory was reached.
+    #[error("{what} is over the limit of {limit}")]
+    Exhausted {
+        /// What is too large.
+        what: String,
+        /// The limit with its unit.
+        limit: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// The operation ran out of its time.
+    #[error("{what} took longer than {limit}")]
+    Timeout {
+        /// The operation.
+        what: String,
+        /// The limit with its unit.
+        limit: String,
+    },
+    /// A file or folder cannot be used now.
+    #[error("cannot {doing} `{path}`: {reason}")]
+    Io {
+        /// What was tried, e.g. `read the file`.
+        doing: &'static str,
+        /// The path.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A defect in Asof or damage to its stores.
+    #[error("{what}")]
+    Internal {
+        /// What was found.
+        what: String,
+        /// The error below, if any.
+        #[source]
+        below: Option<Arc<DataFusionError>>,
+    },
+}
+
+impl Error {
+    /// [`Error::Invalid`] without a hint.
+    pub fn invalid(code: &'static str, message: impl Into<String>) -> Error {
+        Error::Invalid { code, message: message.into(), hint: None }
+    }
+
+    /// [`Error::Io`].
+    pub fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> Error {
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
+            std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            _ => error.to_string(),
+        };
+        Error::Io { doing, path: path.display().to_string(), reason }
+    }
+
+    /// [`Error::Internal`] without an error below.
+    pub fn internal(what: impl Into<String>) -> Error {
+        Error::Internal { what: what.into(), below: None }
+    }
+
+    /// The same error with this hint, where it can carry one.
+    #[must_use]
+    pub fn with_hint(mut self, text: impl Into<String>) -> Error {
+        match &mut self {
+            Error::Invalid { hint, .. }
+            | Error::NotFound { hint, .. }
+            | Error::BadRow { hint, .. }
+            | Error::Conflict { hint, .. }
+            | Error::Exhausted { hint, .. } => *hint = Some(text.into()),
+            _ => {}
+        }
+        self
+    }
+
+    /// Ours, wherever it stands within an error of DataFusion's.
+    fn within(error: &DataFusionError) -> Option<&Error> {
+        match error {
+            DataFusionError::External(inner) => inner
+                .downcast_ref::<Error>()
+                .or_else(|| inner.downcast_ref::<DataFusionError>().and_then(Error::within)),
+            DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+                arrow::error::ArrowError::ExternalError(inner) => inner
+                    .downcast_ref::<Error>()
+                    .or_else(|| inner.downcast_ref::<DataFusionError>().and_then(Error::within)),
+                _ => None,
+            },
+            DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+                Error::within(inner)
+            }
+            DataFusionError::Shared(inner) => Error::within(inner),
+            DataFusionError::Collection(all) => all.iter().find_map(Error::within),
+            _ => None,
+        }
+    }
+}
+
+impl From<DataFusionError> for Error {
+    /// Ours come back as they were; DataFusion's own become [`Error::Exhausted`] or
+    /// [`Error::Internal`]. Whoever runs what a user wrote catches the user's mistakes before this.
+    fn from(error: DataFusionError) -> Error {
+        if let Some(ours) = Error::within(&error) {
+            return ours.clone();
+        }
+        if let DataFusionError::ResourcesExhausted(_) = error.find_root() {
+            return Error::Exhausted {
+                what: "the memory of this operation".to_owned(),
+                limit: "the engine's `memory`".to_owned(),
+                hint: Some("raise `memory` in asof.yaml, or ask for less at once".to_owned()),
+            };
+        }
+        Error::Internal { what: error.strip_backtrace(), below: Some(Arc::new(error)) }
+    }
+}
+
+impl From<arrow::error::ArrowError> for Error {
+    fn from(error: arrow::error::ArrowError) -> Error {
+        Error::from(DataFusionError::from(error))
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> DataFusionError {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+impl Explain for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Error::Invalid { .. } | Error::BadRow { .. } => Kind::Invalid,
+            Error::NotFound { .. } => Kind::NotFound,
+            Error::Changed { .. } | Error::Conflict { .. } => Kind::Conflict,
+            Error::Exhausted { .. } => Kind::Exhausted,
+            Error::Timeout { .. } => Kind::Timeout,
+            Error::Io { .. } => Kind::Unavailable,
+            Error::Internal { .. } => Kind::Internal,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Error::Invalid { code, .. } | Error::Conflict { code, .. } => code,
+            Error::NotFound { .. } => "not_found",
+            Error::BadRow { .. } => "bad_row",
+            Error::Changed { .. } => "changed",
+            Error::Exhausted { .. } => "limit_reached",
+            Error::Timeout { .. } => "timeout",
+            Error::Io { .. } => "file_unavailable",
+            Error::Internal { .. } => "internal",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Error::Invalid { hint, .. }
+            | Error::NotFound { hint, .. }
+            | Error::BadRow { hint, .. }
+            | Error::Conflict { hint, .. }
+            | Error::Exhausted { hint, .. } => hint.clone(),
+            Error::Changed { .. } => Some("run it again when nobody writes to it".to_owned()),
+            Error::Timeout { .. } => Some("ask for less at once, or allow more time".to_owned()),
+            Error::Io { .. } | Error::Internal { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! SQL expressions of definitions, compiled by DataFusion.

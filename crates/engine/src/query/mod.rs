@@ -1,0 +1,1 @@
+//! Read-only SQL over sources, views and recorded training sets.

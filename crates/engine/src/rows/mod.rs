@@ -1,0 +1,1 @@
+//! A view's rows, evaluated, to be materialised.

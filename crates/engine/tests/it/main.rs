@@ -1,0 +1,1 @@
+//! The engine against real files. One module a subject; add a line for yours.
