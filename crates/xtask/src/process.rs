@@ -1,0 +1,90 @@
+//! Running other programs: every call says what it ran when it fails.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Runs a program in `root`, its output going where ours goes.
+pub(crate) fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<(), String> {
+    run_with(root, program, arguments, &[])
+}
+
+/// As [`run`], with further environment variables.
+pub(crate) fn run_with(
+    root: &Path,
+    program: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<(), String> {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root).envs(environment.iter().copied());
+    let status = command.status().map_err(|error| cannot_start(program, &error))?;
+    if status.success() { Ok(()) } else { Err(format!("`{}` ended with {status}", line(program, arguments))) }
+}
+
+/// What a program prints on standard output; an error if it fails or is not there.
+pub(crate) fn output(root: &Path, program: &str, arguments: &[&str]) -> Result<String, String> {
+    let done = Command::new(program)
+        .args(arguments)
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| cannot_start(program, &error))?;
+    if !done.status.success() {
+        return Err(format!("`{}` ended with {}", line(program, arguments), done.status));
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Runs a program, shows its lines as they come, and gives them back: the parts whose last lines are
+/// repeated at the end. Both of its outputs are read; their order is kept by the shell that joins them.
+pub(crate) fn tee(root: &Path, program: &str, arguments: &[&str]) -> Result<(bool, Vec<String>), String> {
+    let mut child = Command::new("sh")
+        .args(["-c", r#"exec "$@" 2>&1"#, "sh", program])
+        .args(arguments)
+        .current_dir(root)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| cannot_start(program, &error))?;
+    let mut lines = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        for read in BufReader::new(stdout).split(b'\n') {
+            let bytes = read.map_err(|error| format!("cannot read the output of `{program}`: {error}"))?;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let mut out = std::io::stdout().lock();
+            // A closed standard output is no reason to stop the tests.
+            let _ = writeln!(out, "{text}");
+            lines.push(text);
+        }
+    }
+    let status = child.wait().map_err(|error| cannot_start(program, &error))?;
+    Ok((status.success(), lines))
+}
+
+/// Whether a program is on the path.
+pub(crate) fn exists(program: &str) -> bool {
+    Command::new("sh")
+        .args(["-c", r#"command -v "$1""#, "sh", program])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Whether a cargo subcommand is installed.
+pub(crate) fn has_cargo_command(name: &str) -> bool {
+    Command::new("cargo")
+        .args([name, "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn line(program: &str, arguments: &[&str]) -> String {
+    std::iter::once(program).chain(arguments.iter().copied()).collect::<Vec<_>>().join(" ")
+}
+
+fn cannot_start(program: &str, error: &std::io::Error) -> String {
+    format!("cannot start the program `{program}`: {error}")
+}
