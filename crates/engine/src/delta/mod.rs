@@ -1,1 +1,3 @@
 //! Delta tables: sources in Delta format, and the tables of stored sources.
+
+mod durable;
