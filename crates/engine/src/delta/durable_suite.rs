@@ -237,7 +237,7 @@ async fn a_failed_fsync_stops_every_later_write() {
 #[test]
 fn works_without_a_runtime() {
     let room = room();
-    let put = room.store.put_opts(&Path::from("a"), "A".into(), PutOptions::default());
-    futures::executor::block_on(put).unwrap();
+    let path = Path::from("a");
+    futures::executor::block_on(room.store.put_opts(&path, "A".into(), PutOptions::default())).unwrap();
     assert_eq!(room.on_disk(), names(&["a"]));
 }
