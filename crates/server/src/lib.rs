@@ -1,1 +1,25 @@
-//! asof-server
+//! The wires: HTTP and JSON on axum and hyper, TLS, metrics. The only crate with wire types, and the only
+//! one that names axum.
+//!
+//! What it is not: it decides nothing. A handler reads a request strictly, asks one room with the caller's
+//! principal, and writes the answer; a wrong request is an error and never a part of an answer.
+//!
+//! Start reading at [`router`], then `endpoint/mod.rs`: one file per endpoint and one line in its list.
+//! [`Server`] is the connection loop with its time limits.
+
+mod access;
+mod connection;
+mod endpoint;
+mod error;
+mod limits;
+mod listen;
+mod metrics;
+mod request;
+mod rooms;
+mod tls;
+
+pub use access::Access;
+pub use error::{Failure, FailureBody, FailureDocument, ServerError};
+pub use limits::Limits;
+pub use listen::{Listen, Server, TlsFiles};
+pub use rooms::{Rooms, guarded, router};

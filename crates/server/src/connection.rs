@@ -1,0 +1,339 @@
+//! One connection: hyper speaks HTTP/1.1 on it, its own timer cuts it when idle, and [`Watched`] adds
+//! what hyper has no timer for: a head that trickles in, and a peer that does not read.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::limits::Limits;
+
+/// Where a connection stands.
+#[derive(Debug, Default)]
+struct Phase(AtomicU8);
+
+impl Phase {
+    /// No byte of the next request has come.
+    const WAITING: u8 = 0;
+    /// A head is coming in.
+    const HEAD: u8 = 1;
+    /// A request was handed to the router and its answer is not finished.
+    const SERVING: u8 = 2;
+
+    fn is(&self, phase: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == phase
+    }
+
+    fn set(&self, phase: u8) {
+        self.0.store(phase, Ordering::Relaxed);
+    }
+}
+
+/// Serves one connection until it ends, is cut, or `stop` has let it finish.
+pub(crate) async fn serve<S>(stream: S, app: Router, limits: &Limits, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let phase = Arc::new(Phase::default());
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase), limits));
+    let stall = limits.stall;
+    let stopping = stop.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        phase.set(Phase::SERVING);
+        let (app, phase, stopping) = (app.clone(), Arc::clone(&phase), stopping.clone());
+        async move {
+            let request = request.map(|body| Body::new(Moving::new(body, stall)));
+            let mut response = match app.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+            if stopping.is_cancelled() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<Response<Answer>, std::convert::Infallible>(response.map(|body| Answer { body, phase }))
+        }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_buf_size(limits.header_bytes.max(8 << 10));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stop.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        // A request may have been accepted by the kernel and not yet been read here.
+        None => match tokio::time::timeout(limits.linger, connection.as_mut()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        },
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// A stream that ends when a head takes too long or the peer does not take what is written.
+struct Watched<S> {
+    stream: S,
+    phase: Arc<Phase>,
+    header: Duration,
+    head_by: Option<Instant>,
+    head_timer: Option<Pin<Box<Sleep>>>,
+    stall: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// No byte has come at all: hyper's timer starts only with the first read of a head.
+    fresh_until: Option<Instant>,
+}
+
+impl<S> Watched<S> {
+    fn new(stream: S, phase: Arc<Phase>, limits: &Limits) -> Watched<S> {
+        Watched {
+            stream,
+            phase,
+            header: limits.header,
+            head_by: None,
+            head_timer: None,
+            stall: limits.stall,
+            stalled: None,
+            fresh_until: Some(Instant::now() + limits.idle),
+        }
+    }
+
+    /// The instant by which the next byte must have come, if any.
+    fn deadline(&self) -> Option<Instant> {
+        if self.phase.is(Phase::HEAD) { self.head_by } else { self.fresh_until }
+    }
+
+    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let stall = self.stall;
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the peer does not take what is written",
+            ))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "the head of the request took too long");
+        let before = buf.filled().len();
+        let result = Pin::new(&mut this.stream).poll_read(cx, buf);
+        match &result {
+            Poll::Ready(Ok(())) if buf.filled().len() > before => {
+                this.fresh_until = None;
+                if this.phase.is(Phase::WAITING) {
+                    this.phase.set(Phase::HEAD);
+                    this.head_by = Some(Instant::now() + this.header);
+                } else if this.phase.is(Phase::HEAD)
+                    && this.head_by.is_some_and(|by| Instant::now() >= by)
+                {
+                    return Poll::Ready(Err(late()));
+                }
+            }
+            Poll::Ready(_) => {}
+            Poll::Pending => {
+                if let Some(deadline) = this.deadline() {
+                    let timer = this
+                        .head_timer
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                    if timer.deadline() != deadline {
+                        timer.as_mut().reset(deadline);
+                    }
+                    if timer.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Err(late()));
+                    }
+                }
+            }
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.written(cx, result)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_flush(cx);
+        this.written(cx, result)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.written(cx, result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.written(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// A request's body that fails when it stands still.
+struct Moving {
+    body: Incoming,
+    stall: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Moving {
+    fn new(body: Incoming, stall: Duration) -> Moving {
+        Moving { body, stall, timer: None }
+    }
+}
+
+/// The sender of a body stopped sending.
+#[derive(Debug, thiserror::Error)]
+#[error("the body of the request stood still for {seconds} s", seconds = .0.as_secs())]
+pub(crate) struct Stalled(Duration);
+
+impl HttpBody for Moving {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.timer = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        let stall = this.stall;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(Stalled(stall).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body; when it is gone the connection waits for its next request.
+struct Answer {
+    body: Body,
+    phase: Arc<Phase>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.phase.set(Phase::WAITING);
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Reads a whole body of at most `limit` bytes.
+///
+/// # Errors
+/// [`Unread`]: too large, stood still, or broken off.
+pub(crate) async fn read_whole(body: Body, limit: usize) -> Result<Bytes, Unread> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Unread::TooLarge);
+    }
+    match http_body_util::Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Unread::TooLarge),
+        Err(error) => Err(Unread::from_error(error.as_ref())),
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// More bytes than allowed.
+    TooLarge,
+    /// It stood still for too long.
+    Stalled,
+    /// The connection broke or the framing is wrong.
+    Broken,
+}
+
+impl Unread {
+    /// What an error of a body's stream means.
+    pub(crate) fn from_error(error: &(dyn std::error::Error + 'static)) -> Unread {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if error.is::<Stalled>() {
+                return Unread::Stalled;
+            }
+            next = error.source();
+        }
+        Unread::Broken
+    }
+}

@@ -1,0 +1,126 @@
+//! `GET /docs`: the same as `/openapi.json`, for people. One page, nothing fetched from elsewhere.
+
+use std::fmt::Write as _;
+
+use axum::response::IntoResponse;
+use axum::routing::get;
+use http::header;
+use serde_json::{Value, json};
+
+use super::{ENDPOINTS, Endpoint, Patience};
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: "GET",
+    path: "/docs",
+    open: true,
+    patience: Patience::Short,
+    summary: "This page",
+    about: "Every endpoint, what it takes and what it answers.",
+    route: || get(docs),
+    operation: || json!({"responses": {"200": {"description": "HTML"}}}),
+};
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}\
+h1{margin-bottom:0}h2{margin:2.5rem 0 .25rem;font-size:1.1rem;font-family:ui-monospace,monospace;border-top:1px solid #ddd;padding-top:1rem}\
+.m{display:inline-block;min-width:3.5rem;color:#0b6e4f}pre{background:#f5f5f2;padding:.75rem;overflow:auto;border-radius:4px;font-size:.85rem}\
+table{border-collapse:collapse}td{padding:.15rem 1rem .15rem 0;vertical-align:top}code{font-family:ui-monospace,monospace}nav a{margin-right:1rem;white-space:nowrap}\
+@media(prefers-color-scheme:dark){body{color:#e8e8e8;background:#161616}pre{background:#222}h2{border-color:#333}a{color:#7db7ff}.m{color:#5fd3a8}}";
+
+async fn docs() -> impl IntoResponse {
+    (
+        [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (
+                header::CONTENT_SECURITY_POLICY,
+                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            ),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ],
+        page(),
+    )
+}
+
+fn page() -> String {
+    let mut html = String::with_capacity(32 << 10);
+    html.push_str("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>Asof: the HTTP interface</title><style>");
+    html.push_str(STYLE);
+    html.push_str("</style><h1>Asof</h1><p>The HTTP interface. The same for machines: <a href=\"/openapi.json\">openapi.json</a>. \
+        Where the server has a token, send <code>Authorization: Bearer TOKEN</code>. \
+        Errors are <code>{\"error\": {\"kind\", \"code\", \"message\", \"hint\"}}</code>; an answer is whole or an error.</p><nav>");
+    for endpoint in ENDPOINTS {
+        put(&mut html, format_args!("<a href=\"#{}\">{}</a> ", anchor(endpoint), escaped(endpoint.path)));
+    }
+    html.push_str("</nav>");
+    for endpoint in ENDPOINTS {
+        section(&mut html, endpoint);
+    }
+    html.push_str("</html>\n");
+    html
+}
+
+fn section(html: &mut String, endpoint: &Endpoint) {
+    put(
+        html,
+        format_args!(
+            "<h2 id=\"{}\"><span class=\"m\">{}</span> {}</h2><p><strong>{}.</strong> {}</p>",
+            anchor(endpoint),
+            endpoint.method,
+            escaped(endpoint.path),
+            escaped(endpoint.summary),
+            escaped(endpoint.about),
+        ),
+    );
+    let operation = (endpoint.operation)();
+    if let Some(Value::Array(parameters)) = operation.get("parameters") {
+        html.push_str("<table>");
+        for parameter in parameters {
+            let text = |key: &str| parameter.get(key).and_then(Value::as_str).unwrap_or_default();
+            let needed = parameter.get("required").and_then(Value::as_bool).unwrap_or_default();
+            put(
+                html,
+                format_args!(
+                    "<tr><td><code>{}</code></td><td>{}{}</td><td>{}</td></tr>",
+                    escaped(text("name")),
+                    escaped(text("in")),
+                    if needed { ", required" } else { "" },
+                    escaped(text("description")),
+                ),
+            );
+        }
+        html.push_str("</table>");
+    }
+    if let Some(Value::Object(contents)) = operation.pointer("/requestBody/content") {
+        for (kind, content) in contents {
+            block(html, &format!("Takes {kind}"), content);
+        }
+    }
+    if let Some(Value::Object(contents)) = operation.pointer("/responses/200/content") {
+        for (kind, content) in contents {
+            block(html, &format!("Answers {kind}"), content);
+        }
+    }
+}
+
+fn block(html: &mut String, title: &str, content: &Value) {
+    let shown = content.get("example").or_else(|| content.get("schema"));
+    let Some(shown) = shown else { return };
+    let text = match shown {
+        Value::String(text) => text.clone(),
+        other => serde_json::to_string_pretty(other).unwrap_or_default(),
+    };
+    put(html, format_args!("<p>{}:</p><pre>{}</pre>", escaped(title), escaped(&text)));
+}
+
+fn anchor(endpoint: &Endpoint) -> String {
+    let path: String = endpoint.path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("{}{path}", endpoint.method.to_ascii_lowercase())
+}
+
+fn put(html: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = html.write_fmt(text);
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

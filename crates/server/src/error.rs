@@ -1,0 +1,197 @@
+//! Errors of the server itself, and how an error of any room looks on the wire.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::PathBuf;
+
+use asof_model::{Diagnostics, Explain, Kind};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be bound.
+    #[error("cannot listen on `{address}`: {source}")]
+    Address {
+        /// As given.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Something else listens there.
+    #[error("cannot listen on `{address}`: another program listens there")]
+    AddressTaken {
+        /// As given.
+        address: String,
+    },
+    /// Beyond loopback, without what that needs.
+    #[error("refused to listen on `{address}`, which other machines can reach, without {}", missing(*.token, *.tls))]
+    Exposed {
+        /// As given.
+        address: String,
+        /// Whether a token is set.
+        token: bool,
+        /// Whether TLS is set.
+        tls: bool,
+    },
+    /// A TLS file cannot be used.
+    #[error("TLS file `{}` cannot be used: {reason}", file.display())]
+    Certificate {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn missing(token: bool, tls: bool) -> &'static str {
+    match (token, tls) {
+        (false, false) => "a token and TLS",
+        (false, true) => "a token",
+        _ => "TLS",
+    }
+}
+
+impl Explain for ServerError {
+    fn kind(&self) -> Kind {
+        match self {
+            ServerError::AddressTaken { .. } => Kind::Conflict,
+            ServerError::Address { .. } | ServerError::Exposed { .. } | ServerError::Certificate { .. } => {
+                Kind::Invalid
+            }
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            ServerError::Address { .. } => "bad_listen_address",
+            ServerError::AddressTaken { .. } => "address_taken",
+            ServerError::Exposed { .. } => "exposed_address",
+            ServerError::Certificate { .. } => "bad_tls_file",
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            ServerError::Address { .. } => "write it as HOST:PORT, e.g. 127.0.0.1:2763".to_owned(),
+            ServerError::AddressTaken { .. } => {
+                "stop that program, or listen elsewhere with --listen 127.0.0.1:0 (0 takes a free port)"
+                    .to_owned()
+            }
+            ServerError::Exposed { .. } => {
+                "set ASOF_TOKEN and `tls_certificate` and `tls_key`, or say --insecure where the network is trusted"
+                    .to_owned()
+            }
+            ServerError::Certificate { .. } => {
+                "give a certificate chain and its private key, both in PEM form".to_owned()
+            }
+        })
+    }
+}
+
+/// An error as it goes over the wire: `{"error": {kind, code, message, hint, diagnostics}}`.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The HTTP status: that of the kind, unless HTTP itself has a more exact one.
+    pub status: StatusCode,
+    /// What went wrong.
+    pub body: Box<FailureBody>,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FailureBody {
+    /// The name of a [`Kind`].
+    pub kind: Cow<'static, str>,
+    /// A stable identifier.
+    pub code: Cow<'static, str>,
+    /// For people.
+    pub message: String,
+    /// The nearest valid value, or what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Findings about definitions, where there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Diagnostics,
+}
+
+/// The whole body of an answer that is an error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FailureDocument {
+    /// What went wrong.
+    pub error: FailureBody,
+}
+
+impl Failure {
+    /// An error made here.
+    pub fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Failure {
+        Failure {
+            status: StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            body: Box::new(FailureBody {
+                kind: Cow::Borrowed(kind.name()),
+                code: Cow::Borrowed(code),
+                message: message.into(),
+                hint: None,
+                diagnostics: Vec::new(),
+            }),
+        }
+    }
+
+    /// A wrong request.
+    pub fn invalid(code: &'static str, message: impl Into<String>) -> Failure {
+        Failure::new(Kind::Invalid, code, message)
+    }
+
+    /// With what to do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.body.hint = Some(hint.into());
+        self
+    }
+
+    /// With a status that HTTP has for exactly this.
+    pub fn status(mut self, status: StatusCode) -> Failure {
+        self.status = status;
+        self
+    }
+
+    /// With findings about definitions.
+    pub fn diagnostics(mut self, diagnostics: Diagnostics) -> Failure {
+        self.body.diagnostics = diagnostics;
+        self
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        Kind::from_name(&self.body.kind).unwrap_or(Kind::Internal)
+    }
+}
+
+impl<E: Explain> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        let mut failure = Failure::new(error.kind(), error.code(), error.to_string());
+        failure.body.hint = error.hint();
+        if error.kind() == Kind::Internal {
+            tracing::error!(code = error.code(), %error, "internal error");
+        }
+        failure
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let retry = matches!(self.kind(), Kind::Exhausted | Kind::Unavailable);
+        let body = serde_json::to_vec(&FailureDocument { error: *self.body }).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if retry {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

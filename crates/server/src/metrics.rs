@@ -1,0 +1,121 @@
+//! What `/metrics` shows, in Prometheus' text form: names use the same nouns as everything else.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// An endpoint and how its requests ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    endpoint: &'static str,
+    status: Code,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    endpoint: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Code(u16);
+
+impl EncodeLabelValue for Code {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&u64::from(self.0), encoder)
+    }
+}
+
+/// One view of one project, of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfView {
+    pub(crate) project: String,
+    pub(crate) view: String,
+}
+
+/// The counters of one node. No process globals: many nodes fit in one process.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<Ended, Counter>,
+    seconds: Family<Of, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+    pub(crate) age: Family<OfView, Gauge<f64, AtomicU64>>,
+    pub(crate) failed: Family<OfView, Gauge>,
+    pub(crate) behind: Family<OfView, Gauge>,
+    pub(crate) rows: Family<OfView, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut registry = Registry::with_prefix("asof");
+        let seconds: Family<Of, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| {
+                Histogram::new([
+                    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+                    5.0, 10.0, 60.0,
+                ])
+            });
+        let metrics = Metrics {
+            requests: Family::default(),
+            seconds,
+            in_flight: Gauge::default(),
+            age: Family::default(),
+            failed: Family::default(),
+            behind: Family::default(),
+            rows: Family::default(),
+            registry: Registry::default(),
+        };
+        registry.register("requests", "Requests answered, by endpoint and status", metrics.requests.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "Time from a request's head to the head of its answer",
+            Unit::Seconds,
+            metrics.seconds.clone(),
+        );
+        registry.register("requests_in_flight", "Requests being answered", metrics.in_flight.clone());
+        registry.register_with_unit(
+            "view_materialized_age",
+            "Time since a view was last materialised",
+            Unit::Seconds,
+            metrics.age.clone(),
+        );
+        registry.register(
+            "view_materialize_failed",
+            "1 where the last materialisation of a view failed",
+            metrics.failed.clone(),
+        );
+        registry.register("view_rows_behind", "Rows of its source a view has not materialised", metrics.behind.clone());
+        registry.register("view_rows_online", "Rows of a view in the online store", metrics.rows.clone());
+        Metrics { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// A request began; the answer counts it down.
+    pub(crate) fn began(&self) {
+        self.in_flight.inc();
+    }
+
+    /// A request of this endpoint was answered.
+    pub(crate) fn ended(&self, endpoint: &'static str, status: u16, took: Duration) {
+        self.in_flight.dec();
+        self.requests.get_or_create(&Ended { endpoint, status: Code(status) }).inc();
+        self.seconds.get_or_create(&Of { endpoint }).observe(took.as_secs_f64());
+    }
+
+    /// The text of all of them.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = encode(&mut text, &self.registry) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        text
+    }
+}

@@ -1,0 +1,141 @@
+//! What handlers take from a request: a strict JSON body, a strict query.
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::connection::{Unread, read_whole};
+use crate::error::Failure;
+use crate::rooms::Shared;
+
+/// A JSON body read into `T`; a field it does not know is refused.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &Shared) -> Result<Json<T>, Failure> {
+        let body = JsonBytes::from_request(request, state).await?;
+        body.read().map(Json)
+    }
+}
+
+/// The bytes of a JSON body.
+#[derive(Debug)]
+pub(crate) struct JsonBytes(pub(crate) Bytes);
+
+impl JsonBytes {
+    /// Reads them.
+    pub(crate) fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.0).map_err(|error| not_json(&error))
+    }
+}
+
+impl FromRequest<Shared> for JsonBytes {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &Shared) -> Result<JsonBytes, Failure> {
+        must_be_json(request.headers())?;
+        let limit = state.limits.body_bytes;
+        read_whole(request.into_body(), limit).await.map(JsonBytes).map_err(|unread| unread.explain(limit))
+    }
+}
+
+impl Unread {
+    /// As the sender of the body sees it.
+    pub(crate) fn explain(self, limit: usize) -> Failure {
+        match self {
+            Unread::TooLarge => Failure::invalid(
+                "body_too_large",
+                format!("the body of the request is over {limit} bytes, which is the limit"),
+            )
+            .hint("split the request")
+            .status(StatusCode::PAYLOAD_TOO_LARGE),
+            Unread::Stalled => Failure::invalid("body_stalled", "the body of the request stopped coming")
+                .status(StatusCode::REQUEST_TIMEOUT),
+            Unread::Broken => Failure::invalid("body_broken", "the body of the request broke off"),
+        }
+    }
+}
+
+fn must_be_json(headers: &HeaderMap) -> Result<(), Failure> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let plain = given.split(';').next().unwrap_or_default().trim();
+    if plain.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let what = if given.is_empty() { "no content type".to_owned() } else { format!("content type `{given}`") };
+    Err(Failure::invalid("not_json", format!("the request has {what}; this endpoint takes JSON"))
+        .hint("send `Content-Type: application/json`")
+        .status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+}
+
+/// What is wrong with a JSON text, without its values.
+pub(crate) fn not_json(error: &serde_json::Error) -> Failure {
+    let place = format!("line {}, column {}", error.line(), error.column());
+    match error.classify() {
+        serde_json::error::Category::Data => {
+            let text = error.to_string();
+            let text = text.split(" at line ").next().unwrap_or_default().to_owned();
+            Failure::invalid("bad_request", format!("the request's JSON is not what this endpoint takes: {text} ({place})"))
+                .hint("/docs shows what every endpoint takes")
+        }
+        _ => Failure::invalid("bad_json", format!("the request's body is not JSON: {}", shape(error, &place))),
+    }
+}
+
+fn shape(error: &serde_json::Error, place: &str) -> String {
+    if error.is_eof() { format!("it ends too early ({place})") } else { format!("syntax error ({place})") }
+}
+
+/// The query of a request, read into `T`; a parameter it does not know is refused.
+#[derive(Debug)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Query<T>, Failure> {
+        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(query)) => Ok(Query(query)),
+            Err(rejection) => {
+                let text = rejection.body_text();
+                let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                Err(Failure::invalid(
+                    "bad_query",
+                    format!("the request's query is not what this endpoint takes: {text}"),
+                )
+                .hint("/docs shows what every endpoint takes"))
+            }
+        }
+    }
+}
+
+/// An answer of JSON.
+#[derive(Debug)]
+pub(crate) struct Answer<T>(pub(crate) T);
+
+impl<T: Serialize> IntoResponse for Answer<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => json_response(body),
+            Err(error) => {
+                tracing::error!(%error, "an answer cannot be written as JSON");
+                Failure::new(asof_model::Kind::Internal, "unwritable_answer", "the answer cannot be written as JSON")
+                    .into_response()
+            }
+        }
+    }
+}
+
+/// A 200 of JSON bytes.
+pub(crate) fn json_response(body: impl Into<axum::body::Body>) -> Response {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
