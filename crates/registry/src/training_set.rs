@@ -1,0 +1,135 @@
+//! Records of training sets.
+
+use asof_model::{Name, Outcome, Principal, Recipe, TrainingSet};
+use sqlx::Row;
+
+use crate::record::Fields;
+use crate::registry::{Written, may_see};
+use crate::run::random_id;
+use crate::{Registry, RegistryError, Result};
+
+impl Registry {
+    /// Records a training set that was made; answers the record, with its id.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub async fn record_training_set(
+        &self,
+        principal: &Principal,
+        project: &Name,
+        recipe: Recipe,
+        outcome: Outcome,
+    ) -> Result<TrainingSet> {
+        may_see(principal, project)?;
+        let doing = "recording a training set";
+        let set = TrainingSet {
+            format: TrainingSet::FORMAT,
+            id: random_id(12),
+            project: project.clone(),
+            created_at: self.inner.clock.now(),
+            created_by: principal.name.clone(),
+            recipe,
+            outcome,
+        };
+        self.write(doing, move |connection, _| {
+            Box::pin(async move {
+                let body = serde_json::to_string(&set).map_err(|error| RegistryError::Storage {
+                    doing,
+                    source: sqlx::Error::Encode(error.into()),
+                })?;
+                let added = sqlx::query(
+                    "INSERT INTO training_set
+                         (id, project, created_at, created_by, content_hash, row_count, format, body)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                )
+                .bind(set.id.as_str())
+                .bind(set.project.as_str())
+                .bind(set.created_at.0)
+                .bind(set.created_by.as_str())
+                .bind(set.outcome.content_hash.as_str())
+                .bind(set.outcome.rows.cast_signed())
+                .bind(i64::from(set.format))
+                .bind(body)
+                .execute(connection)
+                .await
+                .map_err(RegistryError::storage(doing))?;
+                if added.rows_affected() == 0 {
+                    return Err(RegistryError::Exists { what: "training set", id: set.id });
+                }
+                Ok(Written { value: set, catalog: None })
+            })
+        })
+        .await
+    }
+
+    /// The training set with this id, or the only one whose id begins so (at least four digits).
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], or [`RegistryError::Ambiguous`] for a beginning of several.
+    pub async fn training_set(&self, principal: &Principal, id: &str) -> Result<TrainingSet> {
+        let doing = "reading a training set";
+        let what = "training set";
+        let rows = sqlx::query(
+            "SELECT * FROM training_set
+              WHERE id = ?1 OR (length(?1) >= 4 AND substr(id, 1, length(?1)) = ?1)
+              ORDER BY id <> ?1, id LIMIT 5",
+        )
+        .bind(id)
+        .fetch_all(&mut *self.reader(doing).await?)
+        .await
+        .map_err(RegistryError::storage(doing))?;
+        let mut sets = Vec::new();
+        for row in &rows {
+            sets.push(read(&Fields { row, path: &self.inner.path })?);
+        }
+        sets.retain(|set| may_see(principal, &set.project).is_ok());
+        let exact = sets.first().is_some_and(|set| set.id == id);
+        if !exact && sets.len() > 1 {
+            let candidates = sets.into_iter().map(|set| set.id).collect();
+            return Err(RegistryError::Ambiguous { what, name: id.to_owned(), candidates });
+        }
+        match sets.into_iter().next() {
+            Some(set) => Ok(set),
+            None => {
+                let nearest = self.near_ids(id).await?;
+                Err(RegistryError::NotFound { what, name: id.to_owned(), nearest })
+            }
+        }
+    }
+
+    /// The training sets of a project, newest first.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn training_sets(&self, principal: &Principal, project: &Name) -> Result<Vec<TrainingSet>> {
+        may_see(principal, project)?;
+        let doing = "reading training sets";
+        let rows = sqlx::query("SELECT * FROM training_set WHERE project = ? ORDER BY created_at DESC, id")
+            .bind(project.as_str())
+            .fetch_all(&mut *self.reader(doing).await?)
+            .await
+            .map_err(RegistryError::storage(doing))?;
+        rows.iter().map(|row| read(&Fields { row, path: &self.inner.path })).collect()
+    }
+
+    async fn near_ids(&self, id: &str) -> Result<Vec<String>> {
+        let doing = "reading training sets";
+        let rows = sqlx::query("SELECT id FROM training_set ORDER BY created_at DESC LIMIT 1000")
+            .fetch_all(&mut *self.reader(doing).await?)
+            .await
+            .map_err(RegistryError::storage(doing))?;
+        let ids = rows.iter().filter_map(|row| row.try_get::<String, _>(0).ok());
+        Ok(ids.filter(|other| strsim::levenshtein(id, other) <= 2).take(3).collect())
+    }
+}
+
+fn read(fields: &Fields<'_>) -> Result<TrainingSet> {
+    let id = fields.text("id")?;
+    let format = fields.number("format")?;
+    let known = i64::from(TrainingSet::FORMAT);
+    if format > known {
+        return Err(RegistryError::NewerRecord { what: "training set", id, found: format, known });
+    }
+    serde_json::from_str(&fields.text("body")?)
+        .map_err(|error| fields.damaged(format!("training set `{id}`: {error}")))
+}

@@ -1,0 +1,105 @@
+//! Runs and training sets.
+
+use std::collections::BTreeMap;
+
+use asof_model::Explain;
+use asof_model::{
+    Ask, FileFormat, OnNullKey, Outcome, Principal, Question, Recipe, Revision, SpineRecord, StoredSelection,
+};
+use asof_registry::{NewRun, RegistryError, RunError, RunKind, RunState};
+
+use crate::fixture::{name, open};
+
+pub(crate) fn recipe() -> Recipe {
+    Recipe {
+        revision: Revision(1),
+        ask: Ask::Service("model".to_owned()),
+        full_names: false,
+        service: None,
+        selection: StoredSelection { readings: vec![], columns: vec![] },
+        views: vec![],
+        sources: vec![],
+        roots: BTreeMap::new(),
+        spine: SpineRecord {
+            hash: "00".repeat(32),
+            rows: 3,
+            bytes: 100,
+            format: FileFormat::Csv,
+            time_column: "at".to_owned(),
+            time_unit: None,
+            name: Some("labels.csv".to_owned()),
+            sql: None,
+        },
+        question: Question::Known,
+        on_null_key: OnNullKey::Keep,
+        cuts: vec![],
+        code_version: "0.1.0".to_owned(),
+        output: FileFormat::Parquet,
+    }
+}
+
+pub(crate) fn outcome() -> Outcome {
+    Outcome { rows: 3, columns: vec![], content_hash: "11".repeat(32), counts: vec![], warnings: vec![] }
+}
+
+#[tokio::test]
+async fn a_training_set_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let registry = open(&path).await;
+    let owner = Principal::owner();
+    let shop = name("shop");
+    let first = registry.record_training_set(&owner, &shop, recipe(), outcome()).await.unwrap();
+    let second = registry.record_training_set(&owner, &shop, recipe(), outcome()).await.unwrap();
+    assert_ne!(first.id, second.id);
+    let registry = open(&path).await;
+    assert_eq!(registry.training_set(&owner, &first.id).await.unwrap(), first);
+    assert_eq!(registry.training_set(&owner, &first.id[..8]).await.unwrap(), first);
+    let all = registry.training_sets(&owner, &shop).await.unwrap();
+    assert_eq!(all, [second, first.clone()]);
+    let mut mistyped = first.id.clone();
+    mistyped.replace_range(0..1, "x");
+    let error = registry.training_set(&owner, &mistyped).await.unwrap_err();
+    assert_eq!(error.code(), "training_set_not_found");
+    assert_eq!(error.hint(), Some(format!("did you mean `{}`?", first.id)));
+    let stranger = Principal { name: "eve".to_owned(), projects: Some(vec![]) };
+    assert_eq!(
+        registry.training_set(&stranger, &first.id).await.unwrap_err().code(),
+        "training_set_not_found"
+    );
+}
+
+#[tokio::test]
+async fn a_run_ends_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = open(&folder.path().join("registry.db")).await;
+    let owner = Principal::owner();
+    let new = |id: Option<&str>| NewRun {
+        id: id.map(str::to_owned),
+        project: name("shop"),
+        kind: RunKind::Train,
+        subject: "model".to_owned(),
+    };
+    let id = registry.start_run(&owner, new(Some("mine"))).await.unwrap();
+    assert_eq!(id, "mine");
+    assert_eq!(registry.start_run(&owner, new(Some("mine"))).await.unwrap_err().code(), "id_exists");
+    assert_eq!(registry.run("mine").await.unwrap().state, RunState::Running);
+    registry.finish_run("mine", None, BTreeMap::from([("rows".to_owned(), u64::MAX)])).await.unwrap();
+    let run = registry.run("mine").await.unwrap();
+    assert_eq!((run.state, run.counts["rows"]), (RunState::Done, u64::MAX));
+    assert!(run.ended_at.unwrap() > run.started_at);
+    let again = registry.finish_run("mine", None, BTreeMap::new()).await.unwrap_err();
+    assert!(matches!(again, RegistryError::NotRunning { state: "done", .. }));
+
+    let failed = registry.start_run(&owner, new(None)).await.unwrap();
+    let why = RunError::of(&again);
+    registry.finish_run(&failed, Some(why.clone()), BTreeMap::new()).await.unwrap();
+    assert_eq!(registry.run(&failed).await.unwrap().error, Some(why));
+    let lost = registry.start_run(&owner, new(None)).await.unwrap();
+    assert_eq!(registry.interrupt_runs().await.unwrap(), 1);
+    assert_eq!(registry.run(&lost).await.unwrap().state, RunState::Interrupted);
+    let ids: Vec<String> =
+        registry.runs(&name("shop"), 10).await.unwrap().into_iter().map(|run| run.id).collect();
+    assert_eq!(ids, [lost, failed, "mine".to_owned()]);
+    assert_eq!(registry.run("nobody").await.unwrap_err().code(), "run_not_found");
+}
