@@ -1,13 +1,42 @@
 //! The algebra: what decides a feature's value stands here once, and every path calls it.
+//!
+//! Knows Arrow arrays, and neither IO nor SQL nor clocks. Offline (`engine`) and online (`serve`) ask
+//! the same questions of the same code:
+//! - the order of rows: [`RowOrder`], its parts [`order_keys`] and [`RowDigester`];
+//! - for which instants a row can answer: [`first_answer`];
+//! - what the last row in order answers at an instant: [`status_at`];
+//! - entity keys as bytes: [`KeyEncoder`];
+//! - the spine as an index of slots, and the latest value as states folded into them: [`SpineIndex`],
+//!   [`LatestStates`];
+//! - values as bytes for the online store, and which rows it keeps: [`RowLayout`], [`retain`].
+//!
+//! Start reading at [`RowOrder`], then [`first_answer`], [`status_at`], [`SpineIndex`].
+//!
+//! Invariant: nothing here depends on the order in which rows come, or on how arrays are laid out.
 
+mod arrow_type;
+mod cell;
+mod digest;
+mod error;
 mod interval;
+mod key;
 mod latest;
 mod order;
+mod order_key;
 mod retain;
 mod row;
+mod spine;
+mod states;
 
+pub use arrow_type::{arrow_type, conform, from_arrow_type};
+pub use digest::RowDigester;
+pub use error::ComputeError;
 pub use interval::first_answer;
+pub use key::{EntityKeys, KeyEncoder};
 pub use latest::{Status, status_at};
 pub use order::{Op, Position, RowDigest, RowOrder};
+pub use order_key::{order_key, order_keys};
 pub use retain::{Answering, retain};
 pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowLayout};
+pub use spine::{NONE, Place, Portion, SlotRange, SpineIndex};
+pub use states::{Address, LatestStates};

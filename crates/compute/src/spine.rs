@@ -1,0 +1,393 @@
+//! The spine as an index: per key its times in order, and between them the slots that rows fold into.
+
+use asof_model::Timestamp;
+use hashbrown::HashTable;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{ComputeError, EntityKeys};
+
+/// No slot, no row.
+pub const NONE: u32 = u32::MAX;
+
+/// A part of the spine, cut by key: all rows of one key are in the same part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portion {
+    /// Which part, below `of`.
+    pub number: u32,
+    /// Into how many parts the spine is cut.
+    pub of: u32,
+}
+
+impl Portion {
+    /// The whole spine.
+    pub const WHOLE: Portion = Portion { number: 0, of: 1 };
+
+    #[inline]
+    fn holds(self, hash: u64) -> bool {
+        // The high half: the low bits choose the place in the table.
+        self.of == 1 || (hash >> 32) % u64::from(self.of) == u64::from(self.number)
+    }
+}
+
+/// The slots of one key, half-open. Empty: the key is not in this part of the spine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SlotRange {
+    /// The first.
+    pub start: u32,
+    /// One past the last.
+    pub end: u32,
+}
+
+impl SlotRange {
+    /// Whether the key is not in this part of the spine.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// Where a spine row's answer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At the slot of its key and time. Equal rows share one.
+    Slot(u32),
+    /// Nowhere: a key is null.
+    NoKey,
+    /// In another portion.
+    Elsewhere,
+}
+
+const NO_KEY: u32 = u32::MAX;
+const ELSEWHERE: u32 = u32::MAX - 1;
+
+/// The spine, or a portion of it, grouped by key. Slot `i` stands for all t in `(times[i-1], times[i]]`
+/// of its key: a row that can answer from `edge` on folds into the first slot whose time is at or past it.
+#[derive(Debug)]
+pub struct SpineIndex {
+    table: Table,
+    /// The time of each slot; ascending and distinct within a key.
+    times: Vec<i64>,
+    /// First slot of each key, and the number of slots.
+    groups: Vec<u32>,
+    /// Per spine row its slot.
+    places: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Table {
+    Int64 { mask: usize, entries: Vec<IntEntry> },
+    Bytes { mask: usize, entries: Vec<BytesEntry>, keys: Vec<u8>, ends: Vec<usize> },
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct IntEntry {
+    key: i64,
+    slots: SlotRange,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct BytesEntry {
+    hash: u64,
+    slots: SlotRange,
+    group: u32,
+}
+
+#[inline]
+fn hash_int64(key: i64) -> u64 {
+    let mixed = (key as u64 ^ (key as u64 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 29)
+}
+
+impl SpineIndex {
+    /// Indexes the spine rows of a portion: their keys, and their times in microseconds.
+    ///
+    /// # Errors
+    /// [`ComputeError::TooLarge`] from 2^32 - 2 rows on.
+    pub fn build(keys: &EntityKeys, times: &[i64], portion: Portion) -> Result<SpineIndex, ComputeError> {
+        let rows = keys.len();
+        if rows >= ELSEWHERE as usize || times.len() != rows {
+            return Err(ComputeError::TooLarge {
+                what: "the spine",
+                found: rows as u64,
+                limit: u64::from(ELSEWHERE) - 1,
+            });
+        }
+        let mut places = vec![ELSEWHERE; rows];
+        // One row of each key stands for it.
+        let mut first_rows: Vec<u32> = Vec::new();
+        match keys {
+            EntityKeys::Int64 { values, .. } => {
+                let mut seen: HashTable<u32> = HashTable::new();
+                for row in 0..rows {
+                    let hash = hash_int64(values[row]);
+                    group_row(keys, row, hash, portion, &mut seen, &mut first_rows, &mut places, |a, b| {
+                        values[a] == values[b]
+                    });
+                }
+            }
+            EntityKeys::Bytes(bytes) => {
+                let mut seen: HashTable<u32> = HashTable::new();
+                for row in 0..rows {
+                    let hash = xxh3_64(bytes.value(row));
+                    group_row(keys, row, hash, portion, &mut seen, &mut first_rows, &mut places, |a, b| {
+                        bytes.value(a) == bytes.value(b)
+                    });
+                }
+            }
+        }
+        let (times, groups) = number_slots(times, &mut places, first_rows.len());
+        let slots = |group: usize| SlotRange { start: groups[group], end: groups[group + 1] };
+        let mask = (first_rows.len() * 2).max(2).next_power_of_two() - 1;
+        let table = match keys {
+            EntityKeys::Int64 { values, .. } => {
+                let mut entries = vec![IntEntry::default(); mask + 1];
+                for (group, row) in first_rows.iter().enumerate() {
+                    let key = values[*row as usize];
+                    let mut at = hash_int64(key) as usize & mask;
+                    while !entries[at].slots.is_empty() {
+                        at = (at + 1) & mask;
+                    }
+                    entries[at] = IntEntry { key, slots: slots(group) };
+                }
+                Table::Int64 { mask, entries }
+            }
+            EntityKeys::Bytes(bytes) => {
+                let mut entries = vec![BytesEntry::default(); mask + 1];
+                let (mut arena, mut ends) = (Vec::new(), Vec::with_capacity(first_rows.len()));
+                for (group, row) in first_rows.iter().enumerate() {
+                    let key = bytes.value(*row as usize);
+                    arena.extend_from_slice(key);
+                    ends.push(arena.len());
+                    let hash = xxh3_64(key);
+                    let mut at = hash as usize & mask;
+                    while !entries[at].slots.is_empty() {
+                        at = (at + 1) & mask;
+                    }
+                    entries[at] = BytesEntry { hash, slots: slots(group), group: group as u32 };
+                }
+                Table::Bytes { mask, entries, keys: arena, ends }
+            }
+        };
+        Ok(SpineIndex { table, times, groups, places })
+    }
+
+    /// How many slots there are: distinct pairs of key and time.
+    pub fn slots(&self) -> usize {
+        self.times.len()
+    }
+
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.groups.len() - 1
+    }
+
+    /// Where the answer of a spine row stands.
+    #[inline]
+    pub fn place(&self, row: usize) -> Place {
+        match self.places[row] {
+            NO_KEY => Place::NoKey,
+            ELSEWHERE => Place::Elsewhere,
+            slot => Place::Slot(slot),
+        }
+    }
+
+    /// The time of a slot.
+    #[inline]
+    pub fn time(&self, slot: u32) -> Timestamp {
+        Timestamp(self.times[slot as usize])
+    }
+
+    /// The greatest time of all, past which no row matters; none for an empty spine.
+    pub fn last_time(&self) -> Option<Timestamp> {
+        self.times.iter().max().map(|t| Timestamp(*t))
+    }
+
+    /// The slots of each row's key, into `out`, which is cleared.
+    pub fn probe(&self, keys: &EntityKeys, out: &mut Vec<SlotRange>) {
+        out.clear();
+        match (&self.table, keys) {
+            (Table::Int64 { mask, entries }, EntityKeys::Int64 { values, nulls }) => {
+                out.extend(values.iter().map(|key| {
+                    let mut at = hash_int64(*key) as usize & mask;
+                    loop {
+                        let entry = entries[at];
+                        if entry.key == *key || entry.slots.is_empty() {
+                            return entry.slots;
+                        }
+                        at = (at + 1) & mask;
+                    }
+                }));
+                if let Some(nulls) = nulls {
+                    for (row, slots) in out.iter_mut().enumerate() {
+                        if nulls.is_null(row) {
+                            *slots = SlotRange::default();
+                        }
+                    }
+                }
+            }
+            (Table::Bytes { mask, entries, keys: arena, ends }, EntityKeys::Bytes(bytes)) => {
+                out.extend(bytes.iter().map(|key| {
+                    let Some(key) = key else { return SlotRange::default() };
+                    let hash = xxh3_64(key);
+                    let mut at = hash as usize & mask;
+                    loop {
+                        let entry = entries[at];
+                        if entry.slots.is_empty() {
+                            return entry.slots;
+                        }
+                        let group = entry.group as usize;
+                        let start = if group == 0 { 0 } else { ends[group - 1] };
+                        if entry.hash == hash && arena[start..ends[group]] == *key {
+                            return entry.slots;
+                        }
+                        at = (at + 1) & mask;
+                    }
+                }));
+            }
+            // Keys of one entity come in one form: KeyEncoder decides by the entity alone.
+            (_, keys) => out.resize(keys.len(), SlotRange::default()),
+        }
+    }
+
+    /// The slot of a key that a row folds into which can answer from `edge` on: the first whose time
+    /// is at or past it. None where it is past all.
+    #[inline]
+    pub fn slot(&self, key: SlotRange, edge: Timestamp) -> Option<u32> {
+        let times = &self.times[key.start as usize..key.end as usize];
+        let found = key.start + times.partition_point(|t| *t < edge.0) as u32;
+        (found < key.end).then_some(found)
+    }
+
+    /// The running maximum of each key's slots in time order: per slot the slot whose state answers,
+    /// [`NONE`] where none does. `order` is (e, v) of a slot's state; two slots of one key never hold
+    /// equal ones, since (e, v) decides the slot.
+    pub fn sweep(&self, order: impl Fn(u32) -> Option<(i64, i64)>) -> Vec<u32> {
+        let mut answers = vec![NONE; self.times.len()];
+        for key in self.groups.windows(2) {
+            let mut last: Option<((i64, i64), u32)> = None;
+            for slot in key[0]..key[1] {
+                if let Some(found) = order(slot)
+                    && last.is_none_or(|(standing, _)| found > standing)
+                {
+                    last = Some((found, slot));
+                }
+                answers[slot as usize] = last.map_or(NONE, |(_, slot)| slot);
+            }
+        }
+        answers
+    }
+
+    /// Bytes held for each spine row and each slot, at most: what portions are cut by.
+    pub const BYTES_PER_ROW: u64 = 4 + 16;
+}
+
+/// Assigns a spine row to the group of its key; `places` holds groups until slots are numbered.
+#[expect(clippy::too_many_arguments, reason = "the state of one loop, shared by two kinds of key")]
+#[inline]
+fn group_row(
+    keys: &EntityKeys,
+    row: usize,
+    hash: u64,
+    portion: Portion,
+    seen: &mut HashTable<u32>,
+    first_rows: &mut Vec<u32>,
+    places: &mut [u32],
+    equal: impl Fn(usize, usize) -> bool,
+) {
+    if keys.is_null(row) {
+        places[row] = NO_KEY;
+    } else if portion.holds(hash) {
+        let rehash = |group: &u32| match keys {
+            EntityKeys::Int64 { values, .. } => hash_int64(values[first_rows[*group as usize] as usize]),
+            EntityKeys::Bytes(bytes) => xxh3_64(bytes.value(first_rows[*group as usize] as usize)),
+        };
+        let group = *seen
+            .entry(hash, |group| equal(first_rows[*group as usize] as usize, row), rehash)
+            .or_insert_with(|| first_rows.len() as u32)
+            .get();
+        if group as usize == first_rows.len() {
+            first_rows.push(row as u32);
+        }
+        places[row] = group;
+    }
+}
+
+/// Turns the groups in `places` into slots; gives the time of each slot and the first slot of each group.
+fn number_slots(row_times: &[i64], places: &mut [u32], groups: usize) -> (Vec<i64>, Vec<u32>) {
+    let mut starts = vec![0_u32; groups + 1];
+    for group in places.iter().filter(|group| **group < ELSEWHERE) {
+        starts[*group as usize + 1] += 1;
+    }
+    for group in 0..groups {
+        starts[group + 1] += starts[group];
+    }
+    let mut sorted = vec![(0_i64, 0_u32); starts[groups] as usize];
+    let mut next = starts.clone();
+    for (row, group) in places.iter().enumerate().filter(|(_, group)| **group < ELSEWHERE) {
+        let at = &mut next[*group as usize];
+        sorted[*at as usize] = (row_times[row], row as u32);
+        *at += 1;
+    }
+    drop(next);
+    let mut times = Vec::with_capacity(sorted.len());
+    let mut first_slots = Vec::with_capacity(groups + 1);
+    for group in starts.windows(2) {
+        let members = &mut sorted[group[0] as usize..group[1] as usize];
+        members.sort_unstable();
+        let first = times.len();
+        first_slots.push(first as u32);
+        for (time, row) in members {
+            if times.len() == first || times.last() != Some(time) {
+                times.push(*time);
+            }
+            places[*row as usize] = (times.len() - 1) as u32;
+        }
+    }
+    first_slots.push(times.len() as u32);
+    times.shrink_to_fit();
+    (times, first_slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::BinaryArray;
+
+    use super::*;
+
+    #[test]
+    fn rows_find_their_slots() {
+        let keys = [Some(7), Some(3), Some(7), None, Some(7), Some(7)];
+        let times = [20, 5, 10, 1, 20, i64::MAX];
+        let ints = EntityKeys::Int64 {
+            values: keys.iter().map(|k| k.unwrap_or(7)).collect::<Vec<i64>>().into(),
+            nulls: Some(keys.iter().map(Option::is_some).collect::<Vec<_>>().into()),
+        };
+        let bytes =
+            EntityKeys::Bytes(keys.iter().map(|k| k.map(|k: i64| k.to_le_bytes())).collect::<BinaryArray>());
+        for keys in [ints, bytes] {
+            let index = SpineIndex::build(&keys, &times, Portion::WHOLE).unwrap();
+            assert_eq!((index.keys(), index.slots()), (2, 4));
+            assert_eq!(index.place(3), Place::NoKey);
+            assert_eq!(index.place(0), index.place(4));
+            let mut ranges = Vec::new();
+            index.probe(&keys, &mut ranges);
+            assert!(ranges[3].is_empty());
+            for row in [0, 1, 2, 4, 5] {
+                let slot = index.slot(ranges[row], Timestamp(times[row])).unwrap();
+                assert_eq!(index.place(row), Place::Slot(slot));
+                assert_eq!(index.time(slot), Timestamp(times[row]));
+            }
+            assert_eq!(index.slot(ranges[0], Timestamp(11)), index.slot(ranges[0], Timestamp(20)));
+            assert_eq!(index.slot(ranges[1], Timestamp(6)), None);
+            // Every key is in exactly one of several portions.
+            let mut found = [0; 6];
+            for number in 0..5 {
+                let part = SpineIndex::build(&keys, &times, Portion { number, of: 5 }).unwrap();
+                for (row, found) in found.iter_mut().enumerate() {
+                    *found += usize::from(matches!(part.place(row), Place::Slot(_)));
+                }
+            }
+            assert_eq!(found, [1, 1, 1, 0, 1, 1]);
+        }
+    }
+}
