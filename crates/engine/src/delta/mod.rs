@@ -1,3 +1,12 @@
-//! Delta tables: sources in Delta format, and the tables of stored sources.
+//! Delta tables: the tables of stored sources, and foreign tables read in place.
+//!
+//! A stored source has one table per family of its versions ([`stored`]); a load stages data files and
+//! commits them once ([`append`]); all of it goes through a local object store whose acknowledgement is
+//! durable ([`durable`]).
 
+mod append;
 mod durable;
+mod stored;
+mod table;
+
+pub(crate) use durable::DurableFiles;
