@@ -9,6 +9,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use crate::delta::DurableFiles;
 use crate::{Error, Result};
 
 /// What an engine is told at its start.
@@ -33,6 +34,7 @@ pub struct Engine {
 
 struct Inner {
     config: EngineConfig,
+    files: DurableFiles,
     environment: Arc<RuntimeEnv>,
     /// Only dropping takes it out.
     workers: Option<tokio::runtime::Runtime>,
@@ -80,12 +82,17 @@ impl Engine {
             .enable_all()
             .build()
             .map_err(|e| Error::io("start the worker threads below", &config.data_dir, &e))?;
-        Ok(Engine { inner: Arc::new(Inner { config, environment, workers: Some(workers) }) })
+        Ok(Engine { inner: Arc::new(Inner { config, files: DurableFiles::everywhere(), environment, workers: Some(workers) }) })
     }
 
     /// What it was told at its start.
     pub fn config(&self) -> &EngineConfig {
         &self.inner.config
+    }
+
+    /// The store below every Delta table of ours: a failed fsync in one of them stops all of them.
+    pub(crate) fn files(&self) -> &DurableFiles {
+        &self.inner.files
     }
 
     /// A fresh session: the engine's memory and threads, no tables, UTC.

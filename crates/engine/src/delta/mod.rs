@@ -6,7 +6,11 @@
 
 mod append;
 mod durable;
+mod scan;
 mod stored;
 mod table;
+
+#[cfg(test)]
+mod append_suite;
 
 pub(crate) use durable::DurableFiles;
