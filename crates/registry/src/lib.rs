@@ -35,6 +35,7 @@
 //! ```
 
 mod apply;
+mod discover;
 mod error;
 mod record;
 mod registry;
@@ -42,6 +43,7 @@ mod run;
 mod training_set;
 
 pub use apply::{Action, Apply, ChangeRecord, VersionRecord};
+pub use discover::{Found, Hit, Listed, Shown, ShownColumn, ShownVersion, User, list, search, show};
 pub use error::{RegistryError, Result};
 pub use registry::Registry;
 pub use run::{NewRun, Run, RunError, RunKind, RunState};
