@@ -1,112 +1,82 @@
 //! What exactly was read, so that it can be checked again and named in a record.
 
-use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use asof_model::Name;
-use serde::{Deserialize, Serialize};
+use asof_model::{FileIdentity, Timestamp};
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
 
 use crate::{Error, Result};
 
-/// Which rows of a source an answer was made from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cut {
-    /// Files read in place, in the order of their paths.
-    Files(Vec<FileIdentity>),
-    /// A Delta table read in place, at one version.
-    Delta {
-        /// The table's folder.
-        path: String,
-        /// The table's own identifier.
-        table_id: String,
-        /// The version read.
-        version: u64,
-    },
-    /// A stored source: rows with `s <= position`.
-    Stored {
-        /// The greatest position that counts; none where the table was empty.
-        position: Option<i64>,
-        /// The Delta version that was read.
-        version: u64,
-    },
-    /// A query over other sources: the cut of each, all of one snapshot.
-    Sql(BTreeMap<Name, Cut>),
-}
-
-/// A file as it was when it was opened.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct FileIdentity {
-    /// The path: relative to the project's folder where it lies below it, else absolute.
-    pub path: String,
-    /// Bytes.
+/// A file held open, read at positions: many readers share it, and whatever its path leads to later,
+/// they all see the file that was there.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub file: File,
+    pub path: PathBuf,
+    pub shown: String,
     pub size: u64,
-    /// The time of its last change, nanoseconds since 1970-01-01 UTC.
-    pub modified: i128,
-    /// Its number in the file system.
-    pub inode: u64,
-    /// 64 hex digits: BLAKE3 of a Parquet file's footer, or of the whole content of any other.
-    pub hash: String,
 }
 
-impl FileIdentity {
-    /// Of an open file. `footer`: hash only the last so many bytes, not all.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where it cannot be read.
-    pub fn of(path: String, file: &File, footer: Option<u64>) -> Result<FileIdentity> {
-        let at = Path::new(&path);
-        let metadata = file.metadata().map_err(|e| Error::io("read the file", at, &e))?;
-        let hash = hash_of(file, metadata.len(), footer).map_err(|e| Error::io("read the file", at, &e))?;
+impl Held {
+    /// Opens a file for the length of a scan.
+    pub(crate) fn open(path: &Path, shown: &str) -> Result<Held> {
+        let file = File::open(path).map_err(|e| Error::io("open the file", Path::new(shown), &e))?;
+        let size = file.metadata().map_err(|e| Error::io("open the file", Path::new(shown), &e))?.len();
+        Ok(Held { file, path: path.to_owned(), shown: shown.to_owned(), size })
+    }
+
+    /// Its identity now. `footer`: hash only the last so many bytes, not all.
+    pub(crate) fn identity(&self, footer: Option<u64>) -> Result<FileIdentity> {
+        let failed = |e: &std::io::Error| Error::io("read the file", Path::new(&self.shown), e);
+        let metadata = self.file.metadata().map_err(|e| failed(&e))?;
+        let hash = hash_of(&self.file, metadata.len(), footer).map_err(|e| failed(&e))?;
         Ok(FileIdentity {
+            path: self.path.to_string_lossy().into_owned(),
             size: metadata.len(),
-            modified: modified(&metadata),
-            inode: metadata.ino(),
-            hash,
-            path,
+            modified: Timestamp(modified(&metadata).div_euclid(1_000)),
+            etag: Some(etag(&metadata)),
+            hash: Some(hash),
         })
     }
 
-    /// Whether file system and content say that this is the same data: size and hash, not the times
-    /// or the number, which a copy changes.
-    pub fn same_content(&self, other: &FileIdentity) -> bool {
-        self.size == other.size && self.hash == other.hash
-    }
-
-    /// Refuses where the open file, or what its path now leads to, is not what it was.
-    ///
-    /// # Errors
-    /// [`Error::Changed`] with what changed.
-    pub fn verify(&self, root: &Path, file: &File, footer: Option<u64>) -> Result<()> {
-        let changed = |change: &str| Error::Changed {
-            what: "file",
-            name: self.path.clone(),
-            change: change.to_owned(),
-        };
-        let now =
-            std::fs::metadata(root.join(&self.path)).map_err(|_| changed("was removed while it was read"))?;
-        if now.ino() != self.inode {
-            return Err(changed("was replaced while it was read"));
+    /// Refuses where the file held, or what its path now leads to, is not what was opened.
+    pub(crate) fn verify(&self, was: &FileIdentity, footer: Option<u64>) -> Result<()> {
+        let changed =
+            |change: &str| Error::Changed { what: "file", name: self.shown.clone(), change: change.to_owned() };
+        let now = std::fs::metadata(&self.path).map_err(|_| changed("was removed while it was read"))?;
+        if was.etag.as_deref() != Some(&etag(&now)) || now.len() != was.size {
+            let held = self.file.metadata().map_err(|_| changed("cannot be read any more"))?;
+            let same = held.ino() == now.ino() && held.dev() == now.dev();
+            return Err(changed(if same {
+                "was changed while it was read"
+            } else {
+                "was replaced while it was read"
+            }));
         }
-        if now.len() != self.size || modified(&now) != self.modified {
-            return Err(changed("was changed while it was read"));
-        }
-        let hash = hash_of(file, self.size, footer).map_err(|_| changed("cannot be read any more"))?;
-        if hash != self.hash { Err(changed("was changed while it was read")) } else { Ok(()) }
+        let hash = hash_of(&self.file, was.size, footer).map_err(|_| changed("cannot be read any more"))?;
+        if Some(hash) == was.hash { Ok(()) } else { Err(changed("was changed while it was read")) }
     }
 }
 
-fn modified(metadata: &Metadata) -> i128 {
-    i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
+/// The file's number and the time of its last change: what a rename over it or a write to it moves.
+fn etag(metadata: &Metadata) -> String {
+    format!("{:x}-{:x}", metadata.ino(), modified(metadata))
+}
+
+/// Nanoseconds since 1970; enough for five centuries.
+fn modified(metadata: &Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec())
 }
 
 fn hash_of(file: &File, size: u64, footer: Option<u64>) -> std::io::Result<String> {
-    let length = footer.unwrap_or(size).min(size);
+    let mut left = footer.unwrap_or(size).min(size);
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 16];
-    let mut left = length;
     while left > 0 {
         let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let got = file.read_at(&mut buffer[..want], size - left)?;
@@ -117,4 +87,50 @@ fn hash_of(file: &File, size: u64, footer: Option<u64>) -> std::io::Result<Strin
         left -= got as u64;
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Reads on from a position, without moving anybody else's.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    held: std::sync::Arc<Held>,
+    at: u64,
+}
+
+impl Cursor {
+    /// From this byte on.
+    pub(crate) fn new(held: std::sync::Arc<Held>, at: u64) -> Cursor {
+        Cursor { held, at }
+    }
+}
+
+impl Read for Cursor {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let got = self.held.file.read_at(buffer, self.at)?;
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+/// A held file as Parquet's reader takes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunks(pub std::sync::Arc<Held>);
+
+impl Length for Chunks {
+    fn len(&self) -> u64 {
+        self.0.size
+    }
+}
+
+impl ChunkReader for Chunks {
+    type T = std::io::BufReader<Cursor>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(std::io::BufReader::new(Cursor::new(std::sync::Arc::clone(&self.0), start)))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let mut buffer = vec![0; length];
+        self.0.file.read_exact_at(&mut buffer, start)?;
+        Ok(buffer.into())
+    }
 }

@@ -1,0 +1,108 @@
+//! What is wrong with an expression, and where in its text.
+
+use datafusion::common::DFSchema;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Spanned, Visit, Visitor};
+use datafusion::sql::sqlparser::tokenizer::Span;
+use std::ops::ControlFlow;
+
+use crate::nearest::nearest;
+
+/// What is wrong with an expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// A stable identifier, e.g. `column_not_found`.
+    pub code: &'static str,
+    /// What is wrong; the text around it says which expression.
+    pub message: String,
+    /// The nearest valid value, or what to do.
+    pub hint: Option<String>,
+    /// The first byte of the text it concerns.
+    pub start: usize,
+    /// How many bytes; at least 1 unless the text is empty.
+    pub length: usize,
+}
+
+impl Problem {
+    pub(super) fn at(start: usize, length: usize, code: &'static str, message: impl Into<String>) -> Problem {
+        Problem { code, message: message.into(), hint: None, start, length }
+    }
+
+    pub(super) fn whole(text: &str, code: &'static str, message: impl Into<String>) -> Problem {
+        Problem::at(0, text.len(), code, message)
+    }
+
+    pub(super) fn spanning(text: &str, span: Span, code: &'static str, message: impl Into<String>) -> Problem {
+        if span.start.line == 0 {
+            return Problem::whole(text, code, message);
+        }
+        let start = place(text, span.start.line, span.start.column);
+        let end = place(text, span.end.line, span.end.column);
+        Problem::at(start, end.saturating_sub(start).max(1), code, message)
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Problem {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn hint_nearest<'a>(
+        self,
+        name: &str,
+        all: impl Iterator<Item = &'a str> + Clone,
+        what: &str,
+    ) -> Problem {
+        let hint = match nearest(name, all.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => {
+                let mut some: Vec<String> = all.clone().take(8).map(|name| format!("`{name}`")).collect();
+                if all.count() > 8 {
+                    some.push("...".to_owned());
+                }
+                format!("the {what} are {}", some.join(", "))
+            }
+        };
+        self.hint(hint)
+    }
+}
+
+/// The byte of the text at a line and column (both from 1, columns in characters).
+pub(super) fn place(text: &str, line: u64, column: u64) -> usize {
+    let line = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let column = usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX);
+    let within = text.get(start..).unwrap_or_default();
+    start + within.char_indices().nth(column).map_or(within.len(), |(at, _)| at)
+}
+
+/// Finds the smallest part of an expression that cannot be typed, and says so there.
+pub(super) fn locate(
+    text: &str,
+    expression: &SqlExpr,
+    schema: &DFSchema,
+    state: &SessionState,
+    error: &DataFusionError,
+) -> Problem {
+    struct Finder<'a> {
+        schema: &'a DFSchema,
+        state: &'a SessionState,
+    }
+    impl Visitor for Finder<'_> {
+        type Break = Box<(Span, DataFusionError)>;
+        fn post_visit_expr(&mut self, part: &SqlExpr) -> ControlFlow<Self::Break> {
+            match super::plan(part, self.schema, self.state) {
+                Ok(_) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(Box::new((part.span(), error))),
+            }
+        }
+    }
+    let found = Visit::visit(expression, &mut Finder { schema, state });
+    match found {
+        ControlFlow::Break(found) => {
+            let (span, error) = *found;
+            Problem::spanning(text, span, "expression_type", super::plain(&error))
+        }
+        ControlFlow::Continue(()) => Problem::whole(text, "expression_type", super::plain(error)),
+    }
+}

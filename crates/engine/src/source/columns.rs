@@ -1,0 +1,302 @@
+//! The types of files' columns as the model has them, and their values in those types.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, FixedSizeBinaryArray, GenericListArray, ListArray, StructArray,
+    new_null_array,
+};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
+use arrow::datatypes::{DataType as ArrowType, Field, TimeUnit as ArrowUnit, TimestampMicrosecondType};
+use asof_compute::arrow_type;
+use asof_model::DataType;
+
+use super::instants::{BadValue, instants, readable};
+
+/// The model's type of a file's column; none where it has none (times of day, lengths of time, unions).
+pub(crate) fn model_type(field: &Field) -> Option<DataType> {
+    let extension = field.metadata().get("ARROW:extension:name").map(String::as_str);
+    match (extension, field.data_type()) {
+        (Some("arrow.uuid"), ArrowType::FixedSizeBinary(16)) => return Some(DataType::Uuid),
+        (Some("arrow.json"), ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View) => {
+            return Some(DataType::Json);
+        }
+        _ => {}
+    }
+    Some(match field.data_type() {
+        ArrowType::Null
+        | ArrowType::Utf8
+        | ArrowType::LargeUtf8
+        | ArrowType::Utf8View => DataType::String,
+        ArrowType::Boolean => DataType::Bool,
+        ArrowType::Int8 => DataType::Int8,
+        ArrowType::Int16 => DataType::Int16,
+        ArrowType::Int32 => DataType::Int32,
+        ArrowType::Int64 => DataType::Int64,
+        ArrowType::UInt8 => DataType::UInt8,
+        ArrowType::UInt16 => DataType::UInt16,
+        ArrowType::UInt32 => DataType::UInt32,
+        ArrowType::UInt64 => DataType::UInt64,
+        ArrowType::Float16 | ArrowType::Float32 => DataType::Float32,
+        ArrowType::Float64 => DataType::Float64,
+        ArrowType::Decimal32(precision, scale)
+        | ArrowType::Decimal64(precision, scale)
+        | ArrowType::Decimal128(precision, scale)
+        | ArrowType::Decimal256(precision, scale) => {
+            let good = (1..=38).contains(precision) && *scale >= 0 && *scale as u8 <= *precision;
+            return good.then_some(DataType::Decimal { precision: *precision, scale: *scale });
+        }
+        ArrowType::Binary
+        | ArrowType::LargeBinary
+        | ArrowType::BinaryView
+        | ArrowType::FixedSizeBinary(_) => DataType::Bytes,
+        ArrowType::Date32 | ArrowType::Date64 => DataType::Date,
+        ArrowType::Timestamp(..) => DataType::Timestamp,
+        ArrowType::Dictionary(_, value) => {
+            return model_type(&Field::new(field.name(), value.as_ref().clone(), true));
+        }
+        ArrowType::List(item)
+        | ArrowType::LargeList(item)
+        | ArrowType::ListView(item)
+        | ArrowType::LargeListView(item)
+        | ArrowType::FixedSizeList(item, _)
+        | ArrowType::Map(item, _) => DataType::List(Box::new(model_type(item)?)),
+        ArrowType::Struct(fields) => DataType::Struct(
+            fields
+                .iter()
+                .map(|field| Some((field.name().clone(), model_type(field)?)))
+                .collect::<Option<Vec<_>>>()?,
+        ),
+        _ => return None,
+    })
+}
+
+/// Whether values of a file's type can be read as this type at all; single values may still not fit.
+pub(crate) fn can_read(from: &ArrowType, to: &DataType) -> bool {
+    match (from, to) {
+        (ArrowType::Dictionary(_, value), to) => can_read(value, to),
+        (ArrowType::Null, _) => true,
+        (
+            ArrowType::List(item)
+            | ArrowType::LargeList(item)
+            | ArrowType::ListView(item)
+            | ArrowType::LargeListView(item)
+            | ArrowType::FixedSizeList(item, _)
+            | ArrowType::Map(item, _),
+            DataType::List(to),
+        ) => can_read(item.data_type(), to),
+        (ArrowType::Struct(fields), DataType::Struct(wanted)) => wanted.iter().all(|(name, to)| {
+            fields.iter().any(|field| field.name() == name && can_read(field.data_type(), to))
+        }),
+        (_, DataType::List(_) | DataType::Struct(_)) => false,
+        (from, DataType::Timestamp) => readable(from, None, false).is_ok(),
+        (from, DataType::Uuid) => {
+            matches!(from, ArrowType::FixedSizeBinary(16)) || text(from)
+        }
+        (from, DataType::Json) => text(from),
+        (from, DataType::Bytes) => {
+            matches!(
+                from,
+                ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_)
+            )
+        }
+        (ArrowType::Boolean, to) => matches!(to, DataType::Bool | DataType::String),
+        (from, DataType::Bool) => text(from),
+        (from, DataType::String) => {
+            text(from) || from.is_numeric() || matches!(from, ArrowType::Date32 | ArrowType::Date64)
+        }
+        (ArrowType::Date32 | ArrowType::Date64 | ArrowType::Timestamp(..), to) => matches!(to, DataType::Date),
+        (from, DataType::Date) => text(from),
+        (from, to) => (from.is_numeric() || text(from)) && can_cast_types(from, &arrow_type(to)),
+    }
+}
+
+fn text(kind: &ArrowType) -> bool {
+    matches!(kind, ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View)
+}
+
+/// The values of a file's column in the model's type.
+///
+/// # Errors
+/// [`BadValue`] at the first value that the type cannot hold exactly.
+pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadValue> {
+    let target = arrow_type(to);
+    if *array.data_type() == target {
+        return Ok(Arc::clone(array));
+    }
+    let wrong = |row: usize| BadValue { row, reason: format!("is not a value of type {to}") };
+    let first_wrong = |_| wrong(0);
+    match (array.data_type(), to) {
+        (ArrowType::Null, _) => Ok(new_null_array(&target, array.len())),
+        (ArrowType::Dictionary(_, value), _) => {
+            let plain = arrow::compute::cast(array, value).map_err(first_wrong)?;
+            convert(&plain, to)
+        }
+        (_, DataType::Timestamp) => Ok(Arc::new(instants(array, None, None)?)),
+        (ArrowType::Timestamp(..), DataType::Date) => {
+            let micros = instants(array, None, None)?;
+            Ok(Arc::new(micros.unary::<_, arrow::datatypes::Date32Type>(|n| {
+                n.div_euclid(86_400_000_000) as i32
+            })))
+        }
+        (_, DataType::Date) if text(array.data_type()) => dates(array),
+        (_, DataType::Uuid) if text(array.data_type()) => uuids(array),
+        (_, DataType::Bool) if text(array.data_type()) => cast_exactly(array, &target, to),
+        (_, DataType::List(item)) => list(array, item),
+        (ArrowType::Struct(_), DataType::Struct(wanted)) => structure(array, wanted),
+        _ => cast_exactly(array, &target, to),
+    }
+}
+
+/// A cast that may not lose anything: a value that comes out null, or does not come back, is refused.
+fn cast_exactly(array: &ArrayRef, target: &ArrowType, to: &DataType) -> Result<ArrayRef, BadValue> {
+    let wrong = |row: usize| BadValue { row, reason: format!("is not a value of type {to}") };
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let out = cast_with_options(array, target, &options).map_err(|_| wrong(0))?;
+    if out.null_count() > array.null_count()
+        && let Some(row) = (0..array.len()).find(|row| array.is_valid(*row) && out.is_null(*row))
+    {
+        return Err(wrong(row));
+    }
+    let from = array.data_type();
+    let narrowing = from.is_numeric()
+        && target.is_numeric()
+        && !target.is_floating()
+        && (from.is_floating() || is_decimal(from) || is_decimal(target));
+    if narrowing {
+        let back = cast_with_options(&out, from, &options).map_err(|_| wrong(0))?;
+        let same = arrow::compute::kernels::cmp::not_distinct(&back, array).map_err(|_| wrong(0))?;
+        if let Some(row) = (0..same.len()).find(|row| !same.value(*row)) {
+            return Err(wrong(row));
+        }
+    }
+    Ok(out)
+}
+
+fn is_decimal(kind: &ArrowType) -> bool {
+    matches!(
+        kind,
+        ArrowType::Decimal32(..) | ArrowType::Decimal64(..) | ArrowType::Decimal128(..) | ArrowType::Decimal256(..)
+    )
+}
+
+fn dates(array: &ArrayRef) -> Result<ArrayRef, BadValue> {
+    let wrong = |row: usize| BadValue { row, reason: "is not a date as 2013-06-01".to_owned() };
+    let plain = arrow::compute::cast(array, &ArrowType::Utf8).map_err(|_| wrong(0))?;
+    let plain = plain.as_string::<i32>();
+    let mut days = Vec::with_capacity(plain.len());
+    for row in 0..plain.len() {
+        days.push(match plain.is_valid(row) {
+            true => Some(parse_date(plain.value(row)).ok_or_else(|| wrong(row))?),
+            false => None,
+        });
+    }
+    Ok(Arc::new(Date32Array::from(days)))
+}
+
+/// Days since 1970 of `2013-06-01`.
+pub(crate) fn parse_date(text: &str) -> Option<i32> {
+    if text.len() != 10 || !text.as_bytes().first()?.is_ascii_digit() {
+        return None;
+    }
+    let date: jiff::civil::Date = text.parse().ok()?;
+    let since = date - jiff::civil::date(1970, 1, 1);
+    (date.year() >= 1).then_some(since.get_days())
+}
+
+fn uuids(array: &ArrayRef) -> Result<ArrayRef, BadValue> {
+    let wrong = |row: usize| BadValue { row, reason: "is not a uuid".to_owned() };
+    let plain = arrow::compute::cast(array, &ArrowType::Utf8).map_err(|_| wrong(0))?;
+    let plain = plain.as_string::<i32>();
+    let mut out = Vec::with_capacity(plain.len());
+    for row in 0..plain.len() {
+        out.push(match plain.is_valid(row) {
+            true => Some(parse_uuid(plain.value(row)).ok_or_else(|| wrong(row))?),
+            false => None,
+        });
+    }
+    let out = FixedSizeBinaryArray::try_from_sparse_iter_with_size(out.into_iter(), 16).map_err(|_| wrong(0))?;
+    Ok(Arc::new(out))
+}
+
+/// The 16 bytes of `123e4567-e89b-12d3-a456-426614174000`, hyphens optional.
+pub(crate) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let bytes = text.as_bytes();
+    let hyphens = |at: &usize| matches!(at, 8 | 13 | 18 | 23);
+    let digits: Vec<u8> = match bytes.len() {
+        32 => bytes.to_vec(),
+        36 if (0..36).all(|at| hyphens(&at) == (bytes[at] == b'-')) => {
+            bytes.iter().copied().filter(|b| *b != b'-').collect()
+        }
+        _ => return None,
+    };
+    let mut out = [0; 16];
+    for (at, pair) in digits.chunks(2).enumerate() {
+        let high = char::from(pair[0]).to_digit(16)?;
+        let low = char::from(*pair.get(1)?).to_digit(16)?;
+        out[at] = (high * 16 + low) as u8;
+    }
+    Some(out)
+}
+
+fn list(array: &ArrayRef, item: &DataType) -> Result<ArrayRef, BadValue> {
+    let wrong = |_| BadValue { row: 0, reason: format!("is not a value of type list<{item}>") };
+    let field = Arc::new(Field::new_list_field(arrow_type(item), true));
+    let plain: ListArray = match array.data_type() {
+        ArrowType::List(_) => array.as_list::<i32>().clone(),
+        ArrowType::Map(entries, _) => {
+            let map = array.as_map();
+            ListArray::try_new(
+                Arc::clone(entries),
+                map.offsets().clone(),
+                Arc::new(map.entries().clone()),
+                map.nulls().cloned(),
+            )
+            .map_err(wrong)?
+        }
+        ArrowType::LargeList(inner)
+        | ArrowType::FixedSizeList(inner, _)
+        | ArrowType::ListView(inner)
+        | ArrowType::LargeListView(inner) => {
+            let target = ArrowType::List(Arc::clone(inner));
+            arrow::compute::cast(array, &target).map_err(wrong)?.as_list::<i32>().clone()
+        }
+        _ => return Err(BadValue { row: 0, reason: format!("is not a value of type list<{item}>") }),
+    };
+    let values = convert(plain.values(), item).map_err(|bad| {
+        let offsets = plain.value_offsets();
+        let row = (0..plain.len()).find(|row| (bad.row as i32) < offsets[*row + 1]).unwrap_or(0);
+        BadValue { row, reason: bad.reason }
+    })?;
+    let out = GenericListArray::<i32>::try_new(field, plain.offsets().clone(), values, plain.nulls().cloned());
+    Ok(Arc::new(out.map_err(wrong)?))
+}
+
+fn structure(array: &ArrayRef, wanted: &[(String, DataType)]) -> Result<ArrayRef, BadValue> {
+    let wrong = || BadValue { row: 0, reason: "lacks a field of its struct".to_owned() };
+    let whole = array.as_struct();
+    let mut fields = Vec::with_capacity(wanted.len());
+    let mut values = Vec::with_capacity(wanted.len());
+    for (name, to) in wanted {
+        let value = whole.column_by_name(name).ok_or_else(wrong)?;
+        fields.push(Field::new(name, arrow_type(to), true));
+        values.push(convert(value, to)?);
+    }
+    let out = StructArray::try_new(fields.into(), values, whole.nulls().cloned()).map_err(|_| wrong())?;
+    Ok(Arc::new(out))
+}
+
+/// The field that a source's column has in every scan.
+pub(crate) fn field(name: &str, kind: &DataType) -> Field {
+    Field::new(name, arrow_type(kind), true)
+}
+
+/// Whether this is the type of instants.
+pub(crate) fn is_instant(kind: &ArrowType) -> bool {
+    matches!(kind, ArrowType::Timestamp(ArrowUnit::Microsecond, Some(zone)) if zone.as_ref() == "UTC")
+}
+
+/// Instants of an array of that type, for callers that know it is.
+pub(crate) fn as_instants(array: &ArrayRef) -> &arrow::array::TimestampMicrosecondArray {
+    array.as_primitive::<TimestampMicrosecondType>()
+}

@@ -1,0 +1,334 @@
+//! Which files a path means: a file, a folder, a glob, as users of DuckDB expect.
+//!
+//! A folder stands for the files below it that end as its format does. In a glob `*` and `?` match
+//! within one name, `[a-z]` and `[!a-z]` one letter, `**` any depth, `{a,b}` either. Names that begin
+//! with `.` or `_` are only found by naming them. `key=value` folders become columns.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use asof_model::Format;
+
+use crate::{Error, Result};
+
+/// A file found, not yet opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Where it is.
+    pub path: PathBuf,
+    /// As shown to people: relative to the project's folder where it lies below it.
+    pub shown: String,
+    /// `key=value` folders on its way, outermost first; a null partition has no value.
+    pub partitions: Vec<(String, Option<String>)>,
+}
+
+/// How deep `**` and folders are followed; a ring of links ends here.
+const DEEPEST: usize = 32;
+
+/// All files of the path, in the order of their paths.
+///
+/// # Errors
+/// [`Error::Invalid`] with code `source_file_missing`, `source_no_files`, `source_url` or
+/// `source_partitions`.
+pub(crate) fn find(root: &Path, path: &str, format: Format, hive: bool) -> Result<Vec<Found>> {
+    let plain = match path.split_once("://") {
+        Some(("file", rest)) => rest,
+        Some((scheme, _)) => {
+            return Err(Error::invalid(
+                "source_url",
+                format!("path `{path}`: `{scheme}://` cannot be read by this build"),
+            )
+            .with_hint("copy the files to a folder, or mount it, and name that path"));
+        }
+        None => path,
+    };
+    let whole = root.join(plain);
+    let mut files = BTreeSet::new();
+    if whole.is_file() {
+        files.insert(whole);
+    } else if whole.is_dir() {
+        below(&whole, format, 0, &mut files)?;
+        if files.is_empty() {
+            return Err(Error::invalid(
+                "source_no_files",
+                format!("folder `{path}` holds no file that ends in {}", endings(format).join(" or ")),
+            )
+            .with_hint("name the files with a glob, or set `format`"));
+        }
+    } else if plain.contains(['*', '?', '[', '{']) {
+        for one in braces(&whole.to_string_lossy()) {
+            glob(Path::new(&one), format, &mut files)?;
+        }
+        if files.is_empty() {
+            return Err(Error::invalid("source_no_files", format!("glob `{path}` matches no file"))
+                .with_hint(format!("it is looked up from the project's folder; {}", nearest(&whole, plain))));
+        }
+    } else {
+        return Err(Error::invalid("source_file_missing", format!("file `{path}` does not exist"))
+            .with_hint(nearest(&whole, plain)));
+    }
+    let mut found: Vec<Found> = files
+        .into_iter()
+        .map(|path| {
+            let inside = path.strip_prefix(root).unwrap_or(&path);
+            let shown = inside.to_string_lossy().replace('\\', "/");
+            let partitions = if hive { partitions(inside) } else { Vec::new() };
+            Found { shown, partitions, path }
+        })
+        .collect();
+    let keys = |found: &Found| found.partitions.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+    let first = found.first().map(keys).unwrap_or_default();
+    if let Some(other) = found.iter().find(|other| keys(other) != first) {
+        // As DuckDB does: partitions only where all files agree. Some files having none at all is
+        // chance; files that disagree are a mistake.
+        if first.is_empty() || other.partitions.is_empty() {
+            found.iter_mut().for_each(|file| file.partitions.clear());
+        } else {
+            return Err(Error::invalid(
+                "source_partitions",
+                format!(
+                    "path `{path}`: file `{}` lies in partitions ({}), but `{}` in ({})",
+                    other.shown,
+                    keys(other).join(", "),
+                    found.first().map_or("", |file| &file.shown),
+                    first.join(", "),
+                ),
+            )
+            .with_hint("give all files the same key=value folders, or set `hive_partitioning: false`"));
+        }
+    }
+    Ok(found)
+}
+
+/// How files of a format end.
+pub(crate) fn endings(format: Format) -> &'static [&'static str] {
+    match format {
+        Format::Parquet => &[".parquet", ".pq", ".parq"],
+        Format::Csv => &[".csv", ".tsv"],
+        Format::Ndjson => &[".ndjson", ".jsonl", ".json"],
+        Format::Delta => &[],
+    }
+}
+
+fn hidden(name: &str) -> bool {
+    name.starts_with(['.', '_'])
+}
+
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let read = std::fs::read_dir(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
+    let mut all = Vec::new();
+    for entry in read {
+        let entry = entry.map_err(|e| Error::io("list the folder", folder, &e))?;
+        all.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn below(folder: &Path, format: Format, depth: usize, files: &mut BTreeSet<PathBuf>) -> Result<()> {
+    for (name, path) in entries(folder)? {
+        if hidden(&name) {
+            continue;
+        }
+        if path.is_dir() {
+            if depth < DEEPEST {
+                below(&path, format, depth + 1, files)?;
+            }
+        } else if endings(format).iter().any(|end| name.to_ascii_lowercase().ends_with(end)) {
+            files.insert(path);
+        }
+    }
+    Ok(())
+}
+
+/// `a{b,c}d` as `abd` and `acd`.
+fn braces(pattern: &str) -> Vec<String> {
+    let Some(open) = pattern.find('{') else { return vec![pattern.to_owned()] };
+    let Some(close) = pattern[open..].find('}').map(|at| at + open) else { return vec![pattern.to_owned()] };
+    let (before, after) = (&pattern[..open], &pattern[close + 1..]);
+    pattern[open + 1..close]
+        .split(',')
+        .flat_map(|middle| braces(&format!("{before}{middle}{after}")))
+        .collect()
+}
+
+fn glob(pattern: &Path, format: Format, files: &mut BTreeSet<PathBuf>) -> Result<()> {
+    let mut start = PathBuf::new();
+    let mut rest: Vec<String> = Vec::new();
+    for part in pattern.components() {
+        let text = part.as_os_str().to_string_lossy();
+        if rest.is_empty() && !text.contains(['*', '?', '[']) {
+            start.push(part);
+        } else {
+            rest.push(text.into_owned());
+        }
+    }
+    walk(&start, &rest, format, 0, files)
+}
+
+fn walk(
+    at: &Path,
+    rest: &[String],
+    format: Format,
+    depth: usize,
+    files: &mut BTreeSet<PathBuf>,
+) -> Result<()> {
+    let Some((first, after)) = rest.split_first() else {
+        if at.is_file() {
+            files.insert(at.to_owned());
+        } else if at.is_dir() {
+            below(at, format, depth, files)?;
+        }
+        return Ok(());
+    };
+    if !at.is_dir() || depth > DEEPEST {
+        return Ok(());
+    }
+    if first == "**" {
+        if after.is_empty() {
+            return below(at, format, depth, files);
+        }
+        walk(at, after, format, depth + 1, files)?;
+        for (name, path) in entries(at)? {
+            if !hidden(&name) && path.is_dir() {
+                walk(&path, rest, format, depth + 1, files)?;
+            }
+        }
+        return Ok(());
+    }
+    for (name, path) in entries(at)? {
+        if hidden(&name) && !first.starts_with(['.', '_']) {
+            continue;
+        }
+        if matches(first.as_bytes(), name.as_bytes()) {
+            walk(&path, after, format, depth + 1, files)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name matches a pattern of `*`, `?` and `[..]`.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some((b'*', rest)) => (0..=name.len()).any(|skip| matches(rest, &name[skip..])),
+        Some((b'?', rest)) => match std::str::from_utf8(name).ok().and_then(|text| text.chars().next()) {
+            Some(letter) => matches(rest, &name[letter.len_utf8()..]),
+            None => false,
+        },
+        Some((b'[', rest)) => {
+            let Some(end) = rest.iter().skip(1).position(|b| *b == b']').map(|at| at + 1) else {
+                return name.first() == Some(&b'[') && matches(rest, &name[1..]);
+            };
+            let Some((letter, name)) = name.split_first() else { return false };
+            let (not, set) = match rest[..end].split_first() {
+                Some((b'!' | b'^', set)) => (true, set),
+                _ => (false, &rest[..end]),
+            };
+            let mut within = false;
+            let mut at = 0;
+            while at < set.len() {
+                if at + 2 < set.len() && set[at + 1] == b'-' {
+                    within |= (set[at]..=set[at + 2]).contains(letter);
+                    at += 3;
+                } else {
+                    within |= set[at] == *letter;
+                    at += 1;
+                }
+            }
+            within != not && matches(&rest[end + 1..], name)
+        }
+        Some((byte, rest)) => name.first() == Some(byte) && matches(rest, &name[1..]),
+    }
+}
+
+/// `key=value` folders of a path; the null partition as Hive writes it.
+fn partitions(path: &Path) -> Vec<(String, Option<String>)> {
+    let mut found: Vec<(String, Option<String>)> = Vec::new();
+    for part in path.parent().into_iter().flat_map(Path::components) {
+        let text = part.as_os_str().to_string_lossy();
+        if let Some((key, value)) = text.split_once('=')
+            && !key.is_empty()
+        {
+            let value = (value != "__HIVE_DEFAULT_PARTITION__").then(|| decoded(value));
+            found.retain(|(other, _)| *other != decoded(key));
+            found.push((decoded(key), value));
+        }
+    }
+    found
+}
+
+/// Percent-decoding, as writers of partitions encode `/`, `:` and blanks.
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+}
+
+/// What to say about a path that is not there: the nearest name beside it, or the missing folder.
+fn nearest(whole: &Path, written: &str) -> String {
+    let folder = whole
+        .ancestors()
+        .skip(1)
+        .find(|up| up.is_dir() || !up.to_string_lossy().contains(['*', '?', '[', '{']));
+    let Some(folder) = folder.filter(|folder| folder.is_dir()) else {
+        let missing = whole.parent().map(|up| up.to_string_lossy().into_owned()).unwrap_or_default();
+        let shown = Path::new(written).parent().map(|up| up.to_string_lossy().into_owned());
+        return format!("folder `{}` does not exist", shown.filter(|text| !text.is_empty()).unwrap_or(missing));
+    };
+    let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let best = entries(folder).unwrap_or_default().into_iter().map(|(other, _)| other).filter(|o| !hidden(o)).max_by(
+        |a, b| strsim::jaro_winkler(a, &name).total_cmp(&strsim::jaro_winkler(b, &name)),
+    );
+    match best {
+        Some(best) if strsim::jaro_winkler(&best, &name) > 0.7 => format!("did you mean `{best}`?"),
+        Some(best) => format!("its folder holds `{best}`, among others"),
+        None => "its folder is empty".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_as_shells_do() {
+        for (pattern, name, is) in [
+            ("*.parquet", "a.parquet", true),
+            ("*.parquet", ".parquet", true),
+            ("a?c", "abc", true),
+            ("a?c", "a\u{e9}c", true),
+            ("a?c", "ac", false),
+            ("[a-c]x", "bx", true),
+            ("[!a-c]x", "bx", false),
+            ("[]]x", "]x", true),
+            ("a*b*c", "a--b--c", true),
+            ("a*b*c", "a--c", false),
+        ] {
+            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), is, "{pattern} {name}");
+        }
+        assert_eq!(braces("a{b,c}{d,e}"), ["abd", "abe", "acd", "ace"]);
+    }
+
+    #[test]
+    fn partitions_are_read_from_folders() {
+        let found = partitions(Path::new("data/year=2013/city=New%20York/k=__HIVE_DEFAULT_PARTITION__/a=b.parquet"));
+        let want = [("year", Some("2013")), ("city", Some("New York")), ("k", None)];
+        let want: Vec<_> = want.map(|(k, v)| (k.to_owned(), v.map(str::to_owned))).into();
+        assert_eq!(found, want);
+    }
+}

@@ -1,0 +1,198 @@
+//! How a column of any type becomes instants: the time rules of a source, once.
+//!
+//! - A naive time is UTC; with a zone it is civil time there. In the hour that a zone repeats the first
+//!   of the two instants is meant; in the hour it leaves out, the time is moved on by the length of the
+//!   gap (RFC 5545's rule).
+//! - Nanoseconds are floored toward minus infinity.
+//! - An integer is a time only with a unit. A float is never one.
+//! - A date is its midnight: UTC, or the zone's.
+//! - A text is RFC 3339, or ISO 8601 without an offset, which is then naive.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType as ArrowType, Date32Type, Date64Type, Int64Type, TimeUnit as ArrowUnit,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    UInt64Type,
+};
+use asof_model::{TimeUnit, Timestamp};
+use jiff::tz::TimeZone;
+
+/// A value that cannot be what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BadValue {
+    /// Which row of the array.
+    pub row: usize,
+    /// What is wrong with it, without the value.
+    pub reason: String,
+}
+
+/// The type that every instant has.
+pub(crate) fn instant_type() -> ArrowType {
+    ArrowType::Timestamp(ArrowUnit::Microsecond, Some("UTC".into()))
+}
+
+/// The zone of this name.
+pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
+    jiff::tz::db().get(name).map_err(|_| format!("`{name}` is not an IANA time zone"))
+}
+
+/// Whether columns of this type can be read as instants, and why not.
+pub(crate) fn readable(kind: &ArrowType, unit: Option<TimeUnit>, zoned: bool) -> Result<(), String> {
+    match kind {
+        ArrowType::Dictionary(_, value) => readable(value, unit, zoned),
+        ArrowType::Timestamp(_, Some(own)) if zoned => {
+            Err(format!("its times carry their own zone `{own}`, so `zone` cannot apply"))
+        }
+        ArrowType::Timestamp(..) | ArrowType::Date32 | ArrowType::Date64 if unit.is_some() => {
+            Err("it is of a time type already, so `unit` cannot apply".to_owned())
+        }
+        ArrowType::Timestamp(..) | ArrowType::Date32 | ArrowType::Date64 | ArrowType::Null => Ok(()),
+        ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View if unit.is_some() => {
+            Err("it is text, so `unit` cannot apply".to_owned())
+        }
+        ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View => Ok(()),
+        kind if kind.is_integer() && zoned => {
+            Err("an integer with a unit counts from 1970 UTC, so `zone` cannot apply".to_owned())
+        }
+        kind if kind.is_integer() && unit.is_some() => Ok(()),
+        kind if kind.is_integer() => Err("an integer is a time only with a unit".to_owned()),
+        kind if kind.is_floating() => Err("a float is never a time".to_owned()),
+        _ => Err("its type is not a time".to_owned()),
+    }
+}
+
+/// The instants of a column, in the years 0001 to 9999; null stays null.
+///
+/// # Errors
+/// [`BadValue`] at the first value that is no such instant. Types that [`readable`] refuses are
+/// refused at row 0.
+pub(crate) fn instants(
+    array: &ArrayRef,
+    unit: Option<TimeUnit>,
+    zone: Option<&TimeZone>,
+) -> Result<TimestampMicrosecondArray, BadValue> {
+    readable(array.data_type(), unit, zone.is_some()).map_err(|reason| BadValue { row: 0, reason })?;
+    let read = match array.data_type() {
+        ArrowType::Dictionary(_, value) => {
+            let plain = cast(array, value).map_err(|e| BadValue { row: 0, reason: e.to_string() })?;
+            return instants(&plain, unit, zone);
+        }
+        ArrowType::Null => TimestampMicrosecondArray::new_null(array.len()),
+        ArrowType::Timestamp(unit, own) => {
+            let civil = zone.filter(|_| own.is_none());
+            match unit {
+                ArrowUnit::Second => scaled::<TimestampSecondType>(array, civil, |n| n.checked_mul(1_000_000))?,
+                ArrowUnit::Millisecond => {
+                    scaled::<TimestampMillisecondType>(array, civil, |n| n.checked_mul(1_000))?
+                }
+                ArrowUnit::Microsecond if civil.is_none() => {
+                    let same = array.as_primitive::<TimestampMicrosecondType>();
+                    TimestampMicrosecondArray::new(same.values().clone(), same.nulls().cloned())
+                }
+                ArrowUnit::Microsecond => scaled::<TimestampMicrosecondType>(array, civil, Some)?,
+                ArrowUnit::Nanosecond => {
+                    scaled::<TimestampNanosecondType>(array, civil, |n| Some(n.div_euclid(1_000)))?
+                }
+            }
+        }
+        ArrowType::Date32 => {
+            scaled::<Date32Type>(array, zone, |days| i64::from(days).checked_mul(86_400_000_000))?
+        }
+        ArrowType::Date64 => scaled::<Date64Type>(array, zone, |n| n.checked_mul(1_000))?,
+        kind if kind.is_integer() => {
+            let factor = |n: i64| match unit {
+                Some(TimeUnit::S) => n.checked_mul(1_000_000),
+                Some(TimeUnit::Ms) => n.checked_mul(1_000),
+                Some(TimeUnit::Ns) => Some(n.div_euclid(1_000)),
+                Some(TimeUnit::Us) | None => Some(n),
+            };
+            if *kind == ArrowType::UInt64 {
+                scaled::<UInt64Type>(array, None, |n| i64::try_from(n).ok().and_then(factor))?
+            } else {
+                let wide = cast(array, &ArrowType::Int64).map_err(|e| BadValue { row: 0, reason: e.to_string() })?;
+                scaled::<Int64Type>(&wide, None, factor)?
+            }
+        }
+        _ => texts(array, zone)?,
+    };
+    let first = Timestamp::FIRST.0;
+    let last = Timestamp::LAST.0;
+    let outside = |row: usize, value: i64| read.is_valid(row) && !(first..=last).contains(&value);
+    match read.values().iter().enumerate().find(|(row, value)| outside(*row, **value)) {
+        Some((row, _)) => Err(BadValue { row, reason: OUTSIDE.to_owned() }),
+        None => Ok(read.with_timezone("UTC")),
+    }
+}
+
+const OUTSIDE: &str = "is outside the years 0001 to 9999";
+
+fn scaled<T: ArrowPrimitiveType>(
+    array: &ArrayRef,
+    zone: Option<&TimeZone>,
+    scale: impl Fn(T::Native) -> Option<i64>,
+) -> Result<TimestampMicrosecondArray, BadValue> {
+    let values: &PrimitiveArray<T> = array.as_primitive();
+    let mut out = Vec::with_capacity(values.len());
+    for (row, value) in values.values().iter().enumerate() {
+        if values.is_null(row) {
+            out.push(0);
+            continue;
+        }
+        let micros = scale(*value).ok_or_else(|| BadValue { row, reason: OUTSIDE.to_owned() })?;
+        out.push(match zone {
+            None => micros,
+            Some(zone) => {
+                civil_micros(micros, zone).ok_or_else(|| BadValue { row, reason: OUTSIDE.to_owned() })?
+            }
+        });
+    }
+    Ok(TimestampMicrosecondArray::new(out.into(), values.nulls().cloned()))
+}
+
+/// The instant at which clocks of the zone show what these microseconds show in UTC.
+fn civil_micros(micros: i64, zone: &TimeZone) -> Option<i64> {
+    let civil = TimeZone::UTC.to_datetime(jiff::Timestamp::from_microsecond(micros).ok()?);
+    zone.to_ambiguous_timestamp(civil).compatible().ok().map(jiff::Timestamp::as_microsecond)
+}
+
+fn texts(array: &ArrayRef, zone: Option<&TimeZone>) -> Result<TimestampMicrosecondArray, BadValue> {
+    let plain = cast(array, &ArrowType::Utf8).map_err(|e| BadValue { row: 0, reason: e.to_string() })?;
+    let plain = plain.as_string::<i32>();
+    let mut out = Vec::with_capacity(plain.len());
+    for row in 0..plain.len() {
+        out.push(match plain.is_valid(row) {
+            true => parse(plain.value(row), zone)
+                .ok_or_else(|| BadValue { row, reason: "is not a time as 2013-06-01T12:00:00Z".to_owned() })?,
+            false => 0,
+        });
+    }
+    Ok(TimestampMicrosecondArray::new(out.into(), plain.nulls().cloned()))
+}
+
+/// Microseconds of an RFC 3339 text, of a civil time in the zone (none: UTC), or of a date.
+pub(crate) fn parse(text: &str, zone: Option<&TimeZone>) -> Option<i64> {
+    if !text.as_bytes().first()?.is_ascii_digit() {
+        return None;
+    }
+    let instant = match text.parse::<jiff::Timestamp>() {
+        Ok(instant) => instant,
+        Err(_) => {
+            let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+            let zone = zone.unwrap_or(&TimeZone::UTC);
+            zone.to_ambiguous_timestamp(civil).compatible().ok()?
+        }
+    };
+    i64::try_from(instant.as_nanosecond().div_euclid(1_000)).ok()
+}
+
+/// All null, or all this instant.
+pub(crate) fn constant(value: Option<i64>, rows: usize) -> ArrayRef {
+    let array = match value {
+        Some(value) => TimestampMicrosecondArray::from_value(value, rows),
+        None => TimestampMicrosecondArray::new_null(rows),
+    };
+    Arc::new(array.with_timezone("UTC"))
+}
