@@ -4,6 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -36,6 +37,8 @@ struct Inner {
     config: EngineConfig,
     files: DurableFiles,
     environment: Arc<RuntimeEnv>,
+    /// Types expressions: the functions there are, names as they are written.
+    language: SessionState,
     /// Only dropping takes it out.
     workers: Option<tokio::runtime::Runtime>,
 }
@@ -82,7 +85,15 @@ impl Engine {
             .enable_all()
             .build()
             .map_err(|e| Error::io("start the worker threads below", &config.data_dir, &e))?;
-        Ok(Engine { inner: Arc::new(Inner { config, files: DurableFiles::everywhere(), environment, workers: Some(workers) }) })
+        let names = SessionConfig::new().set_bool("datafusion.sql_parser.enable_ident_normalization", false);
+        let language = SessionContext::new_with_config_rt(names, Arc::clone(&environment)).state();
+        Ok(Engine { inner: Arc::new(Inner {
+                config,
+                files: DurableFiles::everywhere(),
+                environment,
+                language,
+                workers: Some(workers),
+            }) })
     }
 
     /// What it was told at its start.
@@ -101,6 +112,29 @@ impl Engine {
             .with_target_partitions(self.inner.config.threads.max(1))
             .with_information_schema(false);
         SessionContext::new_with_config_rt(config, Arc::clone(&self.inner.environment))
+    }
+
+    /// What expressions are typed against: the functions there are, and names as they are written.
+    pub(crate) fn language(&self) -> &SessionState {
+        &self.inner.language
+    }
+
+    /// Runs blocking work, such as opening files, on threads that are there for it.
+    ///
+    /// # Errors
+    /// What the work gives; [`Error::Internal`] where it panicked.
+    pub async fn blocking<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        let Some(workers) = self.inner.workers.as_ref() else {
+            return Err(Error::internal("the engine has stopped"));
+        };
+        match workers.handle().spawn_blocking(work).await {
+            Ok(answer) => answer,
+            Err(ended) => Err(Error::internal(format!("a task of the engine ended: {ended}"))),
+        }
     }
 
     /// Runs on the engine's own worker threads. Dropping the returned future ends the work.

@@ -6,13 +6,27 @@
 //!
 //! Not here: which rows count, and what answers (`asof-compute`, [`crate::point_in_time`]).
 
+mod columns;
+mod exec;
+mod files;
+mod find;
 mod identity;
+mod instants;
+mod options;
+mod parquet;
+mod rules;
 
 use std::sync::Arc;
 
+use asof_model::{Catalog, Cut, Place, SourceVersion};
 use datafusion::physical_plan::ExecutionPlan;
 
-pub use identity::{Cut, FileIdentity};
+pub(crate) use columns::convert;
+
+use self::exec::FilesExec;
+use self::files::OpenFile;
+use self::rules::Rules;
+use crate::{Engine, Error, Result};
 
 /// The columns that every scan's schema begins with, in this order.
 pub mod fixed {
@@ -39,7 +53,7 @@ pub struct ScanColumns {
     /// Source columns by name, in this order.
     pub columns: Vec<String>,
     /// All source columns, in the source's order, because a digest of the row is needed; `columns`
-    /// must then be empty.
+    /// is then not looked at.
     pub all_for_digest: bool,
     /// Also [`fixed::ADDRESS`], where the source's rows have stable addresses.
     pub address: bool,
@@ -48,20 +62,50 @@ pub struct ScanColumns {
 /// A scan ready to run.
 #[derive(Debug)]
 pub struct SourceScan {
-    /// Gives the rows.
+    /// Gives the rows. It may be executed more than once; each time gives the same rows.
     pub plan: Arc<dyn ExecutionPlan>,
-    /// What exactly is read; check it again with [`Cut::verify`] when the plan is through.
+    /// What exactly is read.
     pub identity: Cut,
-    /// Reads columns of single rows by address; none where rows have no stable address.
-    pub fetch: Option<Arc<dyn FetchRows>>,
+    files: Vec<Arc<Vec<OpenFile>>>,
 }
 
-/// Reads columns of rows by the addresses a scan gave, from the very files the scan held open.
-pub trait FetchRows: std::fmt::Debug + Send + Sync {
-    /// One row out per address, in the order of the addresses, which must ascend; columns in the
-    /// order asked. Blocking.
+impl SourceScan {
+    /// Refuses where a file is no longer what was opened. Call it when the plan is through; what was
+    /// read before is right only if this is. Blocking.
     ///
     /// # Errors
-    /// [`crate::Error::Changed`] where a file is no longer what the scan read.
-    fn fetch(&self, addresses: &[u64], columns: &[String]) -> crate::Result<arrow::array::RecordBatch>;
+    /// [`Error::Changed`] with the file.
+    pub fn verify(&self) -> Result<()> {
+        self.files.iter().flat_map(|files| files.iter()).try_for_each(OpenFile::verify)
+    }
+}
+
+/// A scan of a source: the fixed columns, then those asked for.
+///
+/// # Errors
+/// [`Error::Invalid`] where files are missing or broken or lack a column; [`Error::Io`].
+pub async fn scan(
+    engine: &Engine,
+    catalog: &Catalog,
+    source: &SourceVersion,
+    want: &ScanColumns,
+) -> Result<SourceScan> {
+    let root = catalog
+        .projects
+        .get(&source.address.project)
+        .map(|project| project.root.clone())
+        .ok_or_else(|| Error::internal(format!("project of source `{}` is not there", source.address)))?;
+    let name = source.address.name.as_str();
+    match &source.definition.place {
+        Place::Files { path, format, options } => {
+            let (path, format, options) = (path.clone(), *format, options.clone());
+            let rules = Arc::new(Rules::new(engine, name, &source.definition, &source.columns, want, true)?);
+            let files = engine.blocking(move || files::open(&root, &path, format, &options)).await?;
+            let identity = Cut::Files(files.iter().map(|file| file.identity.clone()).collect());
+            let files = Arc::new(files);
+            let plan = FilesExec::new(Arc::clone(&files), rules, engine.config().threads);
+            Ok(SourceScan { plan: Arc::new(plan), identity, files: vec![files] })
+        }
+        Place::Sql { .. } => Err(Error::internal("sources with `sql` are not read yet")),
+    }
 }

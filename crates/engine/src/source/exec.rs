@@ -1,0 +1,167 @@
+//! Reading a source's files as an execution plan.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result as PlanResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::coop::make_cooperative;
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, SchedulingType,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+
+use super::files::{Batches, OpenFile, Part};
+use super::rules::{Place, Rules};
+use crate::Result;
+
+/// How many low bits of an address number the row within its file.
+pub(crate) const ROW_BITS: u32 = 40;
+
+/// Reads files: parts of them are dealt to partitions, largest first, each to the one with least.
+#[derive(Debug)]
+pub(crate) struct FilesExec {
+    files: Arc<Vec<OpenFile>>,
+    rules: Arc<Rules>,
+    dealt: Vec<Vec<(usize, Part)>>,
+    properties: Arc<PlanProperties>,
+}
+
+impl FilesExec {
+    pub(crate) fn new(files: Arc<Vec<OpenFile>>, rules: Arc<Rules>, partitions: usize) -> FilesExec {
+        let mut parts: Vec<(u64, usize, Part)> = files
+            .iter()
+            .enumerate()
+            .flat_map(|(at, file)| file.parts().into_iter().map(move |(size, part)| (size, at, part)))
+            .collect();
+        parts.sort_by_key(|(size, at, part)| (std::cmp::Reverse(*size), *at, *part));
+        let partitions = partitions.clamp(1, parts.len().max(1));
+        let mut dealt: Vec<(u64, Vec<(usize, Part)>)> = vec![(0, Vec::new()); partitions];
+        for (size, at, part) in parts {
+            if let Some(least) = dealt.iter_mut().min_by_key(|(sum, _)| *sum) {
+                least.0 += size.max(1);
+                least.1.push((at, part));
+            }
+        }
+        let mut dealt: Vec<Vec<(usize, Part)>> = dealt.into_iter().map(|(_, parts)| parts).collect();
+        dealt.iter_mut().for_each(|parts| parts.sort_unstable());
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(rules.schema())),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        FilesExec { files, rules, dealt, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for FilesExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FilesExec: source={}, files={}", self.rules.source(), self.files.len())
+    }
+}
+
+impl ExecutionPlan for FilesExec {
+    fn name(&self) -> &'static str {
+        "FilesExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> PlanResult<TreeNodeRecursion>,
+    ) -> PlanResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> PlanResult<SendableRecordBatchStream> {
+        let Some(parts) = self.dealt.get(partition) else {
+            return Err(DataFusionError::Internal(format!("FilesExec has no partition {partition}")));
+        };
+        let reading = Reading {
+            files: Arc::clone(&self.files),
+            rules: Arc::clone(&self.rules),
+            parts: parts.clone().into_iter(),
+            batch: context.session_config().batch_size(),
+            open: None,
+        };
+        let schema: SchemaRef = Arc::clone(self.rules.schema());
+        let batches = futures::stream::iter(reading.map(|batch| batch.map_err(DataFusionError::from)));
+        Ok(make_cooperative(Box::pin(RecordBatchStreamAdapter::new(schema, batches))))
+    }
+}
+
+/// One partition being read: part by part, batch by batch.
+struct Reading {
+    files: Arc<Vec<OpenFile>>,
+    rules: Arc<Rules>,
+    parts: std::vec::IntoIter<(usize, Part)>,
+    batch: usize,
+    open: Option<(usize, Batches)>,
+}
+
+impl Reading {
+    fn batch(&mut self) -> Result<Option<RecordBatch>> {
+        loop {
+            let Some((at, batches)) = &mut self.open else {
+                let Some((at, part)) = self.parts.next() else { return Ok(None) };
+                let Some(file) = self.files.get(at) else { return Ok(None) };
+                self.open = Some((at, file.read(part, &self.rules, self.batch)?));
+                continue;
+            };
+            let at = *at;
+            match batches.next() {
+                None => self.open = None,
+                Some(batch) => {
+                    let (before, raw) = batch?;
+                    let Some(file) = self.files.get(at) else { return Ok(None) };
+                    let place = Place { file: file.shown(), before: Some(before) };
+                    let address = ((at as u64) << ROW_BITS) | before;
+                    return self.rules.apply(&raw, place, address).map(Some);
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Reading {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Result<RecordBatch>> {
+        let batch = self.batch();
+        if batch.is_err() {
+            // An error ends the stream.
+            self.parts = Vec::new().into_iter();
+            self.open = None;
+        }
+        batch.transpose()
+    }
+}

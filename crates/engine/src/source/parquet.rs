@@ -1,0 +1,167 @@
+//! Parquet files: opened once, read row group by row group.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    RowSelection,
+};
+use parquet::basic::Type as PhysicalType;
+
+use super::identity::{Chunks, Held};
+use crate::{Error, Result};
+
+/// A Parquet file, its footer read.
+#[derive(Debug, Clone)]
+pub(crate) struct ParquetFile {
+    held: Arc<Held>,
+    metadata: ArrowReaderMetadata,
+}
+
+/// How many bytes at the end hold the footer and its length.
+pub(crate) fn footer_length(held: &Held) -> Result<u64> {
+    use std::os::unix::fs::FileExt;
+    let broken = |what: &str| {
+        Error::invalid("file_broken", format!("file `{}` {what}", held.shown))
+            .with_hint("write it again, or set the `format` it has")
+    };
+    if held.size == 0 {
+        return Err(broken("is empty, not even a Parquet header is there"));
+    }
+    let mut start = [0; 4];
+    let mut end = [0; 8];
+    let read = |buffer: &mut [u8], at: u64| {
+        held.file
+            .read_exact_at(buffer, at)
+            .map_err(|e| Error::io("read the file", std::path::Path::new(&held.shown), &e))
+    };
+    if held.size >= 4 {
+        read(&mut start, 0)?;
+    }
+    if &start == b"PARE" {
+        return Err(broken("is an encrypted Parquet file, which cannot be read"));
+    }
+    if &start != b"PAR1" {
+        return Err(broken("is not a Parquet file: it does not begin with PAR1"));
+    }
+    if held.size < 12 {
+        return Err(broken("is a Parquet file cut short: it does not end with PAR1"));
+    }
+    read(&mut end, held.size - 8)?;
+    if &end[4..] != b"PAR1" {
+        return Err(broken("is a Parquet file cut short: it does not end with PAR1"));
+    }
+    let length = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]])) + 8;
+    if length + 4 > held.size {
+        return Err(broken("is a broken Parquet file: its footer is longer than the file"));
+    }
+    Ok(length)
+}
+
+impl ParquetFile {
+    /// Reads the footer.
+    pub(crate) fn open(held: Arc<Held>) -> Result<ParquetFile> {
+        let chunks = Chunks(Arc::clone(&held));
+        let broken = |e: parquet::errors::ParquetError| {
+            Error::invalid("file_broken", format!("file `{}`: its Parquet footer cannot be read: {e}", held.shown))
+                .with_hint("write it again")
+        };
+        let metadata = ArrowReaderMetadata::load(&chunks, ArrowReaderOptions::new()).map_err(broken)?;
+        // INT96 is read as nanoseconds unless told otherwise, which hold the years 1677 to 2262 only.
+        let roots = metadata.parquet_schema().root_schema().get_fields();
+        let fields: Vec<Arc<Field>> = metadata
+            .schema()
+            .fields()
+            .iter()
+            .zip(roots)
+            .map(|(field, root)| match root.is_primitive() && root.get_physical_type() == PhysicalType::INT96 {
+                true => Arc::new(field.as_ref().clone().with_data_type(ArrowType::Timestamp(TimeUnit::Microsecond, None))),
+                false => Arc::clone(field),
+            })
+            .collect();
+        let schema = Schema::new_with_metadata(fields, metadata.schema().metadata().clone());
+        let metadata = if schema == **metadata.schema() {
+            metadata
+        } else {
+            let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
+            ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map_err(broken)?
+        };
+        Ok(ParquetFile { held, metadata })
+    }
+
+    /// The columns as the file has them.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        self.metadata.schema()
+    }
+
+    /// How many rows it has.
+    pub(crate) fn rows(&self) -> u64 {
+        u64::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// Its row groups: the number of the first row of each, and how many it has.
+    pub(crate) fn groups(&self) -> Vec<(u64, u64)> {
+        let mut first = 0;
+        self.metadata
+            .metadata()
+            .row_groups()
+            .iter()
+            .map(|group| {
+                let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+                first += rows;
+                (first - rows, rows)
+            })
+            .collect()
+    }
+
+    /// Reads one row group, or selected rows of it, in batches of at most so many rows.
+    pub(crate) fn read(
+        &self,
+        group: usize,
+        columns: &[&str],
+        batch: usize,
+        selection: Option<RowSelection>,
+    ) -> Result<ParquetBatches> {
+        let chunks = Chunks(Arc::clone(&self.held));
+        let roots: Vec<usize> = self
+            .schema()
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| columns.contains(&field.name().as_str()))
+            .map(|(at, _)| at)
+            .collect();
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.metadata.clone())
+            .with_row_groups(vec![group])
+            .with_batch_size(batch)
+            .with_projection(mask);
+        if let Some(selection) = selection {
+            builder = builder.with_row_selection(selection);
+        }
+        let reader = builder.build().map_err(|e| broken_data(&self.held, &e.to_string()))?;
+        Ok(ParquetBatches { held: Arc::clone(&self.held), reader })
+    }
+}
+
+/// Batches of one row group.
+pub(crate) struct ParquetBatches {
+    held: Arc<Held>,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Iterator for ParquetBatches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Result<RecordBatch>> {
+        Some(self.reader.next()?.map_err(|e| broken_data(&self.held, &e.to_string())))
+    }
+}
+
+fn broken_data(held: &Held, reason: &str) -> Error {
+    Error::invalid("file_broken", format!("file `{}`: its data cannot be read: {reason}", held.shown))
+        .with_hint("write it again")
+}

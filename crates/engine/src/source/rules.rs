@@ -1,0 +1,338 @@
+//! A source's rules applied to batches of its raw columns: instants, order key, deletes, and the
+//! columns asked for in the model's types.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array, new_null_array};
+use arrow::compute::{filter_record_batch, is_not_null};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
+use asof_compute::order_keys;
+use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp};
+use jiff::tz::TimeZone;
+
+use super::columns::{convert, field};
+use super::instants::{BadValue, constant, instant_type, instants, zone};
+use super::{ScanColumns, fixed};
+use crate::expression::{Bound, Purpose, compile};
+use crate::nearest::nearest;
+use crate::{Engine, Error, Result};
+
+/// Where rows come from, for errors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// A file, or what stands for one, e.g. `the result of its query`.
+    pub file: &'a str,
+    /// How many rows of it come before the batch; none where rows have no number.
+    pub before: Option<u64>,
+}
+
+/// The rules of one source, ready for batches.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    source: String,
+    /// Columns in the model's types, in the order of `columns_schema`.
+    columns: Vec<Column>,
+    columns_schema: SchemaRef,
+    event_time: Option<Instant>,
+    available_at: Option<Instant>,
+    valid_until: Option<Instant>,
+    order_by: Option<Bound>,
+    delete_when: Option<Bound>,
+    /// For each column asked for, its place in `columns`.
+    wanted: Vec<usize>,
+    schema: SchemaRef,
+    fixed: bool,
+    address: bool,
+}
+
+#[derive(Debug)]
+enum Instant {
+    Column { name: String, unit: Option<TimeUnit>, zone: Option<TimeZone> },
+    Expression(Bound),
+}
+
+impl Rules {
+    /// The rules of a source over these of its columns. Without `fixed`, only the columns are given and
+    /// no time rule is applied.
+    pub(crate) fn new(
+        engine: &Engine,
+        name: &str,
+        source: &Source,
+        all: &[Column],
+        want: &ScanColumns,
+        with_fixed: bool,
+    ) -> Result<Rules> {
+        let wanted: Vec<&Column> = if want.all_for_digest {
+            all.iter().collect()
+        } else {
+            want.columns.iter().map(|wanted| column(name, all, wanted)).collect::<Result<_>>()?
+        };
+        let mut columns: Vec<Column> = Vec::new();
+        let mut add = |wanted: &Column| match columns.iter().position(|column| column.name == wanted.name) {
+            Some(at) => at,
+            None => {
+                columns.push(wanted.clone());
+                columns.len() - 1
+            }
+        };
+        let places: Vec<usize> = wanted.iter().map(|column| add(column)).collect();
+        let typed = |key: &str, text: &str, purpose: Purpose| {
+            compile(engine, text, all, false, purpose).map_err(|problem| {
+                let message = format!("source `{name}`: {key} `{text}`: {}", problem.message);
+                Error::Invalid { code: problem.code, message, hint: problem.hint }
+            })
+        };
+        let mut compiled = Vec::new();
+        if with_fixed {
+            let rules = [
+                ("event_time", source.event_time.as_ref()),
+                ("available_at", source.available_at.as_ref()),
+                ("valid_until", source.valid_until.as_ref()),
+            ];
+            for (key, rule) in rules {
+                if let Some(TimeRule::Expression(text)) = rule {
+                    compiled.push((key, typed(key, &text.text, Purpose::Time)?));
+                }
+            }
+            if let Some(text) = &source.order_by {
+                compiled.push(("order_by", typed("order_by", &text.text, Purpose::Order)?));
+            }
+            if let Some(text) = &source.delete_when {
+                compiled.push(("delete_when", typed("delete_when", &text.text, Purpose::Condition)?));
+            }
+        }
+        for (_, expression) in &compiled {
+            for needed in expression.needs() {
+                add(column(name, all, needed)?);
+            }
+        }
+        let columns_schema: SchemaRef = Arc::new(Schema::new(
+            columns.iter().map(|column| field(&column.name, &column.data_type)).collect::<Vec<_>>(),
+        ));
+        let mut bound = std::collections::BTreeMap::new();
+        for (key, expression) in compiled {
+            bound.insert(key, expression.bind(&columns_schema)?);
+        }
+        let mut instant = |key: &'static str, rule: Option<&TimeRule>| -> Result<Option<Instant>> {
+            Ok(match rule.filter(|_| with_fixed) {
+                None => None,
+                Some(TimeRule::Expression(_)) => bound.remove(key).map(Instant::Expression),
+                Some(TimeRule::Column { name: column_name, unit, zone: named }) => {
+                    column(name, all, column_name)?;
+                    let named = named.as_deref().map(zone).transpose().map_err(|reason| {
+                        Error::invalid("time_zone", format!("source `{name}`: {key}: {reason}"))
+                    })?;
+                    Some(Instant::Column { name: column_name.clone(), unit: *unit, zone: named })
+                }
+            })
+        };
+        let event_time = instant("event_time", source.event_time.as_ref())?;
+        let available_at = instant("available_at", source.available_at.as_ref())?;
+        let valid_until = instant("valid_until", source.valid_until.as_ref())?;
+        let mut fields = Vec::new();
+        if with_fixed {
+            fields.push(Field::new(fixed::EVENT_TIME, instant_type(), true));
+            fields.push(Field::new(fixed::VISIBLE_AT, instant_type(), true));
+            fields.push(Field::new(fixed::ORDER_BY, ArrowType::Binary, true));
+            fields.push(Field::new(fixed::POSITION, ArrowType::Int64, true));
+            fields.push(Field::new(fixed::OP, ArrowType::Boolean, false));
+            fields.push(Field::new(fixed::UNTIL, instant_type(), true));
+        }
+        if want.address {
+            fields.push(Field::new(fixed::ADDRESS, ArrowType::UInt64, false));
+        }
+        fields.extend(wanted.iter().map(|column| field(&column.name, &column.data_type)));
+        Ok(Rules {
+            source: name.to_owned(),
+            columns,
+            columns_schema,
+            event_time,
+            available_at,
+            valid_until,
+            order_by: bound.remove("order_by"),
+            delete_when: bound.remove("delete_when"),
+            wanted: places,
+            schema: Arc::new(Schema::new(fields)),
+            fixed: with_fixed,
+            address: want.address,
+        })
+    }
+
+    /// What [`Rules::apply`] gives.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The source's name.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The columns a reader has to give in the model's types.
+    pub(crate) fn typed(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// The columns a reader has to give as they are in the file, for the time rules.
+    pub(crate) fn raw(&self) -> impl Iterator<Item = &str> {
+        [&self.event_time, &self.available_at, &self.valid_until].into_iter().filter_map(|rule| match rule {
+            Some(Instant::Column { name, .. }) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// One batch of raw columns as one batch of [`Rules::schema`]. `rows`: its number of rows, since a
+    /// batch may have no column at all. `address`: of its first row.
+    pub(crate) fn apply(&self, raw: &RecordBatch, place: Place<'_>, address: u64) -> Result<RecordBatch> {
+        let rows = raw.num_rows();
+        let find = |name: &str| {
+            raw.column_by_name(name).ok_or_else(|| {
+                Error::internal(format!("source `{}`: a reader lost column `{name}`", self.source))
+            })
+        };
+        let mut typed = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            let found = find(&column.name)?;
+            typed.push(
+                convert(found, &column.data_type).map_err(|bad| self.bad(place, &column.name, bad))?,
+            );
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+        let typed = RecordBatch::try_new_with_options(Arc::clone(&self.columns_schema), typed, &options)?;
+        let mut out: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        if self.fixed {
+            let event_time = self.instants("event_time", self.event_time.as_ref(), raw, &typed, place)?;
+            if let Some(event_time) = &event_time
+                && event_time.null_count() > 0
+            {
+                let row = (0..rows).find(|row| event_time.is_null(*row)).unwrap_or(0);
+                let reason = "is null, and every row needs an event time".to_owned();
+                return Err(self.bad_rule(place, "event_time", self.event_time.as_ref(), BadValue { row, reason }));
+            }
+            let available_at = self.instants("available_at", self.available_at.as_ref(), raw, &typed, place)?;
+            let visible_at = match (&available_at, &event_time) {
+                (Some(found), _) | (None, Some(found)) => Arc::clone(found),
+                (None, None) => constant(Some(Timestamp::BEFORE_ALL.0), rows),
+            };
+            let until = self.instants("valid_until", self.valid_until.as_ref(), raw, &typed, place)?;
+            let order = match &self.order_by {
+                Some(order_by) => {
+                    let values = self.evaluate(order_by, &typed, place)?;
+                    Arc::new(order_keys(&values).map_err(|e| Error::internal(e.to_string()))?)
+                }
+                None => new_null_array(&ArrowType::Binary, rows),
+            };
+            let deletes = match &self.delete_when {
+                Some(delete_when) => {
+                    let found = self.evaluate(delete_when, &typed, place)?;
+                    let found = found.as_boolean();
+                    // A condition that is null is not met.
+                    match found.nulls() {
+                        Some(nulls) => BooleanArray::new(found.values() & nulls.inner(), None),
+                        None => found.clone(),
+                    }
+                }
+                None => BooleanArray::from(vec![false; rows]),
+            };
+            out.push(event_time.unwrap_or_else(|| constant(None, rows)));
+            out.push(visible_at);
+            out.push(order);
+            out.push(Arc::new(Int64Array::new_null(rows)));
+            out.push(Arc::new(deletes));
+            out.push(until.unwrap_or_else(|| constant(None, rows)));
+        }
+        if self.address {
+            out.push(Arc::new(UInt64Array::from_iter_values(address..address + rows as u64)));
+        }
+        out.extend(self.wanted.iter().map(|at| Arc::clone(typed.column(*at))));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), out, &options)?)
+    }
+
+    fn instants(
+        &self,
+        key: &str,
+        rule: Option<&Instant>,
+        raw: &RecordBatch,
+        typed: &RecordBatch,
+        place: Place<'_>,
+    ) -> Result<Option<ArrayRef>> {
+        let read = match rule {
+            None => return Ok(None),
+            Some(Instant::Column { name, unit, zone }) => {
+                let found = raw.column_by_name(name).ok_or_else(|| {
+                    Error::internal(format!("source `{}`: a reader lost column `{name}`", self.source))
+                })?;
+                instants(found, *unit, zone.as_ref())
+            }
+            Some(Instant::Expression(bound)) => instants(&self.evaluate(bound, typed, place)?, None, None),
+        };
+        match read {
+            Ok(read) => Ok(Some(Arc::new(read))),
+            Err(bad) => Err(self.bad_rule(place, key, rule, bad)),
+        }
+    }
+
+    fn evaluate(&self, bound: &Bound, typed: &RecordBatch, place: Place<'_>) -> Result<ArrayRef> {
+        bound.evaluate(typed).map_err(|error| {
+            let row = (0..typed.num_rows()).find(|row| bound.evaluate(&typed.slice(*row, 1)).is_err());
+            Error::BadRow {
+                source_name: self.source.clone(),
+                place: shown(place, row.unwrap_or(0)),
+                reason: error.to_string(),
+                hint: asof_model::Explain::hint(&error),
+            }
+        })
+    }
+
+    fn bad_rule(&self, place: Place<'_>, key: &str, rule: Option<&Instant>, bad: BadValue) -> Error {
+        let what = match rule {
+            Some(Instant::Column { name, .. }) => format!("{key} column `{name}`"),
+            _ => key.to_owned(),
+        };
+        Error::BadRow {
+            source_name: self.source.clone(),
+            place: shown(place, bad.row),
+            reason: format!("{what} {}", bad.reason),
+            hint: None,
+        }
+    }
+
+    /// The error of a cell.
+    pub(crate) fn bad(&self, place: Place<'_>, column: &str, bad: BadValue) -> Error {
+        Error::BadRow {
+            source_name: self.source.clone(),
+            place: shown(place, bad.row),
+            reason: format!("column `{column}` {}", bad.reason),
+            hint: None,
+        }
+    }
+}
+
+fn shown(place: Place<'_>, row: usize) -> String {
+    match place.before {
+        Some(before) => format!("{}, row {}", place.file, before + row as u64 + 1),
+        None => place.file.to_owned(),
+    }
+}
+
+/// The column of this name.
+pub(crate) fn column<'a>(source: &str, all: &'a [Column], name: &str) -> Result<&'a Column> {
+    all.iter().find(|column| column.name == name).ok_or_else(|| {
+        let error =
+            Error::invalid("column_not_found", format!("source `{source}`: column `{name}` not found"));
+        match nearest(name, all.iter().map(|column| column.name.as_str())) {
+            Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+            None => error,
+        }
+    })
+}
+
+/// The rows whose column is not null.
+pub(crate) fn not_null(batch: &RecordBatch, column: &ArrayRef) -> Result<RecordBatch> {
+    Ok(filter_record_batch(batch, &is_not_null(column)?)?)
+}
+
+/// Whether a column of this type may be wanted in the model's types at all; for checks.
+pub(crate) fn is_time(kind: &DataType) -> bool {
+    matches!(kind, DataType::Timestamp | DataType::Date)
+}
