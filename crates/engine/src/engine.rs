@@ -87,13 +87,15 @@ impl Engine {
             .map_err(|e| Error::io("start the worker threads below", &config.data_dir, &e))?;
         let names = SessionConfig::new().set_bool("datafusion.sql_parser.enable_ident_normalization", false);
         let language = SessionContext::new_with_config_rt(names, Arc::clone(&environment)).state();
-        Ok(Engine { inner: Arc::new(Inner {
+        Ok(Engine {
+            inner: Arc::new(Inner {
                 config,
                 files: DurableFiles::everywhere(),
                 environment,
                 language,
                 workers: Some(workers),
-            }) })
+            }),
+        })
     }
 
     /// What it was told at its start.

@@ -121,10 +121,8 @@ impl Staging {
                 adds = moved(table, &layout, &adds, last - base).await?;
                 base = last;
             }
-            let transactions = vec![
-                Transaction::new(INTAKE, base + rows),
-                Transaction::new(file_marker(hash), base + 1),
-            ];
+            let transactions =
+                vec![Transaction::new(INTAKE, base + rows), Transaction::new(file_marker(hash), base + 1)];
             match commit(table, &layout.folder, adds.clone(), transactions, about.clone()).await? {
                 Attempt::Done => return Ok(Committed::New { first: base + 1, last: base + rows }),
                 Attempt::LookAgain => {}
@@ -324,7 +322,8 @@ impl Statistics {
         let schema = batch.schema();
         let own = schema.fields().len().saturating_sub(OWN_COLUMNS);
         for (field, column) in schema.fields().iter().zip(batch.columns()).skip(own) {
-            let (least, greatest) = if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+            let (least, greatest) = if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>()
+            {
                 (min(times), max(times))
             } else if let Some(numbers) = column.as_primitive_opt::<arrow::datatypes::Int64Type>() {
                 (min(numbers), max(numbers))

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use asof_model::{Address, Column, DataType, Format, Name, Place, Source, SourceVersion, TimeRule, VersionId};
+use asof_model::{
+    Address, Column, DataType, Format, Name, Place, Source, SourceVersion, TimeRule, VersionId,
+};
 
 use super::append::{Committed, Sizes, Staging};
 use super::durable::DurableFiles;
@@ -300,5 +302,8 @@ async fn the_log_holds_no_values_of_the_source() {
     let added = text.lines().find(|line| line.starts_with("{\"add\"")).unwrap();
     assert!(!added.contains("a@b.example") && !added.contains("who"), "{added}");
     assert!(added.contains("1970-01-01T00:00:00.000099Z"), "{added}");
-    assert!(text.contains("\"delta.dataSkippingStatsColumns\":\"`event_time`,`visible_at`,`seq`\""), "{text}");
+    assert!(
+        text.contains("\"delta.dataSkippingStatsColumns\":\"`event_time`,`visible_at`,`seq`\""),
+        "{text}"
+    );
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use asof_model::SourceVersion;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use asof_model::SourceVersion;
 use datafusion::catalog::TableProvider;
 use datafusion::common::ScalarValue;
 use datafusion::execution::SessionState;

@@ -16,8 +16,8 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use asof_compute::{arrow_type, from_arrow_type};
 use asof_model::{Column, DataType};
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::ExprSchemable;
@@ -90,7 +90,8 @@ pub fn compile(
         Err(error) => return Err(problem::locate(text, &read, &schema, state, &error)),
     };
     let Some(mut data_type) = from_arrow_type(&found) else {
-        let problem = Problem::whole(text, "expression_type", format!("gives {found}, which no feature can be"));
+        let problem =
+            Problem::whole(text, "expression_type", format!("gives {found}, which no feature can be"));
         return Err(problem.hint("cast it, e.g. `cast(... as bigint)`"));
     };
     // A null literal alone is null of any type.
@@ -99,13 +100,19 @@ pub fn compile(
     }
     match purpose {
         Purpose::Condition if data_type != DataType::Bool => {
-            let problem =
-                Problem::whole(text, "expression_not_bool", format!("gives {data_type}, where a bool is needed"));
+            let problem = Problem::whole(
+                text,
+                "expression_not_bool",
+                format!("gives {data_type}, where a bool is needed"),
+            );
             return Err(problem.hint("compare it with something, e.g. `... > 0` or `... is not null`"));
         }
         Purpose::Time if !matches!(data_type, DataType::Timestamp | DataType::Date | DataType::String) => {
-            let problem =
-                Problem::whole(text, "expression_not_time", format!("gives {data_type}, where a time is needed"));
+            let problem = Problem::whole(
+                text,
+                "expression_not_time",
+                format!("gives {data_type}, where a time is needed"),
+            );
             return Err(problem.hint("use e.g. `to_timestamp_micros(...)`, or name a column with its unit"));
         }
         _ => {}
@@ -172,7 +179,8 @@ impl Compiled {
                 Err(_) if name == EVENT_TIME => schema.index_of(fixed::EVENT_TIME)?,
                 Err(error) => return Err(error.into()),
             };
-            let found: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new(schema.field(index).name(), index));
+            let found: Arc<dyn PhysicalExpr> =
+                Arc::new(PhysicalColumn::new(schema.field(index).name(), index));
             Ok(Transformed::yes(found))
         })?;
         Ok(Bound { text: self.text.clone(), physical: physical.data, data_type: self.data_type.clone() })

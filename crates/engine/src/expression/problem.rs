@@ -33,7 +33,12 @@ impl Problem {
         Problem::at(0, text.len(), code, message)
     }
 
-    pub(super) fn spanning(text: &str, span: Span, code: &'static str, message: impl Into<String>) -> Problem {
+    pub(super) fn spanning(
+        text: &str,
+        span: Span,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Problem {
         if span.start.line == 0 {
             return Problem::whole(text, code, message);
         }

@@ -4,9 +4,7 @@ use std::ops::ControlFlow;
 
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::Volatility;
-use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, Ident, Query, Spanned, Value, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, Query, Spanned, Value, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
@@ -77,9 +75,16 @@ impl Checker<'_> {
             match (ident.quote_style, alike.next(), alike.next()) {
                 (None, Some(one), None) => ident.value = (*one).to_owned(),
                 _ => {
-                    let problem =
-                        self.problem(ident.span, "column_not_found", format!("column `{}` not found", ident.value));
-                    return Err(Box::new(problem.hint_nearest(&ident.value, self.names.iter().copied(), "columns")));
+                    let problem = self.problem(
+                        ident.span,
+                        "column_not_found",
+                        format!("column `{}` not found", ident.value),
+                    );
+                    return Err(Box::new(problem.hint_nearest(
+                        &ident.value,
+                        self.names.iter().copied(),
+                        "columns",
+                    )));
                 }
             }
         }
@@ -99,7 +104,9 @@ impl Checker<'_> {
                 format!("function `{name}` gives another answer each time it runs"),
             );
             let hint = match name.as_str() {
-                "random" | "rand" | "uuid" => "a feature is the same in training and serving: take it from a column",
+                "random" | "rand" | "uuid" => {
+                    "a feature is the same in training and serving: take it from a column"
+                }
                 _ => "use the row's own `event_time`, or a column",
             };
             return Err(Box::new(problem.hint(hint)));
@@ -110,7 +117,9 @@ impl Checker<'_> {
                 "aggregate_in_expression",
                 format!("function `{name}` is an aggregate, and an expression reads one row"),
             );
-            return Err(Box::new(problem.hint("window views are not built yet; read the newest row's columns")));
+            return Err(Box::new(
+                problem.hint("window views are not built yet; read the newest row's columns"),
+            ));
         }
         if self.state.window_functions().contains_key(&name) {
             let problem = self.problem(
@@ -155,8 +164,11 @@ impl VisitorMut for Checker<'_> {
             SqlExpr::Function(function) => {
                 let span = function.name.span();
                 if function.over.is_some() {
-                    let problem =
-                        self.problem(span, "window_in_expression", "holds `over`, and an expression reads one row");
+                    let problem = self.problem(
+                        span,
+                        "window_in_expression",
+                        "holds `over`, and an expression reads one row",
+                    );
                     Err(Box::new(problem.hint("use a source with `sql` for it")))
                 } else {
                     let name = function.name.to_string();

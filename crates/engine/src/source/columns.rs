@@ -24,10 +24,7 @@ pub(crate) fn model_type(field: &Field) -> Option<DataType> {
         _ => {}
     }
     Some(match field.data_type() {
-        ArrowType::Null
-        | ArrowType::Utf8
-        | ArrowType::LargeUtf8
-        | ArrowType::Utf8View => DataType::String,
+        ArrowType::Null | ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View => DataType::String,
         ArrowType::Boolean => DataType::Bool,
         ArrowType::Int8 => DataType::Int8,
         ArrowType::Int16 => DataType::Int16,
@@ -90,14 +87,15 @@ pub(crate) fn can_read(from: &ArrowType, to: &DataType) -> bool {
         }),
         (_, DataType::List(_) | DataType::Struct(_)) => false,
         (from, DataType::Timestamp) => readable(from, None, false).is_ok(),
-        (from, DataType::Uuid) => {
-            matches!(from, ArrowType::FixedSizeBinary(16)) || text(from)
-        }
+        (from, DataType::Uuid) => matches!(from, ArrowType::FixedSizeBinary(16)) || text(from),
         (from, DataType::Json) => text(from),
         (from, DataType::Bytes) => {
             matches!(
                 from,
-                ArrowType::Binary | ArrowType::LargeBinary | ArrowType::BinaryView | ArrowType::FixedSizeBinary(_)
+                ArrowType::Binary
+                    | ArrowType::LargeBinary
+                    | ArrowType::BinaryView
+                    | ArrowType::FixedSizeBinary(_)
             )
         }
         (ArrowType::Boolean, to) => matches!(to, DataType::Bool | DataType::String),
@@ -105,7 +103,9 @@ pub(crate) fn can_read(from: &ArrowType, to: &DataType) -> bool {
         (from, DataType::String) => {
             text(from) || from.is_numeric() || matches!(from, ArrowType::Date32 | ArrowType::Date64)
         }
-        (ArrowType::Date32 | ArrowType::Date64 | ArrowType::Timestamp(..), to) => matches!(to, DataType::Date),
+        (ArrowType::Date32 | ArrowType::Date64 | ArrowType::Timestamp(..), to) => {
+            matches!(to, DataType::Date)
+        }
         (from, DataType::Date) => text(from),
         (from, to) => (from.is_numeric() || text(from)) && can_cast_types(from, &arrow_type(to)),
     }
@@ -135,9 +135,9 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadVa
         (_, DataType::Timestamp) => Ok(Arc::new(instants(array, None, None)?)),
         (ArrowType::Timestamp(..), DataType::Date) => {
             let micros = instants(array, None, None)?;
-            Ok(Arc::new(micros.unary::<_, arrow::datatypes::Date32Type>(|n| {
-                n.div_euclid(86_400_000_000) as i32
-            })))
+            Ok(Arc::new(
+                micros.unary::<_, arrow::datatypes::Date32Type>(|n| n.div_euclid(86_400_000_000) as i32),
+            ))
         }
         (_, DataType::Date) if text(array.data_type()) => dates(array),
         (_, DataType::Uuid) if text(array.data_type()) => uuids(array),
@@ -176,7 +176,10 @@ fn cast_exactly(array: &ArrayRef, target: &ArrowType, to: &DataType) -> Result<A
 fn is_decimal(kind: &ArrowType) -> bool {
     matches!(
         kind,
-        ArrowType::Decimal32(..) | ArrowType::Decimal64(..) | ArrowType::Decimal128(..) | ArrowType::Decimal256(..)
+        ArrowType::Decimal32(..)
+            | ArrowType::Decimal64(..)
+            | ArrowType::Decimal128(..)
+            | ArrowType::Decimal256(..)
     )
 }
 
@@ -215,7 +218,8 @@ fn uuids(array: &ArrayRef) -> Result<ArrayRef, BadValue> {
             false => None,
         });
     }
-    let out = FixedSizeBinaryArray::try_from_sparse_iter_with_size(out.into_iter(), 16).map_err(|_| wrong(0))?;
+    let out =
+        FixedSizeBinaryArray::try_from_sparse_iter_with_size(out.into_iter(), 16).map_err(|_| wrong(0))?;
     Ok(Arc::new(out))
 }
 
@@ -268,7 +272,8 @@ fn list(array: &ArrayRef, item: &DataType) -> Result<ArrayRef, BadValue> {
         let row = (0..plain.len()).find(|row| (bad.row as i32) < offsets[*row + 1]).unwrap_or(0);
         BadValue { row, reason: bad.reason }
     })?;
-    let out = GenericListArray::<i32>::try_new(field, plain.offsets().clone(), values, plain.nulls().cloned());
+    let out =
+        GenericListArray::<i32>::try_new(field, plain.offsets().clone(), values, plain.nulls().cloned());
     Ok(Arc::new(out.map_err(wrong)?))
 }
 

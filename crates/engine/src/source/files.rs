@@ -87,12 +87,9 @@ impl OpenFile {
     /// Its parts, each with a measure of its size.
     pub(crate) fn parts(&self) -> Vec<(u64, Part)> {
         match &self.data {
-            Data::Parquet(file) => file
-                .groups()
-                .into_iter()
-                .enumerate()
-                .map(|(at, (_, rows))| (rows, Part::Group(at)))
-                .collect(),
+            Data::Parquet(file) => {
+                file.groups().into_iter().enumerate().map(|(at, (_, rows))| (rows, Part::Group(at))).collect()
+            }
         }
     }
 
@@ -110,13 +107,14 @@ impl OpenFile {
             }
         }
         let within: Vec<&str> = names.iter().copied().filter(|name| self.partition(name).is_none()).collect();
-        let (before, batches): (u64, Box<dyn Iterator<Item = Result<RecordBatch>> + Send>) = match (&self.data, part) {
-            (Data::Parquet(file), Part::Group(group)) => {
-                let before = file.groups().get(group).map_or(0, |(first, _)| *first);
-                self.check_columns(rules.source(), &within, file.schema(), rules.typed())?;
-                (before, Box::new(file.read(group, &within, batch, None)?))
-            }
-        };
+        let (before, batches): (u64, Box<dyn Iterator<Item = Result<RecordBatch>> + Send>) =
+            match (&self.data, part) {
+                (Data::Parquet(file), Part::Group(group)) => {
+                    let before = file.groups().get(group).map_or(0, |(first, _)| *first);
+                    self.check_columns(rules.source(), &within, file.schema(), rules.typed())?;
+                    (before, Box::new(file.read(group, &within, batch, None)?))
+                }
+            };
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         let partitions: Vec<(String, Option<String>)> =
             self.found.partitions.iter().filter(|(key, _)| names.contains(key)).cloned().collect();

@@ -61,7 +61,10 @@ pub(crate) fn find(root: &Path, path: &str, format: Format, hive: bool) -> Resul
         }
         if files.is_empty() {
             return Err(Error::invalid("source_no_files", format!("glob `{path}` matches no file"))
-                .with_hint(format!("it is looked up from the project's folder; {}", nearest(&whole, plain))));
+                .with_hint(format!(
+                    "it is looked up from the project's folder; {}",
+                    nearest(&whole, plain)
+                )));
         }
     } else {
         return Err(Error::invalid("source_file_missing", format!("file `{path}` does not exist"))
@@ -288,12 +291,18 @@ fn nearest(whole: &Path, written: &str) -> String {
     let Some(folder) = folder.filter(|folder| folder.is_dir()) else {
         let missing = whole.parent().map(|up| up.to_string_lossy().into_owned()).unwrap_or_default();
         let shown = Path::new(written).parent().map(|up| up.to_string_lossy().into_owned());
-        return format!("folder `{}` does not exist", shown.filter(|text| !text.is_empty()).unwrap_or(missing));
+        return format!(
+            "folder `{}` does not exist",
+            shown.filter(|text| !text.is_empty()).unwrap_or(missing)
+        );
     };
     let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let best = entries(folder).unwrap_or_default().into_iter().map(|(other, _)| other).filter(|o| !hidden(o)).max_by(
-        |a, b| strsim::jaro_winkler(a, &name).total_cmp(&strsim::jaro_winkler(b, &name)),
-    );
+    let best = entries(folder)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(other, _)| other)
+        .filter(|o| !hidden(o))
+        .max_by(|a, b| strsim::jaro_winkler(a, &name).total_cmp(&strsim::jaro_winkler(b, &name)));
     match best {
         Some(best) if strsim::jaro_winkler(&best, &name) > 0.7 => format!("did you mean `{best}`?"),
         Some(best) => format!("its folder holds `{best}`, among others"),
@@ -326,7 +335,8 @@ mod tests {
 
     #[test]
     fn partitions_are_read_from_folders() {
-        let found = partitions(Path::new("data/year=2013/city=New%20York/k=__HIVE_DEFAULT_PARTITION__/a=b.parquet"));
+        let found =
+            partitions(Path::new("data/year=2013/city=New%20York/k=__HIVE_DEFAULT_PARTITION__/a=b.parquet"));
         let want = [("year", Some("2013")), ("city", Some("New York")), ("k", None)];
         let want: Vec<_> = want.map(|(k, v)| (k.to_owned(), v.map(str::to_owned))).into();
         assert_eq!(found, want);

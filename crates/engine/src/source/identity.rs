@@ -46,8 +46,11 @@ impl Held {
 
     /// Refuses where the file held, or what its path now leads to, is not what was opened.
     pub(crate) fn verify(&self, was: &FileIdentity, footer: Option<u64>) -> Result<()> {
-        let changed =
-            |change: &str| Error::Changed { what: "file", name: self.shown.clone(), change: change.to_owned() };
+        let changed = |change: &str| Error::Changed {
+            what: "file",
+            name: self.shown.clone(),
+            change: change.to_owned(),
+        };
         let now = std::fs::metadata(&self.path).map_err(|_| changed("was removed while it was read"))?;
         if was.etag.as_deref() != Some(&etag(&now)) || now.len() != was.size {
             let held = self.file.metadata().map_err(|_| changed("cannot be read any more"))?;

@@ -84,7 +84,9 @@ pub(crate) fn instants(
         ArrowType::Timestamp(unit, own) => {
             let civil = zone.filter(|_| own.is_none());
             match unit {
-                ArrowUnit::Second => scaled::<TimestampSecondType>(array, civil, |n| n.checked_mul(1_000_000))?,
+                ArrowUnit::Second => {
+                    scaled::<TimestampSecondType>(array, civil, |n| n.checked_mul(1_000_000))?
+                }
                 ArrowUnit::Millisecond => {
                     scaled::<TimestampMillisecondType>(array, civil, |n| n.checked_mul(1_000))?
                 }
@@ -112,7 +114,8 @@ pub(crate) fn instants(
             if *kind == ArrowType::UInt64 {
                 scaled::<UInt64Type>(array, None, |n| i64::try_from(n).ok().and_then(factor))?
             } else {
-                let wide = cast(array, &ArrowType::Int64).map_err(|e| BadValue { row: 0, reason: e.to_string() })?;
+                let wide =
+                    cast(array, &ArrowType::Int64).map_err(|e| BadValue { row: 0, reason: e.to_string() })?;
                 scaled::<Int64Type>(&wide, None, factor)?
             }
         }
@@ -164,8 +167,10 @@ fn texts(array: &ArrayRef, zone: Option<&TimeZone>) -> Result<TimestampMicroseco
     let mut out = Vec::with_capacity(plain.len());
     for row in 0..plain.len() {
         out.push(match plain.is_valid(row) {
-            true => parse(plain.value(row), zone)
-                .ok_or_else(|| BadValue { row, reason: "is not a time as 2013-06-01T12:00:00Z".to_owned() })?,
+            true => parse(plain.value(row), zone).ok_or_else(|| BadValue {
+                row,
+                reason: "is not a time as 2013-06-01T12:00:00Z".to_owned(),
+            })?,
             false => 0,
         });
     }
@@ -181,7 +186,7 @@ pub(crate) fn parse(text: &str, zone: Option<&TimeZone>) -> Option<i64> {
         Ok(instant) => instant,
         Err(_) => {
             let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-            let zone = zone.unwrap_or(&TimeZone::UTC);
+            let zone = zone.cloned().unwrap_or(TimeZone::UTC);
             zone.to_ambiguous_timestamp(civil).compatible().ok()?
         }
     };

@@ -66,8 +66,11 @@ impl ParquetFile {
     pub(crate) fn open(held: Arc<Held>) -> Result<ParquetFile> {
         let chunks = Chunks(Arc::clone(&held));
         let broken = |e: parquet::errors::ParquetError| {
-            Error::invalid("file_broken", format!("file `{}`: its Parquet footer cannot be read: {e}", held.shown))
-                .with_hint("write it again")
+            Error::invalid(
+                "file_broken",
+                format!("file `{}`: its Parquet footer cannot be read: {e}", held.shown),
+            )
+            .with_hint("write it again")
         };
         let metadata = ArrowReaderMetadata::load(&chunks, ArrowReaderOptions::new()).map_err(broken)?;
         // INT96 is read as nanoseconds unless told otherwise, which hold the years 1677 to 2262 only.
@@ -77,9 +80,16 @@ impl ParquetFile {
             .fields()
             .iter()
             .zip(roots)
-            .map(|(field, root)| match root.is_primitive() && root.get_physical_type() == PhysicalType::INT96 {
-                true => Arc::new(field.as_ref().clone().with_data_type(ArrowType::Timestamp(TimeUnit::Microsecond, None))),
-                false => Arc::clone(field),
+            .map(|(field, root)| {
+                match root.is_primitive() && root.get_physical_type() == PhysicalType::INT96 {
+                    true => Arc::new(
+                        field
+                            .as_ref()
+                            .clone()
+                            .with_data_type(ArrowType::Timestamp(TimeUnit::Microsecond, None)),
+                    ),
+                    false => Arc::clone(field),
+                }
             })
             .collect();
         let schema = Schema::new_with_metadata(fields, metadata.schema().metadata().clone());

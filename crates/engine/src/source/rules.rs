@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array, new_null_array,
+};
 use arrow::compute::{filter_record_batch, is_not_null};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use asof_compute::order_keys;
@@ -193,9 +195,7 @@ impl Rules {
         let mut typed = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             let found = find(&column.name)?;
-            typed.push(
-                convert(found, &column.data_type).map_err(|bad| self.bad(place, &column.name, bad))?,
-            );
+            typed.push(convert(found, &column.data_type).map_err(|bad| self.bad(place, &column.name, bad))?);
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
         let typed = RecordBatch::try_new_with_options(Arc::clone(&self.columns_schema), typed, &options)?;
@@ -207,9 +207,15 @@ impl Rules {
             {
                 let row = (0..rows).find(|row| event_time.is_null(*row)).unwrap_or(0);
                 let reason = "is null, and every row needs an event time".to_owned();
-                return Err(self.bad_rule(place, "event_time", self.event_time.as_ref(), BadValue { row, reason }));
+                return Err(self.bad_rule(
+                    place,
+                    "event_time",
+                    self.event_time.as_ref(),
+                    BadValue { row, reason },
+                ));
             }
-            let available_at = self.instants("available_at", self.available_at.as_ref(), raw, &typed, place)?;
+            let available_at =
+                self.instants("available_at", self.available_at.as_ref(), raw, &typed, place)?;
             let visible_at = match (&available_at, &event_time) {
                 (Some(found), _) | (None, Some(found)) => Arc::clone(found),
                 (None, None) => constant(Some(Timestamp::BEFORE_ALL.0), rows),

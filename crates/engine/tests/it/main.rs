@@ -1,1 +1,4 @@
 //! The engine against real files. One module a subject; add a line for yours.
+
+mod project;
+mod scan_parquet;
