@@ -10,6 +10,7 @@
 mod access;
 mod connection;
 mod endpoint;
+mod entities;
 mod error;
 mod limits;
 mod listen;
@@ -17,6 +18,7 @@ mod metrics;
 mod request;
 mod rooms;
 mod tls;
+mod values;
 
 pub use access::Access;
 pub use error::{Failure, FailureBody, FailureDocument, ServerError};
