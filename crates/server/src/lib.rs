@@ -4,7 +4,7 @@
 //! What it is not: it decides nothing. A handler reads a request strictly, asks one room with the caller's
 //! principal, and writes the answer; a wrong request is an error and never a part of an answer.
 //!
-//! Start reading at [`router`], then `endpoint/mod.rs`: one file per endpoint and one line in its list.
+//! Start reading at [`App`], then `endpoint/mod.rs`: one file per endpoint and one line in its list.
 //! [`Server`] is the connection loop with its time limits.
 
 mod access;
@@ -24,4 +24,4 @@ pub use access::Access;
 pub use error::{Failure, FailureBody, FailureDocument, ServerError};
 pub use limits::Limits;
 pub use listen::{Listen, Server, TlsFiles};
-pub use rooms::{Rooms, guarded, router};
+pub use rooms::{App, Body, Rooms};

@@ -27,7 +27,7 @@ pub(crate) async fn start(listen: Listen) -> Running {
     let address = server.address();
     let stop = CancellationToken::new();
     #[expect(clippy::disallowed_methods, reason = "the test owns the task and awaits it")]
-    let task = tokio::spawn(server.serve(app(), stop.clone()));
+    let task = tokio::spawn(server.serve_router(app(), stop.clone()));
     Running { address, stop, task }
 }
 
