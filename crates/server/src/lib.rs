@@ -19,9 +19,12 @@ mod request;
 mod rooms;
 mod tls;
 mod values;
+mod work;
 
 pub use access::Access;
+pub use endpoint::*;
 pub use error::{Failure, FailureBody, FailureDocument, ServerError};
 pub use limits::Limits;
 pub use listen::{Listen, Server, TlsFiles};
 pub use rooms::{App, Body, Rooms};
+pub use work::Stage;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use asof_model::Principal;
+use asof_registry::Registry;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use http_body_util::BodyExt as _;
@@ -13,10 +14,13 @@ use crate::access::{Access, guard};
 use crate::endpoint;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::work::Work;
 
 /// The rooms of one node.
 #[derive(Debug, Clone)]
 pub struct Rooms {
+    /// What was agreed.
+    pub registry: Registry,
     /// Times, bytes and connections.
     pub limits: Limits,
     /// Cancelled when the node is told to stop.
@@ -31,6 +35,7 @@ pub(crate) type Shared = Arc<State>;
 pub(crate) struct State {
     pub(crate) rooms: Rooms,
     pub(crate) metrics: Metrics,
+    pub(crate) work: Work,
 }
 
 impl std::ops::Deref for State {
@@ -58,7 +63,7 @@ impl std::fmt::Debug for App {
 impl App {
     /// The operations of these rooms.
     pub fn new(rooms: Rooms) -> App {
-        App { inside: endpoint::router(Arc::new(State { rooms, metrics: Metrics::default() })) }
+        App { inside: endpoint::router(Arc::new(State { rooms, metrics: Metrics::default(), work: Work::default() })) }
     }
 
     /// Answers a request of this process, asked by `principal`.
