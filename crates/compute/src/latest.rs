@@ -18,6 +18,19 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every status; its place here is its [`Status::code`].
+    pub const ALL: [Status; 4] = [Status::Present, Status::NotFound, Status::Expired, Status::NoKey];
+
+    /// Its number in columns of statuses: 0 present, 1 not_found, 2 expired, 3 no_key.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The status with this number.
+    pub fn from_code(code: u8) -> Option<Status> {
+        Status::ALL.get(usize::from(code)).copied()
+    }
+
     /// Its name on the wire, e.g. `not_found`.
     pub fn name(self) -> &'static str {
         match self {

@@ -121,6 +121,13 @@ impl LatestStates {
         single.into_iter().chain(tied.iter().copied())
     }
 
+    /// Every address that stands in a slot.
+    pub fn visit(&self, visit: &mut impl FnMut(Address)) {
+        for slot in 0..self.states.len() as u32 {
+            self.rows(slot).for_each(&mut *visit);
+        }
+    }
+
     /// The slots in which several rows tie.
     pub fn tied_slots(&self) -> impl Iterator<Item = u32> {
         let tied = |state: &State| state.row & TIED != 0 && state.row != EMPTY;

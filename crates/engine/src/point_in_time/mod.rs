@@ -1,1 +1,33 @@
-//! The point-in-time operator.
+//! The point-in-time operator: answers a spine as of its own times, reading the history once.
+//!
+//! A point-in-time join usually sorts both sides; here the history is neither sorted nor shuffled.
+//! 1. The spine is indexed: its rows grouped by key, each key's times sorted; a time of a key is a
+//!    slot ([`asof_compute::SpineIndex`]).
+//! 2. The history is scanned in whatever order it stands, by several threads; each row folds into the
+//!    slot of the first spine time from which on it can answer ([`fold`]). A state is (e, v) and the
+//!    row's address: no value is read.
+//! 3. A running maximum over each key's slots gives the row that answers at each ([`gather`]).
+//! 4. The values of winning rows only are read and evaluated, those of tied rows compared.
+//!
+//! Rows without a stable address wait in a [`buffer`], from which losers are dropped as it grows.
+//! [`PointInTimeExec`] is the plan node, [`Codec`] ships it, [`answer`] drives it for a selection.
+//! Memory is slots times states, not history; where it is short the spine is cut by key, and each
+//! portion reads the history again.
+//!
+//! Files are not pruned by ttl: a row past its ttl still makes the difference between `expired` and
+//! `not_found`.
+
+mod answers;
+mod buffer;
+mod codec;
+mod driver;
+mod fold;
+mod gather;
+mod operator;
+mod spec;
+
+pub use answers::ReadingCounts;
+pub use codec::{Codec, FindSpine};
+pub use driver::{AnswerBatch, PointInTimeAnswer, SpineRows, answer};
+pub use operator::{FetchRows, Hooks, Mode, PointInTimeExec};
+pub use spec::{FeatureSpec, ReadingSpec, Spec, SpineColumns};

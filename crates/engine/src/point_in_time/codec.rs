@@ -1,0 +1,96 @@
+//! The operator on its way to another machine: its spec, and nothing else.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::error::{DataFusionError, Result as PlanResult};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+use serde::{Deserialize, Serialize};
+
+use super::operator::{Hooks, Mode, PointInTimeExec};
+use super::spec::{Spec, SpineColumns};
+use crate::Engine;
+
+/// The version byte in front of the spec, which is JSON.
+const VERSION: u8 = 1;
+
+/// Finds a spine by its content hash; how it came to this machine is the finder's matter.
+pub type FindSpine = Arc<dyn Fn(&str) -> Option<Arc<SpineColumns>> + Send + Sync>;
+
+/// Ships the operator's spec: a version byte, then JSON. The spine goes apart, named by its content,
+/// once for all operators that answer it.
+#[derive(Clone)]
+pub struct Codec {
+    engine: Engine,
+    spines: FindSpine,
+}
+
+impl Codec {
+    /// A codec of this engine's plans, that finds spines so.
+    pub fn new(engine: Engine, spines: FindSpine) -> Codec {
+        Codec { engine, spines }
+    }
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Codec").finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Shipped {
+    mode: Mode,
+    spec: Arc<Spec>,
+}
+
+impl PhysicalExtensionCodec for Codec {
+    fn try_decode(
+        &self,
+        bytes: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _: &TaskContext,
+        _: &dyn PhysicalProtoConverterExtension,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let bad = |reason: String| {
+            DataFusionError::Plan(format!("a point-in-time operator cannot be read: {reason}"))
+        };
+        let (version, json) = bytes.split_first().ok_or_else(|| bad("there are no bytes".to_owned()))?;
+        if *version != VERSION {
+            return Err(bad(format!("version {version} is not known, only {VERSION}")));
+        }
+        let shipped: Shipped = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
+        let [input] = inputs else { return Err(bad(format!("it has {} inputs, not one", inputs.len()))) };
+        let spine = (self.spines)(&shipped.spec.spine)
+            .ok_or_else(|| bad(format!("its spine {} is not here", shipped.spec.spine)))?;
+        let exec = PointInTimeExec::new(
+            &self.engine,
+            shipped.spec,
+            shipped.mode,
+            spine,
+            Arc::clone(input),
+            Hooks::default(),
+        )?;
+        Ok(Arc::new(exec))
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        bytes: &mut Vec<u8>,
+        _: &dyn PhysicalProtoConverterExtension,
+    ) -> PlanResult<()> {
+        let Some(exec) = node.downcast_ref::<PointInTimeExec>() else {
+            return Err(DataFusionError::Plan(format!("{} cannot be sent to another machine", node.name())));
+        };
+        if exec.is_bound() {
+            let reason = "a final half that fetches rows by address stays where the files are open";
+            return Err(DataFusionError::Plan(reason.to_owned()));
+        }
+        bytes.push(VERSION);
+        let shipped = Shipped { mode: exec.mode(), spec: Arc::clone(exec.spec()) };
+        serde_json::to_writer(bytes, &shipped).map_err(|e| DataFusionError::External(Box::new(e)))
+    }
+}

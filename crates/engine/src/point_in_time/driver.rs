@@ -1,0 +1,313 @@
+//! From a selection and a spine to answers in the spine's order.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::concat;
+use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
+use asof_compute::{KeyEncoder, conform};
+use asof_model::{
+    Address, Catalog, Column, Cut, DataType, Name, Question, Reading, Selection, SourceVersion,
+};
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+
+use super::answers::ReadingCounts;
+use super::operator::{Hooks, Mode, PointInTimeExec};
+use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
+use crate::source::{ScanColumns, scan};
+use crate::{Engine, Error, Progress, Result};
+
+/// A spine: rows with keys and a time, and anything else.
+#[derive(Debug, Clone)]
+pub struct SpineRows {
+    /// The rows, in order; all batches of one schema.
+    pub batches: Vec<RecordBatch>,
+    /// The column of times: Timestamp(us, UTC), without nulls.
+    pub time: String,
+}
+
+/// Answers to a whole spine.
+pub struct PointInTimeAnswer {
+    /// What the answers of each reading of the selection come to.
+    pub readings: Vec<ReadingCounts>,
+    /// What was read, per source.
+    pub cuts: Vec<(Address, Cut)>,
+    /// The answers, as many rows as the spine, in its order; cut anywhere.
+    pub batches: BoxStream<'static, Result<AnswerBatch>>,
+}
+
+/// Answers to some spine rows that follow each other.
+#[derive(Debug, Clone)]
+pub struct AnswerBatch {
+    /// How many rows.
+    pub rows: usize,
+    /// The selection's output columns, in order.
+    pub columns: Vec<ArrayRef>,
+    /// Per reading of the selection, [`asof_compute::Status::code`] of each row.
+    pub status: Vec<arrow::array::UInt8Array>,
+    /// Per reading, the event time of the row that answers or has expired, else null.
+    pub event_time: Vec<ArrayRef>,
+    /// Per reading, whether the other question answers otherwise.
+    pub differs: Vec<arrow::array::BooleanArray>,
+}
+
+/// Answers a spine: reads each source once, whatever number of views and roles stand on it, on the
+/// engine's own threads. When this returns all sources are read, and checked not to have changed.
+///
+/// # Errors
+/// Where a source cannot be read or changed under the reading, a key of the spine is missing or of
+/// another type, or a rule of the contract is broken (a second row of a key without a clock).
+pub async fn answer(
+    engine: &Engine,
+    catalog: &Arc<Catalog>,
+    selection: &Selection,
+    spine: &SpineRows,
+    question: Question,
+    progress: Option<Progress>,
+) -> Result<PointInTimeAnswer> {
+    let (engine, catalog, selection, spine) =
+        (engine.clone(), Arc::clone(catalog), selection.clone(), spine.clone());
+    let on = engine.clone();
+    on.run(async move {
+        let (columns, key_sets) = spine_columns(&spine, &selection)?;
+        drop(spine);
+        let columns = Arc::new(columns);
+        let mut groups = Vec::new();
+        let mut cuts = Vec::new();
+        for (source, members) in by_source(&selection) {
+            let spec = spec(&engine, &selection, &source, &members, &key_sets, columns.hash(), question);
+            let spec = Arc::new(spec);
+            let scan = scan(&engine, &catalog, &source, &scan_columns(&spec)).await?;
+            let hooks = Hooks { progress: progress.clone(), ..Hooks::default() };
+            let counts = Arc::clone(&hooks.counts);
+            let input = Arc::clone(&scan.plan);
+            let exec = PointInTimeExec::new(
+                &engine,
+                Arc::clone(&spec),
+                Mode::Final,
+                Arc::clone(&columns),
+                input,
+                hooks,
+            )?;
+            let stream = first_polled(exec.execute(0, engine.session().task_ctx())?).await?;
+            let scan = engine.blocking(move || scan.verify().map(|()| scan)).await?;
+            cuts.push((source.address.clone(), scan.identity));
+            groups.push(Group { members, spec, counts, stream });
+        }
+        Ok(assemble(&selection, groups, cuts))
+    })
+    .await
+}
+
+/// One source's operator, answering.
+struct Group {
+    /// Its readings, as the selection numbers them.
+    members: Vec<usize>,
+    spec: Arc<Spec>,
+    counts: Arc<Mutex<Vec<ReadingCounts>>>,
+    stream: SendableRecordBatchStream,
+}
+
+/// What the readings of the selection ask the spine with: names of its columns, and types.
+type KeySet = (Vec<Name>, Vec<DataType>);
+
+fn key_set(reading: &Reading) -> KeySet {
+    let types = reading.view.keys.iter().map(|key| key.key.data_type.clone()).collect();
+    (reading.keys.clone(), types)
+}
+
+/// The spine's times, and its distinct key sets.
+fn spine_columns(spine: &SpineRows, selection: &Selection) -> Result<(SpineColumns, Vec<KeySet>)> {
+    let column = |name: &str, data_type: &DataType| -> Result<ArrayRef> {
+        let chunks = spine
+            .batches
+            .iter()
+            .map(|batch| {
+                let found = batch.column_by_name(name).ok_or_else(|| {
+                    let schema = batch.schema();
+                    let there: Vec<&str> =
+                        schema.fields().iter().map(|field| field.name().as_str()).collect();
+                    Error::NotFound {
+                        what: "spine column",
+                        name: name.to_owned(),
+                        hint: Some(format!("the spine has {}", there.join(", "))),
+                    }
+                })?;
+                conform(found, data_type).map_err(|bad| key_error(name, bad))
+            })
+            .collect::<Result<Vec<ArrayRef>>>()?;
+        match chunks.as_slice() {
+            [] => Ok(arrow::array::new_empty_array(&asof_compute::arrow_type(data_type))),
+            [only] => Ok(Arc::clone(only)),
+            chunks => Ok(concat(&chunks.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
+        }
+    };
+    let times = column(&spine.time, &DataType::Timestamp)?;
+    if times.null_count() > 0 {
+        let row = (0..times.len()).find(|row| times.is_null(*row)).unwrap_or_default();
+        let message = format!("spine column `{}` has no time in row {}", spine.time, row + 1);
+        return Err(Error::invalid("null_time", message)
+            .with_hint("every spine row needs a time: drop the row or fill it"));
+    }
+    let mut sets: Vec<KeySet> = Vec::new();
+    let mut keys = Vec::new();
+    for reading in &selection.readings {
+        let set = key_set(reading);
+        if !sets.contains(&set) {
+            let columns = set.0.iter().zip(&set.1).map(|(name, kind)| column(name.as_str(), kind));
+            let columns = columns.collect::<Result<Vec<_>>>()?;
+            keys.push(KeyEncoder::new(&set.1).keys(&columns).map_err(compute)?);
+            sets.push(set);
+        }
+    }
+    let times = times.as_primitive::<TimestampMicrosecondType>().values().clone();
+    Ok((SpineColumns::new(times, keys), sets))
+}
+
+fn key_error(column: &str, bad: asof_compute::ComputeError) -> Error {
+    use asof_model::Explain;
+    Error::Invalid { code: bad.code(), message: format!("spine column `{column}`: {bad}"), hint: bad.hint() }
+}
+
+/// The readings of a selection, by the source they stand on, in order of first use.
+fn by_source(selection: &Selection) -> Vec<(Arc<SourceVersion>, Vec<usize>)> {
+    let mut groups: Vec<(Arc<SourceVersion>, Vec<usize>)> = Vec::new();
+    for (number, reading) in selection.readings.iter().enumerate() {
+        let same = |group: &&mut (Arc<SourceVersion>, Vec<usize>)| {
+            group.0.address == reading.source.address && group.0.id == reading.source.id
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.1.push(number),
+            None => groups.push((Arc::clone(&reading.source), vec![number])),
+        }
+    }
+    groups
+}
+
+fn spec(
+    engine: &Engine,
+    selection: &Selection,
+    source: &SourceVersion,
+    members: &[usize],
+    key_sets: &[KeySet],
+    spine: &str,
+    question: Question,
+) -> Spec {
+    let definition = &source.definition;
+    let readings = members.iter().filter_map(|number| {
+        let reading = selection.readings.get(*number)?;
+        let view = &reading.view;
+        let asked = |feature: usize| {
+            selection.columns.iter().any(|column| column.reading == *number && column.feature == feature)
+        };
+        let features = view.features.iter().enumerate().filter(|(at, _)| asked(*at));
+        Some(ReadingSpec {
+            view: view.address.to_string(),
+            spine_keys: key_sets.iter().position(|set| *set == key_set(reading))?,
+            keys: view
+                .keys
+                .iter()
+                .map(|key| Column { name: key.column.clone(), data_type: key.key.data_type.clone() })
+                .collect(),
+            filter: view.filter().cloned(),
+            ttl: view.definition.ttl,
+            features: features
+                .map(|(_, typed)| FeatureSpec {
+                    name: typed.feature.name.to_string(),
+                    expression: typed.feature.expression.clone(),
+                    data_type: typed.data_type.clone(),
+                })
+                .collect(),
+        })
+    });
+    let assumed = definition.available_at.is_none();
+    Spec {
+        source: source.address.to_string(),
+        question,
+        compare: !assumed,
+        clockless: definition.event_time.is_none(),
+        assumed,
+        valid_until: definition.valid_until.is_some(),
+        columns: source.columns.clone(),
+        readings: readings.collect(),
+        spine: spine.to_owned(),
+        memory: engine.config().memory,
+    }
+}
+
+/// What the scan must give: all columns, since rows without addresses are kept as they come.
+fn scan_columns(_: &Spec) -> ScanColumns {
+    ScanColumns { all_for_digest: true, ..ScanColumns::default() }
+}
+
+/// The stream with its first batch waited for: the source is then read and all answers are known.
+async fn first_polled(mut stream: SendableRecordBatchStream) -> Result<SendableRecordBatchStream> {
+    use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+    let schema = stream.schema();
+    let first = stream.next().await.transpose()?;
+    let first = futures::stream::iter(first.map(Ok));
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, first.chain(stream))))
+}
+
+fn assemble(selection: &Selection, groups: Vec<Group>, cuts: Vec<(Address, Cut)>) -> PointInTimeAnswer {
+    let mut readings = vec![ReadingCounts::default(); selection.readings.len()];
+    // Per reading of the selection, its group and its number there.
+    let mut places = vec![(0, 0); selection.readings.len()];
+    let mut specs = Vec::with_capacity(groups.len());
+    let mut streams = Vec::with_capacity(groups.len());
+    for (number, group) in groups.into_iter().enumerate() {
+        let counts = std::mem::take(&mut *group.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        for (at, (member, counts)) in group.members.iter().zip(counts).enumerate() {
+            readings[*member] = counts;
+            places[*member] = (number, at);
+        }
+        specs.push(group.spec);
+        streams.push(group.stream);
+    }
+    let selection = selection.clone();
+    let batches = futures::stream::try_unfold(streams, move |mut streams| {
+        let (selection, places) = (selection.clone(), places.clone());
+        async move {
+            let mut batches = Vec::with_capacity(streams.len());
+            for stream in &mut streams {
+                batches.extend(stream.try_next().await?);
+            }
+            // All operators answer the same spine in batches of the same size.
+            if batches.len() < streams.len() || batches.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some((answer_batch(&selection, &places, &batches)?, streams)))
+        }
+    });
+    PointInTimeAnswer { readings, cuts, batches: batches.boxed() }
+}
+
+fn answer_batch(
+    selection: &Selection,
+    places: &[(usize, usize)],
+    batches: &[RecordBatch],
+) -> Result<AnswerBatch> {
+    let column = |reading: usize, name: &str| -> Result<ArrayRef> {
+        let (group, at) = places[reading];
+        let name = ReadingSpec::column(at, name);
+        let found = batches[group].column_by_name(&name).cloned();
+        found.ok_or_else(|| Error::internal(format!("the operator gives no column `{name}`")))
+    };
+    let columns = selection.columns.iter().map(|output| {
+        let view = &selection.readings[output.reading].view;
+        column(output.reading, view.features[output.feature].feature.name.as_str())
+    });
+    let all = 0..selection.readings.len();
+    let status = |reading| Ok(column(reading, STATUS)?.as_primitive::<UInt8Type>().clone());
+    Ok(AnswerBatch {
+        rows: batches.first().map_or(0, RecordBatch::num_rows),
+        columns: columns.collect::<Result<_>>()?,
+        status: all.clone().map(status).collect::<Result<_>>()?,
+        event_time: all.clone().map(|reading| column(reading, EVENT_TIME)).collect::<Result<_>>()?,
+        differs: all
+            .map(|reading| Ok(column(reading, DIFFERS)?.as_boolean().clone()))
+            .collect::<Result<_>>()?,
+    })
+}

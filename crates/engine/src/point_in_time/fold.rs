@@ -1,0 +1,420 @@
+//! Folding the history into the slots of the spine, by several threads at once.
+//!
+//! Each batch is probed without locks; its rows are then sorted by shard, a run of slots, and folded
+//! shard by shard. So states stand once however many threads there are, and a shard's states stay in
+//! the processor's cache while its rows are folded.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{or, prep_null_mask_filter};
+use arrow::datatypes::{TimestampMicrosecondType, UInt64Type};
+use asof_compute::{Address, KeyEncoder, LatestStates, SlotRange, SpineIndex, first_answer};
+use asof_model::{Question, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::spec::{Spec, columns, compute};
+use crate::expression::Bound;
+use crate::source::fixed;
+use crate::{Error, Result};
+
+/// About how many shards several threads share.
+const SHARDS: usize = 256;
+
+/// The states of a run of slots: of the question asked, and of the other where it is compared.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) asked: LatestStates,
+    pub(super) other: LatestStates,
+}
+
+/// What folding the history into one reading's slots has come to.
+#[derive(Debug)]
+pub(super) struct ReadingFold {
+    pub(super) index: Arc<SpineIndex>,
+    shards: Vec<Mutex<Shard>>,
+    /// Slots of a shard, as a power of two.
+    shift: u32,
+    /// Of sources without a clock: per first slot of a key whether a row of it came.
+    seen: Vec<AtomicBool>,
+    /// Rows that pass `where` and have a null key.
+    pub(super) null_keys: AtomicU64,
+    /// Rows that pass `where` and are never known.
+    pub(super) never_known: AtomicU64,
+}
+
+impl ReadingFold {
+    fn new(index: Arc<SpineIndex>, threads: usize, clockless: bool) -> ReadingFold {
+        let slots = index.slots();
+        let shards = if threads == 1 { 1 } else { SHARDS };
+        let shift = slots.div_ceil(shards).max(1).next_power_of_two().trailing_zeros();
+        let count = (slots >> shift) + 1;
+        let empty = || Shard { asked: LatestStates::new(1 << shift), other: LatestStates::new(1 << shift) };
+        let seen = if clockless { slots } else { 0 };
+        ReadingFold {
+            index,
+            shards: (0..count).map(|_| Mutex::new(empty())).collect(),
+            shift,
+            seen: (0..seen).map(|_| AtomicBool::new(false)).collect(),
+            null_keys: AtomicU64::new(0),
+            never_known: AtomicU64::new(0),
+        }
+    }
+
+    /// The states of a shard.
+    pub(super) fn shard(&self, number: usize) -> MutexGuard<'_, Shard> {
+        self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many shards there are, and the first slot of each.
+    pub(super) fn shards(&self) -> impl Iterator<Item = (usize, u32)> {
+        (0..self.shards.len()).map(|number| (number, (number as u32) << self.shift))
+    }
+
+    /// The shard of a slot, and the slot's number within it.
+    pub(super) fn shard_of(&self, slot: u32) -> (usize, u32) {
+        ((slot >> self.shift) as usize, slot & ((1 << self.shift) - 1))
+    }
+
+    /// Bytes of its states.
+    fn bytes(&self) -> u64 {
+        self.shards().map(|(number, _)| self.shard(number)).map(|s| s.asked.bytes() + s.other.bytes()).sum()
+    }
+}
+
+/// A reading, ready to be evaluated on batches of the scan.
+#[derive(Debug)]
+struct Prepared {
+    keys: KeyEncoder,
+    /// True where the row counts, deletes aside.
+    filter: Option<Bound>,
+    /// An earlier reading with the same spine and source keys, whose probes serve for this one.
+    probed_by: Option<usize>,
+}
+
+/// Folds batches of the history.
+#[derive(Debug)]
+pub(super) struct Fold {
+    spec: Arc<Spec>,
+    prepared: Vec<Prepared>,
+    pub(super) readings: Vec<ReadingFold>,
+    rows: AtomicU64,
+    /// Rows are the history's own, and not what partial halves left of it.
+    counts: bool,
+}
+
+/// The counts of a partial half, sent behind its rows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Report {
+    /// Rows read.
+    rows: u64,
+    /// Per reading, rows with a null key, and rows that are never known.
+    readings: Vec<(u64, u64)>,
+}
+
+/// What one thread uses again for each batch.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    ranges: Vec<Vec<SlotRange>>,
+    items: Vec<Item>,
+    sorted: Vec<Item>,
+    starts: Vec<u32>,
+    /// Per row of the batch whether it stands in some slot.
+    pub(super) kept: Vec<bool>,
+}
+
+/// A row on its way into a slot.
+#[derive(Debug, Clone, Copy, Default)]
+struct Item {
+    slot: u32,
+    /// Its number in the batch, and in the lowest bit whether it is for the other question.
+    row: u32,
+}
+
+/// How the rows of a batch are named.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Naming<'a> {
+    /// By counting on from here.
+    From(u64),
+    /// By their own addresses.
+    Column(&'a UInt64Array),
+}
+
+impl Fold {
+    /// Nothing folded yet. `filters` are the readings' compiled `where`.
+    pub(super) fn new(
+        spec: Arc<Spec>,
+        indexes: Vec<Arc<SpineIndex>>,
+        filters: &[Option<Bound>],
+        threads: usize,
+        counts: bool,
+    ) -> Fold {
+        let clockless = spec.clockless;
+        let prepared = spec.readings.iter().zip(filters).enumerate();
+        let prepared = prepared
+            .map(|(number, (reading, filter))| Prepared {
+                keys: KeyEncoder::new(&reading.keys.iter().map(|k| k.data_type.clone()).collect::<Vec<_>>()),
+                filter: filter.clone(),
+                probed_by: spec.readings[..number]
+                    .iter()
+                    .position(|other| other.spine_keys == reading.spine_keys && other.keys == reading.keys),
+            })
+            .collect();
+        let readings = indexes.into_iter().map(|index| ReadingFold::new(index, threads, clockless)).collect();
+        Fold { spec, prepared, readings, rows: AtomicU64::new(0), counts }
+    }
+
+    /// How many rows were read.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// What a partial half counts.
+    pub(super) fn report(&self) -> Report {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let count = |reading: &ReadingFold| (load(&reading.null_keys), load(&reading.never_known));
+        Report { rows: self.rows(), readings: self.readings.iter().map(count).collect() }
+    }
+
+    /// Adds what a partial half counted. Its rows are not counted again.
+    pub(super) fn add_report(&self, report: &Report) {
+        self.rows.fetch_add(report.rows, Ordering::Relaxed);
+        for (reading, (null_keys, never_known)) in self.readings.iter().zip(&report.readings) {
+            reading.null_keys.fetch_add(*null_keys, Ordering::Relaxed);
+            reading.never_known.fetch_add(*never_known, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of all states.
+    pub(super) fn bytes(&self) -> u64 {
+        self.readings.iter().map(ReadingFold::bytes).sum()
+    }
+
+    /// Folds the rows of a batch; `scratch.kept` says which of them stand somewhere.
+    pub(super) fn batch(&self, batch: &RecordBatch, naming: Naming<'_>, scratch: &mut Scratch) -> Result<()> {
+        let rows = batch.num_rows();
+        if self.counts {
+            self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        }
+        scratch.kept.clear();
+        scratch.kept.resize(rows, false);
+        scratch.ranges.resize_with(self.readings.len(), Vec::new);
+        let facts = Facts::new(batch, &self.spec)?;
+        for (number, (reading, prepared)) in self.readings.iter().zip(&self.prepared).enumerate() {
+            let mut ranges = std::mem::take(&mut scratch.ranges[number]);
+            let keep =
+                prepared.filter.as_ref().map(|filter| passing(filter, batch, &facts.ops)).transpose()?;
+            let keys =
+                prepared.keys.keys(&columns(batch, &self.spec.readings[number].keys)?).map_err(compute)?;
+            if self.counts {
+                self.count(reading, &keys, keep.as_ref(), &facts);
+            }
+            match prepared.probed_by {
+                Some(earlier) => ranges.clone_from(&scratch.ranges[earlier]),
+                None => reading.index.probe(&keys, &mut ranges),
+            }
+            self.find_slots(number, &ranges, keep.as_ref(), &facts, scratch)?;
+            scratch.ranges[number] = ranges;
+            self.fold_items(reading, &facts, naming, scratch);
+        }
+        Ok(())
+    }
+
+    fn count(
+        &self,
+        reading: &ReadingFold,
+        keys: &asof_compute::EntityKeys,
+        keep: Option<&BooleanArray>,
+        facts: &Facts,
+    ) {
+        let passes = |row: usize| keep.is_none_or(|keep| keep.value(row));
+        if keys.null_count() > 0 {
+            let found = (0..keys.len()).filter(|row| keys.is_null(*row) && passes(*row)).count();
+            reading.null_keys.fetch_add(found as u64, Ordering::Relaxed);
+        }
+        if let Some(nulls) = &facts.never {
+            let found = (0..keys.len()).filter(|row| nulls.is_null(*row) && passes(*row)).count();
+            reading.never_known.fetch_add(found as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Which slots each row folds into, into `scratch.items`.
+    fn find_slots(
+        &self,
+        number: usize,
+        ranges: &[SlotRange],
+        keep: Option<&BooleanArray>,
+        facts: &Facts,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let reading = &self.readings[number];
+        let index = reading.index.as_ref();
+        scratch.items.clear();
+        for (row, range) in ranges.iter().enumerate() {
+            if range.is_empty() || keep.is_some_and(|keep| !keep.value(row)) {
+                continue;
+            }
+            if self.spec.clockless {
+                // Whatever its v: it stands until another row of the key is seen.
+                scratch.kept[row] = true;
+                if reading.seen[range.start as usize].swap(true, Ordering::Relaxed) {
+                    return Err(self.second_row(number));
+                }
+            }
+            let (event_time, visible_at) = (facts.event_time(row), facts.visible_at(row));
+            let first = |question| match first_answer(question, event_time, visible_at) {
+                Timestamp::NEVER => None,
+                first => index.slot(*range, first),
+            };
+            let asked = first(self.spec.question);
+            if let Some(slot) = asked {
+                scratch.items.push(Item { slot, row: (row as u32) << 1 });
+            }
+            if self.spec.compare {
+                // A row known by its event time answers both questions from the same slot on.
+                let other = match self.spec.question {
+                    _ if visible_at <= event_time => asked,
+                    Question::Known => first(Question::Event),
+                    Question::Event => first(Question::Known),
+                };
+                if let Some(slot) = other {
+                    scratch.items.push(Item { slot, row: (row as u32) << 1 | 1 });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fold_items(&self, reading: &ReadingFold, facts: &Facts, naming: Naming<'_>, scratch: &mut Scratch) {
+        let shards = reading.shards.len();
+        let Scratch { items, sorted, starts, kept, .. } = scratch;
+        if shards > 1 {
+            starts.clear();
+            starts.resize(shards + 1, 0);
+            for item in items.iter() {
+                starts[(item.slot >> reading.shift) as usize + 1] += 1;
+            }
+            for shard in 0..shards {
+                starts[shard + 1] += starts[shard];
+            }
+            sorted.clear();
+            sorted.resize(items.len(), Item::default());
+            for item in items.iter() {
+                let next = &mut starts[(item.slot >> reading.shift) as usize];
+                sorted[*next as usize] = *item;
+                *next += 1;
+            }
+            std::mem::swap(items, sorted);
+        }
+        let mut rest = items.as_slice();
+        while let Some(first) = rest.first() {
+            let number = first.slot >> reading.shift;
+            let run = rest.iter().position(|item| item.slot >> reading.shift != number).unwrap_or(rest.len());
+            let (now, later) = rest.split_at(run);
+            rest = later;
+            let mut shard = reading.shard(number as usize);
+            for item in now {
+                let row = (item.row >> 1) as usize;
+                let slot = item.slot & ((1 << reading.shift) - 1);
+                let named = match naming {
+                    Naming::From(first) => first + row as u64,
+                    Naming::Column(addresses) => addresses.value(row),
+                };
+                let address = Address(named << 1 | u64::from(facts.ops.value(row)));
+                let states = if item.row & 1 == 0 { &mut shard.asked } else { &mut shard.other };
+                kept[row] |= states.fold(slot, facts.event_time(row), facts.visible_at(row), address);
+            }
+        }
+    }
+
+    fn second_row(&self, reading: usize) -> Error {
+        let reading = &self.spec.readings[reading];
+        let columns: Vec<&str> = reading.keys.iter().map(|key| key.name.as_str()).collect();
+        Error::Invalid {
+            code: "second_row",
+            message: format!(
+                "source `{}` has no event time, and more than one row of a key ({}) of view `{}`",
+                self.spec.source,
+                columns.join(", "),
+                reading.view
+            ),
+            hint: Some(
+                "give the source an `event_time`, or the view a `where` that leaves one row a key".to_owned(),
+            ),
+        }
+    }
+}
+
+/// The fixed columns of a batch.
+#[derive(Debug)]
+struct Facts {
+    event_times: arrow::buffer::ScalarBuffer<i64>,
+    clockless: Option<NullBuffer>,
+    visible: arrow::buffer::ScalarBuffer<i64>,
+    /// Null where v is null.
+    unseen: Option<NullBuffer>,
+    /// The same, where that means never known.
+    never: Option<NullBuffer>,
+    ops: BooleanArray,
+}
+
+impl Facts {
+    fn new(batch: &RecordBatch, spec: &Spec) -> Result<Facts> {
+        let column = |name: &str| {
+            batch.column_by_name(name).ok_or_else(|| Error::internal(format!("the scan gives no `{name}`")))
+        };
+        let times = |name: &str| {
+            let found = column(name)?.as_primitive_opt::<TimestampMicrosecondType>().cloned();
+            found.ok_or_else(|| Error::internal(format!("`{name}` of the scan is no timestamp")))
+        };
+        let (event, visible) = (times(fixed::EVENT_TIME)?, times(fixed::VISIBLE_AT)?);
+        let ops = column(fixed::OP)?;
+        let ops = ops.as_boolean_opt().ok_or_else(|| Error::internal("`__op` of the scan is no boolean"))?;
+        let clockless = event.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
+        if clockless.is_some() && !spec.clockless {
+            return Err(Error::internal(format!("source `{}` gives a null event time", spec.source)));
+        }
+        let unseen = visible.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
+        Ok(Facts {
+            event_times: event.values().clone(),
+            clockless,
+            visible: visible.values().clone(),
+            never: unseen.clone().filter(|_| !spec.assumed),
+            unseen,
+            ops: prep_null_mask_filter(ops),
+        })
+    }
+
+    #[inline]
+    fn event_time(&self, row: usize) -> Timestamp {
+        match &self.clockless {
+            Some(nulls) if nulls.is_null(row) => Timestamp::BEFORE_ALL,
+            _ => Timestamp(self.event_times[row]),
+        }
+    }
+
+    #[inline]
+    fn visible_at(&self, row: usize) -> Timestamp {
+        match &self.unseen {
+            Some(nulls) if nulls.is_null(row) => match self.never {
+                Some(_) => Timestamp::NEVER,
+                None => self.event_time(row),
+            },
+            _ => Timestamp(self.visible[row]),
+        }
+    }
+}
+
+/// The rows that `where` lets pass: those it is true of, and every delete.
+fn passing(filter: &Bound, batch: &RecordBatch, ops: &BooleanArray) -> Result<BooleanArray> {
+    let found = filter.evaluate(batch)?;
+    let found = found.as_boolean_opt().ok_or_else(|| Error::internal("a `where` is no boolean"))?;
+    Ok(or(&prep_null_mask_filter(found), ops)?)
+}
+
+/// The addresses of a batch.
+pub(super) fn addresses(batch: &RecordBatch) -> Option<&UInt64Array> {
+    batch.column_by_name(fixed::ADDRESS)?.as_primitive_opt::<UInt64Type>()
+}

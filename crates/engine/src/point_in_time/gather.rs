@@ -1,0 +1,281 @@
+//! From folded states to answers: the sweep, ties told apart, the values of winning rows only.
+
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
+use asof_compute::{Address, NONE, Op, Place, RowDigest, RowDigester, RowOrder, Status, status_at};
+use asof_model::Timestamp;
+
+use super::answers::{CHUNK, ReadingAnswers};
+use super::fold::{Fold, ReadingFold, Shard};
+use super::operator::FetchRows;
+use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
+use crate::expression::Compiled;
+use crate::source::fixed;
+use crate::{Error, Result};
+
+/// What one question comes to, per slot.
+struct Outcome {
+    /// The slot whose row answers.
+    answers: Vec<u32>,
+    /// Of each slot that answers itself, its row as states name it: number and delete bit.
+    rows: Vec<u64>,
+    event_times: Vec<i64>,
+    /// `i64::MAX` is never; empty where the source has no `valid_until`.
+    until: Vec<i64>,
+}
+
+/// No row.
+const NO_ROW: u64 = u64::MAX;
+
+impl Outcome {
+    /// The row that answers in a slot, as states name it.
+    fn row(&self, slot: u32) -> Option<(u64, Timestamp)> {
+        let answering = self.answers[slot as usize];
+        (answering != NONE).then(|| (self.rows[answering as usize], self.event_time(answering)))
+    }
+
+    fn event_time(&self, answering: u32) -> Timestamp {
+        Timestamp(self.event_times[answering as usize])
+    }
+
+    fn status(&self, slot: u32, t: Timestamp, spec: &ReadingSpec) -> Status {
+        let Some((row, event_time)) = self.row(slot) else { return Status::NotFound };
+        let op = if row & 1 == 1 { Op::Delete } else { Op::Value };
+        let until = self.until.get(self.answers[slot as usize] as usize);
+        let until = until.copied().filter(|until| *until != i64::MAX).map(Timestamp);
+        status_at(t, event_time, op, until, spec.ttl)
+    }
+}
+
+/// Adds the answers of a folded portion.
+pub(super) fn collect(
+    spec: &Spec,
+    features: &[Vec<Compiled>],
+    spine: &SpineColumns,
+    fold: &Fold,
+    rows: &dyn FetchRows,
+    answers: &mut [ReadingAnswers],
+) -> Result<()> {
+    for (number, (reading, answers)) in fold.readings.iter().zip(answers).enumerate() {
+        let portion = PortionAnswers { spec, reading_spec: &spec.readings[number], reading, rows };
+        portion.collect(&features[number], spine, answers)?;
+        answers.null_keys = answers.null_keys.max(reading.null_keys.load(Ordering::Relaxed));
+        answers.never_known = answers.never_known.max(reading.never_known.load(Ordering::Relaxed));
+    }
+    Ok(())
+}
+
+struct PortionAnswers<'a> {
+    spec: &'a Spec,
+    reading_spec: &'a ReadingSpec,
+    reading: &'a ReadingFold,
+    rows: &'a dyn FetchRows,
+}
+
+impl PortionAnswers<'_> {
+    fn collect(
+        &self,
+        features: &[Compiled],
+        spine: &SpineColumns,
+        answers: &mut ReadingAnswers,
+    ) -> Result<()> {
+        let slots = self.reading.index.slots() as u32;
+        let mut asked = self.outcome(false)?;
+        let mut other = self.spec.compare.then(|| self.outcome(true)).transpose()?;
+        // Which rows answer anything, before valid_until is asked.
+        let answering = self.answering(&asked);
+        if self.spec.valid_until {
+            self.read_until(&mut asked, &answering)?;
+            if let Some(other) = &mut other {
+                let answering = self.answering(other);
+                self.read_until(other, &answering)?;
+            }
+        }
+        let mut wanted: Vec<(u64, u32)> =
+            answering.iter().map(|slot| (asked.rows[*slot as usize] >> 1, *slot)).collect();
+        wanted.sort_unstable();
+        let first = answers.chunks.len() * CHUNK;
+        if first + wanted.len() >= NONE as usize {
+            return Err(Error::internal("more winning rows than can be numbered"));
+        }
+        let mut numbers = vec![NONE; slots as usize];
+        for (number, (_, slot)) in wanted.iter().enumerate() {
+            numbers[*slot as usize] = (first + number) as u32;
+        }
+        self.read_features(features, &wanted, answers)?;
+        drop(wanted);
+        for row in 0..spine.rows() {
+            let slot = match self.reading.index.place(row) {
+                Place::Elsewhere => continue,
+                Place::NoKey => {
+                    answers.status[row] = Status::NoKey.code();
+                    continue;
+                }
+                Place::Slot(slot) => slot,
+            };
+            let t = Timestamp(spine.time(row));
+            let status = asked.status(slot, t, self.reading_spec);
+            answers.status[row] = status.code();
+            if let (Status::Present | Status::Expired, Some((_, event_time))) = (status, asked.row(slot)) {
+                answers.event_time[row] = event_time.0;
+            }
+            if status == Status::Present {
+                answers.winner[row] = numbers[asked.answers[slot as usize] as usize];
+            }
+            if let Some(other) = &other {
+                let present = other.status(slot, t, self.reading_spec) == Status::Present;
+                let row_of = |outcome: &Outcome| outcome.row(slot).map(|(row, _)| row);
+                let differs = match (status == Status::Present, present) {
+                    (true, true) => row_of(&asked) != row_of(other),
+                    (one, two) => one != two,
+                };
+                answers.compare(row, differs, present);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sweeps one question, and tells its tied winners apart.
+    fn outcome(&self, other: bool) -> Result<Outcome> {
+        let mut shards: Vec<MutexGuard<'_, Shard>> =
+            self.reading.shards().map(|(number, _)| self.reading.shard(number)).collect();
+        let index = &self.reading.index;
+        let answers = index.sweep(|slot| {
+            let (shard, slot) = self.reading.shard_of(slot);
+            let states = if other { &shards[shard].other } else { &shards[shard].asked };
+            states.order(slot).map(|(event_time, visible_at)| (event_time.0, visible_at.0))
+        });
+        let mut tied = Vec::new();
+        for (number, first) in self.reading.shards() {
+            let states = if other { &shards[number].other } else { &shards[number].asked };
+            tied.extend(
+                states.tied_slots().map(|slot| first + slot).filter(|slot| answers[*slot as usize] == *slot),
+            );
+        }
+        if !tied.is_empty() {
+            self.tell_apart(&tied, &mut shards, other)?;
+        }
+        let mut rows = vec![NO_ROW; answers.len()];
+        let mut event_times = vec![i64::MIN; answers.len()];
+        for slot in (0..answers.len() as u32).filter(|slot| answers[*slot as usize] == *slot) {
+            let (shard, local) = self.reading.shard_of(slot);
+            let states = if other { &shards[shard].other } else { &shards[shard].asked };
+            if let (Some(Address(row)), Some((event_time, _))) =
+                (states.rows(local).next(), states.order(local))
+            {
+                rows[slot as usize] = row;
+                event_times[slot as usize] = event_time.0;
+            }
+        }
+        Ok(Outcome { answers, rows, event_times, until: Vec::new() })
+    }
+
+    /// Keeps of the rows that tie on (e, v) the last by o, s, op and digest; of equal ones any.
+    fn tell_apart(&self, tied: &[u32], shards: &mut [MutexGuard<'_, Shard>], other: bool) -> Result<()> {
+        let mut rows: Vec<u64> = Vec::new();
+        for slot in tied {
+            let (shard, local) = self.reading.shard_of(*slot);
+            let states = if other { &shards[shard].other } else { &shards[shard].asked };
+            rows.extend(states.rows(local).map(|address| address.0));
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        let digester = RowDigester::new(&self.spec.columns);
+        let mut wanted = vec![fixed::ORDER_BY.to_owned(), fixed::POSITION.to_owned()];
+        wanted.extend(self.spec.columns.iter().map(|column| column.name.clone()));
+        let mut orders: Vec<RowOrder> = Vec::with_capacity(rows.len());
+        for part in rows.chunks(CHUNK) {
+            let batch = self.rows.fetch(&part.iter().map(|row| row >> 1).collect::<Vec<_>>(), &wanted)?;
+            let broken = || Error::internal("`__o` or `__s` of the scan is of another type");
+            let order_by = batch.column(0).as_binary_opt::<i32>().ok_or_else(broken)?;
+            let positions = batch.column(1).as_primitive_opt::<Int64Type>().ok_or_else(broken)?;
+            let digests: Vec<RowDigest> = digester.digest(&batch).map_err(compute)?;
+            for (row, address) in part.iter().enumerate() {
+                let order_by: &[u8] = if order_by.is_null(row) { &[] } else { order_by.value(row) };
+                orders.push(RowOrder {
+                    event_time: Timestamp::BEFORE_ALL,
+                    visible_at: Timestamp::BEFORE_ALL,
+                    order_by: order_by.into(),
+                    position: asof_compute::Position(if positions.is_null(row) {
+                        asof_compute::Position::NONE.0
+                    } else {
+                        positions.value(row)
+                    }),
+                    op: if address & 1 == 1 { Op::Delete } else { Op::Value },
+                    digest: digests[row],
+                });
+            }
+        }
+        let order_of =
+            |address: Address| rows.binary_search(&address.0).ok().map(|at| (&orders[at], address));
+        for slot in tied {
+            let (shard, local) = self.reading.shard_of(*slot);
+            let shard = &mut *shards[shard];
+            let states = if other { &mut shard.other } else { &mut shard.asked };
+            if let Some((_, last)) = states.rows(local).filter_map(order_of).max() {
+                states.resolve(local, &[last]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The slots whose rows are `present` at some spine row, as far as ttl and op tell; ascending.
+    fn answering(&self, outcome: &Outcome) -> Vec<u32> {
+        let mut present = vec![false; outcome.answers.len()];
+        for (slot, answering) in outcome.answers.iter().enumerate() {
+            let t = self.reading.index.time(slot as u32);
+            if outcome.status(slot as u32, t, self.reading_spec) == Status::Present {
+                present[*answering as usize] = true;
+            }
+        }
+        (0..present.len() as u32).filter(|slot| present[*slot as usize]).collect()
+    }
+
+    fn read_until(&self, outcome: &mut Outcome, slots: &[u32]) -> Result<()> {
+        let mut wanted: Vec<(u64, u32)> =
+            slots.iter().map(|slot| (outcome.rows[*slot as usize] >> 1, *slot)).collect();
+        wanted.sort_unstable();
+        outcome.until = vec![i64::MAX; outcome.answers.len()];
+        for part in wanted.chunks(CHUNK) {
+            let rows: Vec<u64> = part.iter().map(|(row, _)| *row).collect();
+            let batch = self.rows.fetch(&rows, &[fixed::UNTIL.to_owned()])?;
+            let until = batch
+                .column(0)
+                .as_primitive_opt::<TimestampMicrosecondType>()
+                .ok_or_else(|| Error::internal("`__until` of the scan is no timestamp"))?;
+            for (at, (_, slot)) in part.iter().enumerate().filter(|(at, _)| until.is_valid(*at)) {
+                outcome.until[*slot as usize] = until.value(at);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_features(
+        &self,
+        features: &[Compiled],
+        wanted: &[(u64, u32)],
+        answers: &mut ReadingAnswers,
+    ) -> Result<()> {
+        let mut columns: Vec<String> = features.iter().flat_map(|feature| feature.needs().to_vec()).collect();
+        columns.sort();
+        columns.dedup();
+        if columns.is_empty() {
+            // A batch of no columns has no length; constants are evaluated beside any one column.
+            columns.push(fixed::OP.to_owned());
+        }
+        for part in wanted.chunks(CHUNK) {
+            let rows: Vec<u64> = part.iter().map(|(row, _)| *row).collect();
+            let batch = self.rows.fetch(&rows, &columns)?;
+            let schema: SchemaRef = batch.schema();
+            let mut values = Vec::with_capacity(features.len());
+            for feature in features {
+                values.push(feature.bind(&schema)?.evaluate(&batch)?);
+            }
+            answers.chunks.push(values);
+        }
+        Ok(())
+    }
+}

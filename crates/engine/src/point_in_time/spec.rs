@@ -1,0 +1,196 @@
+//! What the operator is told: plain data that crosses to another machine as it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
+use asof_compute::{EntityKeys, Portion, SpineIndex, arrow_type};
+use asof_model::{Column, DataType, Expression, Length, Question};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// What one operator answers: every reading of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The source, for errors.
+    pub source: String,
+    /// Which rows count.
+    pub question: Question,
+    /// Also find where the other question would answer otherwise. Pointless, and not done, where v is
+    /// always e.
+    pub compare: bool,
+    /// The source has no clock: a null event time is before all time, and a second row of a key an error.
+    pub clockless: bool,
+    /// The source has no `available_at`: a null visible time is the event time, not never.
+    pub assumed: bool,
+    /// The source has a `valid_until`.
+    pub valid_until: bool,
+    /// All columns of the source; rows that tie are told apart by them.
+    pub columns: Vec<Column>,
+    /// The readings, in order.
+    pub readings: Vec<ReadingSpec>,
+    /// The content hash of the spine ([`SpineColumns::hash`]).
+    pub spine: String,
+    /// Bytes that states and candidate rows may take before the spine is cut into portions.
+    pub memory: u64,
+}
+
+/// One view in one role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadingSpec {
+    /// The view, for errors.
+    pub view: String,
+    /// Which of the spine's key sets it is asked with.
+    pub spine_keys: usize,
+    /// The columns its entity's keys are read from, in the entity's order, with the keys' types.
+    pub keys: Vec<Column>,
+    /// Rows that pass; every delete does.
+    pub filter: Option<Expression>,
+    /// How long a row answers after its event time.
+    pub ttl: Option<Length>,
+    /// What the row that answers gives: name, value, type.
+    pub features: Vec<FeatureSpec>,
+}
+
+/// One feature of a reading.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeatureSpec {
+    /// Its name within the view.
+    pub name: String,
+    /// Its value over the columns of the row.
+    pub expression: Expression,
+    /// Its type.
+    pub data_type: DataType,
+}
+
+impl ReadingSpec {
+    /// The name of a column of this reading, by position, in the operator's output.
+    pub(super) fn column(reading: usize, name: &str) -> String {
+        format!("{reading}.{name}")
+    }
+}
+
+/// The status of each answer, as [`asof_compute::Status::code`].
+pub(super) const STATUS: &str = "__status";
+/// The event time of the row that answers or has expired.
+pub(super) const EVENT_TIME: &str = "__event_time";
+/// Whether the other question answers otherwise.
+pub(super) const DIFFERS: &str = "__differs";
+
+impl Spec {
+    /// The schema of the answers: one row per spine row, in the spine's order; for each reading its
+    /// status, event time, whether the other question differs, and its features.
+    pub fn answer_schema(&self) -> SchemaRef {
+        let mut fields = Vec::new();
+        for (number, reading) in self.readings.iter().enumerate() {
+            let time = ArrowType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+            fields.push(Field::new(ReadingSpec::column(number, STATUS), ArrowType::UInt8, false));
+            fields.push(Field::new(ReadingSpec::column(number, EVENT_TIME), time, true));
+            fields.push(Field::new(ReadingSpec::column(number, DIFFERS), ArrowType::Boolean, false));
+            for feature in &reading.features {
+                let name = ReadingSpec::column(number, &feature.name);
+                fields.push(Field::new(name, arrow_type(&feature.data_type), true));
+            }
+        }
+        Arc::new(Schema::new(fields))
+    }
+
+    /// How many states a slot has.
+    pub(super) fn questions(&self) -> usize {
+        1 + usize::from(self.compare)
+    }
+}
+
+/// The spine as the operator needs it: times, and the keys of each entity and role.
+#[derive(Debug)]
+pub struct SpineColumns {
+    times: ScalarBuffer<i64>,
+    keys: Vec<EntityKeys>,
+    hash: String,
+}
+
+impl SpineColumns {
+    /// From times in microseconds and key sets of as many rows each.
+    pub fn new(times: ScalarBuffer<i64>, keys: Vec<EntityKeys>) -> SpineColumns {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(times.len() as u64).to_le_bytes());
+        hasher.update(times.inner().as_slice());
+        for set in &keys {
+            match set {
+                EntityKeys::Int64 { values, nulls } => {
+                    hasher.update(&[1, u8::from(nulls.is_some())]).update(values.inner().as_slice());
+                    for valid in nulls.iter().flat_map(|nulls| nulls.iter()) {
+                        hasher.update(&[u8::from(valid)]);
+                    }
+                }
+                EntityKeys::Bytes(bytes) => {
+                    hasher.update(&[2]);
+                    for key in bytes {
+                        let key = key.unwrap_or_default();
+                        hasher.update(&(key.len() as u64).to_le_bytes()).update(key);
+                    }
+                }
+            }
+        }
+        let hash = hasher.finalize().to_hex().to_string();
+        SpineColumns { times, keys, hash }
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.times.len()
+    }
+
+    /// The name of its content.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The time of a row.
+    pub(super) fn time(&self, row: usize) -> i64 {
+        self.times[row]
+    }
+
+    /// Indexes a portion for each key set that the readings ask with.
+    pub(super) fn index(&self, spec: &Spec, portion: Portion) -> Result<Vec<Arc<SpineIndex>>> {
+        let mut made: BTreeMap<usize, Arc<SpineIndex>> = BTreeMap::new();
+        for reading in &spec.readings {
+            if let std::collections::btree_map::Entry::Vacant(entry) = made.entry(reading.spine_keys) {
+                let keys = self.keys.get(reading.spine_keys).ok_or_else(|| {
+                    Error::internal(format!("the spine has no key set {}", reading.spine_keys))
+                })?;
+                entry.insert(Arc::new(SpineIndex::build(keys, &self.times, portion).map_err(compute)?));
+            }
+        }
+        Ok(spec.readings.iter().filter_map(|reading| made.get(&reading.spine_keys).cloned()).collect())
+    }
+
+    /// Bytes that answering all of it at once takes, but for candidate rows: what portions start from.
+    pub(super) fn state_bytes(&self, spec: &Spec) -> u64 {
+        let states = asof_compute::LatestStates::BYTES_PER_SLOT + 4;
+        let reading = SpineIndex::BYTES_PER_ROW + states * spec.questions() as u64;
+        self.rows() as u64 * reading * spec.readings.len() as u64
+    }
+}
+
+/// An error of the algebra as one of this room.
+pub(super) fn compute(error: asof_compute::ComputeError) -> Error {
+    use asof_model::Explain;
+    Error::Invalid { code: error.code(), message: error.to_string(), hint: error.hint() }
+}
+
+/// The named columns of a batch.
+pub(super) fn columns(batch: &arrow::array::RecordBatch, names: &[Column]) -> Result<Vec<ArrayRef>> {
+    names
+        .iter()
+        .map(|column| {
+            batch
+                .column_by_name(&column.name)
+                .cloned()
+                .ok_or_else(|| Error::internal(format!("the scan gives no column `{}`", column.name)))
+        })
+        .collect()
+}

@@ -1,5 +1,0 @@
-//! The server over real sockets.
-
-mod connection;
-mod listening;
-mod socket;
