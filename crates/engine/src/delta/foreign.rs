@@ -1,0 +1,271 @@
+//! Delta tables that other engines write, read in place.
+//!
+//! Partition values, deletion vectors, column mapping by name and by id, checkpoints of both kinds and
+//! times without a zone are read as the protocol says. A table that asks its readers for anything else is
+//! refused before a row is read, naming the feature.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use datafusion::physical_expr::expressions::{CastExpr, Column};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use deltalake_core::{DeltaTable, DeltaTableBuilder};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::scan::{provider, reading_state};
+use super::table::{address, broken};
+use crate::{Engine, Error, Result};
+
+/// What a table may ask of its readers.
+const KNOWN: [&str; 5] =
+    ["columnMapping", "deletionVectors", "timestampNtz", "timestampWithoutTimezone", "v2Checkpoint"];
+
+/// The greatest protocol version of readers that the features above belong to.
+const READER_VERSION: i32 = 3;
+
+/// A table of another engine, at one version.
+#[derive(Debug, Clone)]
+pub(crate) struct Foreign {
+    /// Its columns in its order, partition columns among them, no views and no dictionaries.
+    pub(crate) schema: SchemaRef,
+    /// Its own identifier.
+    pub(crate) table_id: String,
+    /// The version that is read.
+    pub(crate) version: u64,
+    table: DeltaTable,
+}
+
+impl Foreign {
+    /// Opens the table in a folder: at its latest version, or at the one asked for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it needs a reader feature we do not know, [`Error::Changed`] where the
+    /// version asked for is not there any more, [`Error::NotFound`] where there is no table.
+    pub(crate) async fn open(folder: &Path, version: Option<u64>) -> Result<Foreign> {
+        if !super::table::exists(folder) {
+            return Err(Error::NotFound {
+                what: "Delta table",
+                name: folder.display().to_string(),
+                hint: Some("a Delta table is a folder that holds `_delta_log`".to_owned()),
+            });
+        }
+        let asked = folder.to_owned();
+        tokio::task::spawn_blocking(move || may_be_read(&asked))
+            .await
+            .map_err(|ended| Error::internal(format!("reading a table's log ended: {ended}")))??;
+        let failed = |e| broken("open the table", folder, e);
+        let builder = DeltaTableBuilder::from_url(address(folder)?).map_err(failed)?;
+        let builder = match version {
+            Some(version) => builder.with_version(version),
+            None => builder,
+        };
+        let table = match builder.load().await {
+            Ok(table) => table,
+            Err(error) if version.is_some() => {
+                return Err(Error::Changed {
+                    what: "Delta table",
+                    name: folder.display().to_string(),
+                    change: format!("no longer has version {}: {error}", version.unwrap_or(0)),
+                });
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let state = table.snapshot().map_err(failed)?;
+        let fields: Vec<Field> = state
+            .snapshot()
+            .arrow_schema()
+            .fields()
+            .iter()
+            .map(|field| Field::new(field.name(), plain(field.data_type()), true))
+            .collect();
+        Ok(Foreign {
+            schema: Arc::new(Schema::new(fields)),
+            table_id: state.metadata().id().to_owned(),
+            version: table.version().unwrap_or(0),
+            table,
+        })
+    }
+
+    /// Reads these columns, in this order, in the types of [`Foreign::schema`].
+    pub(crate) async fn scan(&self, engine: &Engine, columns: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
+        let state = reading_state(&engine.session());
+        let provider = provider(&self.table, &state).await?;
+        let schema = provider.schema();
+        let projection: Vec<usize> =
+            columns.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?;
+        let plan = provider.scan(&state, Some(&projection), &[], None).await?;
+        let input = plan.schema();
+        let mut expressions: Vec<(Arc<dyn PhysicalExpr>, String)> = Vec::new();
+        for name in columns {
+            let wanted = self.schema.field_with_name(name)?.data_type();
+            let at = input.index_of(name)?;
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(name, at));
+            let expression = if input.field(at).data_type() == wanted {
+                column
+            } else {
+                Arc::new(CastExpr::new(column, wanted.clone(), None))
+            };
+            expressions.push((expression, name.clone()));
+        }
+        Ok(Arc::new(ProjectionExec::try_new(expressions, plan)?))
+    }
+
+    /// How many rows its statistics say; none where a file has none. Deleted rows are not counted.
+    pub(crate) fn rows(&self) -> Option<u64> {
+        let state = self.table.snapshot().ok()?;
+        let mut rows = 0_u64;
+        for file in state.log_data().iter() {
+            let deleted = file.deletion_vector_descriptor().map_or(0, |vector| vector.cardinality);
+            let here = i64::try_from(file.num_records()?).ok()? - deleted;
+            rows += u64::try_from(here).ok()?;
+        }
+        Some(rows)
+    }
+}
+
+/// The type of values, whatever their layout.
+fn plain(of: &DataType) -> DataType {
+    match of {
+        DataType::Dictionary(_, value) => plain(value),
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        other => other.clone(),
+    }
+}
+
+/// What the newest protocol action of a log asks of readers.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Asked {
+    version: i32,
+    features: Vec<String>,
+}
+
+/// Refuses a table whose protocol asks for more than we know.
+fn may_be_read(folder: &Path) -> Result<()> {
+    let Some(asked) = newest_protocol(folder)? else {
+        return Err(Error::internal(format!("the table `{}` has no protocol in its log", folder.display())));
+    };
+    let unknown: BTreeSet<&str> =
+        asked.features.iter().map(String::as_str).filter(|name| !KNOWN.contains(name)).collect();
+    if !unknown.is_empty() {
+        let names: Vec<String> = unknown.iter().map(|name| format!("`{name}`")).collect();
+        let (noun, they) = if names.len() == 1 { ("feature", "it") } else { ("features", "them") };
+        return Err(Error::invalid(
+            "delta_reader_feature",
+            format!(
+                "the Delta table `{}` needs the reader {noun} {}, which Asof does not know",
+                folder.display(),
+                names.join(", ")
+            ),
+        )
+        .with_hint(format!(
+            "have its owner drop {they} (`ALTER TABLE ... DROP FEATURE`), or export the table to Parquet; Asof reads {}",
+            ["columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint"].join(", ")
+        )));
+    }
+    if asked.version > READER_VERSION {
+        return Err(Error::invalid(
+            "delta_reader_version",
+            format!(
+                "the Delta table `{}` needs reader version {}, and Asof knows up to {READER_VERSION}",
+                folder.display(),
+                asked.version
+            ),
+        )
+        .with_hint("export the table to Parquet"));
+    }
+    Ok(())
+}
+
+/// The protocol as of the latest version: in the newest commit that holds one, else in the checkpoint
+/// before them. An upgrade is a commit of its own, so nearly every log is asked from its newest file on.
+fn newest_protocol(folder: &Path) -> Result<Option<Asked>> {
+    let log = folder.join("_delta_log");
+    let mut names: Vec<String> = std::fs::read_dir(&log)
+        .map_err(|e| Error::io("read the folder", &log, &e))?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.len() > 20 && name.as_bytes()[..20].iter().all(u8::is_ascii_digit))
+        .collect();
+    // Version by version from the newest; of one version the commit before its checkpoint.
+    names.sort_by(|a, b| b[..20].cmp(&a[..20]).then(a.len().cmp(&b.len())));
+    for name in names {
+        let path = log.join(&name);
+        let found = if name.ends_with(".json") {
+            in_json(&path)?
+        } else if name.contains(".checkpoint") && name.ends_with(".parquet") {
+            in_parquet(&path)?
+        } else {
+            None
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+fn in_json(path: &Path) -> Result<Option<Asked>> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        protocol: Option<Protocol>,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Protocol {
+        min_reader_version: i32,
+        #[serde(default)]
+        reader_features: Option<Vec<String>>,
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the file", path, &e))?;
+    for line in text.lines().filter(|line| line.contains("\"protocol\"")) {
+        let line: Line = serde_json::from_str(line)
+            .map_err(|e| Error::internal(format!("`{}` is not a Delta log: {e}", path.display())))?;
+        if let Some(found) = line.protocol {
+            return Ok(Some(Asked {
+                version: found.min_reader_version,
+                features: found.reader_features.unwrap_or_default(),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+fn in_parquet(path: &Path) -> Result<Option<Asked>> {
+    let damaged =
+        |e: parquet::errors::ParquetError| Error::internal(format!("`{}`: {e}", path.display()));
+    let file = File::open(path).map_err(|e| Error::io("read the file", path, &e))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
+    let mask = ProjectionMask::columns(builder.parquet_schema(), ["protocol"]);
+    for batch in builder.with_projection(mask).build().map_err(damaged)? {
+        let batch = batch?;
+        let Some(protocol) = batch.column_by_name("protocol").and_then(|column| column.as_struct_opt()) else {
+            return Ok(None);
+        };
+        let Some(row) = (0..protocol.len()).find(|row| protocol.is_valid(*row)) else { continue };
+        let version = protocol
+            .column_by_name("minReaderVersion")
+            .and_then(|column| column.as_primitive_opt::<Int32Type>())
+            .map_or(0, |column| column.value(row));
+        let features = protocol
+            .column_by_name("readerFeatures")
+            .and_then(|column| column.as_list_opt::<i32>())
+            .filter(|column| column.is_valid(row))
+            .map(|column| arrow::compute::cast(&column.value(row), &DataType::Utf8))
+            .transpose()?
+            .map(|names| names.as_string::<i32>().iter().flatten().map(str::to_owned).collect())
+            .unwrap_or_default();
+        return Ok(Some(Asked { version, features }));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+#[path = "foreign_suite.rs"]
+mod suite;
