@@ -4,7 +4,7 @@
 //! times without a zone are read as the protocol says. A table that asks its readers for anything else is
 //! refused before a row is read, naming the feature.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use deltalake_core::{DeltaTable, DeltaTableBuilder};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::scan::{provider, reading_state};
 use super::table::{address, broken};
@@ -77,6 +78,7 @@ impl Foreign {
             Err(error) => return Err(failed(error)),
         };
         let state = table.snapshot().map_err(failed)?;
+        names_agree_with_ids(&table, folder)?;
         let fields: Vec<Field> = state
             .snapshot()
             .arrow_schema()
@@ -126,6 +128,71 @@ impl Foreign {
             rows += u64::try_from(here).ok()?;
         }
         Some(rows)
+    }
+}
+
+/// Refuses a table with column mapping by id of which a data file names a column otherwise than the log.
+/// The reader below finds columns by their names, as most writers of such tables give both; here it would
+/// find nothing and give nulls.
+fn names_agree_with_ids(table: &DeltaTable, folder: &Path) -> Result<()> {
+    let failed = |e| broken("read the table", folder, e);
+    let state = table.snapshot().map_err(failed)?;
+    if state.metadata().configuration().get("delta.columnMapping.mode").map(String::as_str) != Some("id") {
+        return Ok(());
+    }
+    let schema = serde_json::to_value(state.schema().as_ref())
+        .map_err(|e| Error::internal(format!("a Delta schema that cannot be written down: {e}")))?;
+    let mut expected = BTreeMap::new();
+    physical_names(&schema, &mut expected);
+    for file in state.log_data().iter() {
+        let path = folder.join(file.object_store_path().as_ref());
+        let opened = File::open(&path).map_err(|e| Error::io("read the file", &path, &e))?;
+        let reader = SerializedFileReader::new(opened)
+            .map_err(|e| Error::internal(format!("`{}`: {e}", path.display())))?;
+        let mut found = Vec::new();
+        named_ids(reader.metadata().file_metadata().schema(), &mut found);
+        let other = found.iter().find(|(id, name)| expected.get(id).is_some_and(|wanted| wanted != name));
+        if let Some((id, name)) = other {
+            return Err(Error::invalid(
+                "delta_mapping_by_id",
+                format!(
+                    "the Delta table `{}` maps columns by id, and its file `{}` names the column of id {id} `{name}` where the log says `{}`",
+                    folder.display(),
+                    file.path(),
+                    expected.get(id).map_or("", String::as_str)
+                ),
+            )
+            .with_hint("have its owner rewrite its files (`OPTIMIZE` or `REORG TABLE ... APPLY (UPGRADE UNIFORM)`), or export the table to Parquet"));
+        }
+    }
+    Ok(())
+}
+
+/// Column ids and physical names, wherever they stand in a Delta schema.
+fn physical_names(schema: &serde_json::Value, found: &mut BTreeMap<i64, String>) {
+    match schema {
+        serde_json::Value::Object(parts) => {
+            let part = |key: &str| parts.get("metadata").and_then(|metadata| metadata.get(key));
+            let id = part("delta.columnMapping.id").and_then(serde_json::Value::as_i64);
+            let name = part("delta.columnMapping.physicalName").and_then(serde_json::Value::as_str);
+            if let (Some(id), Some(name)) = (id, name) {
+                found.insert(id, name.to_owned());
+            }
+            parts.values().for_each(|part| physical_names(part, found));
+        }
+        serde_json::Value::Array(parts) => parts.iter().for_each(|part| physical_names(part, found)),
+        _ => {}
+    }
+}
+
+/// Field ids and names, wherever they stand in a Parquet schema.
+fn named_ids(node: &parquet::schema::types::Type, found: &mut Vec<(i64, String)>) {
+    let info = node.get_basic_info();
+    if info.has_id() {
+        found.push((i64::from(info.id()), info.name().to_owned()));
+    }
+    if let parquet::schema::types::Type::GroupType { fields, .. } = node {
+        fields.iter().for_each(|field| named_ids(field, found));
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod append;
 mod durable;
+mod foreign;
 mod scan;
 mod stored;
 mod table;

@@ -1,0 +1,191 @@
+//! Tables that other engines wrote (`tests/fixtures/delta/make.py` says which and how).
+
+use std::path::PathBuf;
+
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use asof_model::Explain;
+
+use super::*;
+use crate::EngineConfig;
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/delta").join(name)
+}
+
+/// All rows as text, sorted: cells with `|` between them.
+async fn rows(folder: &Path, version: Option<u64>, columns: &[&str]) -> Vec<String> {
+    let spill = tempfile::tempdir().unwrap();
+    let engine = Engine::new(EngineConfig {
+        data_dir: spill.path().to_owned(),
+        memory: 1 << 28,
+        threads: 2,
+        code_version: "test".to_owned(),
+    })
+    .unwrap();
+    let table = Foreign::open(folder, version).await.unwrap();
+    let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+    let plan = table.scan(&engine, &columns).await.unwrap();
+    for (field, wanted) in plan.schema().fields().iter().zip(&columns) {
+        assert_eq!(field.data_type(), table.schema.field_with_name(wanted).unwrap().data_type());
+    }
+    let batches = datafusion::physical_plan::collect(plan, engine.session().task_ctx()).await.unwrap();
+    let options = FormatOptions::default().with_null("null");
+    let mut found = Vec::new();
+    for batch in &batches {
+        let cells: Vec<ArrayFormatter<'_>> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap())
+            .collect();
+        for row in 0..batch.num_rows() {
+            let row: Vec<String> = cells.iter().map(|cell| cell.value(row).to_string()).collect();
+            found.push(row.join("|"));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn types(table: &Foreign) -> Vec<String> {
+    table.schema.fields().iter().map(|field| format!("{}: {}", field.name(), field.data_type())).collect()
+}
+
+#[tokio::test]
+async fn partition_values_and_times_without_a_zone() {
+    let folder = fixture("partitioned");
+    assert_eq!(
+        rows(&folder, None, &["id", "who", "at", "day", "city"]).await,
+        [
+            "1|a|2024-01-01T10:00:00|2024-01-01|San José/=%",
+            "2|null|null|2024-01-02|x y",
+            "3|c|1969-12-31T23:59:59.123456|null|null",
+        ]
+    );
+    // Partition columns on their own, and in another order.
+    assert_eq!(rows(&folder, None, &["city", "id"]).await, ["San José/=%|1", "null|3", "x y|2"]);
+    let table = Foreign::open(&folder, None).await.unwrap();
+    assert_eq!(
+        types(&table),
+        ["id: Int64", "who: Utf8", "at: Timestamp(µs)", "day: Date32", "city: Utf8"]
+    );
+    assert_eq!((table.version, table.rows()), (1, Some(3)));
+    assert_eq!(table.table_id.len(), 36);
+}
+
+#[tokio::test]
+async fn columns_mapped_by_name_and_by_id() {
+    for name in ["mapped_by_name", "mapped_by_id"] {
+        assert_eq!(
+            rows(&fixture(name), None, &["id", "who is it", "renamed", "part"]).await,
+            ["1|a|10|x", "2|b|20|y", "3|c|30|x"],
+            "{name}"
+        );
+        // Before the rename.
+        assert_eq!(rows(&fixture(name), Some(1), &["n", "part"]).await, ["10|x", "20|y"], "{name}");
+    }
+    // Files that only their ids tell apart are refused, not read as nulls.
+    let refused = Foreign::open(&fixture("mapped_by_id_only"), None).await.unwrap_err();
+    assert_eq!(refused.code(), "delta_mapping_by_id");
+    assert!(refused.to_string().contains("maps columns by id, and its file"), "{refused}");
+}
+
+#[tokio::test]
+async fn deleted_rows_stay_away() {
+    let left: Vec<i64> =
+        (0..1000).chain(2000..2100).filter(|n| n % 3 != 0 && *n != 1 && *n != 2099).collect();
+    let mut left: Vec<String> = left.iter().map(i64::to_string).collect();
+    left.sort();
+    for name in ["deletion_vectors", "deletion_vectors_checkpointed"] {
+        assert_eq!(rows(&fixture(name), None, &["id"]).await, left, "{name}");
+        let table = Foreign::open(&fixture(name), None).await.unwrap();
+        assert_eq!(table.rows(), Some(left.len() as u64), "{name}");
+    }
+    assert_eq!(rows(&fixture("deletion_vectors"), Some(2), &["id"]).await.len(), 1100);
+    assert_eq!(
+        rows(&fixture("inline_deletion_vector"), None, &["n"]).await,
+        ["0", "2", "4", "5", "6", "7", "8"]
+    );
+    assert_eq!(
+        rows(&fixture("mapped_deletion_vectors"), None, &["n", "part"]).await,
+        ["1|x", "3|x", "4|y", "6|y"]
+    );
+    // Deletion vectors hold also where no column is read but a partition's.
+    assert_eq!(rows(&fixture("mapped_deletion_vectors"), None, &["part"]).await, ["x", "x", "y", "y"]);
+}
+
+#[tokio::test]
+async fn a_log_that_begins_with_a_checkpoint() {
+    let mut expected: Vec<String> = (0..14).map(|n| format!("{n}|w{n}")).collect();
+    expected.sort();
+    let folder = fixture("checkpointed");
+    assert_eq!(rows(&folder, None, &["n", "who"]).await, expected);
+    assert!(!folder.join("_delta_log/00000000000000000000.json").exists());
+    let gone = Foreign::open(&folder, Some(3)).await.unwrap_err();
+    assert_eq!(gone.code(), "changed");
+    assert!(gone.to_string().contains("no longer has version 3"), "{gone}");
+}
+
+/// A table without rows whose protocol is this.
+fn table_with(protocol: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("_delta_log");
+    std::fs::create_dir(&log).unwrap();
+    let schema = r#"{\"type\":\"struct\",\"fields\":[{\"name\":\"n\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}]}"#;
+    let metadata = format!(
+        r#"{{"metaData":{{"id":"5fba94ed-9794-4965-ba6e-6ee3c0d22af9","format":{{"provider":"parquet","options":{{}}}},"schemaString":"{schema}","partitionColumns":[],"configuration":{{}}}}}}"#
+    );
+    let lines = format!("{{\"protocol\":{protocol}}}\n{metadata}\n");
+    std::fs::write(log.join("00000000000000000000.json"), lines).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn what_we_do_not_know_is_refused_by_name() {
+    let cases = [
+        (
+            r#"{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors","typeWidening"],"writerFeatures":["deletionVectors","typeWidening"]}"#,
+            Some("needs the reader feature `typeWidening`, which Asof does not know"),
+        ),
+        (
+            r#"{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["variantType","zigzagRows"],"writerFeatures":["variantType","zigzagRows"]}"#,
+            Some("needs the reader features `variantType`, `zigzagRows`, which Asof does not know"),
+        ),
+        (
+            r#"{"minReaderVersion":4,"minWriterVersion":7,"readerFeatures":[],"writerFeatures":[]}"#,
+            Some("needs reader version 4, and Asof knows up to 3"),
+        ),
+        (
+            r#"{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["v2Checkpoint","timestampNtz"],"writerFeatures":["v2Checkpoint","timestampNtz","somethingForWriters"]}"#,
+            None,
+        ),
+        (r#"{"minReaderVersion":1,"minWriterVersion":2}"#, None),
+    ];
+    for (protocol, expected) in cases {
+        let folder = table_with(protocol);
+        match (Foreign::open(folder.path(), None).await, expected) {
+            (Err(refused), Some(expected)) => {
+                assert!(refused.to_string().contains(expected), "{refused}");
+                assert!(refused.hint().is_some());
+            }
+            (Ok(_), None) => assert!(rows(folder.path(), None, &["n"]).await.is_empty()),
+            (found, _) => panic!("{protocol}: {:?}", found.map(|table| table.version)),
+        }
+    }
+    let nothing = tempfile::tempdir().unwrap();
+    let missing = Foreign::open(nothing.path(), None).await.unwrap_err();
+    assert_eq!(missing.code(), "not_found");
+}
+
+#[test]
+fn the_newest_protocol_counts_wherever_it_stands() {
+    let dv = |name: &str| newest_protocol(&fixture(name)).unwrap().unwrap();
+    let expected = Asked { version: 3, features: vec!["deletionVectors".to_owned()] };
+    assert_eq!(dv("deletion_vectors"), expected);
+    assert_eq!(dv("deletion_vectors_checkpointed"), expected, "found in a checkpoint");
+    assert_eq!(dv("checkpointed"), Asked { version: 1, features: Vec::new() });
+    // An upgrade in a later commit.
+    let folder = table_with(r#"{"minReaderVersion":1,"minWriterVersion":2}"#);
+    let upgrade = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["newThing"],"writerFeatures":["newThing"]}}"#;
+    std::fs::write(folder.path().join("_delta_log/00000000000000000001.json"), upgrade).unwrap();
+    assert_eq!(newest_protocol(folder.path()).unwrap().unwrap().features, ["newThing"]);
+}
