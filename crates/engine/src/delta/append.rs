@@ -99,6 +99,11 @@ impl Staging {
         Ok(())
     }
 
+    /// How many rows were added.
+    pub(crate) fn rows(&self) -> i64 {
+        self.rows
+    }
+
     /// Commits all rows at once, marked with the file's content hash. The position and the marker are
     /// compared against the very version that the commit goes onto; where another writer was first, that
     /// is looked at again.

@@ -7,6 +7,8 @@
 mod append;
 mod durable;
 mod foreign;
+mod load;
+mod quarantine;
 mod scan;
 mod stored;
 mod table;
@@ -15,3 +17,4 @@ mod table;
 mod append_suite;
 
 pub(crate) use durable::DurableFiles;
+pub use load::{FileLoad, LoadFile, OnBadRow};

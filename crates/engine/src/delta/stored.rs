@@ -26,6 +26,8 @@ pub(crate) fn file_marker(hash: &str) -> String {
 pub(crate) struct Layout {
     /// The table's folder.
     pub(crate) folder: PathBuf,
+    /// What names the family of versions that share the table; the folder's own name.
+    pub(crate) family: String,
     /// The source's columns as every other room sees them.
     pub(crate) source: SchemaRef,
     /// The table's columns: the source's in types that Delta has, then our four.
@@ -93,8 +95,10 @@ impl Layout {
         stored.push(Field::new(&visible_at, instant(), true));
         stored.push(Field::new(&seq, DataType::Int64, true));
         stored.push(Field::new(&op, DataType::Utf8, true));
+        let family = family(source)?;
         Ok(Layout {
-            folder: source_folder(data_dir, source).join(family(source)?),
+            folder: source_folder(data_dir, source).join(&family),
+            family,
             source: Arc::new(Schema::new(fields)),
             table: Arc::new(Schema::new(stored)),
             event_time,

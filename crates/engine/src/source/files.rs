@@ -20,7 +20,7 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     pub(super) found: Found,
-    pub(super) held: Arc<Held>,
+    pub(crate) held: Arc<Held>,
     pub(super) identity: FileIdentity,
     /// How many bytes at the end are hashed; none: all.
     footer: Option<u64>,
@@ -77,6 +77,14 @@ impl OpenFile {
     /// Its path as shown to people.
     pub(crate) fn shown(&self) -> &str {
         &self.found.shown
+    }
+
+    /// The names of all its columns, those of its folders last.
+    pub(crate) fn column_names(&self) -> Vec<String> {
+        let within: Vec<String> = match &self.data {
+            Data::Parquet(file) => file.schema().fields().iter().map(|field| field.name().clone()).collect(),
+        };
+        within.into_iter().chain(self.found.partitions.iter().map(|(key, _)| key.clone())).collect()
     }
 
     /// Refuses where it is no longer what was opened.

@@ -8,13 +8,13 @@
 
 mod columns;
 mod exec;
-mod files;
-mod find;
+pub(crate) mod files;
+pub(crate) mod find;
 mod identity;
 mod instants;
-mod options;
+pub(crate) mod options;
 mod parquet;
-mod rules;
+pub(crate) mod rules;
 
 use std::sync::Arc;
 
