@@ -172,3 +172,33 @@ def test_every_training_row_is_what_duckdb_says(example, question: str) -> None:
         mine, other = ours[name].to_pylist(), theirs[name].to_pylist()
         wrong = [place for place, (a, b) in enumerate(zip(mine, other)) if a != b]
         assert not wrong, f"{name} differs in {len(wrong)} rows, first {wrong[0] + 1}"
+
+
+def test_the_figures_of_the_readme_are_what_asof_answers(example) -> None:
+    """The README's table: how far *event* leaks."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    spine = pq.read_table(FOLDER / "data" / "departures.parquet")
+    cells: dict[str, list[str]] = {"get": [], "again": [], "on time": []}
+    for question in ("event", "known"):
+        ours = example("flights").train("late_departure", "data/departures.parquet", "--question", question)
+        late, said = spine["late"].to_pandas(), ours["left_late"].to_pandas()
+        share = lambda rows: f"{late[rows & late.notna()].astype(bool).mean():.1%}".replace("%", " %")  # noqa: E731
+        cells["get"].append(f"{ours['went_to'].length() - ours['went_to'].null_count:,}")
+        cells["again"].append(share(said == True))  # noqa: E712
+        cells["on time"].append(share(said == False))  # noqa: E712
+    for row in (
+        f"| rows that get a previous flight | {' | '.join(cells['get'])} |",
+        f"| late again, when the feature says \"left late\" | {' | '.join(cells['again'])} |",
+        f"| late, when it says \"left on time\" | {' | '.join(cells['on time'])} |",
+    ):
+        assert row in readme, row
+    # No feature names the flight that answered; the same join written out in SQL does.
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.register("spine", spine)
+    connection.execute(f"CREATE VIEW flights AS SELECT * FROM read_parquet('{FOLDER}/data/flights.parquet')")
+    counts = []
+    for known in ("", "AND f.arrived_at <= s.scheduled_at"):
+        found = connection.sql(f"SELECT count(*) FROM ({PREVIOUS.format(known=known)}) WHERE previous.id = flight_id")
+        counts.append(f"{found.fetchall()[0][0]:,}")
+    assert f"| of those, answered by the very flight asked about | {' | '.join(counts)} |" in readme

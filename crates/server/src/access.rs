@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asof_model::{Kind, Principal};
+use asof_model::{Kind, Name, Principal};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -110,6 +110,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             Failure::new(Kind::Unauthenticated, "token_required", "the request has no principal")
         })
     }
+}
+
+/// Whether a principal may see a project.
+pub(crate) fn may_see(principal: &Principal, project: &Name) -> bool {
+    principal.projects.as_ref().is_none_or(|projects| projects.contains(project))
 }
 
 #[cfg(test)]

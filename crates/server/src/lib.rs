@@ -4,12 +4,13 @@
 //! What it is not: it decides nothing. A handler reads a request strictly, asks one room with the caller's
 //! principal, and writes the answer; a wrong request is an error and never a part of an answer.
 //!
-//! Start reading at [`router`], then `endpoint/mod.rs`: one file per endpoint and one line in its list.
+//! Start reading at [`App`], then `endpoint/mod.rs`: one file per endpoint and one line in its list.
 //! [`Server`] is the connection loop with its time limits.
 
 mod access;
 mod connection;
 mod endpoint;
+mod entities;
 mod error;
 mod limits;
 mod listen;
@@ -17,9 +18,13 @@ mod metrics;
 mod request;
 mod rooms;
 mod tls;
+mod values;
+mod work;
 
 pub use access::Access;
+pub use endpoint::*;
 pub use error::{Failure, FailureBody, FailureDocument, ServerError};
 pub use limits::Limits;
 pub use listen::{Listen, Server, TlsFiles};
-pub use rooms::{Rooms, guarded, router};
+pub use rooms::{App, Body, Rooms};
+pub use work::Stage;

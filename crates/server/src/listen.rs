@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::Limits;
-use crate::{ServerError, connection, tls};
+use crate::{Access, App, ServerError, connection, tls};
 
 /// Where and how to listen.
 #[derive(Debug, Clone)]
@@ -104,7 +104,12 @@ impl Server {
 
     /// Serves until `stop`, then takes no more connections and returns when every accepted request has
     /// its answer, at most [`Limits::drain`] later.
-    pub async fn serve(self, app: Router, stop: CancellationToken) {
+    pub async fn serve(self, app: App, access: Access, stop: CancellationToken) {
+        self.serve_router(app.guarded(access), stop).await;
+    }
+
+    /// As [`Server::serve`], for a router of the caller's own.
+    pub async fn serve_router(self, app: Router, stop: CancellationToken) {
         let cap = Arc::new(Semaphore::new(self.limits.connections));
         let refusals = Arc::new(Semaphore::new(64));
         let mut tasks = JoinSet::new();

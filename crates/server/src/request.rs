@@ -8,6 +8,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use asof_model::{Catalog, Kind, Name, Principal};
+
+use crate::access::may_see;
 use crate::connection::{Unread, read_whole};
 use crate::error::Failure;
 use crate::rooms::Shared;
@@ -116,6 +119,30 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// A project's name as part of a path.
+pub(crate) fn name_in_path(text: &str) -> Result<Name, Failure> {
+    Name::new(text).map_err(|error| Failure::invalid("bad_name", error.to_string()))
+}
+
+/// That the project exists and the principal may see it; one that it may not see does not exist for it.
+pub(crate) fn known_project(principal: &Principal, catalog: &Catalog, project: &Name) -> Result<(), Failure> {
+    if catalog.projects.contains_key(project) && may_see(principal, project) {
+        return Ok(());
+    }
+    let failure = Failure::new(Kind::NotFound, "project_not_found", format!("project `{project}` not found"));
+    let near = catalog
+        .projects
+        .keys()
+        .filter(|other| may_see(principal, other))
+        .map(|other| (strsim::damerau_levenshtein(other.as_str(), project.as_str()), other))
+        .filter(|(distance, other)| *distance <= 1 + other.as_str().len() / 3)
+        .min();
+    Err(match near {
+        Some((_, near)) => failure.hint(format!("did you mean `{near}`?")),
+        None => failure.hint("`asof apply` in its folder makes a project known"),
+    })
+}
+
 /// An answer of JSON.
 #[derive(Debug)]
 pub(crate) struct Answer<T>(pub(crate) T);
@@ -126,7 +153,7 @@ impl<T: Serialize> IntoResponse for Answer<T> {
             Ok(body) => json_response(body),
             Err(error) => {
                 tracing::error!(%error, "an answer cannot be written as JSON");
-                Failure::new(asof_model::Kind::Internal, "unwritable_answer", "the answer cannot be written as JSON")
+                Failure::new(Kind::Internal, "unwritable_answer", "the answer cannot be written as JSON")
                     .into_response()
             }
         }

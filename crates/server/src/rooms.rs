@@ -2,18 +2,25 @@
 
 use std::sync::Arc;
 
+use asof_model::Principal;
+use asof_registry::Registry;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use crate::access::{Access, guard};
 use crate::endpoint;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::work::Work;
 
 /// The rooms of one node.
 #[derive(Debug, Clone)]
 pub struct Rooms {
+    /// What was agreed.
+    pub registry: Registry,
     /// Times, bytes and connections.
     pub limits: Limits,
     /// Cancelled when the node is told to stop.
@@ -28,6 +35,7 @@ pub(crate) type Shared = Arc<State>;
 pub(crate) struct State {
     pub(crate) rooms: Rooms,
     pub(crate) metrics: Metrics,
+    pub(crate) work: Work,
 }
 
 impl std::ops::Deref for State {
@@ -37,13 +45,40 @@ impl std::ops::Deref for State {
     }
 }
 
-/// All operations, for callers in this process: a request carries its [`asof_model::Principal`] as an
-/// extension, and one without is refused.
-pub fn router(rooms: Rooms) -> Router {
-    endpoint::router(Arc::new(State { rooms, metrics: Metrics::default() }))
+/// A body that a caller in this process sends and takes.
+pub type Body = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// All operations of one node, on the network and in this process.
+#[derive(Clone)]
+pub struct App {
+    inside: Router,
 }
 
-/// The same for requests from the network, let in by `access`.
-pub fn guarded(router: Router, access: Access) -> Router {
-    router.layer(from_fn_with_state(Arc::new(access), guard))
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("App")
+    }
+}
+
+impl App {
+    /// The operations of these rooms.
+    pub fn new(rooms: Rooms) -> App {
+        App { inside: endpoint::router(Arc::new(State { rooms, metrics: Metrics::default(), work: Work::default() })) }
+    }
+
+    /// Answers a request of this process, asked by `principal`.
+    pub async fn call(&self, principal: Principal, mut request: http::Request<Body>) -> http::Response<Body> {
+        request.extensions_mut().insert(principal);
+        let request = request.map(axum::body::Body::new);
+        let response = match self.inside.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+
+    /// The same operations for requests from the network, let in by `access`.
+    pub(crate) fn guarded(self, access: Access) -> Router {
+        self.inside.layer(from_fn_with_state(Arc::new(access), guard))
+    }
 }

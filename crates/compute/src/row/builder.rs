@@ -1,6 +1,6 @@
 //! Bytes to Arrow arrays.
 
-use arrow::array::{Array, ArrayData, ArrayRef, BooleanBufferBuilder, NullBufferBuilder, make_array};
+use arrow::array::{ArrayData, ArrayRef, BooleanBufferBuilder, NullBufferBuilder, make_array};
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::DataType;
 

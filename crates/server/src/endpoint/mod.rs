@@ -6,6 +6,18 @@ mod health;
 mod metrics;
 mod openapi;
 mod ready;
+mod run;
+mod runs;
+mod search;
+mod thing;
+mod things;
+mod training_set;
+mod training_sets;
+
+pub use run::RunAnswer;
+pub use runs::Runs;
+pub use things::Things;
+pub use training_sets::{TrainingSetLine, TrainingSets};
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -53,8 +65,20 @@ pub(crate) enum Patience {
 }
 
 /// Every operation of the server.
-pub(crate) const ENDPOINTS: &[Endpoint] =
-    &[health::ENDPOINT, ready::ENDPOINT, metrics::ENDPOINT, openapi::ENDPOINT, docs::ENDPOINT];
+pub(crate) const ENDPOINTS: &[Endpoint] = &[
+    things::ENDPOINT,
+    thing::ENDPOINT,
+    search::ENDPOINT,
+    training_sets::ENDPOINT,
+    training_set::ENDPOINT,
+    runs::ENDPOINT,
+    run::ENDPOINT,
+    health::ENDPOINT,
+    ready::ENDPOINT,
+    metrics::ENDPOINT,
+    openapi::ENDPOINT,
+    docs::ENDPOINT,
+];
 
 /// All endpoints on one router, without the guard of the network.
 pub(crate) fn router(state: Shared) -> Router {

@@ -1,0 +1,193 @@
+//! One node owns a data directory: a file lock held for as long as the node lives, and beside it who holds it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::problem::Problem;
+use asof_model::Kind;
+
+/// Who holds a data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// What it does, e.g. `asof up`.
+    pub name: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// The lock; dropped with the file, by the kernel too when the process is killed.
+#[derive(Debug)]
+pub struct DataDirLock {
+    _file: File,
+}
+
+/// Takes the lock of a data directory, or says who has it.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn try_lock(data_dir: &Path, name: &str) -> Result<Result<DataDirLock, Option<Holder>>, Problem> {
+    make_private_folder(data_dir)?;
+    let path = data_dir.join("lock");
+    let failed = |error: &std::io::Error| Problem::file("lock the data directory with", &path, error);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| failed(&error))?;
+    match file.try_lock() {
+        Ok(()) => {
+            let holder = Holder { name: name.to_owned(), pid: std::process::id() };
+            let text = serde_json::to_vec(&holder).unwrap_or_default();
+            file.set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| file.write_all(&text))
+                .map_err(|error| failed(&error))?;
+            Ok(Ok(DataDirLock { _file: file }))
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let holder = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
+            Ok(Err(holder))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
+/// Takes the lock, waiting a little for a command that is just ending.
+///
+/// # Errors
+/// Another process holds it: refused by its name and pid.
+pub fn lock(data_dir: &Path, name: &str, patience: Duration) -> Result<DataDirLock, Problem> {
+    let until = Instant::now() + patience;
+    loop {
+        match try_lock(data_dir, name)? {
+            Ok(lock) => return Ok(lock),
+            Err(holder) if Instant::now() >= until => return Err(in_use(data_dir, holder.as_ref())),
+            Err(_) => std::thread::sleep(Duration::from_millis(25)),
+        }
+    }
+}
+
+/// The refusal of a second node.
+pub fn in_use(data_dir: &Path, holder: Option<&Holder>) -> Problem {
+    let who = holder.map_or_else(
+        || "another process".to_owned(),
+        |holder| format!("`{}`, process {}", holder.name, holder.pid),
+    );
+    Problem::new(
+        Kind::Conflict,
+        "data_dir_in_use",
+        format!("the data directory `{}` is owned by {who}", data_dir.display()),
+    )
+    .hint("one node owns a data directory: wait for it, stop it, or use another with --data-dir")
+}
+
+/// Makes a folder that only its owner enters, which version control does not look into.
+fn make_private_folder(path: &Path) -> Result<(), Problem> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let made = std::fs::create_dir_all(path).and_then(|()| {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+        }
+        std::fs::write(path.join(".gitignore"), "*\n")
+    });
+    made.map_err(|error| Problem::file("make the data directory", path, &error))
+}
+
+/// Where a running node tells the commands of its machine how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFile {
+    /// `http://host:port` or `https://host:port`.
+    pub address: String,
+    /// Its process.
+    pub pid: u32,
+    /// The token requests carry, if it asks for one.
+    pub token: Option<String>,
+    /// BLAKE3 of its TLS certificate, 64 hex digits, if it speaks TLS: its commands trust exactly this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+}
+
+impl NodeFile {
+    fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("node.json")
+    }
+
+    /// Reads it; none where there is none or it cannot be read.
+    pub fn read(data_dir: &Path) -> Option<NodeFile> {
+        serde_json::from_slice(&std::fs::read(NodeFile::path(data_dir)).ok()?).ok()
+    }
+
+    /// Writes it whole, readable by the owner only.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn write(&self, data_dir: &Path) -> Result<(), Problem> {
+        let path = NodeFile::path(data_dir);
+        let aside = data_dir.join(format!("node.json.{}", self.pid));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt as _;
+            options.mode(0o600);
+        }
+        let text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        options
+            .open(&aside)
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| std::fs::rename(&aside, &path))
+            .map_err(|error| Problem::file("write", &path, &error))
+    }
+
+    /// Takes it away.
+    pub fn remove(data_dir: &Path) {
+        if let Err(error) = std::fs::remove_file(NodeFile::path(data_dir)) {
+            tracing::debug!(%error, "no node.json to remove");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_owner_is_refused_by_name_and_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join(".asof");
+        let first = lock(&data, "asof up", Duration::ZERO).unwrap();
+        let refused = lock(&data, "asof plan", Duration::from_millis(60)).unwrap_err();
+        let expected = format!("`asof up`, process {}", std::process::id());
+        assert!(refused.body.message.contains(&expected), "{}", refused.body.message);
+        drop(first);
+        lock(&data, "asof plan", Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn the_node_file_is_for_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = NodeFile { address: "http://127.0.0.1:1".into(), pid: 7, token: Some("t".into()), certificate: None };
+        assert_eq!(NodeFile::read(dir.path()), None);
+        file.write(dir.path()).unwrap();
+        assert_eq!(NodeFile::read(dir.path()), Some(file));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = std::fs::metadata(dir.path().join("node.json")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        NodeFile::remove(dir.path());
+        assert_eq!(NodeFile::read(dir.path()), None);
+    }
+}

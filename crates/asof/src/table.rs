@@ -1,0 +1,173 @@
+//! Tables for people: columns aligned, numbers to the right, no lines but a quiet one under the head.
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::DataType;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use console::{Style, measure_text_width, truncate_str};
+
+/// The widest a cell is shown.
+const WIDEST: usize = 40;
+
+/// A table of texts.
+#[derive(Debug, Default)]
+pub struct Table {
+    heads: Vec<String>,
+    right: Vec<bool>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// With these columns; a name that begins with `>` is of numbers and stands to the right.
+    pub fn new(heads: &[&str]) -> Table {
+        Table {
+            heads: heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect(),
+            right: heads.iter().map(|head| head.starts_with('>')).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// One more row.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The first rows of these batches, at most `most`.
+    pub fn of_batches(batches: &[RecordBatch], most: usize) -> Table {
+        let mut table = Table::default();
+        let options = FormatOptions::new().with_null("").with_display_error(true);
+        for batch in batches {
+            if table.heads.is_empty() {
+                for field in batch.schema().fields() {
+                    table.heads.push(field.name().clone());
+                    table.right.push(field.data_type().is_numeric());
+                }
+            }
+            for row in 0..batch.num_rows().min(most - table.rows.len()) {
+                table.rows.push(batch.columns().iter().map(|column| cell(column, row, &options)).collect());
+            }
+        }
+        table
+    }
+
+    /// The text, without a last line end. Columns past `width` are left out and counted, 0: no limit.
+    pub fn text(&self, width: usize, color: bool) -> String {
+        let shown = |text: &str| truncate_str(&text.replace(['\n', '\r', '\t'], " "), WIDEST, "…").into_owned();
+        let mut widths: Vec<usize> =
+            self.heads.iter().map(|head| measure_text_width(head).min(WIDEST)).collect();
+        let rows: Vec<Vec<String>> =
+            self.rows.iter().map(|row| row.iter().map(|text| shown(text)).collect()).collect();
+        for row in &rows {
+            for (width, text) in widths.iter_mut().zip(row) {
+                *width = (*width).max(measure_text_width(text));
+            }
+        }
+        let mut fit = widths.len();
+        if width > 0 {
+            let mut used = 0;
+            fit = widths.iter().take_while(|one| { used += **one + 2; used <= width + 2 }).count().max(1);
+        }
+        let head_style = if color { Style::new().bold().force_styling(true) } else { Style::new().force_styling(false) };
+        let mut lines = Vec::with_capacity(rows.len() + 2);
+        let line = |cells: &[String], style: Option<&Style>| {
+            let mut line = String::new();
+            for (index, text) in cells.iter().take(fit).enumerate() {
+                let space = " ".repeat(widths[index].saturating_sub(measure_text_width(text)));
+                let text = style.map_or_else(|| text.clone(), |style| style.apply_to(text).to_string());
+                if index > 0 {
+                    line.push_str("  ");
+                }
+                if self.right.get(index).copied().unwrap_or_default() {
+                    line.push_str(&space);
+                    line.push_str(&text);
+                } else {
+                    line.push_str(&text);
+                    line.push_str(&space);
+                }
+            }
+            line.trim_end().to_owned()
+        };
+        let heads: Vec<String> = self.heads.iter().map(|head| shown(head)).collect();
+        lines.push(line(&heads, Some(&head_style)));
+        lines.extend(rows.iter().map(|row| line(row, None)));
+        if fit < widths.len() {
+            lines.push(format!("({} more columns)", widths.len() - fit));
+        }
+        lines.join("\n")
+    }
+}
+
+fn cell(column: &dyn Array, row: usize, options: &FormatOptions<'_>) -> String {
+    if column.is_null(row) {
+        return "null".to_owned();
+    }
+    match ArrayFormatter::try_new(column, options) {
+        Ok(formatter) => match column.data_type() {
+            DataType::Timestamp(..) => formatter.value(row).to_string().replace(".000000Z", "Z"),
+            _ => formatter.value(row).to_string(),
+        },
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The width of the terminal; 0 where there is none.
+pub fn terminal_width() -> usize {
+    console::Term::stdout().size_checked().map_or(0, |(_, columns)| usize::from(columns))
+}
+
+/// 336776 as `336,776`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 row`, `2 rows`.
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// A time that passed, as people say it.
+pub fn took(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 0.001 {
+        format!("{:.0} µs", seconds * 1e6)
+    } else if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{} min {:.0} s", (seconds / 60.0).floor(), seconds % 60.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_one_another() {
+        let mut table = Table::new(&["view", ">rows"]);
+        table.row(["weather".to_owned(), grouped(26_115)]);
+        table.row(["x".to_owned(), grouped(7)]);
+        assert_eq!(table.text(0, false), "view       rows\nweather  26,115\nx             7");
+        assert_eq!(table.text(8, false), "view\nweather\nx\n(1 more columns)");
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (336_776, "336,776"), (1_000_000, "1,000,000")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

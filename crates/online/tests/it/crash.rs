@@ -1,0 +1,84 @@
+//! Kill -9 in the middle of commits: all that was acknowledged is there, and no half of a batch.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use asof_model::Timestamp;
+use asof_online::{Commit, GenerationId, Horizon};
+
+use crate::fixture::{answer, batch, generation, opened, row};
+
+const FOLDER: &str = "ASOF_TEST_ONLINE_FOLDER";
+const KEYS: i64 = 40;
+
+/// The child's work: batch after batch, each over all keys, each acknowledged on stdout.
+#[test]
+#[ignore = "run by `acknowledged_commits_survive_kill_9` as its child"]
+fn commits_until_killed() {
+    #[expect(clippy::disallowed_methods, reason = "the parent test hands the folder over")]
+    let folder = std::env::var(FOLDER).unwrap();
+    let store = opened(folder.as_ref());
+    let progress = store.snapshot().unwrap().progress(GenerationId(1)).unwrap();
+    let done =
+        progress.first().map_or(0, |(_, said)| i64::from_le_bytes(said.as_slice().try_into().unwrap()));
+    for n in done + 1.. {
+        let rows: Vec<_> = (0..KEYS).map(|key| row(&format!("k{key}"), n, n, &n.to_string())).collect();
+        // Every third batch asks for all history, so that rows are added and removed.
+        let horizon = if n % 3 == 0 { Horizon::ALL } else { Horizon(Timestamp(n - 2)) };
+        store
+            .commit(&Commit {
+                generations: &[generation(1)],
+                rows: Some(&batch(1, &rows)),
+                horizon,
+                progress: &[(GenerationId(1), b"done", &n.to_le_bytes())],
+                ..Commit::default()
+            })
+            .unwrap();
+        println!("\nacknowledged {n}");
+    }
+}
+
+#[test]
+fn acknowledged_commits_survive_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut highest = 0;
+    for round in 0..50_u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::commits_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let reader = std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .filter_map(|line| line.strip_prefix("acknowledged ").and_then(|n| n.parse::<i64>().ok()))
+                .last()
+        });
+        std::thread::sleep(Duration::from_micros(15_000 + round * 7_919 % 45_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let acknowledged = reader.join().unwrap().unwrap_or(highest);
+
+        let store = opened(folder.path());
+        let progress = store.snapshot().unwrap().progress(GenerationId(1)).unwrap();
+        let done =
+            progress.first().map_or(0, |(_, said)| i64::from_le_bytes(said.as_slice().try_into().unwrap()));
+        // One commit may have been made and not acknowledged.
+        assert!(
+            done == acknowledged || done == acknowledged + 1,
+            "round {round}: {acknowledged} then {done}"
+        );
+        assert!(done >= highest, "round {round}");
+        highest = done;
+        for key in 0..KEYS {
+            let found = answer(store.as_ref(), 1, &format!("k{key}"), i64::MAX - 1);
+            let expected = (done > 0).then(|| (done, done.to_string()));
+            assert_eq!(found, expected, "round {round}: key {key} of a half batch");
+        }
+    }
+    assert!(highest > 50, "the child hardly ran: {highest} commits");
+}

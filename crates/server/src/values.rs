@@ -1,0 +1,349 @@
+//! Writes columns of features as JSON, by hand: this is the one answer that is asked for a hundred
+//! thousand times a second. Integers keep all their digits, floats are the shortest text that reads back
+//! as the same number, and what JSON has no number for is a string.
+
+use std::io::Write as _;
+
+use arrow::array::{
+    Array, AsArray as _, GenericListArray, OffsetSizeTrait, PrimitiveArray,
+};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType as Arrow, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
+};
+use asof_model::{DataType, Timestamp};
+use base64::Engine as _;
+
+/// How integers of 64 bits are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ints {
+    /// As JSON numbers with all their digits.
+    #[default]
+    Number,
+    /// As strings, for languages whose numbers are floats.
+    String,
+}
+
+/// An array of a type that a feature cannot have.
+#[derive(Debug)]
+pub(crate) struct Unwritable;
+
+/// Writes `[v, v, ...]`.
+///
+/// # Errors
+/// [`Unwritable`] where the array is not of the Arrow type of `data_type`.
+pub(crate) fn write_list(
+    out: &mut Vec<u8>,
+    data_type: &DataType,
+    array: &dyn Array,
+    ints: Ints,
+) -> Result<(), Unwritable> {
+    write_range(out, data_type, array, ints, 0..array.len())
+}
+
+fn write_range(
+    out: &mut Vec<u8>,
+    data_type: &DataType,
+    array: &dyn Array,
+    ints: Ints,
+    rows: std::ops::Range<usize>,
+) -> Result<(), Unwritable> {
+    // One match per column, not per value.
+    macro_rules! each {
+        ($array:expr, $write:expr) => {{
+            let values = $array.ok_or(Unwritable)?;
+            out.push(b'[');
+            for row in rows.clone() {
+                if row > rows.start {
+                    out.push(b',');
+                }
+                if values.is_null(row) {
+                    out.extend_from_slice(b"null");
+                } else {
+                    let write: fn(&mut Vec<u8>, _) = $write;
+                    write(out, values.value(row));
+                }
+            }
+            out.push(b']');
+            Ok(())
+        }};
+    }
+    let quoted = ints == Ints::String;
+    match (data_type, array.data_type()) {
+        (DataType::Bool, _) => each!(array.as_boolean_opt(), |out: &mut Vec<u8>, value: bool| {
+            out.extend_from_slice(if value { b"true" } else { b"false" })
+        }),
+        (DataType::Int8, _) => each!(array.as_primitive_opt::<Int8Type>(), number),
+        (DataType::Int16, _) => each!(array.as_primitive_opt::<Int16Type>(), number),
+        (DataType::Int32, _) => each!(array.as_primitive_opt::<Int32Type>(), number),
+        (DataType::Int64, _) if quoted => each!(array.as_primitive_opt::<Int64Type>(), quoted_number),
+        (DataType::Int64, _) => each!(array.as_primitive_opt::<Int64Type>(), number),
+        (DataType::UInt8, _) => each!(array.as_primitive_opt::<UInt8Type>(), number),
+        (DataType::UInt16, _) => each!(array.as_primitive_opt::<UInt16Type>(), number),
+        (DataType::UInt32, _) => each!(array.as_primitive_opt::<UInt32Type>(), number),
+        (DataType::UInt64, _) if quoted => each!(array.as_primitive_opt::<UInt64Type>(), quoted_number),
+        (DataType::UInt64, _) => each!(array.as_primitive_opt::<UInt64Type>(), number),
+        (DataType::Float32, _) => each!(array.as_primitive_opt::<Float32Type>(), |out, value: f32| {
+            if !special(out, f64::from(value)) {
+                number(out, value);
+            }
+        }),
+        (DataType::Float64, _) => each!(array.as_primitive_opt::<Float64Type>(), |out, value: f64| {
+            if !special(out, value) {
+                number(out, value);
+            }
+        }),
+        (DataType::Decimal { .. }, _) => {
+            let values = array.as_primitive_opt::<Decimal128Type>().ok_or(Unwritable)?;
+            write_texts(out, values, rows, |row| values.value_as_string(row));
+            Ok(())
+        }
+        (DataType::String | DataType::Json, Arrow::Utf8View) => each!(array.as_string_view_opt(), text),
+        (DataType::String | DataType::Json, Arrow::LargeUtf8) => each!(array.as_string_opt::<i64>(), text),
+        (DataType::String | DataType::Json, _) => each!(array.as_string_opt::<i32>(), text),
+        (DataType::Bytes, Arrow::BinaryView) => each!(array.as_binary_view_opt(), base64_text),
+        (DataType::Bytes, Arrow::LargeBinary) => each!(array.as_binary_opt::<i64>(), base64_text),
+        (DataType::Bytes, _) => each!(array.as_binary_opt::<i32>(), base64_text),
+        (DataType::Date, _) => each!(array.as_primitive_opt::<Date32Type>(), date),
+        (DataType::Timestamp, Arrow::Timestamp(TimeUnit::Microsecond, _)) => {
+            each!(array.as_primitive_opt::<TimestampMicrosecondType>(), time)
+        }
+        (DataType::Uuid, _) => each!(array.as_fixed_size_binary_opt(), uuid),
+        (DataType::List(item), Arrow::LargeList(_)) => {
+            lists::<i64>(out, item, array.as_list_opt().ok_or(Unwritable)?, ints, rows)
+        }
+        (DataType::List(item), _) => {
+            lists::<i32>(out, item, array.as_list_opt().ok_or(Unwritable)?, ints, rows)
+        }
+        (DataType::Struct(fields), _) => structs(out, fields, array, ints, rows),
+        (DataType::Timestamp, _) => Err(Unwritable),
+    }
+}
+
+fn lists<O: OffsetSizeTrait>(
+    out: &mut Vec<u8>,
+    item: &DataType,
+    array: &GenericListArray<O>,
+    ints: Ints,
+    rows: std::ops::Range<usize>,
+) -> Result<(), Unwritable> {
+    out.push(b'[');
+    for row in rows.clone() {
+        if row > rows.start {
+            out.push(b',');
+        }
+        if array.is_null(row) {
+            out.extend_from_slice(b"null");
+        } else {
+            write_list(out, item, array.value(row).as_ref(), ints)?;
+        }
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn structs(
+    out: &mut Vec<u8>,
+    fields: &[(String, DataType)],
+    array: &dyn Array,
+    ints: Ints,
+    rows: std::ops::Range<usize>,
+) -> Result<(), Unwritable> {
+    let array = array.as_struct_opt().ok_or(Unwritable)?;
+    out.push(b'[');
+    for row in rows.clone() {
+        if row > rows.start {
+            out.push(b',');
+        }
+        if array.is_null(row) {
+            out.extend_from_slice(b"null");
+            continue;
+        }
+        out.push(b'{');
+        for (index, (name, data_type)) in fields.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            text(out, name);
+            out.push(b':');
+            let field = array.column_by_name(name).ok_or(Unwritable)?;
+            let start = out.len();
+            write_range(out, data_type, field.as_ref(), ints, row..row + 1)?;
+            // One value, without the brackets of its list.
+            out.remove(start);
+            out.pop();
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn write_texts<T: ArrowPrimitiveType>(
+    out: &mut Vec<u8>,
+    values: &PrimitiveArray<T>,
+    rows: std::ops::Range<usize>,
+    of: impl Fn(usize) -> String,
+) {
+    out.push(b'[');
+    for row in rows.clone() {
+        if row > rows.start {
+            out.push(b',');
+        }
+        if values.is_null(row) {
+            out.extend_from_slice(b"null");
+        } else {
+            text(out, &of(row));
+        }
+    }
+    out.push(b']');
+}
+
+/// Writes a JSON number; writing to a `Vec` and finite numbers cannot fail.
+fn number<T: serde::Serialize>(out: &mut Vec<u8>, value: T) {
+    let _ = serde_json::to_writer(out, &value);
+}
+
+fn quoted_number<T: serde::Serialize>(out: &mut Vec<u8>, value: T) {
+    out.push(b'"');
+    number(out, value);
+    out.push(b'"');
+}
+
+/// Writes a float that JSON has no number for.
+fn special(out: &mut Vec<u8>, value: f64) -> bool {
+    let text: &[u8] = if value.is_nan() {
+        b"\"NaN\""
+    } else if value == f64::INFINITY {
+        b"\"Infinity\""
+    } else if value == f64::NEG_INFINITY {
+        b"\"-Infinity\""
+    } else {
+        return false;
+    };
+    out.extend_from_slice(text);
+    true
+}
+
+/// Writes a JSON string.
+pub(crate) fn text(out: &mut Vec<u8>, value: &str) {
+    let _ = serde_json::to_writer(out, value);
+}
+
+fn base64_text(out: &mut Vec<u8>, value: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(base64::engine::general_purpose::STANDARD.encode(value).as_bytes());
+    out.push(b'"');
+}
+
+/// Writes an instant as RFC 3339 with microseconds.
+pub(crate) fn time(out: &mut Vec<u8>, micros: i64) {
+    let _ = write!(out, "\"{}\"", Timestamp(micros));
+}
+
+fn date(out: &mut Vec<u8>, days: i32) {
+    let instant = Timestamp(i64::from(days) * 86_400_000_000).to_string();
+    text(out, instant.split('T').next().unwrap_or_default());
+}
+
+fn uuid(out: &mut Vec<u8>, bytes: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            out.push(b'-');
+        }
+        out.push(HEX[usize::from(byte >> 4)]);
+        out.push(HEX[usize::from(byte & 15)]);
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use arrow::array::*;
+    use arrow::datatypes::{Field, Int32Type};
+
+    #[test]
+    fn every_type_is_written_exactly() {
+        let list = ListArray::from_iter_primitive::<Int32Type, _, _>([
+            Some(vec![Some(1), None]),
+            None,
+            Some(Vec::new()),
+        ]);
+        let of_struct = StructArray::from(vec![
+            (
+                Arc::new(Field::new("a", Arrow::Int64, true)),
+                Arc::new(Int64Array::from(vec![Some(1), None])) as ArrayRef,
+            ),
+            (
+                Arc::new(Field::new("b", Arrow::Utf8, true)),
+                Arc::new(StringArray::from(vec![Some("x"), Some("y\"")])) as ArrayRef,
+            ),
+        ]);
+        let decimal = Decimal128Array::from(vec![Some(-1), Some(12_345), None])
+            .with_precision_and_scale(5, 2)
+            .unwrap();
+        let time = TimestampMicrosecondArray::from(vec![Some(-1), Some(1_370_088_000_000_000), None])
+            .with_timezone("UTC");
+        let uuid =
+            FixedSizeBinaryArray::try_from_iter([[255_u8; 16]].into_iter()).unwrap();
+        let cases: Vec<(&str, ArrayRef, &str)> = vec![
+            ("int64", Arc::new(Int64Array::from(vec![Some(i64::MAX), Some(i64::MIN), None])), "[9223372036854775807,-9223372036854775808,null]"),
+            ("uint64", Arc::new(UInt64Array::from(vec![u64::MAX])), "[18446744073709551615]"),
+            ("int8", Arc::new(Int8Array::from(vec![-128])), "[-128]"),
+            ("bool", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])), "[true,null,false]"),
+            ("float64", Arc::new(Float64Array::from(vec![0.1, 1.0, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, 5e-324])), "[0.1,1.0,-0.0,\"NaN\",\"Infinity\",\"-Infinity\",1e+300,5e-324]"),
+            ("float32", Arc::new(Float32Array::from(vec![0.1, f32::MAX])), "[0.1,3.4028235e+38]"),
+            ("string", Arc::new(StringArray::from(vec!["é\n\u{1}", "\\"])), "[\"é\\n\\u0001\",\"\\\\\"]"),
+            ("string", Arc::new(StringViewArray::from(vec![Some("a"), None])), "[\"a\",null]"),
+            ("json", Arc::new(StringArray::from(vec!["{\"a\": 1}"])), "[\"{\\\"a\\\": 1}\"]"),
+            ("bytes", Arc::new(BinaryArray::from(vec![b"hi".as_slice()])), "[\"aGk=\"]"),
+            ("date", Arc::new(Date32Array::from(vec![0, -1, 15_857])), "[\"1970-01-01\",\"1969-12-31\",\"2013-06-01\"]"),
+            ("timestamp", Arc::new(time), "[\"1969-12-31T23:59:59.999999Z\",\"2013-06-01T12:00:00.000000Z\",null]"),
+            ("decimal(5,2)", Arc::new(decimal), "[\"-0.01\",\"123.45\",null]"),
+            ("uuid", Arc::new(uuid), "[\"ffffffff-ffff-ffff-ffff-ffffffffffff\"]"),
+            ("list<int32>", Arc::new(list), "[[1,null],null,[]]"),
+            ("struct<a: int64, b: string>", Arc::new(of_struct), "[{\"a\":1,\"b\":\"x\"},{\"a\":null,\"b\":\"y\\\"\"}]"),
+        ];
+        for (data_type, array, expected) in cases {
+            let mut out = Vec::new();
+            write_list(&mut out, &DataType::parse(data_type).unwrap(), array.as_ref(), Ints::Number).unwrap();
+            let written = String::from_utf8(out).unwrap();
+            assert_eq!(written, expected, "{data_type}");
+            serde_json::from_str::<serde_json::Value>(&written).unwrap();
+        }
+    }
+
+    #[test]
+    fn integers_of_64_bits_may_be_strings() {
+        let mut out = Vec::new();
+        let array = Int64Array::from(vec![Some(9_007_199_254_740_993), None]);
+        write_list(&mut out, &DataType::Int64, &array, Ints::String).unwrap();
+        assert_eq!(out, br#"["9007199254740993",null]"#);
+        out.clear();
+        write_list(&mut out, &DataType::Int32, &Int32Array::from(vec![7]), Ints::String).unwrap();
+        assert_eq!(out, b"[7]");
+        assert!(write_list(&mut out, &DataType::Int64, &Int32Array::from(vec![7]), Ints::Number).is_err());
+    }
+
+    #[test]
+    fn floats_read_back_as_the_same_number() {
+        let mut state: u64 = 7;
+        for _ in 0..20_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let value = f64::from_bits(state);
+            if value.is_finite() {
+                let mut out = Vec::new();
+                write_list(&mut out, &DataType::Float64, &Float64Array::from(vec![value]), Ints::Number).unwrap();
+                let read: f64 = std::str::from_utf8(&out[1..out.len() - 1]).unwrap().parse().unwrap();
+                assert_eq!(read.to_bits(), value.to_bits());
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The server over real sockets.
+
+mod connection;
+mod listening;
+mod socket;
