@@ -24,50 +24,42 @@ pub(super) fn crates(repository: &Repository) -> Vec<Finding> {
         .collect()
 }
 
-/// Each stored format has its page, its constant that names the page, and a file that must load forever.
+/// Each stored format has its page, code that names the page, and a file that must load forever.
 ///
-/// A format `NAME` is `docs/formats/NAME.md`, at least one file `tests/compat/NAME*` (in the root or in a
-/// crate), and a constant whose name ends in `FORMAT_VERSION` under a comment that names the page.
+/// A format `NAME` is `docs/formats/NAME.md`, named in the source file that writes it, with at least one file
+/// `tests/compat/NAME*` in the root or in a crate. A source file with a constant `FORMAT`, `.._FORMAT` or
+/// `.._FORMAT_VERSION` writes one.
 pub(super) fn formats(repository: &Repository) -> Vec<Finding> {
     let mut findings = Vec::new();
     let pages = names_of_pages(repository, FORMATS);
-    let mut declared = Vec::new();
-    for file in repository.of("rs").filter(|file| file.path.contains("/src/")) {
-        let lines: Vec<&str> = file.text.lines().collect();
-        for (number, line) in lines.iter().enumerate() {
-            let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
-            let constant = (words.next() == Some("const")).then(|| words.next()).flatten().unwrap_or("");
-            if !constant.trim_end_matches(':').ends_with("FORMAT_VERSION") {
-                continue;
-            }
-            let comment =
-                lines[..number].iter().rev().take_while(|above| above.trim_start().starts_with("//"));
-            let named = comment.into_iter().find_map(|above| page_named_in(above));
-            let place = format!("{}:{}", file.path, number + 1);
-            match named {
-                None => findings.push(Finding::new(
-                    place,
-                    "a stored format's version; name its page (docs/formats/NAME.md) in the comment above",
-                )),
-                Some(name) if !pages.contains(&name) => {
-                    findings.push(Finding::new(
-                        place,
-                        format!("names docs/formats/{name}.md, which does not exist"),
-                    ));
-                }
-                Some(name) => declared.push(name),
+    let mut named_somewhere = Vec::new();
+    let sources =
+        repository.of("rs").filter(|file| file.path.contains("/src/") && !file.path.contains("xtask/"));
+    for file in sources {
+        let named: Vec<&str> = file.text.lines().filter_map(page_named_in).collect();
+        for page in &named {
+            if !pages.iter().any(|it| it == page) {
+                findings.push(Finding::new(
+                    &file.path,
+                    format!("names docs/formats/{page}.md, which does not exist"),
+                ));
             }
         }
+        if named.is_empty() && file.text.lines().any(declares_a_format) {
+            findings.push(Finding::new(
+                &file.path,
+                "declares the number of a stored format and names no page; write docs/formats/NAME.md and name it",
+            ));
+        }
+        named_somewhere.extend(named);
     }
     for page in &pages {
         let place = format!("{FORMATS}{page}.md");
-        if !declared.contains(page) {
-            findings.push(Finding::new(&place, "no `..FORMAT_VERSION` constant in the code names this page"));
+        if !named_somewhere.iter().any(|it| it == page) {
+            findings.push(Finding::new(&place, "no source file names this page"));
         }
-        let kept = repository
-            .paths()
-            .any(|path| path.split_once("tests/compat/").is_some_and(|(_, rest)| belongs_to(rest, page)));
-        if !kept {
+        let mut kept = repository.paths().filter_map(|path| path.split_once("tests/compat/"));
+        if !kept.any(|(_, rest)| belongs_to(rest, page)) {
             findings
                 .push(Finding::new(&place, format!("no file tests/compat/{page}* that must load forever")));
         }
@@ -85,14 +77,22 @@ pub(super) fn formats(repository: &Repository) -> Vec<Finding> {
     findings
 }
 
+/// Whether a line declares a constant that is the number of a stored format.
+fn declares_a_format(line: &str) -> bool {
+    let mut words = line.split_whitespace().skip_while(|word| word.starts_with("pub"));
+    let constant = (words.next() == Some("const")).then(|| words.next()).flatten().unwrap_or("");
+    let name = constant.trim_end_matches(':');
+    name == "FORMAT" || name.ends_with("_FORMAT") || name.ends_with("FORMAT_VERSION")
+}
+
 /// `registry/v1.db`, `registry.v1.db`, `registry-v1.db` and `registry_v1.db` belong to the page `registry`.
 fn belongs_to(rest: &str, page: &str) -> bool {
     rest.strip_prefix(page).is_some_and(|after| after.starts_with(['.', '/', '-', '_']))
 }
 
-fn page_named_in(line: &str) -> Option<String> {
+fn page_named_in(line: &str) -> Option<&str> {
     let (_, after) = line.split_once(FORMATS)?;
-    after.split_once(".md").map(|(name, _)| name.to_owned())
+    after.split_once(".md").map(|(name, _)| name)
 }
 
 fn names_of_pages(repository: &Repository, folder: &str) -> Vec<String> {
@@ -191,14 +191,15 @@ mod tests {
     #[test]
     fn formats_and_their_pages_and_files_are_pairs() {
         let page = ("docs/formats/row.md", "# Rows");
-        let code =
-            ("crates/x/src/row.rs", "/// See docs/formats/row.md.\npub const ROW_FORMAT_VERSION: u8 = 1;");
+        let code = ("crates/x/src/row.rs", "//! See `docs/formats/row.md`.\npub const ROW_FORMAT: u8 = 1;");
         let kept = ("tests/compat/row-1.json", "{}");
         check(formats, &[page, code, kept], 0);
         check(formats, &[page, code], 1);
         check(formats, &[page, kept], 1);
         check(formats, &[code, kept], 2);
         check(formats, &[("crates/x/src/row.rs", "const FORMAT_VERSION: u8 = 1;")], 1);
+        check(formats, &[("crates/x/src/row.rs", "const FORMAT: u32 = 1;")], 1);
+        check(formats, &[("crates/x/src/row.rs", "const FORMATS: u32 = 1;")], 0);
         check(formats, &[("crates/x/tests/compat/key/v1.json", "{}")], 1);
         check(formats, &[("crates/x/tests/compat/mod.rs", "")], 0);
     }
