@@ -44,14 +44,9 @@ impl Default for Sizes {
 /// What a commit came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Committed {
-    /// The rows are in, at these positions.
-    New {
-        /// The first row's position.
-        first: i64,
-        /// The last row's position; one less than `first` where there were no rows.
-        last: i64,
-    },
-    /// A file of the same content was loaded before.
+    /// The rows are in, at the positions that follow this one.
+    After(i64),
+    /// A file of the same content as one of these was loaded before, so none of them was loaded now.
     Before,
 }
 
@@ -104,32 +99,36 @@ impl Staging {
         self.rows
     }
 
-    /// Commits all rows at once, marked with the file's content hash. The position and the marker are
-    /// compared against the very version that the commit goes onto; where another writer was first, that
-    /// is looked at again.
+    /// Commits all rows at once and marks every file, by its content's hash, as loaded. The position and
+    /// the markers are compared against the very version that the commit goes onto; where another writer
+    /// was first, that is looked at again.
     pub(crate) async fn commit(
         self,
         table: &mut DeltaTable,
-        hash: &str,
+        marks: &[Mark],
         about: HashMap<String, serde_json::Value>,
     ) -> Result<Committed> {
         let Staging { layout, files, mut base, rows } = self;
         let mut adds = files.finish(&layout).await?;
         // Every round is lost to another writer's success, so rounds end.
         for _ in 0..MAX_ROUNDS {
-            if layout.marker(table, &file_marker(hash)).await?.is_some() {
-                remove(table, &adds).await;
-                return Ok(Committed::Before);
+            for mark in marks {
+                if layout.marker(table, &file_marker(&mark.hash)).await?.is_some() {
+                    remove(table, &adds).await;
+                    return Ok(Committed::Before);
+                }
             }
             let last = layout.last_position(table).await?;
             if last != base {
                 adds = moved(table, &layout, &adds, last - base).await?;
                 base = last;
             }
-            let transactions =
-                vec![Transaction::new(INTAKE, base + rows), Transaction::new(file_marker(hash), base + 1)];
+            let mut transactions = vec![Transaction::new(INTAKE, base + rows)];
+            for mark in marks {
+                transactions.push(Transaction::new(file_marker(&mark.hash), base + mark.before + 1));
+            }
             match commit(table, &layout.folder, adds.clone(), transactions, about.clone()).await? {
-                Attempt::Done => return Ok(Committed::New { first: base + 1, last: base + rows }),
+                Attempt::Done => return Ok(Committed::After(base)),
                 Attempt::LookAgain => {}
             }
         }
@@ -140,6 +139,15 @@ impl Staging {
             hint: Some("load again".to_owned()),
         })
     }
+}
+
+/// A file whose rows are staged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Of its content.
+    pub(crate) hash: String,
+    /// How many rows of the same load come before its first.
+    pub(crate) before: i64,
 }
 
 const MAX_ROUNDS: usize = 1_000;

@@ -9,7 +9,7 @@ use asof_model::{
     Address, Column, DataType, Format, Name, Place, Source, SourceVersion, TimeRule, VersionId,
 };
 
-use super::append::{Committed, Sizes, Staging};
+use super::append::{Committed, Mark, Sizes, Staging};
 use super::durable::DurableFiles;
 use super::scan::{position, stored_files, stored_scan};
 use super::stored::Layout;
@@ -98,7 +98,8 @@ impl Room {
             staging.write(&batch, &times, &times, &delete).await.unwrap();
             at = end;
         }
-        staging.commit(&mut table, who, BTreeMap::default().into_iter().collect()).await.unwrap()
+        let mark = Mark { hash: who.to_owned(), before: 0 };
+        staging.commit(&mut table, &[mark], std::collections::HashMap::new()).await.unwrap()
     }
 
     /// Every stored row by its position: who, n, whether a delete.
@@ -130,7 +131,7 @@ impl Room {
 async fn one_load_is_one_version_of_several_files() {
     let room = Room::new();
     let small = Sizes { file: 20_000, group: 500 };
-    assert_eq!(room.load("a", 20_000, small).await, Committed::New { first: 1, last: 20_000 });
+    assert_eq!(room.load("a", 20_000, small).await, Committed::After(0));
     let engine = room.engine();
     let (files, last) = stored_files(&engine, &room.source).await.unwrap();
     assert!(files.len() > 2, "{files:?}");
@@ -154,7 +155,7 @@ async fn a_cut_reads_what_was_there_then() {
     assert!(room.rows(None).await.is_empty(), "nothing loaded yet");
     room.load("a", 1_500, Sizes::default()).await;
     room.load("b", 1_500, Sizes::default()).await;
-    assert_eq!(room.load("empty", 0, Sizes::default()).await, Committed::New { first: 3_001, last: 3_000 });
+    assert_eq!(room.load("empty", 0, Sizes::default()).await, Committed::After(3_000));
     assert_eq!(room.rows(Some(1_600)).await.len(), 1_600);
     assert_eq!(room.rows(Some(1_600)).await.last_key_value().unwrap().1.0, "b");
     assert_eq!(room.rows(None).await.len(), 3_000);
@@ -191,9 +192,9 @@ async fn concurrent_loads_are_as_if_one_after_the_other() {
     assert!(rows.keys().copied().eq(1..=16 * 150), "positions are dense");
     let mut new = 0;
     for (who, committed) in &done {
-        if let Committed::New { first, last } = committed {
+        if let Committed::After(base) = committed {
             new += 1;
-            for (n, position) in (*first..=*last).enumerate() {
+            for (n, position) in (base + 1..=base + 150).enumerate() {
                 assert_eq!(rows[&position], (who.clone(), u64::MAX - n as u64, n % 10 == 9));
             }
         }
@@ -253,7 +254,7 @@ async fn names_that_clash_and_types_that_delta_lacks() {
     .unwrap();
     let mut staging = Staging::begin(layout.clone(), &table, Sizes::default()).await.unwrap();
     staging.write(&batch, &times, &times, &BooleanArray::from(vec![false, true])).await.unwrap();
-    staging.commit(&mut table, "hash", std::collections::HashMap::new()).await.unwrap();
+    staging.commit(&mut table, &[], std::collections::HashMap::new()).await.unwrap();
 
     let room = Room { folder, source: clash };
     let engine = room.engine();

@@ -1,19 +1,18 @@
 //! Copying a file into a stored source: each content once, all of its rows or none.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use asof_model::{Format, NullKeys, Place as Definition, SourceVersion};
-use deltalake_core::DeltaTable;
+use asof_model::{FileIdentity, Format, NullKeys, Place as Definition, SourceVersion};
 
-use super::append::{Committed, DATA_PREFIX, Sizes, Staging};
+use super::append::{Committed, DATA_PREFIX, Mark, Sizes, Staging};
 use super::quarantine::Quarantine;
 use super::stored::{Layout, file_marker};
 use super::table;
 use crate::source::files::{OpenFile, open_one};
-use crate::source::find::Found;
+use crate::source::find::{Found, find};
 use crate::source::options::Options;
 use crate::source::rules::{Place, Rules};
 use crate::source::{ScanColumns, fixed};
@@ -61,27 +60,63 @@ pub struct FileLoad {
 const BATCH: usize = 8_192;
 
 impl Engine {
-    /// Copies a file into the table of a stored source. When this returns, it is durable. `keys`: the
+    /// Copies files into the table of a stored source, in the order of their names: one commit for all of
+    /// them, durable when this returns. A file whose content was loaded before is passed over. `keys`: the
     /// columns that views over the source bind to keys, for `null_keys: refuse`.
     ///
     /// # Errors
     /// [`Error::BadRow`] for the first bad row, unless bad rows go to the quarantine;
-    /// [`Error::Invalid`] where the source is not a stored one, or the file's columns are not the
-    /// source's; [`Error::Changed`] where the file changed meanwhile. After an error nothing of the file is
-    /// loaded.
-    pub async fn load_file(
+    /// [`Error::Invalid`] where the source is not a stored one, or a file's columns are not the
+    /// source's; [`Error::Changed`] where a file changed meanwhile. After an error nothing is loaded.
+    pub async fn load(
         &self,
         source: &SourceVersion,
-        file: &LoadFile,
+        files: &[LoadFile],
         on_bad_row: OnBadRow,
         keys: &[String],
         progress: &Progress,
-    ) -> Result<FileLoad> {
-        let (engine, source, file) = (self.clone(), source.clone(), file.clone());
+    ) -> Result<Vec<FileLoad>> {
+        let (engine, source, files) = (self.clone(), source.clone(), files.to_vec());
         let (keys, progress) = (keys.to_vec(), Arc::clone(progress));
         self.run(async move {
             let work = Load { engine: &engine, source: &source, keys: &keys, sizes: Sizes::default() };
-            work.file(&file, on_bad_row, &progress).await
+            work.files(files, on_bad_row, &progress).await
+        })
+        .await
+    }
+
+    /// The files that these paths and globs name, to be loaded into a source; without any, the source's
+    /// own path. Relative ones start from `root`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where one names nothing.
+    pub async fn files_to_load(
+        &self,
+        source: &SourceVersion,
+        root: &Path,
+        patterns: &[String],
+    ) -> Result<Vec<LoadFile>> {
+        let (format, options) = loadable(source)?;
+        let own = match &source.definition.place {
+            Definition::Files { path, .. } => path.clone(),
+            Definition::Sql { .. } => String::new(),
+        };
+        let patterns = if patterns.is_empty() { vec![own] } else { patterns.to_vec() };
+        let root = root.to_owned();
+        self.blocking(move || {
+            let mut files: Vec<LoadFile> = Vec::new();
+            for pattern in &patterns {
+                for found in find(&root, pattern, format, options.hive_partitioning)? {
+                    if files.iter().all(|file| file.path != found.path) {
+                        files.push(LoadFile {
+                            path: found.path,
+                            name: found.shown,
+                            partitions: found.partitions,
+                        });
+                    }
+                }
+            }
+            Ok(files)
         })
         .await
     }
@@ -104,88 +139,111 @@ pub(crate) struct Load<'a> {
 }
 
 impl Load<'_> {
-    pub(crate) async fn file(
+    pub(crate) async fn files(
         &self,
-        file: &LoadFile,
+        mut files: Vec<LoadFile>,
         on_bad_row: OnBadRow,
         progress: &Progress,
-    ) -> Result<FileLoad> {
-        let (format, options) = self.format()?;
+    ) -> Result<Vec<FileLoad>> {
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let (format, options) = loadable(self.source)?;
         let layout = Layout::of(&self.engine.config().data_dir, self.source)?;
+        // Held until the commit is durable, so that no other load takes the positions of this one.
+        let _lock = table::lock(&layout.folder).await?;
+        let properties = layout.properties(self.source);
+        let store = self.engine.files();
+        let mut table = table::open_or_make(store, &layout.folder, &layout.table, &properties).await?;
+        layout.check(&table)?;
+        // Only a writer without the lock can be first; then all is looked at again.
+        loop {
+            table::remove_leftovers(&table, &layout.folder, DATA_PREFIX).await?;
+            let rules = self.rules()?;
+            let mut quarantine = Quarantine::new(self.engine, self.source, &layout.family, on_bad_row);
+            let mut staging = Staging::begin(layout.clone(), &table, self.sizes).await?;
+            let mut done: Vec<FileLoad> = Vec::new();
+            let mut marks: Vec<Mark> = Vec::new();
+            for file in &files {
+                let (opened, whole) = self.open(file, format, &options).await?;
+                let hash = whole.hash.clone().unwrap_or_default();
+                let mut report = FileLoad {
+                    name: file.name.clone(),
+                    hash: hash.clone(),
+                    loaded_before: true,
+                    rows: 0,
+                    quarantined: 0,
+                    positions: None,
+                };
+                let again = marks.iter().any(|mark| mark.hash == hash);
+                if again || layout.marker(&table, &file_marker(&hash)).await?.is_some() {
+                    done.push(report);
+                    continue;
+                }
+                self.no_new_columns(&opened)?;
+                let before = staging.rows();
+                quarantine.of_file(&file.name, &hash);
+                self.stage(&rules, &opened, &mut staging, &mut quarantine, progress).await?;
+                // The bytes that were read are the bytes that were hashed.
+                self.engine.blocking(move || opened.held.verify(&whole, None)).await?;
+                let rows = staging.rows() - before;
+                marks.push(Mark { hash: hash.clone(), before });
+                report.loaded_before = false;
+                report.rows = u64::try_from(rows).unwrap_or(0);
+                report.quarantined = quarantine.rows_of(&hash);
+                report.positions = (rows > 0).then_some((before + 1, before + rows));
+                done.push(report);
+            }
+            if marks.is_empty() {
+                return Ok(done);
+            }
+            quarantine.commit().await?;
+            let about = self.about(&done);
+            if let Committed::After(base) = staging.commit(&mut table, &marks, about).await? {
+                for file in &mut done {
+                    file.positions = file.positions.map(|(first, last)| (base + first, base + last));
+                }
+                return Ok(done);
+            }
+        }
+    }
+
+    /// What the commit says of itself, for whoever reads the table's history.
+    fn about(&self, done: &[FileLoad]) -> HashMap<String, serde_json::Value> {
+        let new = done.iter().filter(|file| !file.loaded_before);
+        let files: Vec<serde_json::Value> = new
+            .map(|file| serde_json::json!({ "name": file.name, "hash": file.hash, "rows": file.rows }))
+            .collect();
+        HashMap::from([
+            ("asof.files".to_owned(), serde_json::Value::from(files)),
+            ("asof.source_version".to_owned(), self.source.id.0.as_str().into()),
+        ])
+    }
+
+    fn rules(&self) -> Result<Rules> {
+        let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
+        let (name, columns) = (self.source.address.name.as_str(), &self.source.columns);
+        Rules::new(self.engine, name, &self.source.definition, columns, &want, true)
+    }
+
+    /// A file held open, and what all of its bytes are.
+    async fn open(
+        &self,
+        file: &LoadFile,
+        format: Format,
+        options: &Options,
+    ) -> Result<(OpenFile, FileIdentity)> {
         let found = Found {
             path: file.path.clone(),
             shown: file.name.clone(),
             partitions: if options.hive_partitioning { file.partitions.clone() } else { Vec::new() },
         };
-        let opened = self.engine.blocking(move || {
-            let opened = open_one(found, format, &options)?;
-            let whole = opened.held.identity(None)?;
-            Ok((opened, whole))
-        });
-        let (opened, whole) = opened.await?;
-        let hash = whole.hash.clone().unwrap_or_default();
-        let before = |rows| FileLoad {
-            name: file.name.clone(),
-            hash: hash.clone(),
-            loaded_before: true,
-            rows,
-            quarantined: 0,
-            positions: None,
-        };
-        // Held until the commit is durable, so that no other load takes the positions of this one.
-        let _lock = table::lock(&layout.folder).await?;
-        let properties = layout.properties(self.source);
-        let files = self.engine.files();
-        let mut table = table::open_or_make(files, &layout.folder, &layout.table, &properties).await?;
-        layout.check(&table)?;
-        table::remove_leftovers(&table, &layout.folder, DATA_PREFIX).await?;
-        if layout.marker(&table, &file_marker(&hash)).await?.is_some() {
-            return Ok(before(0));
-        }
-        self.no_new_columns(&opened)?;
-        let mut quarantine = Quarantine::new(self.engine, self.source, &file.name, &hash, &layout.family, on_bad_row);
-        let staging = self.stage(&opened, &layout, &table, &mut quarantine, progress).await?;
-        // The bytes that were read are the bytes that were hashed.
-        let opened = Arc::new(opened);
-        self.engine.blocking(move || opened.held.verify(&whole, None)).await?;
-        let quarantined = quarantine.commit().await?;
-        let rows = staging.rows();
-        let about = HashMap::from([
-            ("asof.file".to_owned(), serde_json::Value::from(file.name.as_str())),
-            ("asof.hash".to_owned(), hash.as_str().into()),
-            ("asof.rows".to_owned(), rows.into()),
-            ("asof.source_version".to_owned(), self.source.id.0.as_str().into()),
-        ]);
-        match staging.commit(&mut table, &hash, about).await? {
-            Committed::Before => Ok(before(0)),
-            Committed::New { first, last } => Ok(FileLoad {
-                name: file.name.clone(),
-                hash: hash.clone(),
-                loaded_before: false,
-                rows: u64::try_from(rows).unwrap_or(0),
-                quarantined,
-                positions: (last >= first).then_some((first, last)),
-            }),
-        }
-    }
-
-    fn format(&self) -> Result<(Format, Options)> {
-        let name = &self.source.address.name;
-        if !self.source.definition.store {
-            return Err(Error::invalid(
-                "source_not_stored",
-                format!("source `{name}` is read in place, so there is nothing to load"),
-            )
-            .with_hint("write `store: true` in its definition and apply it, to keep its rows in a table of its own"));
-        }
-        match &self.source.definition.place {
-            Definition::Files { format: Format::Delta, .. } | Definition::Sql { .. } => Err(Error::invalid(
-                "source_not_files",
-                format!("source `{name}` is not made of files that can be loaded"),
-            )
-            .with_hint("leave out `store: true`: a Delta table or a query is read in place")),
-            Definition::Files { format, options, .. } => Ok((*format, Options::read(*format, options)?)),
-        }
+        let options = options.clone();
+        self.engine
+            .blocking(move || {
+                let opened = open_one(found, format, &options)?;
+                let whole = opened.held.identity(None)?;
+                Ok((opened, whole))
+            })
+            .await
     }
 
     /// Refuses a file with columns that the source has not.
@@ -214,34 +272,23 @@ impl Load<'_> {
     /// Decodes, checks and stages every row, in the order of the file.
     async fn stage(
         &self,
+        rules: &Rules,
         file: &OpenFile,
-        layout: &Layout,
-        table: &DeltaTable,
+        staging: &mut Staging,
         quarantine: &mut Quarantine<'_>,
         progress: &Progress,
-    ) -> Result<Staging> {
-        let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
-        let name = self.source.address.name.as_str();
-        let rules = Rules::new(
-            self.engine,
-            name,
-            &self.source.definition,
-            &self.source.columns,
-            &want,
-            true,
-        )?;
-        let mut staging = Staging::begin(layout.clone(), table, self.sizes).await?;
-        let mut done = 0;
+    ) -> Result<()> {
+        let mut done;
         let parts = file.parts();
         for (_, part) in parts {
-            for batch in file.read(part, &rules, BATCH)? {
+            for batch in file.read(part, rules, BATCH)? {
                 let (before, raw) = batch?;
                 done = before + raw.num_rows() as u64;
-                match self.checked(&rules, file, &raw, before) {
-                    Ok(good) => self.write(&mut staging, &good).await?,
+                match self.checked(rules, file, &raw, before) {
+                    Ok(good) => self.write(staging, &good).await?,
                     Err(bad @ Error::BadRow { .. }) if quarantine.is_off() => return Err(bad),
                     Err(Error::BadRow { .. }) => {
-                        self.row_by_row(&rules, file, &raw, before, &mut staging, quarantine).await?;
+                        self.row_by_row(rules, file, &raw, before, staging, quarantine).await?;
                     }
                     Err(other) => return Err(other),
                 }
@@ -249,7 +296,7 @@ impl Load<'_> {
                 progress(ProgressEvent { phase, done, total: None, unit: "rows" });
             }
         }
-        Ok(staging)
+        Ok(())
     }
 
     /// A batch of which some row is bad: each row on its own, good ones kept together.
@@ -322,5 +369,27 @@ impl Load<'_> {
         staging
             .write(&rows, &column(fixed::EVENT_TIME)?, &column(fixed::VISIBLE_AT)?, delete.as_boolean())
             .await
+    }
+}
+
+/// How a source's files are read, if they can be loaded at all.
+fn loadable(source: &SourceVersion) -> Result<(Format, Options)> {
+    let name = &source.address.name;
+    if !source.definition.store {
+        return Err(Error::invalid(
+            "source_not_stored",
+            format!("source `{name}` is read in place, so there is nothing to load"),
+        )
+        .with_hint(
+            "write `store: true` in its definition and apply it, to keep its rows in a table of its own",
+        ));
+    }
+    match &source.definition.place {
+        Definition::Files { format: Format::Delta, .. } | Definition::Sql { .. } => Err(Error::invalid(
+            "source_not_files",
+            format!("source `{name}` is not made of files that can be loaded"),
+        )
+        .with_hint("leave out `store: true`: a Delta table or a query is read in place")),
+        Definition::Files { format, options, .. } => Ok((*format, Options::read(*format, options)?)),
     }
 }

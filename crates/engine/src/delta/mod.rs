@@ -17,4 +17,6 @@ mod table;
 mod append_suite;
 
 pub(crate) use durable::DurableFiles;
+pub(crate) use foreign::Foreign;
 pub use load::{FileLoad, LoadFile, OnBadRow};
+pub(crate) use scan::{StoredFile, StoredScan, stored_files, stored_scan};

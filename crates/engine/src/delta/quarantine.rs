@@ -20,21 +20,24 @@ use crate::{Engine, Error, Result};
 /// How many rows are gathered before they are written.
 const BATCH: usize = 1_024;
 
-/// The bad rows of one file. They are committed before the good ones: whoever sees a loaded file sees its
+/// The bad rows of one load. They are committed before the good ones: whoever sees a loaded file sees its
 /// quarantined rows too, and a file of which only these are there was never loaded.
 pub(crate) struct Quarantine<'a> {
     engine: &'a Engine,
     source: &'a SourceVersion,
     on: OnBadRow,
+    family: String,
     file: String,
     hash: String,
-    family: String,
+    /// Rows of each file, by its hash.
+    files: Vec<(String, u64)>,
     waiting: Vec<Row>,
     open: Option<Open>,
-    rows: u64,
 }
 
 struct Row {
+    file: String,
+    hash: String,
     number: u64,
     reason: String,
     content: String,
@@ -68,8 +71,6 @@ impl<'a> Quarantine<'a> {
     pub(crate) fn new(
         engine: &'a Engine,
         source: &'a SourceVersion,
-        file: &str,
-        hash: &str,
         family: &str,
         on: OnBadRow,
     ) -> Quarantine<'a> {
@@ -77,13 +78,19 @@ impl<'a> Quarantine<'a> {
             engine,
             source,
             on,
-            file: file.to_owned(),
-            hash: hash.to_owned(),
             family: family.to_owned(),
+            file: String::new(),
+            hash: String::new(),
+            files: Vec::new(),
             waiting: Vec::new(),
             open: None,
-            rows: 0,
         }
+    }
+
+    /// The rows that follow are of this file.
+    pub(crate) fn of_file(&mut self, name: &str, hash: &str) {
+        name.clone_into(&mut self.file);
+        hash.clone_into(&mut self.hash);
     }
 
     /// True where a bad row ends the load.
@@ -105,8 +112,12 @@ impl<'a> Quarantine<'a> {
 
     /// Takes in one row that could not even be read as cells.
     pub(crate) async fn add_text(&mut self, number: u64, reason: &str, content: String) -> Result<()> {
-        self.waiting.push(Row { number, reason: reason.to_owned(), content });
-        self.rows += 1;
+        let (file, hash) = (self.file.clone(), self.hash.clone());
+        match self.files.last_mut() {
+            Some((last, rows)) if *last == hash => *rows += 1,
+            _ => self.files.push((hash.clone(), 1)),
+        }
+        self.waiting.push(Row { file, hash, number, reason: reason.to_owned(), content });
         if self.waiting.len() >= BATCH { self.flush().await } else { Ok(()) }
     }
 
@@ -115,17 +126,20 @@ impl<'a> Quarantine<'a> {
             return Ok(());
         }
         let rows = std::mem::take(&mut self.waiting);
-        let same = |text: &str| -> Arc<StringArray> { Arc::new(StringArray::from(vec![text; rows.len()])) };
+        let text = |of: fn(&Row) -> &str| -> Arc<StringArray> {
+            Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+        };
+        let version = StringArray::from(vec![self.source.id.0.as_str(); rows.len()]);
         let numbers = rows.iter().map(|row| i64::try_from(row.number).unwrap_or(i64::MAX));
         let batch = RecordBatch::try_new(
             schema(),
             vec![
-                same(&self.file),
+                text(|row| &row.file),
                 Arc::new(Int64Array::from_iter_values(numbers)),
-                Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.reason))),
-                Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.content))),
-                same(&self.hash),
-                same(&self.source.id.0),
+                text(|row| &row.reason),
+                text(|row| &row.content),
+                text(|row| &row.hash),
+                Arc::new(version),
             ],
         )?;
         if self.open.is_none() {
@@ -137,30 +151,40 @@ impl<'a> Quarantine<'a> {
         }
     }
 
-    /// Makes the rows durable and seen; how many there are. Once per content, whatever the retries.
-    pub(crate) async fn commit(mut self) -> Result<u64> {
+    /// How many rows of a file are here.
+    pub(crate) fn rows_of(&self, hash: &str) -> u64 {
+        self.files.iter().filter(|(of, _)| of == hash).map(|(_, rows)| rows).sum()
+    }
+
+    /// Makes the rows durable and seen. Once per content, whatever the retries.
+    pub(crate) async fn commit(&mut self) -> Result<()> {
         self.flush().await?;
-        let Some(mut open) = self.open.take() else { return Ok(0) };
+        let Some(mut open) = self.open.take() else { return Ok(()) };
         let adds = open.files.finish_plain().await?;
-        // Another family of the source reads the same file by other rules.
-        let marker = format!("{}.{}", file_marker(&self.hash), self.family);
-        let rows = i64::try_from(self.rows).unwrap_or(i64::MAX);
+        // Another family of the source reads the same files by other rules.
+        let marker = |hash: &str| format!("{}.{}", file_marker(hash), self.family);
+        let mut transactions = Vec::new();
+        for (hash, rows) in &self.files {
+            transactions.push(Transaction::new(marker(hash), i64::try_from(*rows).unwrap_or(i64::MAX)));
+        }
         loop {
-            let known = {
-                let failed = |e| broken("read the table", &open.folder, e);
+            let failed = |e| broken("read the table", &open.folder, e);
+            let mut known = 0;
+            for transaction in &transactions {
                 let state = open.table.snapshot().map_err(failed)?;
                 let log = open.table.log_store();
-                state.transaction_version(log.as_ref(), &marker).await.map_err(failed)?
-            };
-            if known.is_some() {
-                // A load that was killed between the two commits.
-                remove(&open.table, &adds).await;
-                return Ok(self.rows);
+                let found = state.transaction_version(log.as_ref(), &transaction.app_id).await;
+                known += usize::from(found.map_err(failed)?.is_some());
             }
-            let transactions = vec![Transaction::new(&marker, rows)];
-            let about = HashMap::from([("asof.file".to_owned(), self.file.as_str().into())]);
-            match commit(&mut open.table, &open.folder, adds.clone(), transactions, about).await? {
-                Attempt::Done => return Ok(self.rows),
+            if known == transactions.len() {
+                // A load of the same files that was killed between the two commits.
+                remove(&open.table, &adds).await;
+                return Ok(());
+            }
+            let about = HashMap::new();
+            let (adds, transactions) = (adds.clone(), transactions.clone());
+            match commit(&mut open.table, &open.folder, adds, transactions, about).await? {
+                Attempt::Done => return Ok(()),
                 Attempt::LookAgain => {}
             }
         }
