@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use asof_model::{FileIdentity, Format, NullKeys, Place as Definition, SourceVersion};
+use serde::Serialize;
 
 use super::append::{Committed, DATA_PREFIX, Mark, Sizes, Staging};
 use super::quarantine::Quarantine;
@@ -40,7 +41,7 @@ pub enum OnBadRow {
 }
 
 /// What became of one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileLoad {
     /// The name given.
     pub name: String,
