@@ -35,6 +35,8 @@ pub(crate) struct Rules {
     /// Columns in the model's types, in the order of `columns_schema`.
     columns: Vec<Column>,
     columns_schema: SchemaRef,
+    /// Columns that the time rules read as the file has them.
+    raw: Vec<Column>,
     event_time: Option<Instant>,
     available_at: Option<Instant>,
     valid_until: Option<Instant>,
@@ -115,12 +117,16 @@ impl Rules {
         for (key, expression) in compiled {
             bound.insert(key, expression.bind(&columns_schema)?);
         }
+        let mut raw: Vec<Column> = Vec::new();
         let mut instant = |key: &'static str, rule: Option<&TimeRule>| -> Result<Option<Instant>> {
             Ok(match rule.filter(|_| with_fixed) {
                 None => None,
                 Some(TimeRule::Expression(_)) => bound.remove(key).map(Instant::Expression),
                 Some(TimeRule::Column { name: column_name, unit, zone: named }) => {
-                    column(name, all, column_name)?;
+                    let found = column(name, all, column_name)?;
+                    if !raw.contains(found) {
+                        raw.push(found.clone());
+                    }
                     let named = named.as_deref().map(zone).transpose().map_err(|reason| {
                         Error::invalid("time_zone", format!("source `{name}`: {key}: {reason}"))
                     })?;
@@ -148,6 +154,7 @@ impl Rules {
             source: name.to_owned(),
             columns,
             columns_schema,
+            raw,
             event_time,
             available_at,
             valid_until,
@@ -176,11 +183,8 @@ impl Rules {
     }
 
     /// The columns a reader has to give as they are in the file, for the time rules.
-    pub(crate) fn raw(&self) -> impl Iterator<Item = &str> {
-        [&self.event_time, &self.available_at, &self.valid_until].into_iter().filter_map(|rule| match rule {
-            Some(Instant::Column { name, .. }) => Some(name.as_str()),
-            _ => None,
-        })
+    pub(crate) fn raw(&self) -> &[Column] {
+        &self.raw
     }
 
     /// One batch of raw columns as one batch of [`Rules::schema`]. `rows`: its number of rows, since a
@@ -305,12 +309,21 @@ impl Rules {
 
     /// The error of a cell.
     pub(crate) fn bad(&self, place: Place<'_>, column: &str, bad: BadValue) -> Error {
-        Error::BadRow {
-            source_name: self.source.clone(),
-            place: shown(place, bad.row),
-            reason: format!("column `{column}` {}", bad.reason),
-            hint: None,
+        match place.before {
+            Some(before) => bad_cell(&self.source, place.file, before, column, bad),
+            None => bad_cell(&self.source, place.file, 0, column, bad),
         }
+    }
+}
+
+/// The error of a cell: source, file, row (counted from 1, `before` rows of the file come before the
+/// batch) and column; never the cell.
+pub(crate) fn bad_cell(source: &str, file: &str, before: u64, column: &str, bad: BadValue) -> Error {
+    Error::BadRow {
+        source_name: source.to_owned(),
+        place: shown(Place { file, before: Some(before) }, bad.row),
+        reason: format!("column `{column}` {}", bad.reason),
+        hint: Some("mend the cell, or declare the column in the source's `schema`".to_owned()),
     }
 }
 
