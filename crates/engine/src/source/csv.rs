@@ -1,20 +1,20 @@
 //! CSV files: read row by row as text, so that a bad cell can be named.
 //!
-//! Types are found by looking at every row ([`CsvFile::guess`]); reading gives text, and integers where
-//! the agreed type is one, since a time rule with a unit needs the number.
+//! Types are found by looking at every row ([`CsvFile::guess`]); reading gives text, which the rules of
+//! the source then read strictly in the agreed types.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringBuilder};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use asof_model::{Column, DataType};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
-use super::columns::{convert, parse_date};
+use super::columns::parse_date;
 use super::identity::{Cursor, Held};
-use super::instants::{BadValue, parse};
+use super::instants::parse;
 use super::options::Options;
-use super::rules::bad_cell;
+use super::rules::BadRow;
 use crate::{Error, Result};
 
 /// A CSV file, its header read.
@@ -31,7 +31,7 @@ impl CsvFile {
         let mut file = CsvFile { held, options: options.clone(), names: Vec::new() };
         let mut reader = file.reader(false);
         let mut first = ByteRecord::new();
-        if !reader.read_byte_record(&mut first).map_err(|e| file.broken(&e, 0))? {
+        if !reader.read_byte_record(&mut first).map_err(|e| file.broken(&e, 0).of(""))? {
             return Err(Error::invalid("file_broken", format!("file `{}` is empty", file.held.shown))
                 .with_hint("a CSV file has at least a header; remove the file if it has no rows"));
         }
@@ -77,13 +77,13 @@ impl CsvFile {
     }
 
     /// What every row says about the types of the columns. Reads the whole file.
-    pub(crate) fn guess(&self, guesses: &mut [Guess]) -> Result<u64> {
+    pub(crate) fn guess(&self, source: &str, guesses: &mut [Guess]) -> Result<u64> {
         let mut reader = self.reader(self.options.header);
         let mut record = ByteRecord::new();
         let mut rows = 0;
-        while reader.read_byte_record(&mut record).map_err(|e| self.broken(&e, rows))? {
+        while reader.read_byte_record(&mut record).map_err(|e| self.broken(&e, rows).of(source))? {
             for ((cell, guess), name) in record.iter().zip(guesses.iter_mut()).zip(&self.names) {
-                let text = std::str::from_utf8(cell).map_err(|_| self.not_text(rows, name))?;
+                let text = std::str::from_utf8(cell).map_err(|_| self.not_text(rows, name).of(source))?;
                 if !self.is_null(text, false) {
                     guess.see(text);
                 }
@@ -110,6 +110,7 @@ impl CsvFile {
             record: ByteRecord::new(),
             batch,
             rows: 0,
+            bad: None,
         }
     }
 
@@ -120,13 +121,12 @@ impl CsvFile {
         }
     }
 
-    fn not_text(&self, row: u64, name: &str) -> Error {
-        let message =
-            format!("file `{}`, row {}: column `{name}` is not UTF-8 text", self.held.shown, row + 1);
-        Error::invalid("file_broken", message).with_hint("convert the file to UTF-8")
+    fn not_text(&self, before: u64, name: &str) -> BadRow {
+        BadRow::new(&self.held.shown, before, format!("column `{name}` is not UTF-8 text"))
+            .hint("convert the file to UTF-8")
     }
 
-    fn broken(&self, error: &csv::Error, row: u64) -> Error {
+    fn broken(&self, error: &csv::Error, before: u64) -> BadRow {
         let reason = match error.kind() {
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
                 format!("has {len} cells, but the file has {expected_len} columns")
@@ -134,8 +134,8 @@ impl CsvFile {
             csv::ErrorKind::Io(error) => format!("cannot be read: {error}"),
             _ => "cannot be read".to_owned(),
         };
-        Error::invalid("file_broken", format!("file `{}`, row {} {reason}", self.held.shown, row + 1))
-            .with_hint("check `delimiter` and `quote` in the source's options")
+        BadRow::new(&self.held.shown, before, reason)
+            .hint("mend the row, or check `delimiter` and `quote` in the source's options")
     }
 }
 
@@ -147,72 +147,79 @@ pub(crate) struct CsvBatches {
     columns: Vec<(usize, Column)>,
     record: ByteRecord,
     batch: usize,
+    /// Rows read, bad ones too.
     rows: u64,
+    /// A bad row met behind the last batch.
+    bad: Option<Error>,
 }
 
 impl CsvBatches {
-    fn batch(&mut self) -> Result<Option<RecordBatch>> {
+    /// The next batch with the number of rows before it. A row that is no row of this file ends the
+    /// batch before it and comes as an error of its own; reading goes on behind it.
+    fn batch(&mut self) -> Result<Option<(u64, RecordBatch)>> {
+        if let Some(bad) = self.bad.take() {
+            return Err(bad);
+        }
+        let before = self.rows;
         let mut builders: Vec<StringBuilder> = self.columns.iter().map(|_| StringBuilder::new()).collect();
         let mut rows = 0;
         while rows < self.batch {
-            let before = self.rows + rows as u64;
-            if !self.reader.read_byte_record(&mut self.record).map_err(|e| self.file.broken(&e, before))? {
-                break;
-            }
-            for (builder, (at, column)) in builders.iter_mut().zip(&self.columns) {
-                let cell = self.record.get(*at).unwrap_or_default();
-                let text = std::str::from_utf8(cell).map_err(|_| self.file.not_text(before, &column.name))?;
-                if self.file.is_null(text, column.data_type == DataType::String) {
-                    builder.append_null();
-                } else {
-                    builder.append_value(text);
+            match self.record() {
+                Ok(false) => break,
+                Ok(true) => {
+                    for (builder, (at, column)) in builders.iter_mut().zip(&self.columns) {
+                        let cell = self.record.get(*at).unwrap_or_default();
+                        // Checked when the record was read.
+                        let text = std::str::from_utf8(cell).unwrap_or_default();
+                        if self.file.is_null(text, column.data_type == DataType::String) {
+                            builder.append_null();
+                        } else {
+                            builder.append_value(text);
+                        }
+                    }
+                    rows += 1;
+                }
+                Err(bad) if rows == 0 => return Err(bad),
+                Err(bad) => {
+                    self.bad = Some(bad);
+                    break;
                 }
             }
-            rows += 1;
         }
         if rows == 0 {
             return Ok(None);
         }
-        let mut fields = Vec::with_capacity(builders.len());
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(builders.len());
-        for (mut builder, (_, column)) in builders.into_iter().zip(&self.columns) {
-            let mut array: ArrayRef = Arc::new(builder.finish());
-            if is_integer(&column.data_type) {
-                array = convert(&array, &column.data_type).map_err(|bad| self.bad(&column.name, bad))?;
-            }
-            fields.push(Field::new(&column.name, array.data_type().clone(), true));
-            arrays.push(array);
-        }
-        self.rows += rows as u64;
+        let fields: Vec<Field> =
+            self.columns.iter().map(|(_, column)| Field::new(&column.name, ArrowType::Utf8, true)).collect();
+        let arrays: Vec<ArrayRef> =
+            builders.into_iter().map(|mut builder| Arc::new(builder.finish()) as ArrayRef).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(Some(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?))
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?;
+        Ok(Some((before, batch)))
     }
 
-    fn bad(&self, column: &str, bad: BadValue) -> Error {
-        bad_cell(&self.source, &self.file.held.shown, self.rows, column, bad)
+    fn record(&mut self) -> Result<bool> {
+        let before = self.rows;
+        let read = self.reader.read_byte_record(&mut self.record);
+        self.rows += u64::from(!matches!(read, Ok(false)));
+        if !read.map_err(|e| self.file.broken(&e, before).of(&self.source))? {
+            return Ok(false);
+        }
+        for (at, column) in &self.columns {
+            if std::str::from_utf8(self.record.get(*at).unwrap_or_default()).is_err() {
+                return Err(self.file.not_text(before, &column.name).of(&self.source));
+            }
+        }
+        Ok(true)
     }
 }
 
 impl Iterator for CsvBatches {
-    type Item = Result<RecordBatch>;
+    type Item = Result<(u64, RecordBatch)>;
 
-    fn next(&mut self) -> Option<Result<RecordBatch>> {
+    fn next(&mut self) -> Option<Self::Item> {
         self.batch().transpose()
     }
-}
-
-fn is_integer(kind: &DataType) -> bool {
-    matches!(
-        kind,
-        DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32
-            | DataType::UInt64
-    )
 }
 
 /// What the texts seen so far may all be.

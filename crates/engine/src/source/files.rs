@@ -95,6 +95,9 @@ impl OpenFile {
     pub(crate) fn column_names(&self) -> Vec<String> {
         let within: Vec<String> = match &self.data {
             Data::Parquet(file) => file.schema().fields().iter().map(|field| field.name().clone()).collect(),
+            Data::Csv(file) => file.names().to_vec(),
+            // Keys of NDJSON may be missing in any row, and one that nobody agreed on is not looked at.
+            Data::Ndjson(_) => Vec::new(),
         };
         within.into_iter().chain(self.found.partitions.iter().map(|(key, _)| key.clone())).collect()
     }
@@ -131,11 +134,16 @@ impl OpenFile {
     pub(crate) fn read(&self, part: Part, rules: &Rules, batch: usize) -> Result<Batches> {
         let columns = self.needed(rules);
         let source = rules.source();
-        let (mut before, batches): (u64, Raw) = match (&self.data, part) {
+        let batches: Batches = match (&self.data, part) {
             (Data::Parquet(_), Part::Whole) => return Err(Error::internal("a Parquet file has row groups")),
             (Data::Parquet(file), Part::Group(group)) => {
-                let before = file.groups().get(group).map_or(0, |(first, _)| *first);
-                (before, Box::new(file.read(group, &self.checked(file, rules, &columns)?, batch, None)?))
+                let mut before = file.groups().get(group).map_or(0, |(first, _)| *first);
+                let read = file.read(group, &self.checked(file, rules, &columns)?, batch, None)?;
+                Box::new(read.map(move |read| {
+                    let read = read?;
+                    before += read.num_rows() as u64;
+                    Ok((before - read.num_rows() as u64, read))
+                }))
             }
             (Data::Csv(file), _) => {
                 for column in &columns {
@@ -143,16 +151,14 @@ impl OpenFile {
                         return Err(self.lacks(source, &column.name));
                     }
                 }
-                (0, Box::new(file.read(source, &columns, batch)))
+                Box::new(file.read(source, &columns, batch))
             }
-            (Data::Ndjson(file), _) => (0, Box::new(file.read(source, &columns, batch))),
+            (Data::Ndjson(file), _) => Box::new(file.read(source, &columns, batch)),
         };
         let complete = self.completion(rules);
         Ok(Box::new(batches.map(move |read| {
-            let read = read?;
-            let first = before;
-            before += read.num_rows() as u64;
-            Ok((first, complete(&read)?))
+            let (before, read) = read?;
+            Ok((before, complete(&read)?))
         })))
     }
 
@@ -254,8 +260,12 @@ fn completed(
         let column: ArrayRef = match partitions.iter().find(|(key, _)| key == name) {
             Some((_, Some(value))) => Arc::new(StringArray::from(vec![value.as_str(); rows])),
             Some((_, None)) => new_null_array(&ArrowType::Utf8, rows),
-            None => match read.column_by_name(name) {
-                Some(column) => Arc::clone(column),
+            None => match read.schema_ref().column_with_name(name) {
+                Some((at, field)) => {
+                    fields.push(field.clone());
+                    columns.push(Arc::clone(read.column(at)));
+                    continue;
+                }
                 None => new_null_array(&ArrowType::Null, rows),
             },
         };

@@ -61,12 +61,12 @@ pub(crate) fn infer(source: &str, files: &[OpenFile]) -> Result<Found> {
                     return Err(differ(source, file, &files[0], missing, false));
                 }
                 let mut seen: Vec<Guess> = own.iter().map(|at| guesses[*at]).collect();
-                found.rows += read.guess(&mut seen)?;
+                found.rows += read.guess(source, &mut seen)?;
                 for (at, guess) in own.into_iter().zip(seen) {
                     guesses[at] = guess;
                 }
             }
-            Data::Ndjson(read) => found.rows += read.guess(&mut ndjson)?,
+            Data::Ndjson(read) => found.rows += read.guess(source, &mut ndjson)?,
         }
     }
     let texts = csv

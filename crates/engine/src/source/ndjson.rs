@@ -7,11 +7,11 @@ use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Float64Array, ListArray, RecordBatch, RecordBatchOptions,
-    StringArray, StructArray,
+    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, ListArray, RecordBatch, RecordBatchOptions,
+    StringArray, StringBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use asof_compute::arrow_type;
 use asof_model::{Column, DataType};
 use serde_json::value::RawValue;
@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use super::columns::{convert, parse_date};
 use super::identity::{Cursor, Held};
 use super::instants::{BadValue, parse};
-use super::rules::bad_cell;
+use super::rules::BadRow;
 use crate::{Error, Result};
 
 /// An NDJSON file.
@@ -40,18 +40,13 @@ impl NdjsonFile {
         Lines { file: self.clone(), reader, line: 0 }
     }
 
-    fn broken(&self, line: u64, reason: &str) -> Error {
-        Error::invalid("file_broken", format!("file `{}`, line {line} {reason}", self.held.shown))
-            .with_hint("NDJSON is one JSON object a line")
-    }
-
     /// What every row says about the columns and their types. Reads the whole file.
-    pub(crate) fn guess(&self, columns: &mut Vec<(String, Shape)>) -> Result<u64> {
+    pub(crate) fn guess(&self, source: &str, columns: &mut Vec<(String, Shape)>) -> Result<u64> {
         let mut lines = self.lines();
         let mut text = String::new();
         let mut rows = 0;
         while lines.next(&mut text)? {
-            let object = lines.object(&text)?;
+            let object = lines.object(&text, rows).map_err(|bad| bad.of(source))?;
             for (name, value) in object {
                 let at = match columns.iter().position(|(other, _)| *other == name) {
                     Some(at) => at,
@@ -68,19 +63,29 @@ impl NdjsonFile {
         Ok(rows)
     }
 
-    /// Reads the file in batches of at most so many rows. Times and dates come as text.
+    /// Reads the file in batches of at most so many rows: each cell as its JSON text ([`JSON`]).
     pub(crate) fn read(&self, source: &str, columns: &[Column], batch: usize) -> NdjsonBatches {
-        let columns = columns
-            .iter()
-            .map(|column| match column.data_type {
-                DataType::Timestamp | DataType::Date => {
-                    Column { name: column.name.clone(), data_type: DataType::String }
-                }
-                _ => column.clone(),
-            })
-            .collect();
-        NdjsonBatches { source: source.to_owned(), lines: self.lines(), columns, batch, rows: 0 }
+        let names = columns.iter().map(|column| column.name.clone()).collect();
+        NdjsonBatches { source: source.to_owned(), lines: self.lines(), names, batch, rows: 0, bad: None }
     }
+}
+
+/// Says of a field that its texts are JSON values, to be read by [`typed`].
+pub(crate) const JSON: &str = "asof.json";
+
+/// JSON cells in a type.
+///
+/// # Errors
+/// [`BadValue`] at the first that is not of the type.
+pub(crate) fn typed(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, BadValue> {
+    let wrong = || BadValue { row: 0, reason: "is not JSON".to_owned() };
+    let texts = array.as_any().downcast_ref::<StringArray>().ok_or_else(wrong)?;
+    let cells: Vec<Option<&RawValue>> = texts
+        .iter()
+        .map(|text| text.map(serde_json::from_str).transpose())
+        .collect::<Result<_, _>>()
+        .map_err(|_| wrong())?;
+    build(kind, &cells)
 }
 
 struct Lines {
@@ -103,7 +108,8 @@ impl Lines {
                 return Ok(false);
             }
             self.line += 1;
-            *text = String::from_utf8(bytes).map_err(|_| self.file.broken(self.line, "is not UTF-8 text"))?;
+            // What is not UTF-8 is no JSON either, and is found so where the line is read.
+            *text = String::from_utf8(bytes).unwrap_or_else(|_| "\u{fffd}".to_owned());
             if self.line == 1 && text.starts_with('\u{feff}') {
                 text.drain(..3);
             }
@@ -113,14 +119,15 @@ impl Lines {
         }
     }
 
-    fn object<'a>(&self, text: &'a str) -> Result<Object<'a>> {
+    fn object<'a>(&self, text: &'a str, before: u64) -> Result<Object<'a>, BadRow> {
         serde_json::from_str(text).map_err(|e| {
             let reason = match e.classify() {
                 serde_json::error::Category::Eof => "is cut short: its JSON does not end",
                 serde_json::error::Category::Data => "is not a JSON object",
                 _ => "is not JSON",
             };
-            self.file.broken(self.line, reason)
+            let reason = format!("{reason} (line {} of the file)", self.line);
+            BadRow::new(&self.file.held.shown, before, reason).hint("NDJSON is one JSON object a line")
         })
     }
 }
@@ -129,53 +136,70 @@ impl Lines {
 pub(crate) struct NdjsonBatches {
     source: String,
     lines: Lines,
-    columns: Vec<Column>,
+    names: Vec<String>,
     batch: usize,
+    /// Rows read, bad ones too.
     rows: u64,
+    /// A bad row met behind the last batch.
+    bad: Option<Error>,
 }
 
 impl NdjsonBatches {
-    fn batch(&mut self) -> Result<Option<RecordBatch>> {
-        let mut texts = Vec::new();
-        let mut text = String::new();
-        while texts.len() < self.batch && self.lines.next(&mut text)? {
-            // Parsed once here for the line's number, and once below for its cells.
-            texts.push((self.lines.line, text.clone()));
+    /// The next batch with the number of rows before it. A line that is no JSON object ends the batch
+    /// before it and comes as an error of its own; reading goes on behind it.
+    fn batch(&mut self) -> Result<Option<(u64, RecordBatch)>> {
+        if let Some(bad) = self.bad.take() {
+            return Err(bad);
         }
-        if texts.is_empty() {
+        let before = self.rows;
+        let mut builders: Vec<StringBuilder> = self.names.iter().map(|_| StringBuilder::new()).collect();
+        let mut rows = 0;
+        let mut text = String::new();
+        while rows < self.batch {
+            let read = self.lines.next(&mut text);
+            self.rows += u64::from(!matches!(read, Ok(false)));
+            let bad = match read {
+                Ok(false) => break,
+                Ok(true) => match self.lines.object(&text, self.rows - 1) {
+                    Ok(object) => {
+                        for (builder, name) in builders.iter_mut().zip(&self.names) {
+                            let cell = object.get(name).map(|cell| cell.get()).filter(|cell| *cell != "null");
+                            builder.append_option(cell);
+                        }
+                        rows += 1;
+                        continue;
+                    }
+                    Err(bad) => bad.of(&self.source),
+                },
+                Err(bad) => bad,
+            };
+            if rows == 0 {
+                return Err(bad);
+            }
+            self.bad = Some(bad);
+            break;
+        }
+        if rows == 0 {
             return Ok(None);
         }
-        let mut objects = Vec::with_capacity(texts.len());
-        for (line, text) in &texts {
-            self.lines.line = *line;
-            objects.push(self.lines.object(text)?);
-        }
-        if let Some((line, _)) = texts.last() {
-            self.lines.line = *line;
-        }
-        let mut fields = Vec::with_capacity(self.columns.len());
-        let mut arrays = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            let cells: Vec<Option<&RawValue>> =
-                objects.iter().map(|object| object.get(&column.name).copied()).collect();
-            let array = build(&column.data_type, &cells).map_err(|bad| self.bad(&column.name, bad))?;
-            fields.push(Field::new(&column.name, array.data_type().clone(), true));
-            arrays.push(array);
-        }
-        self.rows += texts.len() as u64;
-        let options = RecordBatchOptions::new().with_row_count(Some(texts.len()));
-        Ok(Some(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?))
-    }
-
-    fn bad(&self, column: &str, bad: BadValue) -> Error {
-        bad_cell(&self.source, &self.lines.file.held.shown, self.rows, column, bad)
+        let json = [(JSON.to_owned(), String::new())];
+        let fields: Vec<Field> = self
+            .names
+            .iter()
+            .map(|name| Field::new(name, ArrowType::Utf8, true).with_metadata(json.clone().into()))
+            .collect();
+        let arrays: Vec<ArrayRef> =
+            builders.into_iter().map(|mut builder| Arc::new(builder.finish()) as ArrayRef).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?;
+        Ok(Some((before, batch)))
     }
 }
 
 impl Iterator for NdjsonBatches {
-    type Item = Result<RecordBatch>;
+    type Item = Result<(u64, RecordBatch)>;
 
-    fn next(&mut self) -> Option<Result<RecordBatch>> {
+    fn next(&mut self) -> Option<Self::Item> {
         self.batch().transpose()
     }
 }

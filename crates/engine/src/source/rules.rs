@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array, new_null_array,
 };
-use arrow::compute::{filter_record_batch, is_not_null};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use asof_compute::order_keys;
 use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp};
@@ -14,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use super::columns::{convert, field};
 use super::instants::{BadValue, constant, instant_type, instants, zone};
-use super::{ScanColumns, fixed};
+use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
 use crate::nearest::nearest;
 use crate::{Engine, Error, Result};
@@ -199,7 +198,11 @@ impl Rules {
         let mut typed = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             let found = find(&column.name)?;
-            typed.push(convert(found, &column.data_type).map_err(|bad| self.bad(place, &column.name, bad))?);
+            let read = match is_json(raw, &column.name) {
+                true => ndjson::typed(found, &column.data_type),
+                false => convert(found, &column.data_type),
+            };
+            typed.push(read.map_err(|bad| self.bad(place, &column.name, bad))?);
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
         let typed = RecordBatch::try_new_with_options(Arc::clone(&self.columns_schema), typed, &options)?;
@@ -272,7 +275,8 @@ impl Rules {
                 let found = raw.column_by_name(name).ok_or_else(|| {
                     Error::internal(format!("source `{}`: a reader lost column `{name}`", self.source))
                 })?;
-                instants(found, *unit, zone.as_ref())
+                self.json_times(raw, name, found)
+                    .and_then(|found| instants(found.as_ref(), *unit, zone.as_ref()))
             }
             Some(Instant::Expression(bound)) => instants(&self.evaluate(bound, typed, place)?, None, None),
         };
@@ -280,6 +284,24 @@ impl Rules {
             Ok(read) => Ok(Some(Arc::new(read))),
             Err(bad) => Err(self.bad_rule(place, key, rule, bad)),
         }
+    }
+
+    /// Times that stand in JSON as texts or as numbers, as their column has them.
+    fn json_times<'a>(
+        &self,
+        raw: &RecordBatch,
+        name: &str,
+        found: &'a ArrayRef,
+    ) -> Result<std::borrow::Cow<'a, ArrayRef>, BadValue> {
+        use std::borrow::Cow;
+        if !is_json(raw, name) {
+            return Ok(Cow::Borrowed(found));
+        }
+        let kind = self.raw.iter().find(|column| column.name == name).map(|column| &column.data_type);
+        Ok(Cow::Owned(match kind {
+            Some(DataType::Timestamp | DataType::Date) | None => ndjson::typed(found, &DataType::String)?,
+            Some(kind) => ndjson::typed(found, kind)?,
+        }))
     }
 
     fn evaluate(&self, bound: &Bound, typed: &RecordBatch, place: Place<'_>) -> Result<ArrayRef> {
@@ -309,22 +331,43 @@ impl Rules {
 
     /// The error of a cell.
     pub(crate) fn bad(&self, place: Place<'_>, column: &str, bad: BadValue) -> Error {
-        match place.before {
-            Some(before) => bad_cell(&self.source, place.file, before, column, bad),
-            None => bad_cell(&self.source, place.file, 0, column, bad),
+        Error::BadRow {
+            source_name: self.source.clone(),
+            place: shown(place, bad.row),
+            reason: format!("column `{column}` {}", bad.reason),
+            hint: Some("mend the cell, or declare the column in the source's `schema`".to_owned()),
         }
     }
 }
 
-/// The error of a cell: source, file, row (counted from 1, `before` rows of the file come before the
-/// batch) and column; never the cell.
-pub(crate) fn bad_cell(source: &str, file: &str, before: u64, column: &str, bad: BadValue) -> Error {
-    Error::BadRow {
-        source_name: source.to_owned(),
-        place: shown(Place { file, before: Some(before) }, bad.row),
-        reason: format!("column `{column}` {}", bad.reason),
-        hint: Some("mend the cell, or declare the column in the source's `schema`".to_owned()),
+/// A row that is no row of its source.
+#[derive(Debug)]
+pub(crate) struct BadRow {
+    place: String,
+    reason: String,
+    hint: Option<String>,
+}
+
+impl BadRow {
+    /// `before` rows of the file come before it.
+    pub(crate) fn new(file: &str, before: u64, reason: impl Into<String>) -> BadRow {
+        BadRow { place: shown(Place { file, before: Some(before) }, 0), reason: reason.into(), hint: None }
     }
+
+    pub(crate) fn hint(mut self, hint: &str) -> BadRow {
+        self.hint = Some(hint.to_owned());
+        self
+    }
+
+    /// As the error of this source.
+    pub(crate) fn of(self, source: &str) -> Error {
+        let BadRow { place, reason, hint } = self;
+        Error::BadRow { source_name: source.to_owned(), place, reason, hint }
+    }
+}
+
+fn is_json(batch: &RecordBatch, name: &str) -> bool {
+    batch.schema_ref().field_with_name(name).is_ok_and(|field| field.metadata().contains_key(ndjson::JSON))
 }
 
 fn shown(place: Place<'_>, row: usize) -> String {
@@ -344,14 +387,4 @@ pub(crate) fn column<'a>(source: &str, all: &'a [Column], name: &str) -> Result<
             None => error,
         }
     })
-}
-
-/// The rows whose column is not null.
-pub(crate) fn not_null(batch: &RecordBatch, column: &ArrayRef) -> Result<RecordBatch> {
-    Ok(filter_record_batch(batch, &is_not_null(column)?)?)
-}
-
-/// Whether a column of this type may be wanted in the model's types at all; for checks.
-pub(crate) fn is_time(kind: &DataType) -> bool {
-    matches!(kind, DataType::Timestamp | DataType::Date)
 }
