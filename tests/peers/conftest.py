@@ -76,7 +76,8 @@ class Node:
         for _ in range(1200):
             assert self.process.poll() is None, f"the node ended:\n{(folder / 'up.log').read_text()}"
             try:
-                address = json.loads(described.read_text())["address"]
+                node = json.loads(described.read_text())
+                address = node.get("url") or f"http://{node['address']}"
                 urllib.request.urlopen(f"{address}/ready", timeout=5).close()
                 return address
             except (OSError, ValueError, KeyError, urllib.error.URLError):

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -11,6 +11,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::delta::DurableFiles;
+use crate::query::Room;
 use crate::{Error, Result};
 
 /// What an engine is told at its start.
@@ -39,6 +40,8 @@ struct Inner {
     environment: Arc<RuntimeEnv>,
     /// Types expressions: the functions there are, names as they are written.
     language: SessionState,
+    /// Where SQL runs; made when the first query comes.
+    sql: OnceLock<Room>,
     /// Only dropping takes it out.
     workers: Option<tokio::runtime::Runtime>,
 }
@@ -93,6 +96,7 @@ impl Engine {
                 files: DurableFiles::everywhere(),
                 environment,
                 language,
+                sql: OnceLock::new(),
                 workers: Some(workers),
             }),
         })
@@ -119,6 +123,16 @@ impl Engine {
     /// What expressions are typed against: the functions there are, and names as they are written.
     pub(crate) fn language(&self) -> &SessionState {
         &self.inner.language
+    }
+
+    /// Where SQL runs.
+    pub(crate) fn sql_room(&self) -> Result<&Room> {
+        if let Some(room) = self.inner.sql.get() {
+            return Ok(room);
+        }
+        // Of two made at once one is dropped, unused.
+        let room = Room::new(self.inner.config.threads)?;
+        Ok(self.inner.sql.get_or_init(|| room))
     }
 
     /// Runs blocking work, such as opening files, on threads that are there for it.

@@ -139,7 +139,7 @@ impl Error {
     }
 
     /// Ours, wherever it stands within an error of DataFusion's.
-    fn within(error: &DataFusionError) -> Option<&Error> {
+    pub(crate) fn within(error: &DataFusionError) -> Option<&Error> {
         match error {
             DataFusionError::External(inner) => inner
                 .downcast_ref::<Error>()

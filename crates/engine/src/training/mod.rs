@@ -1,1 +1,362 @@
 //! Training sets: spine in, the same rows out with a column per feature.
+//!
+//! [`Engine::train`] reads the spine ([`spine`]), has it answered as of its own times
+//! ([`crate::point_in_time`]), and gives the spine's rows, every one, once, in their order, with the
+//! features behind; [`Training::finish`] gives the record, with a content hash ([`ContentHash`]) that
+//! no batch size or array layout changes. [`Engine::rebuild`] does it again from a record and refuses
+//! where anything is gone or changed. The spine itself is kept below the data directory, once, by
+//! content.
+//!
+//! Not here: which row answers (`asof-compute`), where records are kept (the registry).
+
+mod content;
+mod record;
+mod spine;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use asof_compute::arrow_type;
+use asof_model::{
+    Ask, Catalog, FileFormat, Name, OnNullKey, Outcome, Question, Recipe, Selection, TrainingSet,
+};
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+
+pub use content::ContentHash;
+pub use write::TrainingWriter;
+
+use self::spine::{Kept, Spine};
+use crate::point_in_time::{AnswerBatch, SpineRows, answer};
+use crate::query::SqlScope;
+use crate::{Engine, Error, Progress, Result};
+
+/// What a training set is asked for with.
+#[derive(Debug, Clone)]
+pub struct TrainRequest {
+    /// The project asked in.
+    pub project: Name,
+    /// What was asked, as the user said it; goes into the record.
+    pub ask: Ask,
+    /// Whether full names were asked for; goes into the record.
+    pub full_names: bool,
+    /// What was asked, resolved against the catalog.
+    pub selection: Selection,
+    /// The rows.
+    pub spine: SpineInput,
+    /// The column of the spine's times, `column` or `column:unit` for integers; none: its only
+    /// timestamp column.
+    pub time: Option<String>,
+    /// Which rows count.
+    pub question: Question,
+    /// What a null key does.
+    pub on_null_key: OnNullKey,
+    /// The format the set will be written in; goes into the record.
+    pub output: FileFormat,
+}
+
+/// Where a spine comes from.
+#[derive(Debug, Clone)]
+pub enum SpineInput {
+    /// The bytes of a file.
+    Bytes {
+        /// All of them.
+        bytes: Bytes,
+        /// Their format.
+        format: FileFormat,
+        /// The file's name, for people.
+        name: Option<String>,
+    },
+    /// A file on this machine.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Its format.
+        format: FileFormat,
+        /// The file's name, for people.
+        name: Option<String>,
+    },
+    /// A query; its rows in the order it gives them.
+    Sql {
+        /// The query.
+        text: String,
+        /// What it is asked over.
+        scope: SqlScope,
+    },
+}
+
+/// A training set being made. Read it to its end with [`Training::next`], then [`Training::finish`].
+pub struct Training {
+    schema: SchemaRef,
+    rows: u64,
+    /// The spine's batches not given yet, and how many rows of the first are.
+    spine: std::vec::IntoIter<RecordBatch>,
+    standing: Option<RecordBatch>,
+    answers: BoxStream<'static, Result<AnswerBatch>>,
+    waiting: Option<AnswerBatch>,
+    content: ContentHash,
+    kept: Kept,
+    recipe: Recipe,
+    outcome: Outcome,
+    /// The content hash it must come to.
+    expected: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for Training {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Training")
+            .field("schema", &self.schema)
+            .field("rows", &self.rows)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a training set came to; with an id, a time and a principal it is a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingReport {
+    /// What it was made from.
+    pub recipe: Recipe,
+    /// What came out.
+    pub outcome: Outcome,
+}
+
+impl Engine {
+    /// Makes a training set: the spine's rows with the features asked for.
+    ///
+    /// # Errors
+    /// Where the spine cannot be read, lacks a key or a time, or shares a column name with a feature;
+    /// where a source cannot be read or changes meanwhile.
+    pub async fn train(
+        &self,
+        catalog: Arc<Catalog>,
+        request: TrainRequest,
+        progress: Progress,
+    ) -> Result<Training> {
+        let sql = match &request.spine {
+            SpineInput::Sql { text, .. } => Some(text.clone()),
+            _ => None,
+        };
+        let spine = spine::read(self, request.spine, request.time.as_deref(), &request.selection).await?;
+        if request.on_null_key == OnNullKey::Refuse {
+            spine::refuse_null_keys(&spine, &request.selection)?;
+        }
+        let recipe = record::recipe(
+            self,
+            &catalog,
+            record::Asked {
+                ask: request.ask,
+                full_names: request.full_names,
+                question: request.question,
+                on_null_key: request.on_null_key,
+                output: request.output,
+            },
+            &request.selection,
+            spine.record(sql),
+        )?;
+        self.answer_spine(catalog, request.selection, spine, recipe, &[], progress).await
+    }
+
+    /// Makes a recorded training set again. Its rows, in order, are those that were given; or
+    /// [`Training::finish`] and [`Training::into_checked_stream`] fail.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] with the spine, file or stored rows that are gone or not what they were.
+    pub async fn rebuild(&self, set: &TrainingSet, progress: Progress) -> Result<Training> {
+        let (catalog, selection) = record::restore(set)?;
+        let recipe = set.recipe.clone();
+        let spine = spine::kept(self, &recipe.spine, &selection).await?;
+        let mut training = self
+            .answer_spine(Arc::new(catalog), selection, spine, recipe, &set.recipe.cuts, progress)
+            .await?;
+        record::compare_cuts(&set.recipe.cuts, &training.recipe.cuts)?;
+        training.expected = Some((set.id.clone(), set.outcome.content_hash.clone()));
+        Ok(training)
+    }
+
+    async fn answer_spine(
+        &self,
+        catalog: Arc<Catalog>,
+        selection: Selection,
+        spine: Spine,
+        mut recipe: Recipe,
+        at: &[asof_model::SourceCut],
+        progress: Progress,
+    ) -> Result<Training> {
+        let schema = output_schema(&spine.schema, &selection)?;
+        let asked = SpineRows { batches: spine.asked.clone(), time: spine::TIME.to_owned() };
+        let _ = at;
+        let answers = answer(self, &catalog, &selection, &asked, recipe.question, Some(progress)).await?;
+        recipe.cuts = record::cuts(&selection, &answers.cuts)?;
+        let counts = record::counts(&selection, &answers.readings);
+        let warnings = record::warnings(recipe.question, &selection, &counts);
+        let outcome = Outcome {
+            rows: spine.rows,
+            columns: record::columns(&schema),
+            content_hash: String::new(),
+            counts,
+            warnings,
+        };
+        Ok(Training {
+            content: ContentHash::new(&schema),
+            schema,
+            rows: spine.rows,
+            spine: spine.batches.into_iter(),
+            standing: None,
+            answers: answers.batches,
+            waiting: None,
+            kept: spine.kept,
+            recipe,
+            outcome,
+            expected: None,
+        })
+    }
+}
+
+impl Training {
+    /// The spine's columns, then the features.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// How many rows it will have.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The next rows; none after the last.
+    ///
+    /// # Errors
+    /// Where an expression fails on a row, or a file went away.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(spine) = self.next_spine() else {
+            return match self.answers.try_next().await? {
+                None => Ok(None),
+                Some(_) => Err(Error::internal("more answers than spine rows")),
+            };
+        };
+        let answers = match self.waiting.take() {
+            Some(answers) => answers,
+            None => loop {
+                match self.answers.try_next().await? {
+                    Some(answers) if answers.rows == 0 => {}
+                    Some(answers) => break answers,
+                    None => return Err(Error::internal("fewer answers than spine rows")),
+                }
+            },
+        };
+        let rows = spine.num_rows().min(answers.rows);
+        if rows < spine.num_rows() {
+            self.standing = Some(spine.slice(rows, spine.num_rows() - rows));
+        }
+        if rows < answers.rows {
+            self.waiting = Some(rest(&answers, rows));
+        }
+        let mut columns: Vec<ArrayRef> = spine.columns().iter().map(|it| it.slice(0, rows)).collect();
+        columns.extend(answers.columns.iter().map(|it| it.slice(0, rows)));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
+        self.content.update(&batch)?;
+        Ok(Some(batch))
+    }
+
+    fn next_spine(&mut self) -> Option<RecordBatch> {
+        self.standing.take().or_else(|| self.spine.by_ref().find(|batch| batch.num_rows() > 0))
+    }
+
+    /// The record. Keeps the spine below the data directory, durably.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where it was not read to its end; [`Error::Changed`] where a rebuild came
+    /// to something else; [`Error::Io`] where the spine cannot be kept.
+    pub async fn finish(mut self) -> Result<TrainingReport> {
+        if self.content.rows() != self.rows {
+            return Err(Error::internal("a training set is finished before all its rows were read"));
+        }
+        self.outcome.content_hash = self.content.finish();
+        self.check()?;
+        self.kept.keep().await?;
+        Ok(TrainingReport { recipe: self.recipe, outcome: self.outcome })
+    }
+
+    /// Its rows, with an error behind the last where a rebuild came to something else.
+    pub fn into_checked_stream(self) -> BoxStream<'static, Result<RecordBatch>> {
+        let rows = futures::stream::try_unfold(self, |mut training| async move {
+            match training.next().await? {
+                Some(batch) => Ok(Some((batch, training))),
+                None => {
+                    training.outcome.content_hash = training.content.finish();
+                    training.check()?;
+                    Ok(None)
+                }
+            }
+        });
+        rows.boxed()
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.expected {
+            Some((id, expected)) if *expected != self.outcome.content_hash => Err(Error::Changed {
+                what: "training set",
+                name: id.clone(),
+                change: format!(
+                    "comes to other content ({} instead of {}), though everything it names is as it was",
+                    start(&self.outcome.content_hash),
+                    start(expected)
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn start(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+fn rest(answers: &AnswerBatch, from: usize) -> AnswerBatch {
+    let left = answers.rows - from;
+    AnswerBatch {
+        rows: left,
+        columns: answers.columns.iter().map(|it| it.slice(from, left)).collect(),
+        status: answers.status.iter().map(|it| it.slice(from, left)).collect(),
+        event_time: answers.event_time.iter().map(|it| it.slice(from, left)).collect(),
+        differs: answers.differs.iter().map(|it| it.slice(from, left)).collect(),
+    }
+}
+
+/// The spine's fields, then one per output column; refuses names that stand twice.
+fn output_schema(spine: &SchemaRef, selection: &Selection) -> Result<SchemaRef> {
+    let mut fields: Vec<FieldRef> = spine.fields().iter().cloned().collect();
+    let mut taken: BTreeMap<&str, String> = BTreeMap::new();
+    for field in spine.fields() {
+        if taken.insert(field.name(), format!("column `{}` of the spine", field.name())).is_some() {
+            let message = format!("the spine has two columns `{}`", field.name());
+            return Err(Error::invalid("spine_column_twice", message).with_hint("rename one of them"));
+        }
+    }
+    for column in &selection.columns {
+        let feature = selection.readings.get(column.reading).and_then(|reading| {
+            let feature = reading.view.features.get(column.feature)?;
+            Some(format!("feature `{}.{}`", reading.view.address.name, feature.feature.name))
+        });
+        let feature = feature.unwrap_or_else(|| format!("feature `{}`", column.name));
+        if let Some(other) = taken.get(column.name.as_str()) {
+            let message = format!("{other} and {feature} would both be column `{}`", column.name);
+            return Err(Error::invalid("column_name_twice", message)
+                .with_hint("ask for full names (`view__feature`), or give one another name with `as:`"));
+        }
+        taken.insert(&column.name, feature);
+        fields.push(Arc::new(Field::new(&column.name, arrow_type(&column.data_type), true)));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The distinct names of keys that a selection asks the spine with.
+fn key_names(selection: &Selection) -> BTreeSet<&Name> {
+    selection.readings.iter().flat_map(|reading| &reading.keys).collect()
+}

@@ -1,0 +1,533 @@
+//! Spines: reading them in any format, their times and keys, and keeping them by content.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
+use arrow::ipc::reader::{FileReader, StreamReader};
+use arrow::ipc::writer::StreamWriter;
+use asof_model::{Column, FileFormat, Selection, SpineRecord, TimeUnit};
+use futures::TryStreamExt;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::{SpineInput, key_names};
+use crate::nearest::nearest;
+use crate::query::SqlLimits;
+use crate::source::instants::{instant_type, instants, readable};
+use crate::{Engine, Error, Result};
+
+/// The column of times in what the operator is asked with.
+pub(super) const TIME: &str = "__time";
+/// Rows of a batch of a spine.
+const BATCH: usize = 65_536;
+/// Seconds a spine's query may take.
+const QUERY_TIME: std::time::Duration = std::time::Duration::from_secs(3_600);
+
+/// A spine, read.
+pub(super) struct Spine {
+    /// All its columns, as they came.
+    pub(super) schema: SchemaRef,
+    pub(super) batches: Vec<RecordBatch>,
+    /// Its keys, and [`TIME`].
+    pub(super) asked: Vec<RecordBatch>,
+    pub(super) rows: u64,
+    pub(super) kept: Kept,
+    time: TimeColumn,
+    name: Option<String>,
+}
+
+/// Where a spine's times are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TimeColumn {
+    name: String,
+    unit: Option<TimeUnit>,
+}
+
+impl Spine {
+    /// What the record says of it.
+    pub(super) fn record(&self, sql: Option<String>) -> SpineRecord {
+        SpineRecord {
+            hash: self.kept.hash.clone(),
+            rows: self.rows,
+            bytes: self.kept.bytes,
+            format: self.kept.format,
+            time_column: self.time.name.clone(),
+            time_unit: self.time.unit,
+            name: self.name.clone(),
+            sql,
+        }
+    }
+}
+
+/// The bytes of a spine below the data directory: first under a name of their own, then by content.
+#[derive(Debug)]
+pub(super) struct Kept {
+    folder: PathBuf,
+    hash: String,
+    bytes: u64,
+    format: FileFormat,
+    /// Where they are as long as the training may still fail.
+    staged: Option<PathBuf>,
+    engine: Engine,
+}
+
+impl Kept {
+    fn path(&self) -> PathBuf {
+        self.staged.clone().unwrap_or_else(|| self.folder.join(&self.hash))
+    }
+
+    /// Keeps the bytes under their hash, durably.
+    pub(super) async fn keep(mut self) -> Result<()> {
+        let Some(staged) = self.staged.take() else { return Ok(()) };
+        let (folder, kept) = (self.folder.clone(), self.folder.join(&self.hash));
+        let engine = self.engine.clone();
+        engine
+            .blocking(move || {
+                let io = |doing, path: &Path| {
+                    let path = path.to_owned();
+                    move |e: std::io::Error| Error::io(doing, &path, &e)
+                };
+                if kept.exists() {
+                    std::fs::remove_file(&staged).map_err(io("remove the file", &staged))?;
+                } else {
+                    File::open(&staged)
+                        .and_then(|it| it.sync_all())
+                        .map_err(io("keep the spine", &staged))?;
+                    std::fs::rename(&staged, &kept).map_err(io("keep the spine", &kept))?;
+                }
+                for folder in [Some(folder.as_path()), folder.parent()].into_iter().flatten() {
+                    File::open(folder).and_then(|it| it.sync_all()).map_err(io("keep the spine", folder))?;
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(staged) = self.staged.take()
+            && let Err(error) = std::fs::remove_file(&staged)
+        {
+            tracing::warn!(%error, "a spine that is not kept stays behind");
+        }
+    }
+}
+
+/// Reads a spine and holds its bytes until the training ends.
+pub(super) async fn read(
+    engine: &Engine,
+    input: SpineInput,
+    time: Option<&str>,
+    selection: &Selection,
+) -> Result<Spine> {
+    let folder = engine.config().data_dir.join("spines");
+    let (format, name, staged) = match input {
+        SpineInput::Bytes { bytes, format, name } => {
+            let within = folder.clone();
+            let staged = engine.blocking(move || stage(&within, &mut bytes.as_ref())).await?;
+            (format, name, staged)
+        }
+        SpineInput::File { path, format, name } => {
+            let within = folder.clone();
+            let staged = engine.blocking(move || {
+                let mut file = File::open(&path).map_err(|e| Error::io("open the spine", &path, &e))?;
+                stage(&within, &mut file)
+            });
+            (format, name, staged.await?)
+        }
+        SpineInput::Sql { text, scope } => {
+            let limits = SqlLimits { time: QUERY_TIME, rows: u64::from(u32::MAX), ..SqlLimits::default() };
+            let answer = engine.sql(scope, &text, limits).await?;
+            let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
+            let (within, schema) = (folder.clone(), answer.schema);
+            let staged = engine.blocking(move || {
+                let mut bytes = Vec::new();
+                let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
+                batches.iter().try_for_each(|batch| writer.write(batch))?;
+                writer.finish()?;
+                drop(writer);
+                stage(&within, &mut bytes.as_slice())
+            });
+            (FileFormat::Arrow, None, staged.await?)
+        }
+    };
+    let kept = Kept {
+        folder,
+        hash: staged.hash,
+        bytes: staged.bytes,
+        format,
+        staged: Some(staged.path),
+        engine: engine.clone(),
+    };
+    let wanted = time.map(str::to_owned);
+    open(engine, kept, name, wanted.map(Wanted::Text), selection).await
+}
+
+/// Reads a spine that was kept.
+pub(super) async fn kept(engine: &Engine, record: &SpineRecord, selection: &Selection) -> Result<Spine> {
+    let folder = engine.config().data_dir.join("spines");
+    let path = folder.join(&record.hash);
+    let changed = |change: &str| Error::Changed {
+        what: "spine",
+        name: record.name.clone().unwrap_or_else(|| record.hash.clone()),
+        change: change.to_owned(),
+    };
+    let found =
+        engine.blocking(move || Ok(File::open(&path).and_then(|mut file| content(&mut file, None)).ok()));
+    let (hash, bytes) = found.await?.ok_or_else(|| changed("is not kept any more"))?;
+    if hash != record.hash || bytes != record.bytes {
+        return Err(changed("is not what it was: its kept file is damaged"));
+    }
+    let kept = Kept { folder, hash, bytes, format: record.format, staged: None, engine: engine.clone() };
+    let time = TimeColumn { name: record.time_column.clone(), unit: record.time_unit };
+    open(engine, kept, record.name.clone(), Some(Wanted::Exactly(time)), selection).await
+}
+
+struct Staged {
+    path: PathBuf,
+    hash: String,
+    bytes: u64,
+}
+
+/// Copies bytes into the folder of spines under a name of their own. Blocking.
+fn stage(folder: &Path, from: &mut dyn Read) -> Result<Staged> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    const INCOMING: &str = "incoming-";
+    std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, &e))?;
+    let own = format!("{INCOMING}{}-", std::process::id());
+    // What an earlier process left behind; this folder has one owner.
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(INCOMING) && !name.starts_with(&own) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    let path = folder.join(format!("{own}{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    let copied = File::create(&path).and_then(|mut file| content(from, Some(&mut file)));
+    match copied {
+        Ok((hash, bytes)) => Ok(Staged { path, hash, bytes }),
+        Err(error) => {
+            let _ = std::fs::remove_file(&path);
+            Err(Error::io("copy the spine to", &path, &error))
+        }
+    }
+}
+
+/// BLAKE3 and length of what is read, copied on the way.
+fn content(from: &mut dyn Read, mut to: Option<&mut File>) -> std::io::Result<(String, u64)> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        let got = from.read(&mut buffer)?;
+        let Some(read) = buffer.get(..got).filter(|read| !read.is_empty()) else { break };
+        hasher.update(read);
+        if let Some(file) = &mut to {
+            file.write_all(read)?;
+        }
+        bytes += got as u64;
+    }
+    Ok((hasher.finalize().to_hex().to_string(), bytes))
+}
+
+enum Wanted {
+    /// As the user wrote it.
+    Text(String),
+    /// As a record has it.
+    Exactly(TimeColumn),
+}
+
+async fn open(
+    engine: &Engine,
+    kept: Kept,
+    name: Option<String>,
+    time: Option<Wanted>,
+    selection: &Selection,
+) -> Result<Spine> {
+    let selection = selection.clone();
+    engine
+        .blocking(move || {
+            let (schema, batches) = batches(&kept.path(), kept.format, &key_types(&selection))?;
+            let time = time_column(&schema, time)?;
+            let mut asked = Vec::with_capacity(batches.len());
+            let keys = keys(&schema, &selection)?;
+            let mut before = 0;
+            for batch in &batches {
+                asked.push(ask(batch, &time, &keys, before)?);
+                before += batch.num_rows() as u64;
+            }
+            Ok(Spine { schema, batches, asked, rows: before, kept, time, name })
+        })
+        .await
+}
+
+/// The types that keys have in the selection, where it has one type for the name.
+fn key_types(selection: &Selection) -> Vec<Column> {
+    let mut types: Vec<Column> = Vec::new();
+    let mut several: Vec<String> = Vec::new();
+    for reading in &selection.readings {
+        for (name, key) in reading.keys.iter().zip(&reading.view.keys) {
+            match types.iter().find(|it| it.name == name.as_str()) {
+                Some(other) if other.data_type != key.key.data_type => several.push(name.to_string()),
+                Some(_) => {}
+                None => types.push(Column { name: name.to_string(), data_type: key.key.data_type.clone() }),
+            }
+        }
+    }
+    types.retain(|it| !several.contains(&it.name));
+    types
+}
+
+/// All rows of a file. Blocking.
+fn batches(path: &Path, format: FileFormat, types: &[Column]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let failed = |reason: &str| {
+        let line = reason.lines().next().unwrap_or_default();
+        Error::invalid("spine_broken", format!("the spine cannot be read as {}: {line}", format.name()))
+            .with_hint("name its format, or look at the file with another tool")
+    };
+    let mut file = File::open(path).map_err(|e| Error::io("open the spine", path, &e))?;
+    match format {
+        FileFormat::Parquet => {
+            let builder =
+                ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(&e.to_string()))?;
+            let schema = plain_schema(builder.schema());
+            let reader = builder.with_batch_size(BATCH).build().map_err(|e| failed(&e.to_string()))?;
+            let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e.to_string()))?;
+            Ok((Arc::clone(&schema), with_schema(&schema, batches)?))
+        }
+        FileFormat::Arrow => {
+            let mut magic = [0; 6];
+            let long = file.read(&mut magic).map_err(|e| Error::io("read the spine", path, &e))?;
+            file.rewind().map_err(|e| Error::io("read the spine", path, &e))?;
+            let is_file = long == 6 && magic == *b"ARROW1";
+            // Arrow's readers panic on some broken messages.
+            let read = catch_unwind(AssertUnwindSafe(|| {
+                let file = BufReader::new(file);
+                if is_file {
+                    let reader = FileReader::try_new(file, None)?;
+                    let schema = reader.schema();
+                    Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
+                } else {
+                    let reader = StreamReader::try_new(file, None)?;
+                    let schema = reader.schema();
+                    Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
+                }
+            }));
+            let read: Result<_, arrow::error::ArrowError> = read
+                .unwrap_or_else(|_| Err(arrow::error::ArrowError::IpcError("a broken message".to_owned())));
+            let (schema, batches) = read.map_err(|e| failed(&e.to_string()))?;
+            let schema = plain_schema(&schema);
+            Ok((Arc::clone(&schema), with_schema(&schema, batches)?))
+        }
+        FileFormat::Csv => {
+            let format = arrow::csv::reader::Format::default().with_header(true);
+            let (found, _) = format.infer_schema(&mut file, None).map_err(|e| failed(&e.to_string()))?;
+            file.rewind().map_err(|e| Error::io("read the spine", path, &e))?;
+            let schema = with_types(&found, types);
+            let reader = arrow::csv::ReaderBuilder::new(Arc::clone(&schema))
+                .with_format(format)
+                .with_batch_size(BATCH)
+                .build(file)
+                .map_err(|e| failed(&e.to_string()))?;
+            let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e.to_string()))?;
+            Ok((schema, batches))
+        }
+        FileFormat::Ndjson => {
+            let (found, _) =
+                arrow::json::reader::infer_json_schema_from_seekable(BufReader::new(&mut file), None)
+                    .map_err(|e| failed(&e.to_string()))?;
+            file.rewind().map_err(|e| Error::io("read the spine", path, &e))?;
+            let schema = with_types(&found, types);
+            let reader = arrow::json::ReaderBuilder::new(Arc::clone(&schema))
+                .with_batch_size(BATCH)
+                .build(BufReader::new(file))
+                .map_err(|e| failed(&e.to_string()))?;
+            let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e.to_string()))?;
+            Ok((schema, batches))
+        }
+    }
+}
+
+/// Without metadata, which says how a file was written and would make equal spines differ.
+fn plain_schema(schema: &Schema) -> SchemaRef {
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .map(|field| Field::new(field.name(), field.data_type().clone(), true))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn with_schema(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let batches = batches.into_iter().map(|batch| {
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)?)
+    });
+    batches.collect()
+}
+
+/// With the types that keys have.
+fn with_types(schema: &Schema, types: &[Column]) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let known = types.iter().find(|it| it.name == *field.name());
+        let data_type =
+            known.map_or_else(|| field.data_type().clone(), |it| asof_compute::arrow_type(&it.data_type));
+        Field::new(field.name(), data_type, true)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn shown(schema: &Schema) -> String {
+    let names: Vec<String> = schema.fields().iter().take(20).map(|it| format!("`{}`", it.name())).collect();
+    let more = if schema.fields().len() > names.len() { ", ..." } else { "" };
+    format!("the spine has {}{more}", names.join(", "))
+}
+
+/// The column of times: the one wanted, else the only one of a timestamp type.
+fn time_column(schema: &Schema, wanted: Option<Wanted>) -> Result<TimeColumn> {
+    let names = || schema.fields().iter().map(|field| field.name().as_str());
+    match wanted {
+        Some(Wanted::Exactly(time)) => Ok(time),
+        Some(Wanted::Text(text)) => {
+            let (name, unit) = match text.rsplit_once(':') {
+                Some((name, unit)) if schema.index_of(&text).is_err() => {
+                    let unit = match unit {
+                        "s" => TimeUnit::S,
+                        "ms" => TimeUnit::Ms,
+                        "us" => TimeUnit::Us,
+                        "ns" => TimeUnit::Ns,
+                        _ => {
+                            let message = format!("`{unit}` is no unit of the spine's time column `{name}`");
+                            return Err(Error::invalid("bad_time_unit", message)
+                                .with_hint("write `column:s`, `column:ms`, `column:us` or `column:ns`"));
+                        }
+                    };
+                    (name.to_owned(), Some(unit))
+                }
+                _ => (text, None),
+            };
+            if schema.index_of(&name).is_err() {
+                let hint = nearest(&name, names())
+                    .map_or_else(|| shown(schema), |near| format!("did you mean `{near}`?"));
+                return Err(Error::NotFound { what: "time column of the spine", name, hint: Some(hint) });
+            }
+            Ok(TimeColumn { name, unit })
+        }
+        None => {
+            let times: Vec<&str> = schema
+                .fields()
+                .iter()
+                .filter(|field| match field.data_type() {
+                    ArrowType::Dictionary(_, value) => matches!(value.as_ref(), ArrowType::Timestamp(..)),
+                    other => matches!(other, ArrowType::Timestamp(..)),
+                })
+                .map(|field| field.name().as_str())
+                .collect();
+            match times.as_slice() {
+                [only] => Ok(TimeColumn { name: (*only).to_owned(), unit: None }),
+                [] => Err(Error::invalid("no_time_column", "the spine has no timestamp column").with_hint(
+                    format!(
+                        "name the column with --time COLUMN, or COLUMN:s for integers; {}",
+                        shown(schema)
+                    ),
+                )),
+                several => {
+                    let several: Vec<String> = several.iter().map(|it| format!("`{it}`")).collect();
+                    let message = format!("the spine has several timestamp columns: {}", several.join(", "));
+                    Err(Error::invalid("several_time_columns", message)
+                        .with_hint("say which is the time each row is asked at: --time COLUMN"))
+                }
+            }
+        }
+    }
+}
+
+/// The places of the columns that keys are read from.
+fn keys(schema: &Schema, selection: &Selection) -> Result<Vec<usize>> {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let mut places = Vec::new();
+    for key in key_names(selection) {
+        let Ok(place) = schema.index_of(key.as_str()) else {
+            let view = selection
+                .readings
+                .iter()
+                .find(|reading| reading.keys.contains(key))
+                .map_or_else(String::new, |reading| {
+                    format!("view `{}` is asked by it; ", reading.view.address.name)
+                });
+            let hint = match nearest(key.as_str(), names.iter().copied()) {
+                Some(near) => format!("{view}did you mean the column `{near}`?"),
+                None => format!("{view}{}", shown(schema)),
+            };
+            return Err(Error::NotFound {
+                what: "key column of the spine",
+                name: key.to_string(),
+                hint: Some(hint),
+            });
+        };
+        places.push(place);
+    }
+    Ok(places)
+}
+
+/// What the operator is asked with for one batch.
+fn ask(batch: &RecordBatch, time: &TimeColumn, keys: &[usize], before: u64) -> Result<RecordBatch> {
+    let column = batch
+        .column_by_name(&time.name)
+        .ok_or_else(|| Error::internal(format!("the spine lost its column `{}`", time.name)))?;
+    let bad = |row: usize, reason: &str| {
+        let place = if batch.num_rows() == 0 || row >= batch.num_rows() {
+            String::new()
+        } else {
+            format!(" in row {}", before + row as u64 + 1)
+        };
+        Error::invalid("bad_spine_time", format!("time column `{}` of the spine{place}: {reason}", time.name))
+            .with_hint("every spine row needs a time in the years 0001 to 9999; integers need a unit: --time COLUMN:s")
+    };
+    readable(column.data_type(), time.unit, false).map_err(|reason| bad(usize::MAX, &reason))?;
+    let times = instants(column, time.unit, None).map_err(|error| bad(error.row, &error.reason))?;
+    if let Some(row) = times.nulls().and_then(|nulls| (0..nulls.len()).find(|row| nulls.is_null(*row))) {
+        return Err(bad(row, "there is no time"));
+    }
+    let mut fields: Vec<Field> = Vec::new();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for place in keys {
+        fields.push(batch.schema().field(*place).clone());
+        columns.push(Arc::clone(batch.column(*place)));
+    }
+    fields.push(Field::new(TIME, instant_type(), false));
+    columns.push(arrow::compute::cast(&times, &instant_type())?);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// Refuses a spine with a null key.
+pub(super) fn refuse_null_keys(spine: &Spine, selection: &Selection) -> Result<()> {
+    let mut before = 0;
+    for batch in &spine.asked {
+        let mut first: Option<(usize, &str)> = None;
+        for key in key_names(selection) {
+            let Some(nulls) = batch.column_by_name(key.as_str()).and_then(|it| it.logical_nulls()) else {
+                continue;
+            };
+            let row = (0..nulls.len()).find(|row| nulls.is_null(*row));
+            if let Some(row) = row
+                && first.is_none_or(|(other, _)| row < other)
+            {
+                first = Some((row, key.as_str()));
+            }
+        }
+        if let Some((row, key)) = first {
+            let message = format!("row {} of the spine has no `{key}`", before + row + 1);
+            return Err(Error::invalid("null_key", message)
+                .with_hint("fill it, drop the row, or keep it with null features: --on-null-key keep"));
+        }
+        before += batch.num_rows();
+    }
+    Ok(())
+}
