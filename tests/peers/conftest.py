@@ -76,8 +76,7 @@ class Node:
         for _ in range(1200):
             assert self.process.poll() is None, f"the node ended:\n{(folder / 'up.log').read_text()}"
             try:
-                node = json.loads(described.read_text())
-                address = node.get("url") or f"http://{node['address']}"
+                address = json.loads(described.read_text())["address"]
                 urllib.request.urlopen(f"{address}/ready", timeout=5).close()
                 return address
             except (OSError, ValueError, KeyError, urllib.error.URLError):

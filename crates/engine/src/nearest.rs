@@ -20,9 +20,12 @@ mod tests {
     #[test]
     fn only_near_names_are_meant() {
         let names = ["price", "posted_at", "id"];
-        for (written, near) in
-            [("prise", Some("price")), ("Posted", Some("posted_at")), ("posted_a", Some("posted_at")), ("xy", None)]
-        {
+        for (written, near) in [
+            ("prise", Some("price")),
+            ("Posted", Some("posted_at")),
+            ("posted_a", Some("posted_at")),
+            ("xy", None),
+        ] {
             assert_eq!(nearest(written, names.into_iter()), near, "{written}");
         }
     }

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use asof_model::{Column, FileIdentity, Format};
+use parquet::arrow::arrow_reader::RowSelection;
 
 use super::columns::can_read;
+use super::csv::CsvFile;
 use super::find::{Found, find};
 use super::identity::Held;
+use super::ndjson::NdjsonFile;
 use super::options::Options;
 use super::parquet::{ParquetFile, footer_length};
 use super::rules::Rules;
@@ -32,6 +35,8 @@ pub(crate) struct OpenFile {
 #[derive(Debug)]
 pub(crate) enum Data {
     Parquet(ParquetFile),
+    Csv(CsvFile),
+    Ndjson(NdjsonFile),
 }
 
 /// A part of a file that is read on its own.
@@ -39,10 +44,15 @@ pub(crate) enum Data {
 pub(crate) enum Part {
     /// A row group of a Parquet file.
     Group(usize),
+    /// All of a file that can only be read from its beginning.
+    Whole,
 }
 
 /// Batches of a part, each with the number of rows of the file before it.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<(u64, RecordBatch)>> + Send>;
+
+/// Batches as a file has them.
+pub(crate) type Raw = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
 /// Opens all files of a path. Blocking.
 pub(crate) fn open(
@@ -68,7 +78,9 @@ pub(crate) fn open_one(found: Found, format: Format, options: &Options) -> Resul
     let identity = held.identity(footer)?;
     let data = match format {
         Format::Parquet => Data::Parquet(ParquetFile::open(Arc::clone(&held))?),
-        other => return Err(Error::internal(format!("{other:?} is not read as files"))),
+        Format::Csv => Data::Csv(CsvFile::open(Arc::clone(&held), options)?),
+        Format::Ndjson => Data::Ndjson(NdjsonFile::open(Arc::clone(&held))),
+        Format::Delta => return Err(Error::internal("a Delta table is not read as files")),
     };
     Ok(OpenFile { found, held, identity, footer, data, options: options.clone() })
 }
@@ -83,6 +95,9 @@ impl OpenFile {
     pub(crate) fn column_names(&self) -> Vec<String> {
         let within: Vec<String> = match &self.data {
             Data::Parquet(file) => file.schema().fields().iter().map(|field| field.name().clone()).collect(),
+            Data::Csv(file) => file.names().to_vec(),
+            // Keys of NDJSON may be missing in any row, and one that nobody agreed on is not looked at.
+            Data::Ndjson(_) => Vec::new(),
         };
         within.into_iter().chain(self.found.partitions.iter().map(|(key, _)| key.clone())).collect()
     }
@@ -98,6 +113,7 @@ impl OpenFile {
             Data::Parquet(file) => {
                 file.groups().into_iter().enumerate().map(|(at, (_, rows))| (rows, Part::Group(at))).collect()
             }
+            Data::Csv(_) | Data::Ndjson(_) => vec![(self.held.size, Part::Whole)],
         }
     }
 
@@ -106,33 +122,98 @@ impl OpenFile {
         self.found.partitions.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
+    /// Its row groups, if it is a Parquet file: the number of the first row of each, and how many.
+    pub(crate) fn groups(&self) -> Vec<(u64, u64)> {
+        match &self.data {
+            Data::Parquet(file) => file.groups(),
+            Data::Csv(_) | Data::Ndjson(_) => Vec::new(),
+        }
+    }
+
     /// Reads a part: the columns that the rules need, as the file has them.
     pub(crate) fn read(&self, part: Part, rules: &Rules, batch: usize) -> Result<Batches> {
-        let mut names: Vec<&str> = rules.typed().iter().map(|column| column.name.as_str()).collect();
-        for name in rules.raw() {
-            if !names.contains(&name) {
-                names.push(name);
+        let columns = self.needed(rules);
+        let source = rules.source();
+        let batches: Batches = match (&self.data, part) {
+            (Data::Parquet(_), Part::Whole) => return Err(Error::internal("a Parquet file has row groups")),
+            (Data::Parquet(file), Part::Group(group)) => {
+                let mut before = file.groups().get(group).map_or(0, |(first, _)| *first);
+                let read = file.read(group, &self.checked(file, rules, &columns)?, batch, None)?;
+                Box::new(read.map(move |read| {
+                    let read = read?;
+                    before += read.num_rows() as u64;
+                    Ok((before - read.num_rows() as u64, read))
+                }))
+            }
+            (Data::Csv(file), _) => {
+                for column in &columns {
+                    if !file.names().contains(&column.name) && !self.options.union_by_name {
+                        return Err(self.lacks(source, &column.name));
+                    }
+                }
+                Box::new(file.read(source, &columns, batch))
+            }
+            (Data::Ndjson(file), _) => Box::new(file.read(source, &columns, batch)),
+        };
+        let complete = self.completion(rules);
+        Ok(Box::new(batches.map(move |read| {
+            let (before, read) = read?;
+            Ok((before, complete(&read)?))
+        })))
+    }
+
+    /// Reads selected rows of a row group of a Parquet file, as [`OpenFile::read`] does.
+    pub(crate) fn read_selected(
+        &self,
+        group: usize,
+        rules: &Rules,
+        batch: usize,
+        selection: RowSelection,
+    ) -> Result<Raw> {
+        let Data::Parquet(file) = &self.data else {
+            return Err(Error::internal("only rows of Parquet files have addresses"));
+        };
+        let columns = self.needed(rules);
+        let batches = file.read(group, &self.checked(file, rules, &columns)?, batch, Some(selection))?;
+        let complete = self.completion(rules);
+        Ok(Box::new(batches.map(move |read| complete(&read?))))
+    }
+
+    /// The columns that the rules need and that the file itself has to give.
+    fn needed(&self, rules: &Rules) -> Vec<Column> {
+        let mut columns: Vec<Column> = rules.typed().to_vec();
+        for column in rules.raw() {
+            if !columns.contains(column) {
+                columns.push(column.clone());
             }
         }
-        let within: Vec<&str> = names.iter().copied().filter(|name| self.partition(name).is_none()).collect();
-        let (before, batches): (u64, Box<dyn Iterator<Item = Result<RecordBatch>> + Send>) =
-            match (&self.data, part) {
-                (Data::Parquet(file), Part::Group(group)) => {
-                    let before = file.groups().get(group).map_or(0, |(first, _)| *first);
-                    self.check_columns(rules.source(), &within, file.schema(), rules.typed())?;
-                    (before, Box::new(file.read(group, &within, batch, None)?))
-                }
-            };
-        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        columns.retain(|column| self.partition(&column.name).is_none());
+        columns
+    }
+
+    /// Adds to a batch the columns that come from folders, or that this file lacks.
+    fn completion(&self, rules: &Rules) -> impl Fn(&RecordBatch) -> Result<RecordBatch> + Send + 'static {
+        let mut names: Vec<String> = rules.typed().iter().map(|column| column.name.clone()).collect();
+        for column in rules.raw() {
+            if !names.contains(&column.name) {
+                names.push(column.name.clone());
+            }
+        }
         let partitions: Vec<(String, Option<String>)> =
             self.found.partitions.iter().filter(|(key, _)| names.contains(key)).cloned().collect();
-        let mut before = before;
-        Ok(Box::new(batches.map(move |read| {
-            let read = read?;
-            let first = before;
-            before += read.num_rows() as u64;
-            Ok((first, completed(&read, &names, &partitions)?))
-        })))
+        move |read| completed(read, &names, &partitions)
+    }
+
+    fn checked<'a>(&self, file: &ParquetFile, rules: &Rules, columns: &'a [Column]) -> Result<Vec<&'a str>> {
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        self.check_columns(rules.source(), &names, file.schema(), rules.typed())?;
+        Ok(names)
+    }
+
+    fn lacks(&self, source: &str, name: &str) -> Error {
+        let message = format!("source `{source}`: file `{}` has no column `{name}`", self.shown());
+        Error::invalid("column_not_found", message)
+            .with_hint("run `asof plan` to see what changed, or set `union_by_name: true`")
     }
 
     /// Refuses where the file lacks a column or has it in a type that cannot be read as agreed.
@@ -142,11 +223,7 @@ impl OpenFile {
                 if self.options.union_by_name {
                     continue;
                 }
-                return Err(Error::invalid(
-                    "column_not_found",
-                    format!("source `{source}`: file `{}` has no column `{name}`", self.shown()),
-                )
-                .with_hint("run `asof plan` to see what changed, or set `union_by_name: true`"));
+                return Err(self.lacks(source, name));
             };
             if let Some(column) = typed.iter().find(|column| column.name == *name)
                 && !can_read(field.data_type(), &column.data_type)
@@ -183,8 +260,12 @@ fn completed(
         let column: ArrayRef = match partitions.iter().find(|(key, _)| key == name) {
             Some((_, Some(value))) => Arc::new(StringArray::from(vec![value.as_str(); rows])),
             Some((_, None)) => new_null_array(&ArrowType::Utf8, rows),
-            None => match read.column_by_name(name) {
-                Some(column) => Arc::clone(column),
+            None => match read.schema_ref().column_with_name(name) {
+                Some((at, field)) => {
+                    fields.push(field.clone());
+                    columns.push(Arc::clone(read.column(at)));
+                    continue;
+                }
                 None => new_null_array(&ArrowType::Null, rows),
             },
         };

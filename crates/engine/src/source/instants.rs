@@ -17,7 +17,7 @@ use arrow::datatypes::{
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
     UInt64Type,
 };
-use asof_model::{TimeUnit, Timestamp};
+use asof_model::{DataType, TimeUnit, Timestamp};
 use jiff::tz::TimeZone;
 
 /// A value that cannot be what it should be.
@@ -74,6 +74,10 @@ pub(crate) fn instants(
     unit: Option<TimeUnit>,
     zone: Option<&TimeZone>,
 ) -> Result<TimestampMicrosecondArray, BadValue> {
+    if unit.is_some() && matches!(array.data_type(), ArrowType::Utf8) {
+        // A cell of a CSV file.
+        return instants(&super::columns::convert(array, &DataType::Int64)?, unit, zone);
+    }
     readable(array.data_type(), unit, zone.is_some()).map_err(|reason| BadValue { row: 0, reason })?;
     let read = match array.data_type() {
         ArrowType::Dictionary(_, value) => {

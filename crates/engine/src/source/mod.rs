@@ -7,23 +7,28 @@
 //! Not here: which rows count, and what answers (`asof-compute`, [`crate::point_in_time`]).
 
 mod columns;
+mod csv;
 mod exec;
+mod fetch;
 pub(crate) mod files;
 pub(crate) mod find;
 mod identity;
+pub(crate) mod infer;
 pub(crate) mod instants;
+mod ndjson;
 pub(crate) mod options;
 mod parquet;
 pub(crate) mod rules;
 
 use std::sync::Arc;
 
-use asof_model::{Catalog, Cut, Place, SourceVersion};
+use asof_model::{Catalog, Cut, Format, Place, SourceVersion};
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use columns::convert;
 
 use self::exec::FilesExec;
+use self::fetch::FilesFetch;
 use self::files::OpenFile;
 use self::rules::Rules;
 use crate::{Engine, Error, Result};
@@ -45,6 +50,8 @@ pub mod fixed {
     /// The row's address: UInt64, never null. There only if [`super::ScanColumns::address`] asked for
     /// it and the source has stable addresses; then it stands right behind the other six.
     pub const ADDRESS: &str = "__row";
+    /// The six that every scan has.
+    pub const ALL: [&str; 6] = [EVENT_TIME, VISIBLE_AT, ORDER_BY, POSITION, OP, UNTIL];
 }
 
 /// What a scan shall give besides the fixed columns.
@@ -66,7 +73,19 @@ pub struct SourceScan {
     pub plan: Arc<dyn ExecutionPlan>,
     /// What exactly is read.
     pub identity: Cut,
+    /// Reads single rows by address; there exactly if the plan gives [`fixed::ADDRESS`].
+    pub fetch: Option<Arc<dyn FetchRows>>,
     files: Vec<Arc<Vec<OpenFile>>>,
+}
+
+/// Reads columns of rows by the addresses a scan gave, from the very files the scan holds open.
+pub trait FetchRows: std::fmt::Debug + Send + Sync {
+    /// One row out per address, in the order of the addresses, which must ascend (one may repeat).
+    /// Columns in the order asked: source columns, and those of [`fixed::ALL`]. Blocking.
+    ///
+    /// # Errors
+    /// As reading the source.
+    fn fetch(&self, addresses: &[u64], columns: &[String]) -> Result<arrow::array::RecordBatch>;
 }
 
 impl SourceScan {
@@ -99,12 +118,18 @@ pub async fn scan(
     match &source.definition.place {
         Place::Files { path, format, options } => {
             let (path, format, options) = (path.clone(), *format, options.clone());
-            let rules = Arc::new(Rules::new(engine, name, &source.definition, &source.columns, want, true)?);
+            let address = want.address && format == Format::Parquet;
+            let want = ScanColumns { address, ..want.clone() };
+            let rules = Arc::new(Rules::new(engine, name, &source.definition, &source.columns, &want, true)?);
             let files = engine.blocking(move || files::open(&root, &path, format, &options)).await?;
             let identity = Cut::Files(files.iter().map(|file| file.identity.clone()).collect());
             let files = Arc::new(files);
+            let fetch = address.then(|| {
+                let fetch = FilesFetch::new(engine, &source.definition, &source.columns, &files);
+                Arc::new(fetch) as Arc<dyn FetchRows>
+            });
             let plan = FilesExec::new(Arc::clone(&files), rules, engine.config().threads);
-            Ok(SourceScan { plan: Arc::new(plan), identity, files: vec![files] })
+            Ok(SourceScan { plan: Arc::new(plan), identity, fetch, files: vec![files] })
         }
         Place::Sql { .. } => Err(Error::internal("sources with `sql` are not read yet")),
     }

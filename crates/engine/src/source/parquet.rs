@@ -1,6 +1,6 @@
 //! Parquet files: opened once, read row group by row group.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::{
     RowSelection,
 };
 use parquet::basic::Type as PhysicalType;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 
 use super::identity::{Chunks, Held};
 use crate::{Error, Result};
@@ -19,6 +20,8 @@ use crate::{Error, Result};
 pub(crate) struct ParquetFile {
     held: Arc<Held>,
     metadata: ArrowReaderMetadata,
+    /// The same with the places of pages, read when single rows are first wanted.
+    paged: Arc<OnceLock<ArrowReaderMetadata>>,
 }
 
 /// How many bytes at the end hold the footer and its length.
@@ -99,7 +102,7 @@ impl ParquetFile {
             let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
             ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map_err(broken)?
         };
-        Ok(ParquetFile { held, metadata })
+        Ok(ParquetFile { held, metadata, paged: Arc::default() })
     }
 
     /// The columns as the file has them.
@@ -127,6 +130,24 @@ impl ParquetFile {
             .collect()
     }
 
+    /// The footer with the places of pages, so that pages without wanted rows are skipped unread. Files
+    /// without them are read as they are.
+    fn paged(&self) -> &ArrowReaderMetadata {
+        self.paged.get_or_init(|| {
+            let known = self.metadata.metadata().as_ref().clone();
+            let policy = PageIndexPolicy::Optional;
+            let mut reader = ParquetMetaDataReader::new_with_metadata(known)
+                .with_column_index_policy(PageIndexPolicy::Skip)
+                .with_offset_index_policy(policy);
+            let options = ArrowReaderOptions::new().with_schema(Arc::clone(self.metadata.schema()));
+            reader
+                .read_page_indexes(&Chunks(Arc::clone(&self.held)))
+                .and_then(|()| reader.finish())
+                .and_then(|known| ArrowReaderMetadata::try_new(Arc::new(known), options))
+                .unwrap_or_else(|_| self.metadata.clone())
+        })
+    }
+
     /// Reads one row group, or selected rows of it, in batches of at most so many rows.
     pub(crate) fn read(
         &self,
@@ -145,7 +166,8 @@ impl ParquetFile {
             .map(|(at, _)| at)
             .collect();
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, self.metadata.clone())
+        let metadata = if selection.is_some() { self.paged() } else { &self.metadata };
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata.clone())
             .with_row_groups(vec![group])
             .with_batch_size(batch)
             .with_projection(mask);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array, new_null_array,
 };
-use arrow::compute::{filter_record_batch, is_not_null};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use asof_compute::order_keys;
 use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp};
@@ -14,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use super::columns::{convert, field};
 use super::instants::{BadValue, constant, instant_type, instants, zone};
-use super::{ScanColumns, fixed};
+use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
 use crate::nearest::nearest;
 use crate::{Engine, Error, Result};
@@ -35,6 +34,8 @@ pub(crate) struct Rules {
     /// Columns in the model's types, in the order of `columns_schema`.
     columns: Vec<Column>,
     columns_schema: SchemaRef,
+    /// Columns that the time rules read as the file has them.
+    raw: Vec<Column>,
     event_time: Option<Instant>,
     available_at: Option<Instant>,
     valid_until: Option<Instant>,
@@ -115,12 +116,16 @@ impl Rules {
         for (key, expression) in compiled {
             bound.insert(key, expression.bind(&columns_schema)?);
         }
+        let mut raw: Vec<Column> = Vec::new();
         let mut instant = |key: &'static str, rule: Option<&TimeRule>| -> Result<Option<Instant>> {
             Ok(match rule.filter(|_| with_fixed) {
                 None => None,
                 Some(TimeRule::Expression(_)) => bound.remove(key).map(Instant::Expression),
                 Some(TimeRule::Column { name: column_name, unit, zone: named }) => {
-                    column(name, all, column_name)?;
+                    let found = column(name, all, column_name)?;
+                    if !raw.contains(found) {
+                        raw.push(found.clone());
+                    }
                     let named = named.as_deref().map(zone).transpose().map_err(|reason| {
                         Error::invalid("time_zone", format!("source `{name}`: {key}: {reason}"))
                     })?;
@@ -148,6 +153,7 @@ impl Rules {
             source: name.to_owned(),
             columns,
             columns_schema,
+            raw,
             event_time,
             available_at,
             valid_until,
@@ -176,11 +182,8 @@ impl Rules {
     }
 
     /// The columns a reader has to give as they are in the file, for the time rules.
-    pub(crate) fn raw(&self) -> impl Iterator<Item = &str> {
-        [&self.event_time, &self.available_at, &self.valid_until].into_iter().filter_map(|rule| match rule {
-            Some(Instant::Column { name, .. }) => Some(name.as_str()),
-            _ => None,
-        })
+    pub(crate) fn raw(&self) -> &[Column] {
+        &self.raw
     }
 
     /// One batch of raw columns as one batch of [`Rules::schema`]. `rows`: its number of rows, since a
@@ -195,7 +198,11 @@ impl Rules {
         let mut typed = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             let found = find(&column.name)?;
-            typed.push(convert(found, &column.data_type).map_err(|bad| self.bad(place, &column.name, bad))?);
+            let read = match is_json(raw, &column.name) {
+                true => ndjson::typed(found, &column.data_type),
+                false => convert(found, &column.data_type),
+            };
+            typed.push(read.map_err(|bad| self.bad(place, &column.name, bad))?);
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
         let typed = RecordBatch::try_new_with_options(Arc::clone(&self.columns_schema), typed, &options)?;
@@ -268,7 +275,8 @@ impl Rules {
                 let found = raw.column_by_name(name).ok_or_else(|| {
                     Error::internal(format!("source `{}`: a reader lost column `{name}`", self.source))
                 })?;
-                instants(found, *unit, zone.as_ref())
+                self.json_times(raw, name, found)
+                    .and_then(|found| instants(found.as_ref(), *unit, zone.as_ref()))
             }
             Some(Instant::Expression(bound)) => instants(&self.evaluate(bound, typed, place)?, None, None),
         };
@@ -276,6 +284,24 @@ impl Rules {
             Ok(read) => Ok(Some(Arc::new(read))),
             Err(bad) => Err(self.bad_rule(place, key, rule, bad)),
         }
+    }
+
+    /// Times that stand in JSON as texts or as numbers, as their column has them.
+    fn json_times<'a>(
+        &self,
+        raw: &RecordBatch,
+        name: &str,
+        found: &'a ArrayRef,
+    ) -> Result<std::borrow::Cow<'a, ArrayRef>, BadValue> {
+        use std::borrow::Cow;
+        if !is_json(raw, name) {
+            return Ok(Cow::Borrowed(found));
+        }
+        let kind = self.raw.iter().find(|column| column.name == name).map(|column| &column.data_type);
+        Ok(Cow::Owned(match kind {
+            Some(DataType::Timestamp | DataType::Date) | None => ndjson::typed(found, &DataType::String)?,
+            Some(kind) => ndjson::typed(found, kind)?,
+        }))
     }
 
     fn evaluate(&self, bound: &Bound, typed: &RecordBatch, place: Place<'_>) -> Result<ArrayRef> {
@@ -309,9 +335,39 @@ impl Rules {
             source_name: self.source.clone(),
             place: shown(place, bad.row),
             reason: format!("column `{column}` {}", bad.reason),
-            hint: None,
+            hint: Some("mend the cell, or declare the column in the source's `schema`".to_owned()),
         }
     }
+}
+
+/// A row that is no row of its source.
+#[derive(Debug)]
+pub(crate) struct BadRow {
+    place: String,
+    reason: String,
+    hint: Option<String>,
+}
+
+impl BadRow {
+    /// `before` rows of the file come before it.
+    pub(crate) fn new(file: &str, before: u64, reason: impl Into<String>) -> BadRow {
+        BadRow { place: shown(Place { file, before: Some(before) }, 0), reason: reason.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: &str) -> BadRow {
+        self.hint = Some(hint.to_owned());
+        self
+    }
+
+    /// As the error of this source.
+    pub(crate) fn of(self, source: &str) -> Error {
+        let BadRow { place, reason, hint } = self;
+        Error::BadRow { source_name: source.to_owned(), place, reason, hint }
+    }
+}
+
+fn is_json(batch: &RecordBatch, name: &str) -> bool {
+    batch.schema_ref().field_with_name(name).is_ok_and(|field| field.metadata().contains_key(ndjson::JSON))
 }
 
 fn shown(place: Place<'_>, row: usize) -> String {
@@ -331,14 +387,4 @@ pub(crate) fn column<'a>(source: &str, all: &'a [Column], name: &str) -> Result<
             None => error,
         }
     })
-}
-
-/// The rows whose column is not null.
-pub(crate) fn not_null(batch: &RecordBatch, column: &ArrayRef) -> Result<RecordBatch> {
-    Ok(filter_record_batch(batch, &is_not_null(column)?)?)
-}
-
-/// Whether a column of this type may be wanted in the model's types at all; for checks.
-pub(crate) fn is_time(kind: &DataType) -> bool {
-    matches!(kind, DataType::Timestamp | DataType::Date)
 }

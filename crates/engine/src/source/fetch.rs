@@ -1,0 +1,154 @@
+//! Single rows of held Parquet files, by the addresses that a scan gave.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use asof_model::{Column, Source};
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+
+use super::exec::ROW_BITS;
+use super::files::OpenFile;
+use super::rules::{Place, Rules};
+use super::{FetchRows, ScanColumns, fixed};
+use crate::{Engine, Error, Result};
+
+/// Rows of the files of one scan.
+pub(crate) struct FilesFetch {
+    engine: Engine,
+    source: Source,
+    columns: Vec<Column>,
+    files: Arc<Vec<OpenFile>>,
+    /// Rules made for the columns asked for before; a caller asks for few sets, many times.
+    made: Mutex<BTreeMap<Vec<String>, Arc<Rules>>>,
+}
+
+impl fmt::Debug for FilesFetch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FilesFetch").field("source", &self.source.name).finish_non_exhaustive()
+    }
+}
+
+/// Rows read at once.
+const BATCH: usize = 8_192;
+
+impl FilesFetch {
+    pub(crate) fn new(
+        engine: &Engine,
+        source: &Source,
+        columns: &[Column],
+        files: &Arc<Vec<OpenFile>>,
+    ) -> FilesFetch {
+        FilesFetch {
+            engine: engine.clone(),
+            source: source.clone(),
+            columns: columns.to_vec(),
+            files: Arc::clone(files),
+            made: Mutex::default(),
+        }
+    }
+
+    fn rules(&self, columns: &[String]) -> Result<Arc<Rules>> {
+        let lock = || self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(rules) = lock().get(columns) {
+            return Ok(Arc::clone(rules));
+        }
+        let own = |name: &String| fixed::ALL.contains(&name.as_str());
+        let want = ScanColumns {
+            columns: columns.iter().filter(|name| !own(name)).cloned().collect(),
+            ..ScanColumns::default()
+        };
+        let with_fixed = columns.iter().any(own);
+        let name = self.source.name.as_str();
+        let rules = Rules::new(&self.engine, name, &self.source, &self.columns, &want, with_fixed)?;
+        let rules = Arc::new(rules);
+        lock().insert(columns.to_vec(), Arc::clone(&rules));
+        Ok(rules)
+    }
+}
+
+impl FetchRows for FilesFetch {
+    fn fetch(&self, addresses: &[u64], columns: &[String]) -> Result<RecordBatch> {
+        let rules = self.rules(columns)?;
+        let mut found = Vec::new();
+        let mut rest = addresses;
+        let mut places: Vec<u64> = Vec::with_capacity(addresses.len());
+        let mut distinct = 0;
+        while let Some(first) = rest.first() {
+            let at = usize::try_from(first >> ROW_BITS).unwrap_or(usize::MAX);
+            let file = self
+                .files
+                .get(at)
+                .ok_or_else(|| Error::internal(format!("no file has the address {first}")))?;
+            let ours = rest.iter().take_while(|address| **address >> ROW_BITS == first >> ROW_BITS).count();
+            let (ours, after) = rest.split_at(ours);
+            rest = after;
+            let mut rows: Vec<u64> = Vec::with_capacity(ours.len());
+            for address in ours {
+                let row = address & ((1 << ROW_BITS) - 1);
+                match rows.last() {
+                    Some(last) if *last == row => {}
+                    Some(last) if *last > row => {
+                        return Err(Error::internal("addresses to be fetched do not ascend"));
+                    }
+                    _ => {
+                        rows.push(row);
+                        distinct += 1;
+                    }
+                }
+                places.push(distinct - 1);
+            }
+            for (group, (first, count)) in file.groups().into_iter().enumerate() {
+                let from = rows.partition_point(|row| *row < first);
+                let to = rows.partition_point(|row| *row < first + count);
+                if from == to {
+                    continue;
+                }
+                let within = &rows[from..to];
+                let selection = selection(within, first);
+                let mut read = 0;
+                for batch in file.read_selected(group, &rules, BATCH, selection)? {
+                    let raw = batch?;
+                    let numbers = within.get(read..read + raw.num_rows()).unwrap_or_default();
+                    read += raw.num_rows();
+                    let before = numbers.first().copied();
+                    found.push(rules.apply(&raw, Place { file: file.shown(), before }, 0)?);
+                }
+            }
+        }
+        let whole = concat_batches(rules.schema(), &found)?;
+        let order: Vec<usize> =
+            columns.iter().map(|name| whole.schema_ref().index_of(name)).collect::<Result<_, _>>()?;
+        let whole = whole.project(&order)?;
+        if whole.num_rows() as u64 != distinct {
+            return Err(Error::internal(format!(
+                "{distinct} rows were to be fetched, {} were found",
+                whole.num_rows()
+            )));
+        }
+        if places.len() as u64 == distinct {
+            return Ok(whole);
+        }
+        Ok(take_record_batch(&whole, &UInt64Array::from(places))?)
+    }
+}
+
+/// Ascending rows of a file as a selection within a row group that begins at `first`.
+fn selection(rows: &[u64], first: u64) -> RowSelection {
+    let mut selectors: Vec<RowSelector> = Vec::new();
+    let mut next = first;
+    for row in rows {
+        let gap = usize::try_from(row - next).unwrap_or(usize::MAX);
+        if gap > 0 {
+            selectors.push(RowSelector::skip(gap));
+        }
+        match selectors.last_mut() {
+            Some(last) if !last.skip => last.row_count += 1,
+            _ => selectors.push(RowSelector::select(1)),
+        }
+        next = row + 1;
+    }
+    RowSelection::from(selectors)
+}

@@ -1,0 +1,199 @@
+//! The columns of a source as its files have them: looked at once, when definitions are applied.
+//!
+//! All files of a source have the same columns in types that the model tells apart, or it is an error
+//! that names both files; with `union_by_name` a column may be missing and numbers are widened. CSV
+//! and NDJSON are read to the last row.
+
+use arrow::datatypes::DataType as ArrowType;
+use asof_model::{Column, DataType};
+
+use super::columns::model_type;
+use super::csv::Guess;
+use super::files::{Data, OpenFile};
+use super::ndjson::Shape;
+use crate::{Error, Result};
+
+/// What the files have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Found {
+    /// The columns, in the order of the first file, then partitions.
+    pub columns: Vec<Column>,
+    /// As the time rules see them: a file's own type, and text where a text file has a time.
+    pub raw: Vec<(String, ArrowType)>,
+    /// Columns whose type the model does not have, with that type.
+    pub left_out: Vec<(String, String)>,
+    /// Rows, where they were counted on the way or stand in footers.
+    pub rows: u64,
+}
+
+/// Looks at all files. Blocking.
+///
+/// # Errors
+/// [`Error::Invalid`] with code `source_files_differ`, or what reading a file gives.
+pub(crate) fn infer(source: &str, files: &[OpenFile]) -> Result<Found> {
+    let mut found = Found::default();
+    let mut csv: Option<(Vec<String>, Vec<Guess>)> = None;
+    let mut ndjson: Vec<(String, Shape)> = Vec::new();
+    for file in files {
+        match &file.data {
+            Data::Parquet(parquet) => {
+                found.rows += parquet.rows();
+                parquet_columns(source, files, file, &mut found)?;
+            }
+            Data::Csv(read) => {
+                let (names, guesses) = csv
+                    .get_or_insert_with(|| (read.names().to_vec(), vec![Guess::new(); read.names().len()]));
+                let mut own = Vec::with_capacity(read.names().len());
+                for name in read.names() {
+                    own.push(match names.iter().position(|other| other == name) {
+                        Some(at) => at,
+                        None if file.options.union_by_name => {
+                            names.push(name.clone());
+                            guesses.push(Guess::new());
+                            names.len() - 1
+                        }
+                        None => return Err(differ(source, file, &files[0], name, true)),
+                    });
+                }
+                if let Some(missing) = names.iter().find(|name| !read.names().contains(name))
+                    && !file.options.union_by_name
+                {
+                    return Err(differ(source, file, &files[0], missing, false));
+                }
+                let mut seen: Vec<Guess> = own.iter().map(|at| guesses[*at]).collect();
+                found.rows += read.guess(source, &mut seen)?;
+                for (at, guess) in own.into_iter().zip(seen) {
+                    guesses[at] = guess;
+                }
+            }
+            Data::Ndjson(read) => found.rows += read.guess(source, &mut ndjson)?,
+        }
+    }
+    let texts = csv
+        .map(|(names, guesses)| {
+            names.into_iter().zip(guesses).map(|(name, guess)| (name, guess.data_type())).collect::<Vec<_>>()
+        })
+        .unwrap_or_else(|| ndjson.into_iter().map(|(name, shape)| (name, shape.data_type())).collect());
+    for (name, data_type) in texts {
+        found.raw.push((name.clone(), text_type(&data_type)));
+        found.columns.push(Column { name, data_type });
+    }
+    partitions(files, &mut found);
+    Ok(found)
+}
+
+/// The type that a reader of text gives the time rules for a column.
+pub(crate) fn text_type(kind: &DataType) -> ArrowType {
+    match kind {
+        DataType::Timestamp | DataType::Date | DataType::String => ArrowType::Utf8,
+        other => asof_compute::arrow_type(other),
+    }
+}
+
+fn parquet_columns(source: &str, files: &[OpenFile], file: &OpenFile, found: &mut Found) -> Result<()> {
+    let Data::Parquet(parquet) = &file.data else { return Ok(()) };
+    let first = file.found.path == files[0].found.path;
+    let union = file.options.union_by_name;
+    let fields = parquet.schema().fields();
+    for field in fields {
+        let name = field.name();
+        let Some(data_type) = model_type(field) else {
+            if !found.left_out.iter().any(|(other, _)| other == name) {
+                found.left_out.push((name.clone(), field.data_type().to_string()));
+            }
+            continue;
+        };
+        let new = Column { name: name.clone(), data_type };
+        match found.columns.iter_mut().find(|column| column.name == *name) {
+            None if first || union => {
+                found.raw.push((name.clone(), field.data_type().clone()));
+                found.columns.push(new);
+            }
+            None => return Err(differ(source, file, &files[0], name, true)),
+            Some(column) if column.data_type == new.data_type => {}
+            // A file in which the column is null throughout may not know its type.
+            Some(_) if *field.data_type() == ArrowType::Null => {}
+            Some(column) => match widened(&column.data_type, &new.data_type).filter(|_| union) {
+                Some(wide) => column.data_type = wide,
+                None => {
+                    return Err(Error::invalid(
+                        "source_files_differ",
+                        format!(
+                            "source `{source}`: column `{name}` is {} in file `{}`, but {} in `{}`",
+                            new.data_type,
+                            file.shown(),
+                            column.data_type,
+                            files[0].shown(),
+                        ),
+                    )
+                    .with_hint("declare the column in `schema`, or set `union_by_name: true` where numbers may be widened"));
+                }
+            },
+        }
+    }
+    if !union && let Some(missing) = found.columns.iter().find(|column| fields.find(&column.name).is_none()) {
+        return Err(differ(source, file, &files[0], &missing.name, false));
+    }
+    Ok(())
+}
+
+fn differ(source: &str, file: &OpenFile, first: &OpenFile, column: &str, more: bool) -> Error {
+    let (has, lacks) = if more { (file, first) } else { (first, file) };
+    Error::invalid(
+        "source_files_differ",
+        format!(
+            "source `{source}`: file `{}` has a column `{column}` that file `{}` lacks",
+            has.shown(),
+            lacks.shown()
+        ),
+    )
+    .with_hint("write both with the same columns, or set `union_by_name: true`")
+}
+
+/// A numeric type that holds the values of both.
+fn widened(a: &DataType, b: &DataType) -> Option<DataType> {
+    use DataType as T;
+    let signed = |kind: &DataType| match kind {
+        T::Int8 => Some(8),
+        T::Int16 => Some(16),
+        T::Int32 => Some(32),
+        T::Int64 => Some(64),
+        // The signed type that holds all of an unsigned one is the next larger.
+        T::UInt8 => Some(16),
+        T::UInt16 => Some(32),
+        T::UInt32 => Some(64),
+        _ => None,
+    };
+    match (a, b) {
+        (T::Float32 | T::Float64, T::Float32 | T::Float64) => Some(T::Float64),
+        (T::Float32 | T::Float64, other) | (other, T::Float32 | T::Float64) => {
+            signed(other).filter(|bits| *bits <= 32).map(|_| T::Float64)
+        }
+        _ => Some(match signed(a)?.max(signed(b)?) {
+            8 => T::Int8,
+            16 => T::Int16,
+            32 => T::Int32,
+            _ => T::Int64,
+        }),
+    }
+}
+
+/// Columns from `key=value` folders; they stand over a file's own column of that name.
+fn partitions(files: &[OpenFile], found: &mut Found) {
+    let Some(first) = files.first() else { return };
+    for (at, (key, _)) in first.found.partitions.iter().enumerate() {
+        let mut guess = Guess::new();
+        for value in files.iter().filter_map(|file| file.found.partitions.get(at)?.1.as_deref()) {
+            guess.see(value);
+        }
+        // As DuckDB: a date, a timestamp or an integer where all values are; else text.
+        let data_type = match guess.data_type() {
+            kind @ (DataType::Int64 | DataType::Date | DataType::Timestamp) => kind,
+            _ => DataType::String,
+        };
+        found.columns.retain(|column| column.name != *key);
+        found.raw.retain(|(name, _)| name != key);
+        found.raw.push((key.clone(), ArrowType::Utf8));
+        found.columns.push(Column { name: key.clone(), data_type });
+    }
+}

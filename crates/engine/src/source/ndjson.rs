@@ -1,0 +1,413 @@
+//! NDJSON files: one JSON object a line, read strictly in the agreed types.
+//!
+//! A key that is not there is null. Numbers keep their digits: they are read from their own text.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, ListArray, RecordBatch, RecordBatchOptions,
+    StringArray, StringBuilder, StructArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType as ArrowType, Field, Schema};
+use asof_compute::arrow_type;
+use asof_model::{Column, DataType};
+use serde_json::value::RawValue;
+
+use super::columns::{convert, parse_date};
+use super::identity::{Cursor, Held};
+use super::instants::{BadValue, parse};
+use super::rules::BadRow;
+use crate::{Error, Result};
+
+/// An NDJSON file.
+#[derive(Debug, Clone)]
+pub(crate) struct NdjsonFile {
+    held: Arc<Held>,
+}
+
+type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+impl NdjsonFile {
+    pub(crate) fn open(held: Arc<Held>) -> NdjsonFile {
+        NdjsonFile { held }
+    }
+
+    fn lines(&self) -> Lines {
+        let reader = BufReader::with_capacity(1 << 16, Cursor::new(Arc::clone(&self.held), 0));
+        Lines { file: self.clone(), reader, line: 0 }
+    }
+
+    /// What every row says about the columns and their types. Reads the whole file.
+    pub(crate) fn guess(&self, source: &str, columns: &mut Vec<(String, Shape)>) -> Result<u64> {
+        let mut lines = self.lines();
+        let mut text = String::new();
+        let mut rows = 0;
+        while lines.next(&mut text)? {
+            let object = lines.object(&text, rows).map_err(|bad| bad.of(source))?;
+            for (name, value) in object {
+                let at = match columns.iter().position(|(other, _)| *other == name) {
+                    Some(at) => at,
+                    None => {
+                        columns.push((name, Shape::Null));
+                        columns.len() - 1
+                    }
+                };
+                let (_, shape) = &mut columns[at];
+                *shape = std::mem::take(shape).with(Shape::of(value));
+            }
+            rows += 1;
+        }
+        Ok(rows)
+    }
+
+    /// Reads the file in batches of at most so many rows: each cell as its JSON text ([`JSON`]).
+    pub(crate) fn read(&self, source: &str, columns: &[Column], batch: usize) -> NdjsonBatches {
+        let names = columns.iter().map(|column| column.name.clone()).collect();
+        NdjsonBatches { source: source.to_owned(), lines: self.lines(), names, batch, rows: 0, bad: None }
+    }
+}
+
+/// Says of a field that its texts are JSON values, to be read by [`typed`].
+pub(crate) const JSON: &str = "asof.json";
+
+/// JSON cells in a type.
+///
+/// # Errors
+/// [`BadValue`] at the first that is not of the type.
+pub(crate) fn typed(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, BadValue> {
+    let wrong = || BadValue { row: 0, reason: "is not JSON".to_owned() };
+    let texts = array.as_any().downcast_ref::<StringArray>().ok_or_else(wrong)?;
+    let cells: Vec<Option<&RawValue>> = texts
+        .iter()
+        .map(|text| text.map(serde_json::from_str).transpose())
+        .collect::<Result<_, _>>()
+        .map_err(|_| wrong())?;
+    build(kind, &cells)
+}
+
+struct Lines {
+    file: NdjsonFile,
+    reader: BufReader<Cursor>,
+    line: u64,
+}
+
+impl Lines {
+    /// The next line that is not blank.
+    fn next(&mut self, text: &mut String) -> Result<bool> {
+        loop {
+            text.clear();
+            let mut bytes = std::mem::take(text).into_bytes();
+            let got = self
+                .reader
+                .read_until(b'\n', &mut bytes)
+                .map_err(|e| Error::io("read the file", std::path::Path::new(&self.file.held.shown), &e))?;
+            if got == 0 {
+                return Ok(false);
+            }
+            self.line += 1;
+            // What is not UTF-8 is no JSON either, and is found so where the line is read.
+            *text = String::from_utf8(bytes).unwrap_or_else(|_| "\u{fffd}".to_owned());
+            if self.line == 1 && text.starts_with('\u{feff}') {
+                text.drain(..3);
+            }
+            if !text.trim().is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn object<'a>(&self, text: &'a str, before: u64) -> Result<Object<'a>, BadRow> {
+        serde_json::from_str(text).map_err(|e| {
+            let reason = match e.classify() {
+                serde_json::error::Category::Eof => "is cut short: its JSON does not end",
+                serde_json::error::Category::Data => "is not a JSON object",
+                _ => "is not JSON",
+            };
+            let reason = format!("{reason} (line {} of the file)", self.line);
+            BadRow::new(&self.file.held.shown, before, reason).hint("NDJSON is one JSON object a line")
+        })
+    }
+}
+
+/// Batches of an NDJSON file.
+pub(crate) struct NdjsonBatches {
+    source: String,
+    lines: Lines,
+    names: Vec<String>,
+    batch: usize,
+    /// Rows read, bad ones too.
+    rows: u64,
+    /// A bad row met behind the last batch.
+    bad: Option<Error>,
+}
+
+impl NdjsonBatches {
+    /// The next batch with the number of rows before it. A line that is no JSON object ends the batch
+    /// before it and comes as an error of its own; reading goes on behind it.
+    fn batch(&mut self) -> Result<Option<(u64, RecordBatch)>> {
+        if let Some(bad) = self.bad.take() {
+            return Err(bad);
+        }
+        let before = self.rows;
+        let mut builders: Vec<StringBuilder> = self.names.iter().map(|_| StringBuilder::new()).collect();
+        let mut rows = 0;
+        let mut text = String::new();
+        while rows < self.batch {
+            let read = self.lines.next(&mut text);
+            self.rows += u64::from(!matches!(read, Ok(false)));
+            let bad = match read {
+                Ok(false) => break,
+                Ok(true) => match self.lines.object(&text, self.rows - 1) {
+                    Ok(object) => {
+                        for (builder, name) in builders.iter_mut().zip(&self.names) {
+                            let cell = object.get(name).map(|cell| cell.get()).filter(|cell| *cell != "null");
+                            builder.append_option(cell);
+                        }
+                        rows += 1;
+                        continue;
+                    }
+                    Err(bad) => bad.of(&self.source),
+                },
+                Err(bad) => bad,
+            };
+            if rows == 0 {
+                return Err(bad);
+            }
+            self.bad = Some(bad);
+            break;
+        }
+        if rows == 0 {
+            return Ok(None);
+        }
+        let json = [(JSON.to_owned(), String::new())];
+        let fields: Vec<Field> = self
+            .names
+            .iter()
+            .map(|name| Field::new(name, ArrowType::Utf8, true).with_metadata(json.clone().into()))
+            .collect();
+        let arrays: Vec<ArrayRef> =
+            builders.into_iter().map(|mut builder| Arc::new(builder.finish()) as ArrayRef).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?;
+        Ok(Some((before, batch)))
+    }
+}
+
+impl Iterator for NdjsonBatches {
+    type Item = Result<(u64, RecordBatch)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batch().transpose()
+    }
+}
+
+/// Cells as an array of a type.
+fn build(kind: &DataType, cells: &[Option<&RawValue>]) -> Result<ArrayRef, BadValue> {
+    let wrong = |row: usize| BadValue { row, reason: format!("is not a value of type {kind}") };
+    let present =
+        |cell: &Option<&RawValue>| cell.map(RawValue::get).filter(|text| *text != "null").map(str::to_owned);
+    let texts: Vec<Option<String>> = cells.iter().map(present).collect();
+    // Values that a quoted text or a bare number may stand for, read by the same rules as CSV cells.
+    let as_text = |quoted: bool, bare: bool| -> Result<ArrayRef, BadValue> {
+        let mut plain: Vec<Option<String>> = Vec::with_capacity(texts.len());
+        for (row, text) in texts.iter().enumerate() {
+            plain.push(match text {
+                None => None,
+                Some(text) if text.starts_with('"') && quoted => {
+                    Some(serde_json::from_str(text).map_err(|_| wrong(row))?)
+                }
+                Some(text) if bare && text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+                    Some(text.clone())
+                }
+                Some(_) => return Err(wrong(row)),
+            });
+        }
+        Ok(Arc::new(StringArray::from(plain)))
+    };
+    Ok(match kind {
+        DataType::Bool => {
+            let mut out = Vec::with_capacity(texts.len());
+            for (row, text) in texts.iter().enumerate() {
+                out.push(match text.as_deref() {
+                    None => None,
+                    Some("true") => Some(true),
+                    Some("false") => Some(false),
+                    Some(_) => return Err(wrong(row)),
+                });
+            }
+            Arc::new(BooleanArray::from(out))
+        }
+        DataType::Float32 | DataType::Float64 => {
+            let mut out = Vec::with_capacity(texts.len());
+            for (row, text) in texts.iter().enumerate() {
+                out.push(match text.as_deref() {
+                    None => None,
+                    Some("\"NaN\"") => Some(f64::NAN),
+                    Some("\"Infinity\"") => Some(f64::INFINITY),
+                    Some("\"-Infinity\"") => Some(f64::NEG_INFINITY),
+                    Some(text) if text.starts_with('"') => return Err(wrong(row)),
+                    Some(text) => Some(text.parse::<f64>().map_err(|_| wrong(row))?),
+                });
+            }
+            match kind {
+                DataType::Float32 => Arc::new(Float32Array::from_iter(
+                    out.into_iter().map(|value| value.map(|value| value as f32)),
+                )),
+                _ => Arc::new(Float64Array::from(out)),
+            }
+        }
+        DataType::String => as_text(true, false)?,
+        DataType::Json => Arc::new(StringArray::from(texts)),
+        DataType::Timestamp | DataType::Date | DataType::Uuid => convert(&as_text(true, false)?, kind)?,
+        DataType::Decimal { .. } => convert(&as_text(true, true)?, kind)?,
+        DataType::Bytes => match texts.iter().position(Option::is_some) {
+            Some(row) => return Err(wrong(row)),
+            None => arrow::array::new_null_array(&arrow_type(kind), texts.len()),
+        },
+        DataType::List(item) => {
+            let mut inner: Vec<Option<&RawValue>> = Vec::new();
+            let mut lengths = Vec::with_capacity(cells.len());
+            let mut owners = Vec::new();
+            for (row, cell) in cells.iter().enumerate() {
+                let values: Vec<&RawValue> = match (&texts[row], cell) {
+                    (Some(_), Some(cell)) => serde_json::from_str(cell.get()).map_err(|_| wrong(row))?,
+                    _ => Vec::new(),
+                };
+                lengths.push(values.len());
+                owners.extend(std::iter::repeat_n(row, values.len()));
+                inner.extend(values.into_iter().map(Some));
+            }
+            let values = build(item, &inner).map_err(|bad| BadValue {
+                row: owners.get(bad.row).copied().unwrap_or(0),
+                reason: bad.reason,
+            })?;
+            let field = Arc::new(Field::new_list_field(arrow_type(item), true));
+            let nulls = NullBuffer::from_iter(texts.iter().map(Option::is_some));
+            let offsets = OffsetBuffer::from_lengths(lengths);
+            Arc::new(ListArray::try_new(field, offsets, values, Some(nulls)).map_err(|_| wrong(0))?)
+        }
+        DataType::Struct(wanted) => {
+            let mut objects: Vec<Option<Object<'_>>> = Vec::with_capacity(cells.len());
+            for (row, cell) in cells.iter().enumerate() {
+                objects.push(match (&texts[row], cell) {
+                    (Some(_), Some(cell)) => Some(serde_json::from_str(cell.get()).map_err(|_| wrong(row))?),
+                    _ => None,
+                });
+            }
+            let mut fields = Vec::with_capacity(wanted.len());
+            let mut columns = Vec::with_capacity(wanted.len());
+            for (name, kind) in wanted {
+                let cells: Vec<Option<&RawValue>> = objects
+                    .iter()
+                    .map(|object| object.as_ref().and_then(|object| object.get(name).copied()))
+                    .collect();
+                fields.push(Field::new(name, arrow_type(kind), true));
+                columns.push(build(kind, &cells)?);
+            }
+            let nulls = NullBuffer::from_iter(texts.iter().map(Option::is_some));
+            Arc::new(StructArray::try_new(fields.into(), columns, Some(nulls)).map_err(|_| wrong(0))?)
+        }
+        // An integer: its own digits, nothing that would have to be rounded.
+        _ => convert(&as_text(false, true)?, kind)?,
+    })
+}
+
+/// What JSON values seen so far may all be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum Shape {
+    /// Only nulls.
+    #[default]
+    Null,
+    Bool,
+    Int64,
+    UInt64,
+    Float,
+    Date,
+    Time,
+    String,
+    List(Box<Shape>),
+    Struct(Vec<(String, Shape)>),
+    /// Values of different shapes.
+    Json,
+}
+
+impl Shape {
+    fn of(value: &RawValue) -> Shape {
+        let text = value.get();
+        match text.as_bytes().first() {
+            Some(b'n') | None => Shape::Null,
+            Some(b't' | b'f') => Shape::Bool,
+            Some(b'"') => {
+                let plain: String = serde_json::from_str(text).unwrap_or_default();
+                if parse_date(&plain).is_some() {
+                    Shape::Date
+                } else if plain.len() > 10 && parse(&plain, None).is_some() {
+                    Shape::Time
+                } else {
+                    Shape::String
+                }
+            }
+            Some(b'[') => {
+                let values: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
+                let item = values.into_iter().map(Shape::of).fold(Shape::Null, Shape::with);
+                Shape::List(Box::new(item))
+            }
+            Some(b'{') => {
+                let object: Object<'_> = serde_json::from_str(text).unwrap_or_default();
+                Shape::Struct(object.into_iter().map(|(name, value)| (name, Shape::of(value))).collect())
+            }
+            Some(_) if text.parse::<i64>().is_ok() => Shape::Int64,
+            Some(_) if text.parse::<u64>().is_ok() => Shape::UInt64,
+            Some(_) if text.bytes().skip(1).all(|b| b.is_ascii_digit()) => Shape::Json,
+            Some(_) => Shape::Float,
+        }
+    }
+
+    fn with(self, other: Shape) -> Shape {
+        match (self, other) {
+            (Shape::Null, other) | (other, Shape::Null) => other,
+            (a, b) if a == b => a,
+            (Shape::Int64 | Shape::UInt64, Shape::Float) | (Shape::Float, Shape::Int64 | Shape::UInt64) => {
+                Shape::Float
+            }
+            (Shape::Int64, Shape::UInt64) | (Shape::UInt64, Shape::Int64) => Shape::Float,
+            (Shape::Date, Shape::Time) | (Shape::Time, Shape::Date) => Shape::Time,
+            (Shape::Date | Shape::Time, Shape::String) | (Shape::String, Shape::Date | Shape::Time) => {
+                Shape::String
+            }
+            (Shape::List(a), Shape::List(b)) => Shape::List(Box::new(a.with(*b))),
+            (Shape::Struct(mut a), Shape::Struct(b)) => {
+                for (name, shape) in b {
+                    match a.iter_mut().find(|(other, _)| *other == name) {
+                        Some((_, into)) => *into = std::mem::take(into).with(shape),
+                        None => a.push((name, shape)),
+                    }
+                }
+                Shape::Struct(a)
+            }
+            _ => Shape::Json,
+        }
+    }
+
+    /// The type that holds all that was seen; json where shapes differ or are not known.
+    pub(crate) fn data_type(&self) -> DataType {
+        match self {
+            Shape::Null | Shape::Json => DataType::Json,
+            Shape::Bool => DataType::Bool,
+            Shape::Int64 => DataType::Int64,
+            Shape::UInt64 => DataType::UInt64,
+            Shape::Float => DataType::Float64,
+            Shape::Date => DataType::Date,
+            Shape::Time => DataType::Timestamp,
+            Shape::String => DataType::String,
+            Shape::List(item) => DataType::List(Box::new(item.data_type())),
+            Shape::Struct(fields) if fields.is_empty() => DataType::Json,
+            Shape::Struct(fields) => DataType::Struct(
+                fields.iter().map(|(name, shape)| (name.clone(), shape.data_type())).collect(),
+            ),
+        }
+    }
+}
