@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::expression::parse_query;
 use crate::{Column, DataType, Expression, Length, Name, Reference};
 
 /// What people say about a thing; never part of a version's hash.
@@ -75,6 +76,26 @@ pub struct Source {
     /// Owner, description, tags.
     #[serde(flatten)]
     pub about: About,
+}
+
+impl Source {
+    /// The sources its query reads, each once, in the order of the text; none of a source of files.
+    pub fn reads(&self) -> Vec<Reference> {
+        let Place::Sql { text } = &self.place else { return Vec::new() };
+        let mut found = Vec::new();
+        for (parts, ..) in parse_query(text).unwrap_or_default() {
+            let names: Result<Vec<Name>, _> = parts.into_iter().map(Name::new).collect();
+            let read = match names.as_deref() {
+                Ok([name]) => Reference { project: None, name: name.clone() },
+                Ok([project, name]) => Reference { project: Some(project.clone()), name: name.clone() },
+                _ => continue,
+            };
+            if !found.contains(&read) {
+                found.push(read);
+            }
+        }
+        found
+    }
 }
 
 /// Where a source's rows are.

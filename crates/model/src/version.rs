@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     About, Address, Catalog, Definition, EntityVersion, Name, ProjectState, Revision, ServiceVersion,
     SourceVersion, ThingKind, VersionId, ViewVersion,
 };
 
 /// A version of a thing of any kind.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Version {
     /// Of an entity.
     Entity(Arc<EntityVersion>),
@@ -76,16 +79,22 @@ impl Version {
     /// The things it stands on, of its own project or another, in no order and possibly twice.
     pub fn stands_on(&self) -> Vec<(ThingKind, Address)> {
         match self {
-            Version::Entity(_) | Version::Source(_) => Vec::new(),
+            Version::Entity(_) => Vec::new(),
+            Version::Source(it) => it
+                .definition
+                .reads()
+                .iter()
+                .map(|read| {
+                    let project = read.project.as_ref().unwrap_or(&it.address.project).clone();
+                    (ThingKind::Source, Address { project, name: read.name.clone() })
+                })
+                .collect(),
             Version::View(it) => {
                 vec![(ThingKind::Entity, it.entity.clone()), (ThingKind::Source, it.source.clone())]
             }
-            Version::Service(it) => it
-                .selection
-                .readings
-                .iter()
-                .map(|reading| (ThingKind::View, reading.view.clone()))
-                .collect(),
+            Version::Service(it) => {
+                it.selection.readings.iter().map(|reading| (ThingKind::View, reading.view.clone())).collect()
+            }
         }
     }
 }
@@ -139,6 +148,16 @@ impl Catalog {
         }
         let projects = projects.into_iter().map(|(name, state)| (name, Arc::new(state))).collect();
         Catalog { revision, projects }
+    }
+
+    /// The entity at this address.
+    pub fn entity(&self, address: &Address) -> Option<&Arc<EntityVersion>> {
+        self.projects.get(&address.project)?.entities.get(&address.name)
+    }
+
+    /// The service at this address.
+    pub fn service(&self, address: &Address) -> Option<&Arc<ServiceVersion>> {
+        self.projects.get(&address.project)?.services.get(&address.name)
     }
 
     /// The version standing at this address.

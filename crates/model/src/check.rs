@@ -1,0 +1,304 @@
+//! What definitions say of each other, as far as it needs no data and no other project.
+
+use std::collections::BTreeMap;
+
+use crate::expression::parse_query;
+use crate::nearest::{did_you_mean, nearest};
+use crate::select::colliding_names;
+use crate::{
+    Definition, Diagnostic, Diagnostics, Features, Located, Name, Pick, Place, Project, Reference, Service,
+    Source, ThingKind, View,
+};
+
+/// Checks a project's definitions against each other and sets aside those that are wrong.
+pub(crate) fn check(project: &mut Project, out: &mut Diagnostics) {
+    twice(project, out);
+    let mut wrong = Vec::new();
+    for (at, definition) in project.definitions.iter().enumerate() {
+        let before = out.iter().filter(|it| it.is_error()).count();
+        match &definition.value {
+            Definition::Entity(_) => {}
+            Definition::Source(source) => check_source(project, definition, source, out),
+            Definition::View(view) => check_view(project, definition, view, out),
+            Definition::Service(service) => check_service(project, definition, service, out),
+        }
+        if out.iter().filter(|it| it.is_error()).count() > before {
+            wrong.push(at);
+        }
+    }
+    cycles(project, &mut wrong, out);
+    wrong.sort_unstable();
+    wrong.dedup();
+    for at in wrong.into_iter().rev() {
+        let removed = project.definitions.remove(at);
+        project.broken.push((removed.value.kind(), removed.value.name().clone()));
+    }
+}
+
+/// A kind and name may be defined once.
+fn twice(project: &mut Project, out: &mut Diagnostics) {
+    let mut seen: BTreeMap<(ThingKind, Name), crate::Span> = BTreeMap::new();
+    project.definitions.retain(|it| {
+        let key = (it.value.kind(), it.value.name().clone());
+        match seen.get(&key) {
+            None => {
+                seen.insert(key, it.span());
+                true
+            }
+            Some(first) => {
+                out.push(
+                    Diagnostic::error("defined_twice", format!("{} `{}` is defined twice", key.0, key.1))
+                        .at(it.span())
+                        .hint(format!("the other stands in {}, line {}", first.file, first.line)),
+                );
+                false
+            }
+        }
+    });
+}
+
+impl Project {
+    /// Whether a reference is to this project.
+    pub(crate) fn own<'a>(&self, reference: &'a Reference) -> Option<&'a Name> {
+        match &reference.project {
+            Some(project) if *project != self.config.project => None,
+            _ => Some(&reference.name),
+        }
+    }
+
+    fn missing(&self, kind: ThingKind, name: &str) -> Diagnostic {
+        let names = self.names(kind);
+        let hint = match nearest(name, names.iter().copied()) {
+            Some(found) => Some(format!("did you mean `{found}`?")),
+            None => [ThingKind::Entity, ThingKind::Source, ThingKind::View, ThingKind::Service]
+                .into_iter()
+                .find(|other| *other != kind && self.names(*other).contains(&name))
+                .map(|other| {
+                    let article = if other == ThingKind::Entity { "an" } else { "a" };
+                    format!("`{name}` is {article} {other}")
+                })
+                .or_else(|| match names.len() {
+                    0 => {
+                        Some(format!("the project defines no {kind}: begin a document with `{kind}: {name}`"))
+                    }
+                    _ => did_you_mean(name, names.iter().copied(), &format!("there are")),
+                }),
+        };
+        Diagnostic::error(&format!("{kind}_not_found"), format!("{kind} `{name}` not found")).maybe_hint(hint)
+    }
+}
+
+fn check_source(project: &Project, at: &Located<Definition>, source: &Source, out: &mut Diagnostics) {
+    let Place::Sql { text } = &source.place else { return };
+    for (parts, offset, length) in parse_query(text).unwrap_or_default() {
+        let place = at.inside(&["sql"], offset..offset + length);
+        let own = match parts.as_slice() {
+            [name] => name,
+            [home, name] if *home == project.config.project.as_str() => name,
+            [_, _] => continue,
+            _ => {
+                let message =
+                    format!("`{}` in `sql` of source `{}` is not a source", parts.join("."), source.name);
+                out.push(
+                    Diagnostic::error("source_not_found", message)
+                        .at(place)
+                        .hint("write `source` or `project.source`"),
+                );
+                continue;
+            }
+        };
+        let known = Name::new(own.as_str()).is_ok_and(|name| project.knows(ThingKind::Source, &name));
+        if !known {
+            out.push(project.missing(ThingKind::Source, own).at(place));
+        }
+    }
+}
+
+fn check_view(project: &Project, at: &Located<Definition>, view: &View, out: &mut Diagnostics) {
+    for (kind, key, reference) in
+        [(ThingKind::Entity, "entity", &view.entity), (ThingKind::Source, "source", &view.source)]
+    {
+        if let Some(name) = project.own(reference)
+            && !project.knows(kind, name)
+        {
+            out.push(project.missing(kind, name.as_str()).at(at.at(&[key])));
+        }
+    }
+    if let Some(name) = project.own(&view.entity)
+        && let Some(Definition::Entity(entity)) =
+            project.find(ThingKind::Entity, name.as_str()).map(|it| &it.value)
+    {
+        for key in view.keys.keys().filter(|key| !entity.keys.iter().any(|it| it.name == **key)) {
+            let names: Vec<&str> = entity.keys.iter().map(|it| it.name.as_str()).collect();
+            let message = format!("`keys` of view `{}`: entity `{name}` has no key `{key}`", view.name);
+            out.push(
+                Diagnostic::error("key_not_found", message)
+                    .at(at.key(&["keys", key.as_str()]))
+                    .maybe_hint(did_you_mean(key.as_str(), names.iter().copied(), "its keys are")),
+            );
+        }
+    }
+    if let Some(name) = project.own(&view.source)
+        && let Some(Definition::Source(source)) =
+            project.find(ThingKind::Source, name.as_str()).map(|it| &it.value)
+    {
+        clockless(view, source, at, out);
+    }
+}
+
+/// A source without a clock holds facts that are always true: nothing about them grows old.
+pub(crate) fn clockless(view: &View, source: &Source, at: &Located<Definition>, out: &mut Diagnostics) {
+    if source.event_time.is_some() {
+        return;
+    }
+    for (key, written) in [("ttl", view.ttl.is_some()), ("retention", view.retention.is_some())] {
+        if written {
+            let message =
+                format!("view `{}` has a `{key}`, and its source `{}` has no clock", view.name, source.name);
+            out.push(
+                Diagnostic::error("clockless", message)
+                    .at(at.key(&[key]))
+                    .hint(format!("remove `{key}`, or name the source's `event_time`")),
+            );
+        }
+    }
+    let mentions = view.filter.iter().map(|it| (it, None)).chain(match &view.features {
+        Features::Named(features) => features.iter().map(|it| (&it.expression, Some(&it.name))).collect(),
+        Features::Star => Vec::new(),
+    });
+    for (expression, feature) in mentions {
+        for (_, offset, length) in expression.column_places().into_iter().filter(|it| it.0 == "event_time") {
+            let place = match feature {
+                Some(name) => at.feature(name, Some(offset..offset + length)),
+                None => at.inside(&["where"], offset..offset + length),
+            };
+            let message = format!(
+                "view `{}` asks for `event_time`, and its source `{}` has no clock",
+                view.name, source.name
+            );
+            out.push(
+                Diagnostic::error("clockless", message).at(place).hint("name the source's `event_time`"),
+            );
+        }
+    }
+}
+
+fn check_service(project: &Project, at: &Located<Definition>, service: &Service, out: &mut Diagnostics) {
+    let named = |pick: &Pick| -> Option<Vec<Name>> {
+        let name = project.own(&pick.view)?;
+        let Definition::View(view) = &project.find(ThingKind::View, name.as_str())?.value else {
+            return None;
+        };
+        match (&pick.feature, &view.features) {
+            (Some(feature), _) => Some(vec![feature.clone()]),
+            (None, Features::Named(features)) => Some(features.iter().map(|it| it.name.clone()).collect()),
+            (None, Features::Star) => None,
+        }
+    };
+    for (nth, pick) in service.features.iter().enumerate() {
+        let nth = nth.to_string();
+        let Some(name) = project.own(&pick.view) else { continue };
+        let place = match at.at(&["features", &nth, "from"]) {
+            span if span == at.at(&["features", &nth]) => span,
+            span => span,
+        };
+        if !project.knows(ThingKind::View, name) {
+            out.push(project.missing(ThingKind::View, name.as_str()).at(place));
+            continue;
+        }
+        let Some(Definition::View(view)) = project.find(ThingKind::View, name.as_str()).map(|it| &it.value)
+        else {
+            continue;
+        };
+        if let (Some(feature), Features::Named(features)) = (&pick.feature, &view.features)
+            && !features.iter().any(|it| it.name == *feature)
+        {
+            let names: Vec<&str> = features.iter().map(|it| it.name.as_str()).collect();
+            let hint = match nearest(feature.as_str(), names.iter().copied()) {
+                Some(near) => Some(format!("did you mean `{}.{near}`?", pick.view)),
+                None => did_you_mean(feature.as_str(), names.iter().copied(), "its features are"),
+            };
+            let message = format!("feature `{feature}` not found in view `{name}`");
+            out.push(Diagnostic::error("feature_not_found", message).at(place).maybe_hint(hint));
+        }
+        if let Some(entity) = project.own(&view.entity)
+            && let Some(Definition::Entity(entity)) =
+                project.find(ThingKind::Entity, entity.as_str()).map(|it| &it.value)
+        {
+            for key in pick.keys.keys().filter(|key| !entity.keys.iter().any(|it| it.name == **key)) {
+                let names: Vec<&str> = entity.keys.iter().map(|it| it.name.as_str()).collect();
+                out.push(
+                    Diagnostic::error("key_not_found", format!("view `{name}` has no key `{key}`"))
+                        .at(at.key(&["features", &nth, "keys", key.as_str()]))
+                        .maybe_hint(did_you_mean(key.as_str(), names.iter().copied(), "its keys are")),
+                );
+            }
+        }
+    }
+    for (nth, column, first, second) in colliding_names(service, named) {
+        let hint = if first == second {
+            "name it once, or give one of them another name with `as:`"
+        } else {
+            "give one of them another name with `as:`, or write `full_names: true` in the service"
+        };
+        out.push(
+            Diagnostic::error(
+                "column_collision",
+                format!(
+                    "`{first}` and `{second}` in service `{}` would both be output column `{column}`",
+                    service.name
+                ),
+            )
+            .at(at.at(&["features", &nth.to_string()]))
+            .hint(hint),
+        );
+    }
+}
+
+/// Queries may read queries, but not in a circle.
+fn cycles(project: &Project, wrong: &mut Vec<usize>, out: &mut Diagnostics) {
+    let mut reads: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for it in &project.definitions {
+        if let Definition::Source(Source { name, place: Place::Sql { text }, .. }) = &it.value {
+            let tables = parse_query(text).unwrap_or_default();
+            let names = tables.into_iter().filter_map(|(mut parts, ..)| match parts.len() {
+                1 => parts.pop(),
+                2 if parts[0] == project.config.project.as_str() => parts.pop(),
+                _ => None,
+            });
+            reads.insert(name.as_str(), names.collect());
+        }
+    }
+    for (at, it) in project.definitions.iter().enumerate() {
+        let Definition::Source(source) = &it.value else { continue };
+        // The shortest way from the source back to itself.
+        let mut ways: Vec<Vec<&str>> = vec![vec![source.name.as_str()]];
+        let mut seen: Vec<&str> = Vec::new();
+        let mut found = None;
+        while let Some(way) = ways.first().cloned() {
+            ways.remove(0);
+            for next in reads.get(way[way.len() - 1]).into_iter().flatten() {
+                if next == source.name.as_str() {
+                    found = found.or(Some(way.clone()));
+                } else if !seen.contains(&next.as_str()) {
+                    seen.push(next);
+                    ways.push(way.iter().copied().chain([next.as_str()]).collect());
+                }
+            }
+        }
+        if let Some(way) = found {
+            wrong.push(at);
+            let circle = way
+                .iter()
+                .chain([&way[0]])
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(" reads ");
+            out.push(
+                Diagnostic::error("source_cycle", format!("source `{}` reads itself: {circle}", source.name))
+                    .at(it.at(&["sql"]))
+                    .hint("a query reads sources that stand before it"),
+            );
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The names of versions: hashes of what decides a value, never of how it was written or by whom.
+
+use serde_json::{Value, json};
+
+use crate::expression::canonical_query;
+use crate::select::view_ids;
+use crate::{
+    Address, Entity, Expression, Place, Service, Source, StoredSelection, TimeRule, VersionId, ViewVersion,
+    canonical_json,
+};
+
+fn id_of(value: &Value) -> VersionId {
+    let digest = blake3::hash(canonical_json(value).as_bytes());
+    VersionId(digest.to_hex().as_str().get(..32).unwrap_or_default().to_owned())
+}
+
+fn address_value(address: &Address) -> Value {
+    json!([address.project.as_str(), address.name.as_str()])
+}
+
+/// The hash of an entity: its address and keys.
+pub(crate) fn entity_id(address: &Address, entity: &Entity) -> VersionId {
+    id_of(&json!({"entity": address_value(address), "keys": entity.keys}))
+}
+
+fn time_value(rule: Option<&TimeRule>) -> Value {
+    match rule {
+        None => Value::Null,
+        Some(TimeRule::Column { name, unit, zone }) => {
+            json!({"column": name, "unit": unit, "zone": zone.as_deref().filter(|zone| *zone != "UTC")})
+        }
+        Some(TimeRule::Expression(expression)) => json!({"expression": expression.canonical()}),
+    }
+}
+
+fn canonical(expression: Option<&Expression>) -> Value {
+    expression.map_or(Value::Null, |expression| expression.canonical().into())
+}
+
+/// The hash of a source: where and how its rows are read, their columns, and for a query the versions
+/// of the sources it reads.
+pub(crate) fn source_id(
+    address: &Address,
+    source: &Source,
+    columns: &[crate::Column],
+    reads: &[VersionId],
+) -> VersionId {
+    let place = match &source.place {
+        Place::Files { path, format, options } => json!({"path": path, "format": format, "options": options}),
+        Place::Sql { text } => json!({"sql": canonical_query(text), "reads": reads}),
+    };
+    id_of(&json!({
+        "source": address_value(address),
+        "place": place,
+        "store": source.store,
+        "event_time": time_value(source.event_time.as_ref()),
+        "available_at": time_value(source.available_at.as_ref()),
+        "valid_until": time_value(source.valid_until.as_ref()),
+        "order_by": canonical(source.order_by.as_ref()),
+        "delete_when": canonical(source.delete_when.as_ref()),
+        "null_keys": source.null_keys,
+        "columns": columns,
+    }))
+}
+
+/// The hash of a view: the versions of its entity and source, keys bound, features typed. How often
+/// it is refreshed is not part of it.
+pub(crate) fn view_id(view: &ViewVersion, entity_id: &VersionId) -> VersionId {
+    let features: Vec<Value> = view
+        .features
+        .iter()
+        .map(|it| {
+            json!([it.feature.name, it.feature.expression.canonical(), it.feature.sensitivity, it.data_type])
+        })
+        .collect();
+    let keys: Vec<Value> =
+        view.keys.iter().map(|it| json!([it.key.name, it.key.data_type, it.column])).collect();
+    id_of(&json!({
+        "view": address_value(&view.address),
+        "entity": [address_value(&view.entity), entity_id],
+        "source": [address_value(&view.source), view.source_id],
+        "keys": keys,
+        "where": canonical(view.definition.filter.as_ref()),
+        "ttl": view.definition.ttl,
+        "history": view.definition.history,
+        "retention": view.definition.retention,
+        "features": features,
+    }))
+}
+
+/// The hash of a service: what it asks for and the view versions it stands on.
+pub(crate) fn service_id(address: &Address, service: &Service, selection: &StoredSelection) -> VersionId {
+    id_of(&json!({
+        "service": address_value(address),
+        "features": service.features,
+        "full_names": service.full_names,
+        "views": view_ids(selection),
+        "selection": selection,
+    }))
+}

@@ -1,0 +1,345 @@
+//! Every key of every kind of document, once. The reader, the JSON Schema for editors and the
+//! reference page are all made from these tables: a key that is not here does not exist.
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// A name: lower-case letters, digits, underscores.
+    Name,
+    /// A name, or `project.name` for another project's.
+    Reference,
+    /// Any text.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// A SQL expression over one row.
+    Expression,
+    /// A SQL query.
+    Query,
+    /// `90d`, `1h`, `15m`.
+    Length,
+    /// A length, `all` or `none`.
+    History,
+    /// `true` or `false`.
+    Bool,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A column, `{column, unit, zone}` or an expression.
+    Time,
+    /// The same, or `none`.
+    EventTime,
+    /// Name to type, in order; the names are Asof's.
+    KeyTypes,
+    /// Column to type, in order; the names are the data's.
+    ColumnTypes,
+    /// Entity key to source column.
+    KeyColumns,
+    /// Entity key to the name it has in requests and spines.
+    KeyNames,
+    /// `"*"`, a list of columns, or a map of name to expression or map.
+    Features,
+    /// A list of `view.feature`, `view.*` or maps.
+    Picks,
+    /// Option to value.
+    Options,
+    /// Bytes: `512MB`, `24GiB`.
+    Size,
+    /// A whole number, at least 1.
+    Count,
+    /// Option to value, or to `{env: VARIABLE}`.
+    Secrets,
+    /// Recognised, and refused as not built yet: what to do instead.
+    NotYet(&'static str),
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) takes: Takes,
+    /// Whether a document without it is refused.
+    pub(crate) required: bool,
+    /// What it means, in a sentence.
+    pub(crate) about: &'static str,
+}
+
+/// One kind of document or of map within one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table {
+    /// e.g. `view`.
+    pub(crate) thing: &'static str,
+    /// What it is.
+    pub(crate) about: &'static str,
+    pub(crate) keys: &'static [Key],
+    /// An example that a test parses.
+    pub(crate) example: &'static str,
+}
+
+impl Table {
+    pub(crate) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+const fn must(name: &'static str, takes: Takes, about: &'static str) -> Key {
+    Key { name, takes, required: true, about }
+}
+
+const fn may(name: &'static str, takes: Takes, about: &'static str) -> Key {
+    Key { name, takes, required: false, about }
+}
+
+const OWNER: Key = may("owner", Takes::Text, "The team or person to ask. `plan` lists what lacks one.");
+const DESCRIPTION: Key = may("description", Takes::Text, "A sentence or more for people; searched.");
+const TAGS: Key = may("tags", Takes::Texts, "Words to search by.");
+
+pub(crate) static CONFIG: Table = Table {
+    thing: "asof.yaml",
+    about: "The project's own file, at the top of its folder. `ASOF_*` variables override it, flags override both.",
+    keys: &[
+        must("project", Takes::Name, "The project's name; its things are `project.name` to other projects."),
+        may("server", Takes::Text, "The URL of a remote node that commands speak to."),
+        may("listen", Takes::Text, "Address and port that `asof up` listens on. Default `127.0.0.1:2763`."),
+        may("data_dir", Takes::Text, "The folder of the node's stores. Default `.asof`."),
+        may(
+            "registry",
+            Takes::Text,
+            "Where definitions and records are kept. Default: SQLite in `data_dir`.",
+        ),
+        may("online", Takes::Text, "Where the newest rows are kept. Default: embedded, in `data_dir`."),
+        may("offline", Takes::Text, "Where tables of stored sources are kept. Default: in `data_dir`."),
+        may("storage", Takes::Secrets, "Options of object stores; credentials only as `{env: VARIABLE}`."),
+        may(
+            "memory",
+            Takes::Size,
+            "How much memory queries may take, e.g. `8GB`. Default: half of the machine's.",
+        ),
+        may("threads", Takes::Count, "How many threads queries may use. Default: one a core."),
+    ],
+    example: "project: shop\nmemory: 8GB\nthreads: 4\n",
+};
+
+pub(crate) static ENTITY: Table = Table {
+    thing: "entity",
+    about: "What rows are about: one or several keys.",
+    keys: &[
+        must("entity", Takes::Name, "Its name."),
+        must("keys", Takes::KeyTypes, "Its keys in order, each with its type."),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+    example: "entity: seller\nkeys: {seller_id: int64}\ndescription: A person or shop that posts listings.\nowner: marketplace-data\n",
+};
+
+pub(crate) static SOURCE: Table = Table {
+    thing: "source",
+    about: "Where rows come from and how their times are read.",
+    keys: &[
+        must("source", Takes::Name, "Its name."),
+        may(
+            "path",
+            Takes::Text,
+            "A file, glob, folder or URL, read in place. Relative paths start at the project's folder.",
+        ),
+        may(
+            "format",
+            Takes::Choice(&["parquet", "csv", "ndjson", "delta"]),
+            "How the files are read. Default: by the ending of `path`; a folder is `delta`.",
+        ),
+        may(
+            "options",
+            Takes::Options,
+            "Options of the format; for csv `delimiter`, `header`, `quote`, `escape`, `comment`, `null`.",
+        ),
+        may("sql", Takes::Query, "A query over other sources, in place of `path`."),
+        may(
+            "store",
+            Takes::Bool,
+            "`true`: rows are copied into a Delta table of the source by `asof load`, and read from there. Default `false`.",
+        ),
+        must(
+            "event_time",
+            Takes::EventTime,
+            "When a row happened: a column, `{column, unit, zone}`, an expression, or `none` for facts without a clock.",
+        ),
+        may(
+            "available_at",
+            Takes::Time,
+            "When a row may be used; null means never. Default: at its event time.",
+        ),
+        may("valid_until", Takes::Time, "From then on the row no longer answers; null means always."),
+        may(
+            "order_by",
+            Takes::Expression,
+            "The tie-break among rows of one event time and one visible time; the last wins, null is first.",
+        ),
+        may(
+            "delete_when",
+            Takes::Expression,
+            "True for a row that is a delete: it ends its key at its event time.",
+        ),
+        may(
+            "null_keys",
+            Takes::Choice(&["keep", "refuse"]),
+            "What a null key does: `keep` counts the row under no entity, `refuse` refuses it at intake. Default `keep`.",
+        ),
+        may(
+            "schema",
+            Takes::ColumnTypes,
+            "Columns and their types, where they are not to be inferred from the data.",
+        ),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+        may(
+            "id",
+            Takes::NotYet(
+                "leave it out: rows of one key and event time are ordered by `available_at`, then `order_by`",
+            ),
+            "Names the event that a row is a version of.",
+        ),
+        may(
+            "push",
+            Takes::NotYet("give a `path`, with `store: true` where rows are taken in by `asof load`"),
+            "Rows come by push.",
+        ),
+        may(
+            "past",
+            Takes::NotYet("load the past with `asof load`"),
+            "A second place for the past of a pushed source.",
+        ),
+    ],
+    example: "source: listing_events\npath: data/listings/*.parquet\nevent_time: posted_at\navailable_at: loaded_at\n",
+};
+
+pub(crate) static TIME: Table = Table {
+    thing: "time",
+    about: "An instant read from a column.",
+    keys: &[
+        must("column", Takes::Text, "The column."),
+        may(
+            "unit",
+            Takes::Choice(&["s", "ms", "us", "ns"]),
+            "The unit of an integer column, counted from 1970-01-01 UTC.",
+        ),
+        may(
+            "zone",
+            Takes::Text,
+            "The IANA zone in which times without one were written, e.g. `America/New_York`. Default UTC.",
+        ),
+    ],
+    example: "column: posted_at\nzone: America/New_York\n",
+};
+
+pub(crate) static VIEW: Table = Table {
+    thing: "view",
+    about: "A reading of a source for an entity: the latest row answers for all its features.",
+    keys: &[
+        must("view", Takes::Name, "Its name."),
+        must("entity", Takes::Reference, "The entity its rows are about."),
+        must("source", Takes::Reference, "The source it reads."),
+        may("keys", Takes::KeyColumns, "Entity key to column, where the column is named unlike the key."),
+        may("where", Takes::Expression, "Only rows for which this is true."),
+        must(
+            "features",
+            Takes::Features,
+            "`\"*\"` for all columns that are not keys or times, a list of columns, or a map of name to expression.",
+        ),
+        may("ttl", Takes::Length, "How long a row answers after its event time. Default: always."),
+        may(
+            "history",
+            Takes::History,
+            "How far back `as_of` is answered online: a length, `all` or `none`. Default `none`.",
+        ),
+        may("refresh", Takes::Length, "How often a running node materialises it. Default: only when asked."),
+        may(
+            "retention",
+            Takes::Length,
+            "How long rows are kept online, counted back from `history`; at least `ttl`. Default: as needed.",
+        ),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+        may(
+            "windows",
+            Takes::NotYet("this view would be a window view; keep to the latest value"),
+            "The windows of its aggregated features.",
+        ),
+    ],
+    example: "view: seller_profile\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nttl: 90d\nrefresh: 1h\nfeatures:\n  tier: tier\n  name_length: char_length(display_name)\n  email: {expr: email, sensitivity: pii}\n",
+};
+
+pub(crate) static FEATURE: Table = Table {
+    thing: "feature",
+    about: "One value of a view.",
+    keys: &[
+        must(
+            "expr",
+            Takes::Expression,
+            "Its value, over the columns of the row that answers; `event_time` is the row's own time.",
+        ),
+        may("sensitivity", Takes::Text, "e.g. `pii`; carried into every list and record."),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+        may("agg", Takes::NotYet("write `expr` for the latest value"), "An aggregate over windows."),
+        may("windows", Takes::NotYet("write `expr` for the latest value"), "Its windows."),
+        may("default", Takes::NotYet("write `coalesce` where the value is used"), "What stands in for null."),
+    ],
+    example: "expr: email\nsensitivity: pii\n",
+};
+
+pub(crate) static SERVICE: Table = Table {
+    thing: "service",
+    about: "What one model asks for, in order: the contract it is trained and served on.",
+    keys: &[
+        must("service", Takes::Name, "Its name."),
+        must(
+            "features",
+            Takes::Picks,
+            "`view.feature`, `view.*`, `project.view.feature`, or a map for a view in another role.",
+        ),
+        may("full_names", Takes::Bool, "`true`: output columns are `view__feature`. Default `false`."),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+        may(
+            "labels",
+            Takes::NotYet("read the label's column from the spine"),
+            "Features read after the time asked.",
+        ),
+    ],
+    example: "service: category_model\nfeatures:\n  - seller_profile.tier\n  - {from: seller_profile, keys: {seller_id: buyer_id}, as: buyer}\n",
+};
+
+pub(crate) static PICK: Table = Table {
+    thing: "service feature",
+    about: "A view, or one feature of it, in another role or under another name.",
+    keys: &[
+        must(
+            "from",
+            Takes::Text,
+            "`view`, `view.feature`, or `project.view.feature`; `*` stands for all features.",
+        ),
+        may("keys", Takes::KeyNames, "Entity key to the name it has in requests and spines."),
+        may(
+            "as",
+            Takes::Name,
+            "The output name of one feature; of a whole view what its output names begin with: `as_feature`.",
+        ),
+    ],
+    example: "from: seller_profile\nkeys: {seller_id: buyer_id}\nas: buyer\n",
+};
+
+/// The kinds of documents below `features/`, in the order a document is tried for them.
+pub(crate) static DOCUMENTS: [&Table; 4] = [&VIEW, &SERVICE, &SOURCE, &ENTITY];
+
+/// Documents that are recognised and refused.
+pub(crate) const NOT_YET: [(&str, &str); 2] = [
+    ("derived", "compute it where the features are used, or as a feature of one view"),
+    ("label", "read the label's column from the spine"),
+];
+
+/// Every table, in the order of the reference page.
+pub(crate) static ALL: [&Table; 8] = [&CONFIG, &ENTITY, &SOURCE, &TIME, &VIEW, &FEATURE, &SERVICE, &PICK];

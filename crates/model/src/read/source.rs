@@ -1,0 +1,326 @@
+//! Sources: where rows are, and how their times are read.
+
+use std::collections::BTreeMap;
+
+use super::fields::{Fields, Reader, is_plain};
+use crate::expression::parse_query;
+use crate::keys;
+use crate::nearest::{did_you_mean, nearest};
+use crate::yaml::{Data, Node, quote};
+use crate::{Expression, Format, NullKeys, Place, Source, TimeRule, TimeUnit};
+
+/// The options each format takes.
+const CSV_OPTIONS: [&str; 6] = ["delimiter", "header", "quote", "escape", "comment", "null"];
+
+impl<'a> Reader<'a> {
+    pub(super) fn source(&mut self, node: &'a Node, what: &str) -> Option<Source> {
+        let fields = self.fields(node, &keys::SOURCE, what)?;
+        let name = self.name(&fields, "source");
+        let place = self.place_of_rows(node, &fields);
+        let store = self.boolean(&fields, "store").unwrap_or_default();
+        if store && fields.get("sql").is_some() {
+            self.conflict(&fields, "store", "sql", "a query is read where its sources are: remove `store`");
+        }
+        let event_time = match fields.get("event_time") {
+            Some(node) if node.scalar() == Some("none") && is_plain(node) => None,
+            Some(node) if node.is_nothing() => {
+                let message = format!("`event_time` of {what} has no value");
+                let hint = "name a column, or write `event_time: none` for facts without a clock";
+                self.wrong(node, "empty_value", message, Some(hint.to_owned()));
+                None
+            }
+            Some(_) => self.time(&fields, "event_time"),
+            None => None,
+        };
+        let clockless = fields.get("event_time").is_some_and(|node| node.scalar() == Some("none"));
+        if clockless && let Some(key) = fields.key("delete_when") {
+            self.wrong(
+                key,
+                "clockless",
+                format!("{what} has no clock, and a delete ends a key at an event time"),
+                Some("name an `event_time`, or leave deleted rows out with `where` in the view".to_owned()),
+            );
+        }
+        if clockless && let Some(key) = fields.key("order_by") {
+            let message = format!("`order_by` of {what} decides nothing");
+            self.warn(key, "unused_key", message, "without a clock a second row of a key is an error");
+        }
+        let source = Source {
+            place: place.unwrap_or(Place::Sql { text: String::new() }),
+            store,
+            event_time,
+            available_at: self.time(&fields, "available_at"),
+            valid_until: self.time(&fields, "valid_until"),
+            order_by: self.expression(&fields, "order_by"),
+            delete_when: self.expression(&fields, "delete_when"),
+            null_keys: match self.choice(&fields, "null_keys") {
+                Some("refuse") => NullKeys::Refuse,
+                _ => NullKeys::Keep,
+            },
+            schema: self.columns(&fields, "schema"),
+            about: self.about(&fields),
+            name: name?,
+        };
+        self.against_schema(&source, &fields);
+        Some(source)
+    }
+
+    fn conflict(&mut self, fields: &Fields<'a>, key: &str, other: &str, hint: &str) {
+        if let Some(node) = fields.key(key) {
+            let message = format!("{} has both `{other}` and `{key}`", fields.what);
+            self.wrong(node, "conflicting_keys", message, Some(hint.to_owned()));
+        }
+    }
+
+    fn place_of_rows(&mut self, node: &'a Node, fields: &Fields<'a>) -> Option<Place> {
+        if let Some(sql) = fields.get("sql") {
+            for (key, hint) in [
+                ("path", "rows come from files or from a query: keep one"),
+                ("format", "a query has no format: remove it"),
+                ("options", "a query has no options: remove them"),
+            ] {
+                self.conflict(fields, key, "sql", hint);
+            }
+            let text = self.text(fields, "sql")?;
+            return match parse_query(&text) {
+                Ok(_) => Some(Place::Sql { text }),
+                Err(error) => {
+                    self.wrong_expression(sql, "sql", &format!("`sql` of {}", fields.what), &error);
+                    None
+                }
+            };
+        }
+        if fields.get("path").is_none() {
+            if node.get("push").is_none() && node.get("path").is_none() && node.get("sql").is_none() {
+                let message = format!("{} has no place for its rows", fields.what);
+                let at = fields.key("source").unwrap_or(node);
+                self.wrong(
+                    at,
+                    "missing_key",
+                    message,
+                    Some("name a `path`, or write a query as `sql`".to_owned()),
+                );
+            }
+            return None;
+        }
+        let path = self.text(fields, "path")?;
+        let at = fields.get("path")?;
+        if let Some(authority) = path.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next())
+            && authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+        {
+            let message = format!("`path` of {} holds a password", fields.what);
+            let hint =
+                "credentials stand only as names of environment variables, under `storage` in asof.yaml";
+            self.wrong(at, "config_secret", message, Some(hint.to_owned()));
+            return None;
+        }
+        let format = if fields.get("format").is_some() {
+            self.choice(fields, "format").map(|word| match word {
+                "csv" => Format::Csv,
+                "ndjson" => Format::Ndjson,
+                "delta" => Format::Delta,
+                _ => Format::Parquet,
+            })
+        } else {
+            let found = by_ending(&path);
+            if found.is_none() {
+                let message = format!("the ending of `{path}` does not say how {} is read", fields.what);
+                let hint = "add `format: parquet`, `csv`, `ndjson` or `delta`";
+                self.wrong(at, "format_unknown", message, Some(hint.to_owned()));
+            }
+            found
+        };
+        let options = self.options(fields, format);
+        Some(Place::Files { path, format: format?, options })
+    }
+
+    fn options(&mut self, fields: &Fields<'a>, format: Option<Format>) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let Some(node) = fields.get("options") else { return found };
+        let what = format!("`options` of {}", fields.what);
+        let entries = self.entries(node, &what).unwrap_or_default();
+        let known: &[&str] = match format {
+            Some(Format::Csv) => &CSV_OPTIONS,
+            Some(_) => &[],
+            None => return found,
+        };
+        for (name, key, value) in entries {
+            if !known.contains(&name) {
+                let format = format.map(format_name).unwrap_or_default();
+                let hint = did_you_mean(name, known.iter().copied(), "its options are");
+                let hint = hint.unwrap_or_else(|| format!("{format} takes no options: remove them"));
+                self.wrong(
+                    key,
+                    "unknown_option",
+                    format!("{what}: {format} has no option `{name}`"),
+                    Some(hint),
+                );
+                continue;
+            }
+            let Some(text) = value.scalar() else {
+                self.wrong(
+                    value,
+                    "wrong_value",
+                    format!("`{name}` in {what} takes a value, not {}", value.shape()),
+                    None,
+                );
+                continue;
+            };
+            let problem = match name {
+                "header" if !matches!(text, "true" | "false") => Some("`true` or `false`"),
+                "delimiter" | "quote" | "escape" | "comment" if text.len() != 1 => Some("one ASCII letter"),
+                _ => None,
+            };
+            if let Some(expected) = problem {
+                let hint = (text == "\\t").then(|| "a tab is written in double quotes: `\"\\t\"`".to_owned());
+                self.wrong(
+                    value,
+                    "wrong_value",
+                    format!("`{name}` in {what} takes {expected}, not `{text}`"),
+                    hint,
+                );
+            }
+            found.insert(name.to_owned(), text.to_owned());
+        }
+        found
+    }
+
+    /// A column, `{column, unit, zone}` or an expression.
+    pub(super) fn time(&mut self, fields: &Fields<'a>, key: &'static str) -> Option<TimeRule> {
+        let node = fields.get(key)?;
+        let what = format!("`{key}` of {}", fields.what);
+        match &node.data {
+            Data::Map { .. } => self.time_column(node, &what),
+            Data::Scalar { value, .. } => {
+                let value = value.trim();
+                if value == "none" {
+                    let message = format!("{what} cannot be `none`");
+                    self.wrong(node, "wrong_value", message, Some("leave it out".to_owned()));
+                    return None;
+                }
+                if is_word(value) {
+                    return Some(TimeRule::Column { name: value.to_owned(), unit: None, zone: None });
+                }
+                let expression = self.expression_of(node, key, &what)?;
+                match expression.as_column() {
+                    Some(name) => Some(TimeRule::Column { name, unit: None, zone: None }),
+                    None => Some(TimeRule::Expression(expression)),
+                }
+            }
+            _ => {
+                let message = format!(
+                    "{what} takes a column, `{{column, unit, zone}}` or an expression, not {}",
+                    node.shape()
+                );
+                self.wrong(node, "wrong_value", message, None);
+                None
+            }
+        }
+    }
+
+    fn time_column(&mut self, node: &'a Node, what: &str) -> Option<TimeRule> {
+        let fields = self.fields(node, &keys::TIME, what)?;
+        let name = self.text(&fields, "column");
+        let unit = self.choice(&fields, "unit").map(|word| match word {
+            "s" => TimeUnit::S,
+            "ms" => TimeUnit::Ms,
+            "us" => TimeUnit::Us,
+            _ => TimeUnit::Ns,
+        });
+        let zone = self.text(&fields, "zone");
+        if let (Some(zone), Some(at)) = (&zone, fields.get("zone")) {
+            let zones = jiff::tz::TimeZoneDatabase::bundled();
+            if zones.get(zone).is_err() {
+                let all: Vec<String> = zones.available().map(|name| name.to_string()).collect();
+                let hint = match nearest(zone, all.iter().map(String::as_str)) {
+                    Some(found) => format!("did you mean `{found}`?"),
+                    None => "e.g. `America/New_York` or `UTC`".to_owned(),
+                };
+                self.wrong(at, "zone_not_found", format!("{what}: `{zone}` is not a time zone"), Some(hint));
+            } else if unit.is_some() {
+                let message = format!("{what} has both `unit` and `zone`");
+                let hint = "an integer counts from 1970-01-01 UTC and has no zone: remove `zone`";
+                self.wrong(at, "conflicting_keys", message, Some(hint.to_owned()));
+            }
+        }
+        Some(TimeRule::Column { name: name?, unit, zone })
+    }
+
+    /// What is written of columns, against a schema that is written too.
+    fn against_schema(&mut self, source: &Source, fields: &Fields<'a>) {
+        // Of files the schema may name only some columns; the rest is found at apply.
+        for key in ["event_time", "available_at", "valid_until"] {
+            let rule = match key {
+                "event_time" => &source.event_time,
+                "available_at" => &source.available_at,
+                _ => &source.valid_until,
+            };
+            let Some(TimeRule::Column { name, unit, zone }) = rule else { continue };
+            let Some(column) = source.schema.iter().find(|column| column.name == *name) else { continue };
+            let Some(node) = fields.get(key) else { continue };
+            use crate::DataType as T;
+            let integer = matches!(
+                column.data_type,
+                T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64
+            );
+            let problem = match (&column.data_type, unit, zone) {
+                (_, None, _) if integer => {
+                    Some(format!("say what it counts: `{{column: {}, unit: s}}`", name))
+                }
+                (T::Timestamp | T::Date, Some(_), _) => {
+                    Some("remove `unit`: it is a time already".to_owned())
+                }
+                (T::Timestamp | T::Date | T::String, ..) => None,
+                _ if integer => None,
+                _ => Some("a time is a timestamp, a date, a text or an integer with a unit".to_owned()),
+            };
+            if let Some(hint) = problem {
+                let message = format!(
+                    "`{key}` of {}: column `{name}` is {} in `schema`",
+                    fields.what, column.data_type
+                );
+                self.wrong(node, "not_a_time", message, Some(hint));
+            }
+        }
+    }
+}
+
+/// A plain word: taken as the column of that name, whatever SQL thinks of it.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+}
+
+fn format_name(format: Format) -> &'static str {
+    match format {
+        Format::Parquet => "parquet",
+        Format::Csv => "csv",
+        Format::Ndjson => "ndjson",
+        Format::Delta => "delta",
+    }
+}
+
+/// The format by the ending of a path; a folder is a Delta table.
+fn by_ending(path: &str) -> Option<Format> {
+    let file = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let file = ["gz", "zst", "bz2", "xz"]
+        .iter()
+        .find_map(|packed| file.strip_suffix(&format!(".{packed}")))
+        .unwrap_or(&file);
+    match file.rsplit_once('.') {
+        _ if path.ends_with('/') => Some(Format::Delta),
+        None if !file.contains('*') => Some(Format::Delta),
+        None => None,
+        Some((_, "parquet" | "pq" | "parq")) => Some(Format::Parquet),
+        Some((_, "csv")) => Some(Format::Csv),
+        Some((_, "ndjson" | "jsonl" | "json")) => Some(Format::Ndjson),
+        Some((_, "delta")) => Some(Format::Delta),
+        Some(_) => None,
+    }
+}
+
+/// A column as an expression, for hints.
+pub(super) fn quoted_column(name: &str) -> String {
+    let expression = Expression::column(name);
+    if expression.text == name { name.to_owned() } else { quote(&expression.text) }
+}

@@ -1,0 +1,385 @@
+//! From definitions and the types found in the data to versions: names bound, `*` expanded, hashed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::check::clockless;
+use crate::expression::parse_query;
+use crate::hash::{entity_id, service_id, source_id, view_id};
+use crate::nearest::did_you_mean;
+use crate::select::{choose, stored};
+use crate::{
+    About, Address, Catalog, Column, DataType, Definition, Diagnostic, Diagnostics, Entity, EntityVersion,
+    Explain, Expression, Feature, Features, Located, Name, Place, Project, ProjectState, Reference, Service,
+    ServiceVersion, Source, SourceVersion, ThingKind, TimeRule, TypedFeature, Version, View, ViewKey,
+    ViewVersion,
+};
+
+/// What the data says of a project's definitions: found by the engine at apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TypedProject {
+    /// For each source of the project its columns, in the order of the data.
+    pub source_columns: BTreeMap<Name, Vec<Column>>,
+    /// For each (view, feature), `*` expanded, its type.
+    pub feature_types: BTreeMap<(Name, Name), DataType>,
+}
+
+/// The columns an entity's keys are read from, in the entity's order.
+pub fn bind_keys(view: &View, entity: &Entity) -> Vec<ViewKey> {
+    entity
+        .keys
+        .iter()
+        .map(|key| ViewKey {
+            key: key.clone(),
+            column: view.keys.get(&key.name).cloned().unwrap_or_else(|| key.name.to_string()),
+        })
+        .collect()
+}
+
+/// The features of a view, `*` expanded to all columns that are neither keys nor times.
+///
+/// # Errors
+/// The columns whose names cannot be names of features.
+pub fn expand_features(
+    view: &View,
+    keys: &[ViewKey],
+    source: &Source,
+    columns: &[Column],
+) -> Result<Vec<Feature>, Vec<String>> {
+    let Features::Star = view.features else {
+        let Features::Named(features) = &view.features else { return Ok(Vec::new()) };
+        return Ok(features.clone());
+    };
+    let times: Vec<&str> = [&source.event_time, &source.available_at, &source.valid_until]
+        .into_iter()
+        .filter_map(|rule| match rule {
+            Some(TimeRule::Column { name, .. }) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut found = Vec::new();
+    let mut bad = Vec::new();
+    for column in columns {
+        if keys.iter().any(|key| key.column == column.name) || times.contains(&column.name.as_str()) {
+            continue;
+        }
+        match Name::new(column.name.as_str()) {
+            Ok(name) => found.push(Feature {
+                expression: Expression::column(&column.name),
+                name,
+                sensitivity: None,
+                about: About::default(),
+            }),
+            Err(_) => bad.push(column.name.clone()),
+        }
+    }
+    if bad.is_empty() { Ok(found) } else { Err(bad) }
+}
+
+impl Project {
+    /// The address a reference made in this project has.
+    pub fn address(&self, reference: &Reference) -> Address {
+        let project = reference.project.as_ref().unwrap_or(&self.config.project);
+        Address { project: project.clone(), name: reference.name.clone() }
+    }
+}
+
+/// Makes the versions of a project's definitions. `against` gives the other projects; `types` is what
+/// the engine found. What the engine has reported already (a source it could not read, a feature it
+/// could not type) is passed over in silence, with all that stands on it; with an error among the
+/// findings of any step nothing may be applied.
+pub fn resolve(project: &Project, against: &Catalog, types: &TypedProject) -> (Vec<Version>, Diagnostics) {
+    let mut step = Step {
+        project,
+        types,
+        next: against.clone(),
+        skipped: BTreeSet::new(),
+        versions: Vec::new(),
+        out: Diagnostics::new(),
+    };
+    let home = project.config.project.clone();
+    let root = against.projects.get(&home).map(|state| state.root.clone()).unwrap_or_default();
+    step.next.projects.insert(home, Arc::new(ProjectState { root, ..ProjectState::default() }));
+    step.skipped.extend(project.broken.iter().cloned());
+    for it in &project.definitions {
+        if let Definition::Entity(entity) = &it.value {
+            step.entity(entity);
+        }
+    }
+    step.sources();
+    for it in &project.definitions {
+        if let Definition::View(view) = &it.value {
+            step.view(it, view);
+        }
+    }
+    for it in &project.definitions {
+        if let Definition::Service(service) = &it.value {
+            step.service(it, service);
+        }
+    }
+    step.others(against);
+    let Step { versions, mut out, .. } = step;
+    out.sort_by_key(|it| it.span.as_ref().map(|span| (span.file.clone(), span.line, span.column)));
+    (versions, out)
+}
+
+struct Step<'a> {
+    project: &'a Project,
+    types: &'a TypedProject,
+    /// The catalog as it would be.
+    next: Catalog,
+    /// Wrong things and what stands on them.
+    skipped: BTreeSet<(ThingKind, Name)>,
+    versions: Vec<Version>,
+    out: Diagnostics,
+}
+
+impl Step<'_> {
+    fn put(&mut self, version: Version) {
+        if let Some(state) = self.next.projects.get_mut(&version.address().project) {
+            Arc::make_mut(state).put(version.clone());
+        }
+        self.versions.push(version);
+    }
+
+    fn here(&self, name: &Name) -> Address {
+        Address { project: self.project.config.project.clone(), name: name.clone() }
+    }
+
+    fn skips(&self, kind: ThingKind, address: &Address) -> bool {
+        address.project == self.project.config.project && self.skipped.contains(&(kind, address.name.clone()))
+    }
+
+    /// A thing of another project that is not there.
+    fn missing(&mut self, kind: ThingKind, reference: &Reference, at: crate::Span) {
+        let address = self.project.address(reference);
+        let error = match self.next.projects.get(&address.project) {
+            None => {
+                let names = self.next.projects.keys().map(Name::as_str);
+                Diagnostic::error("project_not_found", format!("project `{}` not found", address.project))
+                    .maybe_hint(did_you_mean(address.project.as_str(), names, "projects are"))
+            }
+            Some(state) => {
+                let names: Vec<&str> = match kind {
+                    ThingKind::Entity => state.entities.keys().map(Name::as_str).collect(),
+                    ThingKind::Source => state.sources.keys().map(Name::as_str).collect(),
+                    ThingKind::View => state.views.keys().map(Name::as_str).collect(),
+                    ThingKind::Service => state.services.keys().map(Name::as_str).collect(),
+                };
+                let what = format!("project `{}` has", address.project);
+                Diagnostic::error(&format!("{kind}_not_found"), format!("{kind} `{reference}` not found"))
+                    .maybe_hint(did_you_mean(address.name.as_str(), names.iter().copied(), &what))
+            }
+        };
+        self.out.push(error.at(at));
+    }
+
+    fn entity(&mut self, entity: &Entity) {
+        let address = self.here(&entity.name);
+        let id = entity_id(&address, entity);
+        self.put(Version::Entity(Arc::new(EntityVersion { address, id, definition: entity.clone() })));
+    }
+
+    /// Sources in an order in which a query comes after what it reads.
+    fn sources(&mut self) {
+        let project = self.project;
+        let mut waiting: Vec<(&Located<Definition>, &Source)> = project
+            .definitions
+            .iter()
+            .filter_map(|it| match &it.value {
+                Definition::Source(source) => Some((it, source)),
+                _ => None,
+            })
+            .collect();
+        loop {
+            let before = waiting.len();
+            waiting.retain(|(at, source)| !self.source(at, source));
+            if waiting.is_empty() || waiting.len() == before {
+                break;
+            }
+        }
+        for (_, source) in waiting {
+            self.skipped.insert((ThingKind::Source, source.name.clone()));
+        }
+    }
+
+    /// Whether it is done with, made or skipped.
+    fn source(&mut self, at: &Located<Definition>, source: &Source) -> bool {
+        let mut reads = Vec::new();
+        if let Place::Sql { text } = &source.place {
+            for (parts, offset, length) in parse_query(text).unwrap_or_default() {
+                let names: Result<Vec<Name>, _> = parts.into_iter().map(Name::new).collect();
+                let reference = match names.as_deref() {
+                    Ok([name]) => Reference { project: None, name: name.clone() },
+                    Ok([home, name]) => Reference { project: Some(home.clone()), name: name.clone() },
+                    _ => continue,
+                };
+                let address = self.project.address(&reference);
+                if let Some(found) = self.next.source(&address) {
+                    reads.push(found.id.clone());
+                } else if self.skips(ThingKind::Source, &address) {
+                    self.skipped.insert((ThingKind::Source, source.name.clone()));
+                    return true;
+                } else if self.project.own(&reference).is_some() {
+                    return false;
+                } else {
+                    self.missing(ThingKind::Source, &reference, at.inside(&["sql"], offset..offset + length));
+                    self.skipped.insert((ThingKind::Source, source.name.clone()));
+                    return true;
+                }
+            }
+        }
+        let Some(columns) = self.types.source_columns.get(&source.name) else {
+            self.skipped.insert((ThingKind::Source, source.name.clone()));
+            return true;
+        };
+        let address = self.here(&source.name);
+        let id = source_id(&address, source, columns, &reads);
+        let columns = columns.clone();
+        self.put(Version::Source(Arc::new(SourceVersion {
+            address,
+            id,
+            definition: source.clone(),
+            columns,
+        })));
+        true
+    }
+
+    fn view(&mut self, at: &Located<Definition>, view: &View) {
+        let entity_at = self.project.address(&view.entity);
+        let source_at = self.project.address(&view.source);
+        let entity = self.next.entity(&entity_at).cloned();
+        let source = self.next.source(&source_at).cloned();
+        if entity.is_none() && !self.skips(ThingKind::Entity, &entity_at) {
+            self.missing(ThingKind::Entity, &view.entity, at.at(&["entity"]));
+        }
+        if source.is_none() && !self.skips(ThingKind::Source, &source_at) {
+            self.missing(ThingKind::Source, &view.source, at.at(&["source"]));
+        }
+        let made = match (entity, source) {
+            (Some(entity), Some(source)) => self.view_of(at, view, &entity, &source),
+            _ => None,
+        };
+        match made {
+            Some(version) => self.put(Version::View(Arc::new(version))),
+            None => drop(self.skipped.insert((ThingKind::View, view.name.clone()))),
+        }
+    }
+
+    fn view_of(
+        &mut self,
+        at: &Located<Definition>,
+        view: &View,
+        entity: &EntityVersion,
+        source: &SourceVersion,
+    ) -> Option<ViewVersion> {
+        let before = self.out.len();
+        if view.source.project.is_some() {
+            clockless(view, &source.definition, at, &mut self.out);
+        }
+        if view.entity.project.is_some() {
+            for key in
+                view.keys.keys().filter(|key| !entity.definition.keys.iter().any(|it| it.name == **key))
+            {
+                let names: Vec<&str> = entity.definition.keys.iter().map(|it| it.name.as_str()).collect();
+                let message =
+                    format!("`keys` of view `{}`: entity `{}` has no key `{key}`", view.name, view.entity);
+                self.out.push(
+                    Diagnostic::error("key_not_found", message)
+                        .at(at.key(&["keys", key.as_str()]))
+                        .maybe_hint(did_you_mean(key.as_str(), names.iter().copied(), "its keys are")),
+                );
+            }
+        }
+        let keys = bind_keys(view, &entity.definition);
+        let features = match expand_features(view, &keys, &source.definition, &source.columns) {
+            Ok(features) => features,
+            Err(columns) => {
+                for column in columns {
+                    let message =
+                        format!("`*` in view `{}`: column `{column}` cannot name a feature", view.name);
+                    let hint = format!(
+                        "write the features out; this one as `name: {}`",
+                        crate::yaml::quote(&Expression::column(&column).text)
+                    );
+                    self.out.push(Diagnostic::error("bad_name", message).at(at.at(&["features"])).hint(hint));
+                }
+                return None;
+            }
+        };
+        let mut typed = Vec::new();
+        for feature in features {
+            let key = (view.name.clone(), feature.name.clone());
+            let data_type = self.types.feature_types.get(&key)?.clone();
+            typed.push(TypedFeature { feature, data_type });
+        }
+        if self.out.len() > before {
+            return None;
+        }
+        let mut version = ViewVersion {
+            address: self.here(&view.name),
+            id: crate::VersionId(String::new()),
+            definition: view.clone(),
+            entity: entity.address.clone(),
+            source: source.address.clone(),
+            source_id: source.id.clone(),
+            keys,
+            features: typed,
+        };
+        version.id = view_id(&version, &entity.id);
+        Some(version)
+    }
+
+    fn service(&mut self, at: &Located<Definition>, service: &Service) {
+        let address = self.here(&service.name);
+        if service.features.iter().any(|pick| self.skips(ThingKind::View, &self.project.address(&pick.view)))
+        {
+            return;
+        }
+        match choose(&self.next, &address.project, &service.features, service.full_names) {
+            Ok((readings, columns)) => {
+                let selection = stored(&readings, columns);
+                let id = service_id(&address, service, &selection);
+                let definition = service.clone();
+                self.put(Version::Service(Arc::new(ServiceVersion { address, id, definition, selection })));
+            }
+            Err(errors) => {
+                for (nth, error) in errors {
+                    let place = at.at(&["features", &nth.to_string()]);
+                    let message = format!("service `{}`: {error}", service.name);
+                    self.out
+                        .push(Diagnostic::error(error.code(), message).at(place).maybe_hint(error.hint()));
+                }
+            }
+        }
+    }
+
+    /// Services of other projects that stand on views changed here.
+    fn others(&mut self, against: &Catalog) {
+        let home = &self.project.config.project;
+        for (name, state) in against.projects.iter().filter(|(name, _)| *name != home) {
+            for service in state.services.values() {
+                for reading in service.selection.readings.iter().filter(|it| it.view.project == *home) {
+                    let now = self.next.view(&reading.view);
+                    if now.is_some_and(|view| view.id == reading.view_id) {
+                        continue;
+                    }
+                    let what = if now.is_some() { "changes" } else { "goes away" };
+                    let span =
+                        self.project.find(ThingKind::View, reading.view.name.as_str()).map(Located::span);
+                    let warning = Diagnostic::warning(
+                        "used_elsewhere",
+                        format!(
+                            "view `{}` {what}, and service `{name}.{}` stands on it",
+                            reading.view.name, service.address.name
+                        ),
+                    )
+                    .hint(format!(
+                        "apply project `{name}` again afterwards: until then its service is refused"
+                    ));
+                    self.out.push(Diagnostic { span, ..warning });
+                }
+            }
+        }
+    }
+}
