@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 use sqlparser::ast::{
-    CastKind, Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Spanned, Statement, Visit, VisitMut,
-    Visitor, VisitorMut,
+    CastKind, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
+    Query, SetExpr, Spanned, Statement, Visit, VisitMut, Visitor, VisitorMut,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserError};
@@ -441,6 +441,24 @@ impl Visitor for Shape<'_> {
                         "views with windows and `agg` features are not built yet; aggregate in a `sql` source",
                     );
                 }
+                let star = |argument: &FunctionArg| {
+                    matches!(
+                        argument,
+                        FunctionArg::Unnamed(
+                            FunctionArgExpr::Wildcard | FunctionArgExpr::QualifiedWildcard(_)
+                        )
+                    )
+                };
+                if let FunctionArguments::List(list) = &function.args
+                    && list.args.iter().any(star)
+                {
+                    return self.refuse(
+                        "expression_wildcard",
+                        place,
+                        format!("`{name}(*)` has no value for one row"),
+                        "name a column",
+                    );
+                }
                 if NOT_OF_THE_ROW.contains(&name.as_str()) {
                     return self.refuse(
                         "expression_not_of_the_row",
@@ -457,15 +475,6 @@ impl Visitor for Shape<'_> {
                     place,
                     format!("`{}` stands for nothing here", value.value),
                     "write the value itself",
-                );
-            }
-            Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => {
-                let place = place_of(self.text, expr);
-                return self.refuse(
-                    "expression_wildcard",
-                    place,
-                    "`*` is not a value".to_owned(),
-                    "all columns of a source are `features: \"*\"`",
                 );
             }
             _ => {}
@@ -668,7 +677,7 @@ mod tests {
             ("b > NOW()", "expression_not_of_the_row", 4),
             ("a = $1", "expression_placeholder", 4),
             ("count(*)", "expression_aggregate", 0),
-            ("length(*)", "expression_wildcard", 7),
+            ("length(*)", "expression_wildcard", 0),
             ("", "expression_empty", 0),
         ] {
             let error = Expression::parse(text).unwrap_err();
