@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub(crate) use config::parse_size;
+pub(crate) use fields::takes;
 use fields::{Fields, Reader};
 
 use crate::keys::{self, Takes};

@@ -1,0 +1,280 @@
+//! Definitions back into the YAML they are written in, in one layout.
+
+use std::fmt::Write;
+
+use crate::yaml::quote;
+use crate::{
+    About, Definition, Feature, Features, Format, History, NullKeys, Pick, Place, TimeRule, TimeUnit, Version,
+};
+
+/// One document. Reading it again gives the same definition.
+pub fn to_yaml(definition: &Definition) -> String {
+    let mut out = Lines::default();
+    match definition {
+        Definition::Entity(it) => {
+            out.put(0, "entity", it.name.as_str());
+            out.head(0, "keys");
+            for key in &it.keys {
+                out.put(1, key.name.as_str(), &key.data_type.to_string());
+            }
+            out.about(0, &it.about);
+        }
+        Definition::Source(it) => {
+            out.put(0, "source", it.name.as_str());
+            match &it.place {
+                Place::Files { path, format, options } => {
+                    out.put(0, "path", path);
+                    out.put(0, "format", format_name(*format));
+                    if !options.is_empty() {
+                        out.head(0, "options");
+                    }
+                    for (name, value) in options {
+                        out.put(1, name, value);
+                    }
+                }
+                Place::Sql { text } => out.put(0, "sql", text),
+            }
+            if it.store {
+                out.put(0, "store", "true");
+            }
+            match &it.event_time {
+                Some(rule) => out.time("event_time", rule),
+                None => out.put(0, "event_time", "none"),
+            }
+            for (key, rule) in [("available_at", &it.available_at), ("valid_until", &it.valid_until)] {
+                if let Some(rule) = rule {
+                    out.time(key, rule);
+                }
+            }
+            for (key, expression) in [("order_by", &it.order_by), ("delete_when", &it.delete_when)] {
+                if let Some(expression) = expression {
+                    out.put(0, key, &expression.text);
+                }
+            }
+            if it.null_keys == NullKeys::Refuse {
+                out.put(0, "null_keys", "refuse");
+            }
+            if !it.schema.is_empty() {
+                out.head(0, "schema");
+            }
+            for column in &it.schema {
+                out.put(1, &column.name, &column.data_type.to_string());
+            }
+            out.about(0, &it.about);
+        }
+        Definition::View(it) => {
+            out.put(0, "view", it.name.as_str());
+            out.put(0, "entity", &it.entity.to_string());
+            out.put(0, "source", &it.source.to_string());
+            if !it.keys.is_empty() {
+                out.head(0, "keys");
+            }
+            for (key, column) in &it.keys {
+                out.put(1, key.as_str(), column);
+            }
+            if let Some(filter) = &it.filter {
+                out.put(0, "where", &filter.text);
+            }
+            for (key, length) in [("ttl", it.ttl), ("refresh", it.refresh), ("retention", it.retention)] {
+                if let Some(length) = length {
+                    out.put(0, key, &length.to_string());
+                }
+            }
+            match it.history {
+                History::None => {}
+                History::All => out.put(0, "history", "all"),
+                History::Length(length) => out.put(0, "history", &length.to_string()),
+            }
+            match &it.features {
+                Features::Star => out.line("features: \"*\""),
+                Features::Named(features) => {
+                    out.head(0, "features");
+                    features.iter().for_each(|feature| out.feature(feature));
+                }
+            }
+            out.about(0, &it.about);
+        }
+        Definition::Service(it) => {
+            out.put(0, "service", it.name.as_str());
+            if it.full_names {
+                out.put(0, "full_names", "true");
+            }
+            out.head(0, "features");
+            it.features.iter().for_each(|pick| out.pick(pick));
+            out.about(0, &it.about);
+        }
+    }
+    out.text
+}
+
+/// A version as the plan shows it: `*` written out, columns of a source as found, a feature's type
+/// behind it.
+pub(crate) fn version_lines(version: &Version) -> String {
+    let mut definition = version.definition();
+    match (&mut definition, version) {
+        (Definition::Source(source), Version::Source(it)) => source.schema = it.columns.clone(),
+        (Definition::View(view), Version::View(it)) => {
+            view.features = Features::Named(it.features.iter().map(|it| it.feature.clone()).collect());
+            for key in &it.keys {
+                view.keys.insert(key.key.name.clone(), key.column.clone());
+            }
+        }
+        _ => {}
+    }
+    let mut text = to_yaml(&definition);
+    match version {
+        Version::View(it) => {
+            text.push_str("types:\n");
+            for feature in &it.features {
+                let _ = writeln!(text, "  {}: {}", feature.feature.name, feature.data_type);
+            }
+        }
+        Version::Service(it) => {
+            text.push_str("columns:\n");
+            for column in &it.selection.columns {
+                let _ = writeln!(text, "  {}: {}", column.name, column.data_type);
+            }
+        }
+        _ => {}
+    }
+    text
+}
+
+pub(crate) fn format_name(format: Format) -> &'static str {
+    match format {
+        Format::Parquet => "parquet",
+        Format::Csv => "csv",
+        Format::Ndjson => "ndjson",
+        Format::Delta => "delta",
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    text: String,
+}
+
+impl Lines {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn head(&mut self, depth: usize, key: &str) {
+        self.line(&format!("{}{key}:", "  ".repeat(depth)));
+    }
+
+    fn put(&mut self, depth: usize, key: &str, value: &str) {
+        let indent = "  ".repeat(depth);
+        let key = scalar(key);
+        if value.contains('\n') && fits_block(value) {
+            self.line(&format!("{indent}{key}: |-"));
+            for line in value.split('\n') {
+                self.line(if line.is_empty() { String::new() } else { format!("{indent}  {line}") }.as_str());
+            }
+        } else {
+            self.line(&format!("{indent}{key}: {}", scalar(value)));
+        }
+    }
+
+    fn about(&mut self, depth: usize, about: &About) {
+        if let Some(description) = &about.description {
+            self.put(depth, "description", description);
+        }
+        if let Some(owner) = &about.owner {
+            self.put(depth, "owner", owner);
+        }
+        if !about.tags.is_empty() {
+            self.head(depth, "tags");
+        }
+        for tag in &about.tags {
+            self.line(&format!("{}- {}", "  ".repeat(depth + 1), scalar(tag)));
+        }
+    }
+
+    fn time(&mut self, key: &str, rule: &TimeRule) {
+        match rule {
+            TimeRule::Column { name, unit: None, zone: None } if is_word(name) && name != "none" => {
+                self.put(0, key, name);
+            }
+            TimeRule::Column { name, unit, zone } => {
+                self.head(0, key);
+                self.put(1, "column", name);
+                if let Some(unit) = unit {
+                    let unit = match unit {
+                        TimeUnit::S => "s",
+                        TimeUnit::Ms => "ms",
+                        TimeUnit::Us => "us",
+                        TimeUnit::Ns => "ns",
+                    };
+                    self.put(1, "unit", unit);
+                }
+                if let Some(zone) = zone {
+                    self.put(1, "zone", zone);
+                }
+            }
+            TimeRule::Expression(expression) => self.put(0, key, &expression.text),
+        }
+    }
+
+    fn feature(&mut self, feature: &Feature) {
+        if feature.sensitivity.is_none() && feature.about == About::default() {
+            return self.put(1, feature.name.as_str(), &feature.expression.text);
+        }
+        self.head(1, feature.name.as_str());
+        self.put(2, "expr", &feature.expression.text);
+        if let Some(sensitivity) = &feature.sensitivity {
+            self.put(2, "sensitivity", sensitivity);
+        }
+        self.about(2, &feature.about);
+    }
+
+    fn pick(&mut self, pick: &Pick) {
+        let feature = pick.feature.as_ref().map_or("*", |name| name.as_str());
+        let from = format!("{}.{feature}", pick.view);
+        if pick.keys.is_empty() && pick.alias.is_none() {
+            return self.line(&format!("  - {}", scalar(&from)));
+        }
+        self.line(&format!("  - from: {}", scalar(&from)));
+        if !pick.keys.is_empty() {
+            self.head(2, "keys");
+        }
+        for (key, asked) in &pick.keys {
+            self.put(3, key.as_str(), asked.as_str());
+        }
+        if let Some(alias) = &pick.alias {
+            self.put(2, "as", alias.as_str());
+        }
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !text.is_empty()
+}
+
+/// Whether a text of several lines can stand after `|-` as it is.
+fn fits_block(value: &str) -> bool {
+    !value.starts_with([' ', '\n'])
+        && !value.ends_with([' ', '\n'])
+        && value.chars().all(|letter| letter == '\n' || !letter.is_control())
+}
+
+/// A text as a scalar of one line, in quotes where YAML or our reader would take it otherwise.
+fn scalar(value: &str) -> String {
+    let first_is_plain =
+        value.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '(' | '/' | '.' | '+'));
+    let plain = first_is_plain
+        && !value.contains(": ")
+        && !value.contains(" #")
+        && !value.ends_with([':', ' '])
+        && !matches!(value, "null" | "none" | "...")
+        && value.chars().all(|letter| {
+            !letter.is_control()
+                && letter != '\u{feff}'
+                && letter != '\u{2028}'
+                && letter != '\u{2029}'
+                && letter != '\u{85}'
+        });
+    // The one place where the word `none` has a meaning writes it so.
+    if plain || value == "none" { value.to_owned() } else { quote(value) }
+}
