@@ -120,6 +120,15 @@ impl Engine {
         SessionContext::new_with_config_rt(config, Arc::clone(&self.inner.environment))
     }
 
+    /// A fresh session in which names are matched as they are written.
+    pub(crate) fn named_session(&self, partitions: usize) -> SessionContext {
+        let config = SessionConfig::new()
+            .with_target_partitions(partitions)
+            .with_information_schema(false)
+            .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
+        SessionContext::new_with_config_rt(config, Arc::clone(&self.inner.environment))
+    }
+
     /// What expressions are typed against: the functions there are, and names as they are written.
     pub(crate) fn language(&self) -> &SessionState {
         &self.inner.language

@@ -20,3 +20,4 @@ pub(crate) use durable::DurableFiles;
 pub(crate) use foreign::Foreign;
 pub use load::{FileLoad, LoadFile, OnBadRow};
 pub(crate) use scan::{StoredFile, StoredScan, stored_files, stored_scan};
+pub(crate) use stored::Layout;

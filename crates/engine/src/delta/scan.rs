@@ -99,14 +99,20 @@ pub(crate) async fn position(engine: &Engine, source: &SourceVersion) -> Result<
     }
 }
 
-/// The data files of a stored source and its last position, in the order of their names.
+/// The data files of a stored source, in the order of their names, its last position (no less than the
+/// cut asked for), and the version of its table.
+///
+/// # Errors
+/// As [`stored_scan`].
 pub(crate) async fn stored_files(
     engine: &Engine,
     source: &SourceVersion,
-) -> Result<(Vec<StoredFile>, Option<i64>)> {
+    cut: Option<i64>,
+) -> Result<(Vec<StoredFile>, Option<i64>, u64)> {
     let layout = Layout::of(&engine.config().data_dir, source)?;
     let Some(table) = table::open(engine.files(), &layout.folder).await? else {
-        return Ok((Vec::new(), None));
+        reaches(source, None, cut)?;
+        return Ok((Vec::new(), None, 0));
     };
     layout.check(&table)?;
     let state = table.snapshot().map_err(|e| broken("read the table", &layout.folder, e))?;
@@ -121,7 +127,8 @@ pub(crate) async fn stored_files(
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let last = Some(layout.last_position(&table).await?).filter(|last| *last > 0);
-    Ok((files, last))
+    reaches(source, last, cut)?;
+    Ok((files, last, table.version().unwrap_or(0)))
 }
 
 fn reaches(source: &SourceVersion, last: Option<i64>, cut: Option<i64>) -> Result<()> {

@@ -140,7 +140,7 @@ fn plan(
 }
 
 /// DataFusion's words without its prefixes and its own lists of candidates.
-fn plain(error: &DataFusionError) -> String {
+pub(crate) fn plain(error: &DataFusionError) -> String {
     let root = error.find_root().message().into_owned();
     let text = root.lines().next().unwrap_or_default();
     let text = text.split(" No function matches").next().unwrap_or_default();

@@ -87,7 +87,9 @@ pub(crate) fn can_read(from: &ArrowType, to: &DataType) -> bool {
         }),
         (_, DataType::List(_) | DataType::Struct(_)) => false,
         (from, DataType::Timestamp) => readable(from, None, false).is_ok(),
-        (from, DataType::Uuid) => matches!(from, ArrowType::FixedSizeBinary(16)) || text(from),
+        (from, DataType::Uuid) => {
+            matches!(from, ArrowType::FixedSizeBinary(16) | ArrowType::Binary) || text(from)
+        }
         (from, DataType::Json) => text(from),
         (from, DataType::Bytes) => {
             matches!(
@@ -141,6 +143,13 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadVa
         }
         (_, DataType::Date) if text(array.data_type()) => dates(array),
         (_, DataType::Uuid) if text(array.data_type()) => uuids(array),
+        (ArrowType::Binary, DataType::Uuid) => {
+            let out = arrow::compute::cast(array, &target).map_err(first_wrong)?;
+            match (0..array.len()).find(|row| array.is_valid(*row) && out.is_null(*row)) {
+                Some(row) => Err(wrong(row)),
+                None => Ok(out),
+            }
+        }
         (_, DataType::Bool) if text(array.data_type()) => cast_exactly(array, &target, to),
         (_, DataType::List(item)) => list(array, item),
         (ArrowType::Struct(_), DataType::Struct(wanted)) => structure(array, wanted),

@@ -16,6 +16,8 @@ use datafusion::physical_plan::execution_plan::{
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 
+use futures::StreamExt;
+
 use super::files::{Batches, OpenFile, Part};
 use super::rules::{Place, Rules};
 use crate::Result;
@@ -115,6 +117,86 @@ impl ExecutionPlan for FilesExec {
         };
         let schema: SchemaRef = Arc::clone(self.rules.schema());
         let batches = futures::stream::iter(reading.map(|batch| batch.map_err(DataFusionError::from)));
+        Ok(make_cooperative(Box::pin(RecordBatchStreamAdapter::new(schema, batches))))
+    }
+}
+
+/// The rules of a source over the rows of another plan.
+#[derive(Debug)]
+pub(crate) struct RulesExec {
+    input: Arc<dyn ExecutionPlan>,
+    rules: Arc<Rules>,
+    /// What stands for the file in errors.
+    place: Arc<str>,
+    properties: Arc<PlanProperties>,
+}
+
+impl RulesExec {
+    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, rules: Arc<Rules>, place: &str) -> RulesExec {
+        let partitions = input.properties().partitioning.partition_count();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(rules.schema())),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        RulesExec { input, rules, place: place.into(), properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for RulesExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RulesExec: source={}", self.rules.source())
+    }
+}
+
+impl ExecutionPlan for RulesExec {
+    fn name(&self) -> &'static str {
+        "RulesExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> PlanResult<TreeNodeRecursion>,
+    ) -> PlanResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        match children.into_iter().next() {
+            Some(input) => Ok(Arc::new(RulesExec::new(input, Arc::clone(&self.rules), &self.place))),
+            None => Err(DataFusionError::Internal("RulesExec needs an input".to_owned())),
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> PlanResult<SendableRecordBatchStream> {
+        let rules = Arc::clone(&self.rules);
+        let place = Arc::clone(&self.place);
+        let batches = self.input.execute(partition, context)?.map(move |batch| {
+            let place = Place { file: &place, before: None };
+            Ok(rules.apply(&batch?, place, 0)?)
+        });
+        let schema: SchemaRef = Arc::clone(self.rules.schema());
         Ok(make_cooperative(Box::pin(RecordBatchStreamAdapter::new(schema, batches))))
     }
 }

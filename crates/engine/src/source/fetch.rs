@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
 use super::exec::ROW_BITS;
 use super::files::OpenFile;
-use super::rules::{Place, Rules};
+use super::rules::{Given, Place, Rules};
 use super::{FetchRows, ScanColumns, fixed};
 use crate::{Engine, Error, Result};
 
@@ -21,6 +21,7 @@ pub(crate) struct FilesFetch {
     source: Source,
     columns: Vec<Column>,
     files: Arc<Vec<OpenFile>>,
+    given: Given,
     /// Rules made for the columns asked for before; a caller asks for few sets, many times.
     made: Mutex<BTreeMap<Vec<String>, Arc<Rules>>>,
 }
@@ -40,12 +41,14 @@ impl FilesFetch {
         source: &Source,
         columns: &[Column],
         files: &Arc<Vec<OpenFile>>,
+        given: Given,
     ) -> FilesFetch {
         FilesFetch {
             engine: engine.clone(),
             source: source.clone(),
             columns: columns.to_vec(),
             files: Arc::clone(files),
+            given,
             made: Mutex::default(),
         }
     }
@@ -60,9 +63,9 @@ impl FilesFetch {
             columns: columns.iter().filter(|name| !own(name)).cloned().collect(),
             ..ScanColumns::default()
         };
-        let with_fixed = columns.iter().any(own);
+        let given = if columns.iter().any(own) { self.given.clone() } else { Given::Unwanted };
         let name = self.source.name.as_str();
-        let rules = Rules::new(&self.engine, name, &self.source, &self.columns, &want, with_fixed)?;
+        let rules = Rules::over(&self.engine, name, &self.source, &self.columns, &want, given)?;
         let rules = Arc::new(rules);
         lock().insert(columns.to_vec(), Arc::clone(&rules));
         Ok(rules)

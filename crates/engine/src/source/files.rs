@@ -16,7 +16,7 @@ use super::identity::Held;
 use super::ndjson::NdjsonFile;
 use super::options::Options;
 use super::parquet::{ParquetFile, footer_length};
-use super::rules::Rules;
+use super::rules::{Given, Rules};
 use crate::{Error, Result};
 
 /// One file, open.
@@ -100,6 +100,23 @@ impl OpenFile {
             Data::Ndjson(_) => Vec::new(),
         };
         within.into_iter().chain(self.found.partitions.iter().map(|(key, _)| key.clone())).collect()
+    }
+
+    /// Whether its rows have addresses.
+    pub(crate) fn is_parquet(&self) -> bool {
+        matches!(self.data, Data::Parquet(_))
+    }
+
+    /// How many rows it has: counted in a Parquet footer, else judged by the lengths of its first lines.
+    pub(crate) fn estimate(&self) -> u64 {
+        use std::os::unix::fs::FileExt;
+        if let Data::Parquet(file) = &self.data {
+            return file.rows();
+        }
+        let mut start = vec![0; 1 << 16];
+        let read = self.held.file.read_at(&mut start, 0).unwrap_or(0);
+        let lines = start[..read].iter().filter(|byte| **byte == b'\n').count().max(1);
+        self.held.size * lines as u64 / (read as u64).max(1)
     }
 
     /// Refuses where it is no longer what was opened.
@@ -193,19 +210,22 @@ impl OpenFile {
 
     /// Adds to a batch the columns that come from folders, or that this file lacks.
     fn completion(&self, rules: &Rules) -> impl Fn(&RecordBatch) -> Result<RecordBatch> + Send + 'static {
-        let mut names: Vec<String> = rules.typed().iter().map(|column| column.name.clone()).collect();
-        for column in rules.raw() {
-            if !names.contains(&column.name) {
-                names.push(column.name.clone());
-            }
-        }
+        let names = rules.inputs();
         let partitions: Vec<(String, Option<String>)> =
             self.found.partitions.iter().filter(|(key, _)| names.contains(key)).cloned().collect();
         move |read| completed(read, &names, &partitions)
     }
 
-    fn checked<'a>(&self, file: &ParquetFile, rules: &Rules, columns: &'a [Column]) -> Result<Vec<&'a str>> {
-        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    fn checked<'a>(
+        &self,
+        file: &ParquetFile,
+        rules: &'a Rules,
+        columns: &'a [Column],
+    ) -> Result<Vec<&'a str>> {
+        let mut names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        if let Given::Stored(own) = rules.given() {
+            names.extend([&own.event_time, &own.visible_at, &own.seq, &own.op].map(String::as_str));
+        }
         self.check_columns(rules.source(), &names, file.schema(), rules.typed())?;
         Ok(names)
     }

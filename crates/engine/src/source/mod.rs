@@ -16,22 +16,25 @@ mod identity;
 pub(crate) mod infer;
 pub(crate) mod instants;
 mod ndjson;
+mod opened;
 pub(crate) mod options;
 mod parquet;
+mod query;
 pub(crate) mod rules;
 
 use std::sync::Arc;
 
-use asof_model::{Catalog, Cut, Format, Place, SourceVersion};
+use asof_model::{Catalog, Cut, SourceVersion};
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use columns::convert;
 
-use self::exec::FilesExec;
 use self::fetch::FilesFetch;
 use self::files::OpenFile;
+pub(crate) use self::opened::{Opened, open, read_text, visible_times};
+pub(crate) use self::query::SourceTable;
 use self::rules::Rules;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Result};
 
 /// The columns that every scan's schema begins with, in this order.
 pub mod fixed {
@@ -64,6 +67,9 @@ pub struct ScanColumns {
     pub all_for_digest: bool,
     /// Also [`fixed::ADDRESS`], where the source's rows have stable addresses.
     pub address: bool,
+    /// Read what was read then: a stored source up to that position, a Delta table at that version,
+    /// the files of that record ([`crate::Error::Changed`] where one is gone or another). None: as it is now.
+    pub at: Option<Cut>,
 }
 
 /// A scan ready to run.
@@ -93,7 +99,7 @@ impl SourceScan {
     /// read before is right only if this is. Blocking.
     ///
     /// # Errors
-    /// [`Error::Changed`] with the file.
+    /// [`crate::Error::Changed`] with the file.
     pub fn verify(&self) -> Result<()> {
         self.files.iter().flat_map(|files| files.iter()).try_for_each(OpenFile::verify)
     }
@@ -102,35 +108,34 @@ impl SourceScan {
 /// A scan of a source: the fixed columns, then those asked for.
 ///
 /// # Errors
-/// [`Error::Invalid`] where files are missing or broken or lack a column; [`Error::Io`].
+/// [`crate::Error::Invalid`] where files are missing or broken or lack a column;
+/// [`crate::Error::Io`].
 pub async fn scan(
     engine: &Engine,
     catalog: &Catalog,
     source: &SourceVersion,
     want: &ScanColumns,
 ) -> Result<SourceScan> {
-    let root = catalog
-        .projects
-        .get(&source.address.project)
-        .map(|project| project.root.clone())
-        .ok_or_else(|| Error::internal(format!("project of source `{}` is not there", source.address)))?;
+    let opened = open(engine, catalog, source, want.at.as_ref(), 0).await?;
+    scan_opened(engine, source, &opened, want).await
+}
+
+/// [`scan`] of a source that is open.
+pub(crate) async fn scan_opened(
+    engine: &Engine,
+    source: &SourceVersion,
+    opened: &Opened,
+    want: &ScanColumns,
+) -> Result<SourceScan> {
+    let files = opened.addressed().filter(|_| want.address);
+    let want = ScanColumns { address: files.is_some(), ..want.clone() };
     let name = source.address.name.as_str();
-    match &source.definition.place {
-        Place::Files { path, format, options } => {
-            let (path, format, options) = (path.clone(), *format, options.clone());
-            let address = want.address && format == Format::Parquet;
-            let want = ScanColumns { address, ..want.clone() };
-            let rules = Arc::new(Rules::new(engine, name, &source.definition, &source.columns, &want, true)?);
-            let files = engine.blocking(move || files::open(&root, &path, format, &options)).await?;
-            let identity = Cut::Files(files.iter().map(|file| file.identity.clone()).collect());
-            let files = Arc::new(files);
-            let fetch = address.then(|| {
-                let fetch = FilesFetch::new(engine, &source.definition, &source.columns, &files);
-                Arc::new(fetch) as Arc<dyn FetchRows>
-            });
-            let plan = FilesExec::new(Arc::clone(&files), rules, engine.config().threads);
-            Ok(SourceScan { plan: Arc::new(plan), identity, fetch, files: vec![files] })
-        }
-        Place::Sql { .. } => Err(Error::internal("sources with `sql` are not read yet")),
-    }
+    let given = opened.given();
+    let rules = Rules::over(engine, name, &source.definition, &source.columns, &want, given.clone())?;
+    let fetch = files.map(|files| {
+        let fetch = FilesFetch::new(engine, &source.definition, &source.columns, files, given);
+        Arc::new(fetch) as Arc<dyn FetchRows>
+    });
+    let plan = opened.plan(engine, &Arc::new(rules)).await?;
+    Ok(SourceScan { plan, identity: opened.cut(), fetch, files: opened.files() })
 }

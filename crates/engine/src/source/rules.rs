@@ -1,17 +1,19 @@
 //! A source's rules applied to batches of its raw columns: instants, order key, deletes, and the
 //! columns asked for in the model's types.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array, new_null_array,
 };
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use asof_compute::order_keys;
 use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp};
 use jiff::tz::TimeZone;
 
-use super::columns::{convert, field};
+use super::columns::{as_instants, convert, field, is_instant};
 use super::instants::{BadValue, constant, instant_type, instants, zone};
 use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
@@ -44,8 +46,30 @@ pub(crate) struct Rules {
     /// For each column asked for, its place in `columns`.
     wanted: Vec<usize>,
     schema: SchemaRef,
-    fixed: bool,
+    given: Given,
     address: bool,
+}
+
+/// What the input has of the fixed columns.
+#[derive(Debug, Clone)]
+pub(crate) enum Given {
+    /// They are not wanted; the rules are not applied.
+    Unwanted,
+    /// Nothing: they are made from the source's columns.
+    Nothing,
+    /// What a load made of them: time, delete and position stand in columns of the table.
+    Stored(StoredColumns),
+}
+
+/// The columns that a stored source's table has besides the source's own, and how far it is read.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredColumns {
+    pub event_time: String,
+    pub visible_at: String,
+    pub seq: String,
+    pub op: String,
+    /// Rows with a greater position are left out.
+    pub upto: i64,
 }
 
 #[derive(Debug)]
@@ -65,6 +89,22 @@ impl Rules {
         want: &ScanColumns,
         with_fixed: bool,
     ) -> Result<Rules> {
+        let given = if with_fixed { Given::Nothing } else { Given::Unwanted };
+        Rules::over(engine, name, source, all, want, given)
+    }
+
+    /// [`Rules::new`] over an input that has some of the fixed columns already.
+    pub(crate) fn over(
+        engine: &Engine,
+        name: &str,
+        source: &Source,
+        all: &[Column],
+        want: &ScanColumns,
+        given: Given,
+    ) -> Result<Rules> {
+        let with_fixed = !matches!(given, Given::Unwanted);
+        let stored = matches!(given, Given::Stored(_));
+        let made = |key: &str| with_fixed && !(stored && matches!(key, "event_time" | "available_at"));
         let wanted: Vec<&Column> = if want.all_for_digest {
             all.iter().collect()
         } else {
@@ -93,14 +133,14 @@ impl Rules {
                 ("valid_until", source.valid_until.as_ref()),
             ];
             for (key, rule) in rules {
-                if let Some(TimeRule::Expression(text)) = rule {
+                if let Some(TimeRule::Expression(text)) = rule.filter(|_| made(key)) {
                     compiled.push((key, typed(key, &text.text, Purpose::Time)?));
                 }
             }
             if let Some(text) = &source.order_by {
                 compiled.push(("order_by", typed("order_by", &text.text, Purpose::Order)?));
             }
-            if let Some(text) = &source.delete_when {
+            if let Some(text) = source.delete_when.as_ref().filter(|_| !stored) {
                 compiled.push(("delete_when", typed("delete_when", &text.text, Purpose::Condition)?));
             }
         }
@@ -118,7 +158,7 @@ impl Rules {
         }
         let mut raw: Vec<Column> = Vec::new();
         let mut instant = |key: &'static str, rule: Option<&TimeRule>| -> Result<Option<Instant>> {
-            Ok(match rule.filter(|_| with_fixed) {
+            Ok(match rule.filter(|_| made(key)) {
                 None => None,
                 Some(TimeRule::Expression(_)) => bound.remove(key).map(Instant::Expression),
                 Some(TimeRule::Column { name: column_name, unit, zone: named }) => {
@@ -161,9 +201,50 @@ impl Rules {
             delete_when: bound.remove("delete_when"),
             wanted: places,
             schema: Arc::new(Schema::new(fields)),
-            fixed: with_fixed,
+            given,
             address: want.address,
         })
+    }
+
+    /// Gives columns in the model's types, for input that is no source: a spine.
+    pub(crate) fn plain(name: &str, all: &[Column]) -> Rules {
+        let schema: SchemaRef = Arc::new(Schema::new(
+            all.iter().map(|column| field(&column.name, &column.data_type)).collect::<Vec<_>>(),
+        ));
+        Rules {
+            source: name.to_owned(),
+            columns: all.to_vec(),
+            columns_schema: Arc::clone(&schema),
+            raw: Vec::new(),
+            event_time: None,
+            available_at: None,
+            valid_until: None,
+            order_by: None,
+            delete_when: None,
+            wanted: (0..all.len()).collect(),
+            schema,
+            given: Given::Unwanted,
+            address: false,
+        }
+    }
+
+    /// What the input has of the fixed columns.
+    pub(crate) fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// The names of all columns that the input has to give.
+    pub(crate) fn inputs(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.columns.iter().map(|column| column.name.clone()).collect();
+        names.extend(self.raw.iter().map(|column| column.name.clone()));
+        if let Given::Stored(columns) = &self.given {
+            names.extend(
+                [&columns.event_time, &columns.visible_at, &columns.seq, &columns.op].map(Clone::clone),
+            );
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names
     }
 
     /// What [`Rules::apply`] gives.
@@ -207,58 +288,114 @@ impl Rules {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
         let typed = RecordBatch::try_new_with_options(Arc::clone(&self.columns_schema), typed, &options)?;
         let mut out: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
-        if self.fixed {
-            let event_time = self.instants("event_time", self.event_time.as_ref(), raw, &typed, place)?;
-            if let Some(event_time) = &event_time
-                && event_time.null_count() > 0
-            {
-                let row = (0..rows).find(|row| event_time.is_null(*row)).unwrap_or(0);
-                let reason = "is null, and every row needs an event time".to_owned();
-                return Err(self.bad_rule(
-                    place,
-                    "event_time",
-                    self.event_time.as_ref(),
-                    BadValue { row, reason },
-                ));
-            }
-            let available_at =
-                self.instants("available_at", self.available_at.as_ref(), raw, &typed, place)?;
-            let visible_at = match (&available_at, &event_time) {
-                (Some(found), _) | (None, Some(found)) => Arc::clone(found),
-                (None, None) => constant(Some(Timestamp::BEFORE_ALL.0), rows),
-            };
-            let until = self.instants("valid_until", self.valid_until.as_ref(), raw, &typed, place)?;
-            let order = match &self.order_by {
-                Some(order_by) => {
-                    let values = self.evaluate(order_by, &typed, place)?;
-                    Arc::new(order_keys(&values).map_err(|e| Error::internal(e.to_string()))?)
-                }
-                None => new_null_array(&ArrowType::Binary, rows),
-            };
-            let deletes = match &self.delete_when {
-                Some(delete_when) => {
-                    let found = self.evaluate(delete_when, &typed, place)?;
-                    let found = found.as_boolean();
-                    // A condition that is null is not met.
-                    match found.nulls() {
-                        Some(nulls) => BooleanArray::new(found.values() & nulls.inner(), None),
-                        None => found.clone(),
-                    }
-                }
-                None => BooleanArray::from(vec![false; rows]),
-            };
-            out.push(event_time.unwrap_or_else(|| constant(None, rows)));
-            out.push(visible_at);
-            out.push(order);
-            out.push(Arc::new(Int64Array::new_null(rows)));
-            out.push(Arc::new(deletes));
-            out.push(until.unwrap_or_else(|| constant(None, rows)));
+        match &self.given {
+            Given::Unwanted => {}
+            Given::Nothing => self.made(raw, &typed, place, &mut out)?,
+            Given::Stored(columns) => self.stored(columns, raw, &typed, place, &mut out)?,
         }
         if self.address {
             out.push(Arc::new(UInt64Array::from_iter_values(address..address + rows as u64)));
         }
         out.extend(self.wanted.iter().map(|at| Arc::clone(typed.column(*at))));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), out, &options)?)
+        let whole = RecordBatch::try_new_with_options(Arc::clone(&self.schema), out, &options)?;
+        if let Given::Stored(columns) = &self.given {
+            let upto = Int64Array::new_scalar(columns.upto);
+            let within = arrow::compute::kernels::cmp::lt_eq(find(&columns.seq)?, &upto)?;
+            if within.true_count() < rows {
+                return Ok(filter_record_batch(&whole, &within)?);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// The fixed columns, made by the source's rules.
+    fn made(
+        &self,
+        raw: &RecordBatch,
+        typed: &RecordBatch,
+        place: Place<'_>,
+        out: &mut Vec<ArrayRef>,
+    ) -> Result<()> {
+        let rows = raw.num_rows();
+        let event_time = self.instants("event_time", self.event_time.as_ref(), raw, typed, place)?;
+        if let Some(event_time) = &event_time
+            && event_time.null_count() > 0
+        {
+            let row = (0..rows).find(|row| event_time.is_null(*row)).unwrap_or(0);
+            let reason = "is null, and every row needs an event time".to_owned();
+            return Err(self.bad_rule(
+                place,
+                "event_time",
+                self.event_time.as_ref(),
+                BadValue { row, reason },
+            ));
+        }
+        let available_at = self.instants("available_at", self.available_at.as_ref(), raw, typed, place)?;
+        let visible_at = match (&available_at, &event_time) {
+            (Some(found), _) | (None, Some(found)) => Arc::clone(found),
+            (None, None) => constant(Some(Timestamp::BEFORE_ALL.0), rows),
+        };
+        let deletes = match &self.delete_when {
+            Some(delete_when) => {
+                let found = self.evaluate(delete_when, typed, place)?;
+                let found = found.as_boolean();
+                // A condition that is null is not met.
+                match found.nulls() {
+                    Some(nulls) => BooleanArray::new(found.values() & nulls.inner(), None),
+                    None => found.clone(),
+                }
+            }
+            None => BooleanArray::from(vec![false; rows]),
+        };
+        out.push(event_time.unwrap_or_else(|| constant(None, rows)));
+        out.push(visible_at);
+        out.push(self.order(typed, place)?);
+        out.push(Arc::new(Int64Array::new_null(rows)));
+        out.push(Arc::new(deletes));
+        out.push(self.until(raw, typed, place)?);
+        Ok(())
+    }
+
+    /// The fixed columns of a stored source's table.
+    fn stored(
+        &self,
+        columns: &StoredColumns,
+        raw: &RecordBatch,
+        typed: &RecordBatch,
+        place: Place<'_>,
+        out: &mut Vec<ArrayRef>,
+    ) -> Result<()> {
+        let find = |name: &str, kind: &ArrowType| -> Result<ArrayRef> {
+            let found = raw.column_by_name(name).ok_or_else(|| {
+                Error::internal(format!("the table of source `{}` has no column `{name}`", self.source))
+            })?;
+            Ok(arrow::compute::cast(found, kind)?)
+        };
+        let op = find(&columns.op, &ArrowType::Utf8)?;
+        let deletes: BooleanArray =
+            op.as_string::<i32>().iter().map(|op| Some(op == Some("delete"))).collect();
+        out.push(find(&columns.event_time, &instant_type())?);
+        out.push(find(&columns.visible_at, &instant_type())?);
+        out.push(self.order(typed, place)?);
+        out.push(find(&columns.seq, &ArrowType::Int64)?);
+        out.push(Arc::new(deletes));
+        out.push(self.until(raw, typed, place)?);
+        Ok(())
+    }
+
+    fn order(&self, typed: &RecordBatch, place: Place<'_>) -> Result<ArrayRef> {
+        Ok(match &self.order_by {
+            Some(order_by) => {
+                let values = self.evaluate(order_by, typed, place)?;
+                Arc::new(order_keys(&values).map_err(|e| Error::internal(e.to_string()))?)
+            }
+            None => new_null_array(&ArrowType::Binary, typed.num_rows()),
+        })
+    }
+
+    fn until(&self, raw: &RecordBatch, typed: &RecordBatch, place: Place<'_>) -> Result<ArrayRef> {
+        let until = self.instants("valid_until", self.valid_until.as_ref(), raw, typed, place)?;
+        Ok(until.unwrap_or_else(|| constant(None, raw.num_rows())))
     }
 
     fn instants(
@@ -275,7 +412,7 @@ impl Rules {
                 let found = raw.column_by_name(name).ok_or_else(|| {
                     Error::internal(format!("source `{}`: a reader lost column `{name}`", self.source))
                 })?;
-                self.json_times(raw, name, found)
+                self.as_written(raw, name, found, zone.is_some())
                     .and_then(|found| instants(found.as_ref(), *unit, zone.as_ref()))
             }
             Some(Instant::Expression(bound)) => instants(&self.evaluate(bound, typed, place)?, None, None),
@@ -286,14 +423,19 @@ impl Rules {
         }
     }
 
-    /// Times that stand in JSON as texts or as numbers, as their column has them.
-    fn json_times<'a>(
+    /// Times as their column has them: texts or numbers within JSON; and naive times that a load kept
+    /// as if they were UTC, if they are civil times of a zone.
+    fn as_written<'a>(
         &self,
         raw: &RecordBatch,
         name: &str,
         found: &'a ArrayRef,
-    ) -> Result<std::borrow::Cow<'a, ArrayRef>, BadValue> {
-        use std::borrow::Cow;
+        zoned: bool,
+    ) -> Result<Cow<'a, ArrayRef>, BadValue> {
+        if zoned && matches!(self.given, Given::Stored(_)) && is_instant(found.data_type()) {
+            let naive = as_instants(found).clone().with_timezone_opt(None::<String>);
+            return Ok(Cow::Owned(Arc::new(naive) as ArrayRef));
+        }
         if !is_json(raw, name) {
             return Ok(Cow::Borrowed(found));
         }

@@ -1,0 +1,300 @@
+//! A source opened: one snapshot of its rows, that plans are made over.
+//!
+//! Files are opened once and held. A stored source is the data files of its table at one version, up to
+//! one position. A Delta table is read at one version. A query is planned over sources that are opened
+//! all at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use asof_model::{Catalog, Column, Cut, FileIdentity, Format, Place, SourceCut, SourceVersion, VisibleTimes};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::exec::{FilesExec, RulesExec};
+use super::files::{self, OpenFile};
+use super::find::Found;
+use super::query::Query;
+use super::rules::{Given, Rules, StoredColumns};
+use crate::delta::{Foreign, Layout, stored_files};
+use crate::{Engine, Error, Result};
+
+/// One snapshot of a source.
+#[derive(Debug, Clone)]
+pub(crate) enum Opened {
+    Files(Arc<Vec<OpenFile>>),
+    Stored { files: Arc<Vec<OpenFile>>, columns: StoredColumns, version: u64 },
+    Delta { table: Arc<Foreign>, path: String },
+    Query(Arc<Query>),
+}
+
+/// How deep sources with `sql` may stand on each other.
+const DEEPEST: usize = 16;
+
+/// Opens a source; with `at`, as it was at that cut.
+pub(crate) fn open<'a>(
+    engine: &'a Engine,
+    catalog: &'a Catalog,
+    source: &'a SourceVersion,
+    at: Option<&'a Cut>,
+    depth: usize,
+) -> futures::future::BoxFuture<'a, Result<Opened>> {
+    Box::pin(async move {
+        let name = &source.address.name;
+        if depth > DEEPEST {
+            return Err(Error::invalid(
+                "source_cycle",
+                format!("source `{name}` reads itself through its `sql`"),
+            )
+            .with_hint("let each source with `sql` read only sources that do not read it"));
+        }
+        let root = root(catalog, source)?;
+        if source.definition.store {
+            return stored(engine, source, at).await;
+        }
+        match &source.definition.place {
+            Place::Files { path, format: Format::Delta, .. } => {
+                let version = match at {
+                    Some(Cut::Delta { version, .. }) => Some(*version),
+                    _ => None,
+                };
+                let table = Foreign::open(&root.join(path), version).await?;
+                if let Some(Cut::Delta { table_id, .. }) = at
+                    && *table_id != table.table_id
+                {
+                    return Err(Error::Changed {
+                        what: "Delta table",
+                        name: path.clone(),
+                        change: "is another table now: it was removed and made again".to_owned(),
+                    });
+                }
+                Ok(Opened::Delta { table: Arc::new(table), path: path.clone() })
+            }
+            Place::Files { path, format, options } => {
+                let (path, format, options) = (path.clone(), *format, options.clone());
+                let at = match at {
+                    Some(Cut::Files(files)) => Some(files.clone()),
+                    _ => None,
+                };
+                let files = engine.blocking(move || {
+                    let opened = files::open(&root, &path, format, &options)?;
+                    match at {
+                        Some(at) => as_recorded(opened, &at),
+                        None => Ok(opened),
+                    }
+                });
+                Ok(Opened::Files(Arc::new(files.await?)))
+            }
+            Place::Sql { text } => {
+                let query = Query::open(engine, catalog, source, text, at, depth).await?;
+                Ok(Opened::Query(Arc::new(query)))
+            }
+        }
+    })
+}
+
+async fn stored(engine: &Engine, source: &SourceVersion, at: Option<&Cut>) -> Result<Opened> {
+    let layout = Layout::of(&engine.config().data_dir, source)?;
+    let cut = match at {
+        Some(Cut::Stored { position, .. }) => Some(*position),
+        _ => None,
+    };
+    let (listed, last, version) = stored_files(engine, source, cut.filter(|cut| *cut > 0)).await?;
+    let files = engine.blocking(move || {
+        let options = super::options::Options::read(Format::Parquet, &std::collections::BTreeMap::new())?;
+        let mut open = Vec::with_capacity(listed.len());
+        for file in listed {
+            let shown = file.path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let found = Found { shown: shown.unwrap_or_default(), path: file.path, partitions: Vec::new() };
+            open.push(files::open_one(found, Format::Parquet, &options)?);
+        }
+        Ok(open)
+    });
+    let columns = StoredColumns {
+        event_time: layout.event_time,
+        visible_at: layout.visible_at,
+        seq: layout.seq,
+        op: layout.op,
+        upto: cut.or(last).unwrap_or(0),
+    };
+    Ok(Opened::Stored { files: Arc::new(files.await?), columns, version })
+}
+
+/// The files of a record, out of those there are now: files that came later are left out.
+fn as_recorded(opened: Vec<OpenFile>, at: &[FileIdentity]) -> Result<Vec<OpenFile>> {
+    let mut files = Vec::with_capacity(at.len());
+    let mut left = opened;
+    for was in at {
+        let changed =
+            |change: &str| Error::Changed { what: "file", name: was.path.clone(), change: change.to_owned() };
+        let place = left
+            .iter()
+            .position(|file| file.identity.path == was.path)
+            .ok_or_else(|| changed("is gone: it was read before"))?;
+        let file = left.remove(place);
+        if file.identity.size != was.size || file.identity.hash != was.hash {
+            return Err(changed("is not what it was when it was read before"));
+        }
+        files.push(file);
+    }
+    Ok(files)
+}
+
+/// The folder that relative paths of a source start from.
+pub(crate) fn root(catalog: &Catalog, source: &SourceVersion) -> Result<PathBuf> {
+    match catalog.projects.get(&source.address.project) {
+        Some(project) => Ok(project.root.clone()),
+        None => Err(Error::internal(format!("project of source `{}` is not there", source.address))),
+    }
+}
+
+impl Opened {
+    /// What exactly is read.
+    pub(crate) fn cut(&self) -> Cut {
+        match self {
+            Opened::Files(files) => Cut::Files(files.iter().map(|file| file.identity.clone()).collect()),
+            Opened::Stored { columns, version, .. } => {
+                Cut::Stored { position: columns.upto, table_version: *version }
+            }
+            Opened::Delta { table, .. } => {
+                Cut::Delta { table_id: table.table_id.clone(), version: table.version, files: Vec::new() }
+            }
+            Opened::Query(query) => Cut::Sql(
+                query
+                    .inputs
+                    .iter()
+                    .map(|(source, opened)| SourceCut {
+                        source: source.address.clone(),
+                        source_id: source.id.clone(),
+                        visible: visible_times(source),
+                        cut: opened.cut(),
+                    })
+                    .collect(),
+            ),
+        }
+    }
+
+    /// All files held.
+    pub(crate) fn files(&self) -> Vec<Arc<Vec<OpenFile>>> {
+        match self {
+            Opened::Files(files) | Opened::Stored { files, .. } => vec![Arc::clone(files)],
+            Opened::Delta { .. } => Vec::new(),
+            Opened::Query(query) => query.inputs.iter().flat_map(|(_, opened)| opened.files()).collect(),
+        }
+    }
+
+    /// The files whose rows have addresses.
+    pub(crate) fn addressed(&self) -> Option<&Arc<Vec<OpenFile>>> {
+        match self {
+            Opened::Stored { files, .. } => Some(files),
+            Opened::Files(files) if files.iter().all(OpenFile::is_parquet) => Some(files),
+            _ => None,
+        }
+    }
+
+    /// What a plan over it has of the fixed columns.
+    pub(crate) fn given(&self) -> Given {
+        match self {
+            Opened::Stored { columns, .. } => Given::Stored(columns.clone()),
+            _ => Given::Nothing,
+        }
+    }
+
+    /// The types of its columns as they are in the data, for those who infer.
+    pub(crate) fn schema(&self) -> Option<arrow::datatypes::SchemaRef> {
+        match self {
+            Opened::Delta { table, .. } => Some(Arc::clone(&table.schema)),
+            Opened::Query(query) => Some(query.schema()),
+            Opened::Files(_) | Opened::Stored { .. } => None,
+        }
+    }
+
+    /// A plan of its rows by these rules.
+    pub(crate) async fn plan(&self, engine: &Engine, rules: &Arc<Rules>) -> Result<Arc<dyn ExecutionPlan>> {
+        let threads = engine.config().threads;
+        Ok(match self {
+            Opened::Files(files) | Opened::Stored { files, .. } => {
+                Arc::new(FilesExec::new(Arc::clone(files), Arc::clone(rules), threads))
+            }
+            Opened::Delta { table, path } => {
+                let input = table.scan(engine, &rules.inputs()).await?;
+                let place = format!("{path}, version {}", table.version);
+                Arc::new(RulesExec::new(input, Arc::clone(rules), &place))
+            }
+            Opened::Query(query) => {
+                let input = query.plan(&rules.inputs()).await?;
+                Arc::new(RulesExec::new(input, Arc::clone(rules), "the result of its `sql`"))
+            }
+        })
+    }
+
+    /// How many rows there are: counted where footers or a log say it, else judged by size.
+    pub(crate) fn estimate(&self) -> Option<u64> {
+        match self {
+            Opened::Files(files) | Opened::Stored { files, .. } => {
+                Some(files.iter().map(OpenFile::estimate).sum())
+            }
+            Opened::Delta { table, .. } => table.rows(),
+            Opened::Query(_) => None,
+        }
+    }
+}
+
+/// How the visible times of a source's rows are known.
+pub(crate) fn visible_times(source: &SourceVersion) -> VisibleTimes {
+    match source.definition.available_at {
+        Some(_) => VisibleTimes::Declared,
+        None => VisibleTimes::Assumed,
+    }
+}
+
+/// The columns of a schema in the model's types, and those it has no type for.
+pub(crate) fn columns_of(schema: &arrow::datatypes::Schema) -> (Vec<Column>, Vec<(String, String)>) {
+    let mut columns = Vec::new();
+    let mut left_out = Vec::new();
+    for field in schema.fields() {
+        match super::columns::model_type(field) {
+            Some(data_type) => columns.push(Column { name: field.name().clone(), data_type }),
+            None => left_out.push((field.name().clone(), field.data_type().to_string())),
+        }
+    }
+    (columns, left_out)
+}
+
+/// A file of rows that is no source, e.g. a spine: its rows in file order, in the model's types. The
+/// columns named get the types given, the others those that all their values have. Blocking.
+///
+/// # Errors
+/// [`Error::Invalid`] and [`Error::BadRow`] as for a source's file.
+pub(crate) fn read_text(
+    path: &Path,
+    shown: &str,
+    format: Format,
+    types: &[Column],
+) -> Result<Vec<arrow::array::RecordBatch>> {
+    let options = super::options::Options::read(format, &std::collections::BTreeMap::new())?;
+    let found = Found { path: path.to_owned(), shown: shown.to_owned(), partitions: Vec::new() };
+    let file = files::open_one(found, format, &options)?;
+    let files = vec![file];
+    let mut columns = super::infer::infer(shown, &files)?.columns;
+    for column in &mut columns {
+        if let Some(given) = types.iter().find(|given| given.name == column.name) {
+            column.data_type = given.data_type.clone();
+        }
+    }
+    let rules = Rules::plain(shown, &columns);
+    let mut batches = Vec::new();
+    for file in &files {
+        for (_, part) in file.parts() {
+            for batch in file.read(part, &rules, 8_192)? {
+                let (before, raw) = batch?;
+                let place = super::rules::Place { file: shown, before: Some(before) };
+                batches.push(rules.apply(&raw, place, 0)?);
+            }
+        }
+        file.verify()?;
+    }
+    if batches.is_empty() {
+        batches.push(arrow::array::RecordBatch::new_empty(Arc::clone(rules.schema())));
+    }
+    Ok(batches)
+}

@@ -1,0 +1,251 @@
+//! Sources with `sql`: a query over other sources of the project, planned over one snapshot of them.
+//!
+//! Names are matched as they are written. It runs on one thread, so that sums of floats and the like
+//! come out the same each time.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use asof_model::{Catalog, Cut, Name, SourceVersion};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::datasource::{TableProvider, TableType};
+use datafusion::error::Result as PlanResult;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::ScanColumns;
+use super::opened::{Opened, open};
+use super::rules::Rules;
+use crate::nearest::nearest;
+use crate::{Engine, Error, Result};
+
+/// A query, planned; its sources open.
+pub(crate) struct Query {
+    pub inputs: Vec<(Arc<SourceVersion>, Opened)>,
+    context: SessionContext,
+    plan: LogicalPlan,
+}
+
+impl std::fmt::Debug for Query {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Query").field("inputs", &self.inputs.len()).finish_non_exhaustive()
+    }
+}
+
+/// A longer query is refused before it is parsed.
+const MOST_BYTES: usize = 64 << 10;
+/// More words and signs are refused before anything recurses into them.
+const MOST_TOKENS: usize = 8_000;
+/// How deep it may nest.
+const DEEPEST: usize = 50;
+
+impl Query {
+    /// Parses, opens the sources it names and plans.
+    pub(crate) async fn open(
+        engine: &Engine,
+        catalog: &Catalog,
+        source: &SourceVersion,
+        text: &str,
+        at: Option<&Cut>,
+        depth: usize,
+    ) -> Result<Query> {
+        let name = &source.address.name;
+        let wrong = |code: &'static str, message: String| {
+            Error::invalid(code, format!("source `{name}`: its `sql` {message}"))
+        };
+        let statement = parse(text).map_err(|message| wrong("sql_syntax", message))?;
+        let context = engine.named_session(1);
+        let state = context.state();
+        let references = state
+            .resolve_table_references(&statement)
+            .map_err(|e| wrong("sql_syntax", crate::expression::plain(&e)))?;
+        let empty = Arc::default();
+        let project = catalog.projects.get(&source.address.project).unwrap_or(&empty);
+        let mut inputs: Vec<(Arc<SourceVersion>, Opened)> = Vec::new();
+        for reference in references {
+            let asked = reference.to_string().replace('"', "");
+            let known = || project.sources.keys().map(Name::as_str).filter(|other| *other != name.as_str());
+            let Some(input) =
+                project.sources.get(asked.as_str()).filter(|input| input.address != source.address)
+            else {
+                let error = wrong("source_not_found", format!("reads source `{asked}`, which is not there"));
+                return Err(match nearest(&asked, known()) {
+                    Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+                    None => error.with_hint("it reads sources of its own project, by their names"),
+                });
+            };
+            if inputs.iter().any(|(other, _)| other.address == input.address) {
+                continue;
+            }
+            let cut = match at {
+                Some(Cut::Sql(cuts)) => {
+                    cuts.iter().find(|cut| cut.source == input.address).map(|cut| &cut.cut)
+                }
+                _ => None,
+            };
+            let opened = open(engine, catalog, input, cut, depth + 1).await?;
+            let table = SourceTable::new(engine, input, opened.clone());
+            let named = datafusion::common::TableReference::bare(input.address.name.as_str());
+            context.register_table(named, Arc::new(table))?;
+            inputs.push((Arc::clone(input), opened));
+        }
+        let plan = state
+            .statement_to_plan(statement)
+            .await
+            .map_err(|e| wrong("sql_type", format!("cannot be planned: {}", crate::expression::plain(&e))))?;
+        let read_only =
+            SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        read_only
+            .verify_plan(&plan)
+            .map_err(|_| wrong("sql_not_read_only", "does more than read".to_owned()))?;
+        if let Some(function) = changing(&plan)? {
+            let message = format!("calls `{function}`, which gives another answer each time it runs");
+            return Err(wrong("function_not_deterministic", message)
+                .with_hint("a source gives the same rows each time: take it from a column"));
+        }
+        Ok(Query { inputs, context, plan })
+    }
+
+    /// The columns it gives.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Arc::clone(self.plan.schema().inner())
+    }
+
+    /// A plan of these of its columns.
+    pub(crate) async fn plan(&self, columns: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
+        let frame = DataFrame::new(self.context.state(), self.plan.clone());
+        let chosen: Vec<Expr> = columns
+            .iter()
+            .map(|name| {
+                Expr::Column(datafusion::common::Column::from(
+                    self.plan.schema().qualified_field_with_unqualified_name(name).unwrap_or_else(|_| {
+                        // Found missing when it is planned.
+                        self.plan.schema().qualified_field(0)
+                    }),
+                ))
+            })
+            .collect();
+        let frame = if chosen.is_empty() { frame } else { frame.select(chosen)? };
+        Ok(frame.create_physical_plan().await?)
+    }
+}
+
+fn parse(text: &str) -> Result<Statement, String> {
+    if text.len() > MOST_BYTES {
+        return Err(format!("has {} bytes, and at most {MOST_BYTES} are allowed", text.len()));
+    }
+    let dialect = datafusion::sql::sqlparser::dialect::GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, text).tokenize().map_err(|e| format!("cannot be parsed: {e}"))?;
+    let meant = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).count();
+    if meant > MOST_TOKENS {
+        return Err(format!("has {meant} words and signs, and at most {MOST_TOKENS} are allowed"));
+    }
+    let mut parser = DFParserBuilder::new(text)
+        .with_dialect(&dialect)
+        .with_recursion_limit(DEEPEST)
+        .build()
+        .map_err(|e| format!("cannot be parsed: {}", crate::expression::plain(&e)))?;
+    let mut statements = parser
+        .parse_statements()
+        .map_err(|e| format!("cannot be parsed: {}", crate::expression::plain(&e)))?;
+    match (statements.pop_front(), statements.is_empty()) {
+        (Some(Statement::Statement(statement)), true) if matches!(*statement, SqlStatement::Query(_)) => {
+            Ok(Statement::Statement(statement))
+        }
+        (None, _) => Err("is empty".to_owned()),
+        (_, false) => Err("holds several statements, and one `select` is wanted".to_owned()),
+        _ => Err("is not a `select`".to_owned()),
+    }
+}
+
+/// A function of the plan whose answer changes from run to run, if there is one.
+fn changing(plan: &LogicalPlan) -> Result<Option<String>> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            expression.apply(|part| {
+                if let Expr::ScalarFunction(function) = part
+                    && function.func.signature().volatility != Volatility::Immutable
+                {
+                    found = Some(function.func.name().to_owned());
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
+}
+
+/// An opened source as a table of its columns, for queries. No time rule is applied.
+#[derive(Debug)]
+pub(crate) struct SourceTable {
+    engine: Engine,
+    source: Arc<SourceVersion>,
+    opened: Opened,
+    schema: SchemaRef,
+}
+
+impl SourceTable {
+    pub(crate) fn new(engine: &Engine, source: &Arc<SourceVersion>, opened: Opened) -> SourceTable {
+        let rules = Rules::plain(source.address.name.as_str(), &source.columns);
+        let schema = Arc::clone(rules.schema());
+        SourceTable { engine: engine.clone(), source: Arc::clone(source), opened, schema }
+    }
+}
+
+#[async_trait]
+impl TableProvider for SourceTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let all = || (0..self.source.columns.len()).collect();
+        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(all);
+        let columns = wanted
+            .iter()
+            .filter_map(|at| self.source.columns.get(*at).map(|column| column.name.clone()))
+            .collect();
+        let want = ScanColumns { columns, ..ScanColumns::default() };
+        let name = self.source.address.name.as_str();
+        // A stored source still has rows past the cut, which its rules leave out.
+        let given = match self.opened.given() {
+            given @ super::rules::Given::Stored(_) => given,
+            _ => super::rules::Given::Unwanted,
+        };
+        let fixed = matches!(given, super::rules::Given::Stored(_));
+        let rules =
+            Rules::over(&self.engine, name, &self.source.definition, &self.source.columns, &want, given)?;
+        let plan = self.opened.plan(&self.engine, &Arc::new(rules)).await?;
+        if !fixed {
+            return Ok(plan);
+        }
+        let schema = plan.schema();
+        let own = super::fixed::ALL.len()..schema.fields().len();
+        let chosen = own.map(|at| {
+            let name = schema.field(at).name().clone();
+            let column = datafusion::physical_expr::expressions::Column::new(&name, at);
+            (Arc::new(column) as Arc<dyn datafusion::physical_expr::PhysicalExpr>, name)
+        });
+        let chosen: Vec<_> = chosen.collect();
+        Ok(Arc::new(datafusion::physical_plan::projection::ProjectionExec::try_new(chosen, plan)?))
+    }
+}
