@@ -186,7 +186,7 @@ pub struct Reading {
 }
 
 /// What is asked for, as users say it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
     /// A service by name, `service` or `project.service`.

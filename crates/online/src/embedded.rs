@@ -14,7 +14,7 @@ use crate::lock::DirectoryLock;
 use crate::store::{Commit, Committed, GenerationUsage, OnlineStore, Snapshot, Usage};
 use crate::{Error, Generation, GenerationId, Options, Result};
 
-/// The format of the whole store.
+/// The format of the whole store, `docs/formats/online-store.md`.
 const FORMAT: u32 = 1;
 const FILE: &str = "rows.redb";
 

@@ -63,7 +63,7 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// The newest format this program writes; it reads every one up to it.
+    /// The newest format (`docs/formats/online-store.md`) this program writes; it reads every one up to it.
     pub const FORMAT: u32 = 1;
 
     /// An empty one, to be built.

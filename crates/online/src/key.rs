@@ -11,7 +11,7 @@ use asof_model::Timestamp;
 
 use crate::{Found, GenerationId};
 
-/// The first byte of every entry.
+/// The first byte of every entry, `docs/formats/online-store.md`.
 pub(crate) const ENTRY_FORMAT: u8 = 1;
 
 const HAS_VALID_UNTIL: u8 = 1;
@@ -130,6 +130,59 @@ mod tests {
                 op: if delete { Op::Delete } else { Op::Value },
                 digest: RowDigest([c; 16]),
             })
+    }
+
+    /// Keys and entries of format 1 load forever, and are written as before.
+    #[test]
+    fn format_1_loads() {
+        let unhex = |text: &str| -> Vec<u8> {
+            (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+        };
+        let stored = include_str!("../tests/compat/online-store-1.txt");
+        let field = |name: &str| {
+            let line = stored.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            line.unwrap_or_else(|| panic!("no {name}"))
+        };
+        let order = RowOrder {
+            event_time: Timestamp(1_370_044_800_000_000),
+            visible_at: Timestamp(1_370_048_400_000_000),
+            order_by: vec![1, 0, 255].into(),
+            position: Position(7),
+            op: Op::Value,
+            digest: RowDigest(*b"0123456789abcdef"),
+        };
+        let facts = RowOrder {
+            event_time: Timestamp::BEFORE_ALL,
+            visible_at: Timestamp::BEFORE_ALL,
+            order_by: Box::default(),
+            position: Position::NONE,
+            op: Op::Delete,
+            digest: RowDigest([0; 16]),
+        };
+        for (name, order, valid_until, next_version, values) in [
+            ("value", &order, Some(Timestamp(1_370_131_200_000_000)), Some(Timestamp(-1)), &b"values"[..]),
+            ("delete", &facts, None, None, b""),
+        ] {
+            let (key, entry) = (unhex(field(&format!("{name} key"))), unhex(field(&format!("{name} entry"))));
+            assert_eq!(prefix(&entry), Some(9));
+            let (found, next) = row(&key, 9, &entry).unwrap();
+            assert_eq!(
+                (found.event_time, found.visible_at, found.op, found.valid_until, next, found.values),
+                (order.event_time, order.visible_at, order.op, valid_until, next_version, values)
+            );
+            let (mut written, mut head) = (Vec::new(), Vec::new());
+            put_prefix(GenerationId(3), b"\x01\x02key", &mut written);
+            put_order(order, &mut written);
+            put_entry_head(9, valid_until, next_version, &mut head);
+            head.extend_from_slice(values);
+            assert_eq!((written, head), (key, entry), "written as before");
+        }
+        let record: crate::Generation = serde_json::from_str(field("generation")).unwrap();
+        assert_eq!(
+            (record.id, record.version.0.as_str(), record.past_retention),
+            (GenerationId(3), "0123abcd", 5)
+        );
+        assert_eq!(serde_json::to_string(&record).unwrap(), field("generation"), "written as before");
     }
 
     proptest! {

@@ -1,1 +1,25 @@
-//! asof-serve
+//! The read path: what is asked, entities and T in; values, statuses and event times out.
+//!
+//! One request has one T and one snapshot of the online store, however many views it reads. Which row
+//! answers is the store's order and `asof_compute::status_at`, nothing here decides it again; values
+//! go from the stored bytes straight into Arrow arrays.
+//!
+//! It is not a wire: requests come as typed arrays and answers leave as typed arrays. It knows no
+//! engine, and never reads a source.
+//!
+//! Invariants:
+//! - an answer is whole or an error: a missing key column, a view that is not materialised or an
+//!   `as_of` out of reach refuses the request;
+//! - T never goes back: it is the greater of the clock and the last T answered.
+//!
+//! Start reading at [`Reader`].
+
+mod entities;
+mod error;
+mod prepared;
+mod reader;
+
+pub use entities::EntityColumns;
+pub use error::{Result, ServeError};
+pub use prepared::{PreparedSelection, RequestKey};
+pub use reader::{FeatureColumn, Features, Reader, ReadingStatus};

@@ -1,0 +1,4 @@
+//! Requests against a real store.
+
+mod fixture;
+mod reading;
