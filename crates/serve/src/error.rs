@@ -1,6 +1,6 @@
 //! What can go wrong in this room, by what the caller can do about it.
 
-use asof_model::{Address, DataType, Explain, Kind, Timestamp};
+use asof_model::{Address, DataType, Explain, Kind, SelectError, Timestamp};
 
 /// The room's result.
 pub type Result<T, E = ServeError> = std::result::Result<T, E>;
@@ -8,6 +8,9 @@ pub type Result<T, E = ServeError> = std::result::Result<T, E>;
 /// Why a request was not answered. Never holds a key or a value.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// What is asked for does not exist, or its columns collide.
+    #[error(transparent)]
+    Select(#[from] SelectError),
     /// A key column that the selection needs is not there.
     #[error("the key column `{key}` ({data_type}) is missing; {readers} is read by it")]
     MissingKey {
@@ -122,6 +125,7 @@ impl Explain for ServeError {
             | ServeError::BeyondHistory { .. }
             | ServeError::AfterNow { .. } => Kind::Invalid,
             ServeError::NotMaterialized { .. } => Kind::Unavailable,
+            ServeError::Select(error) => error.kind(),
             ServeError::Store(error) => error.kind(),
             ServeError::Row { .. } => Kind::Internal,
             ServeError::Compute(error) => error.kind(),
@@ -139,6 +143,7 @@ impl Explain for ServeError {
             ServeError::NotMaterialized { .. } => "view_not_materialized",
             ServeError::BeyondHistory { .. } => "beyond_history",
             ServeError::AfterNow { .. } => "as_of_after_now",
+            ServeError::Select(error) => error.code(),
             ServeError::Store(error) => error.code(),
             ServeError::Row { .. } => "online_row_damaged",
             ServeError::Compute(error) => error.code(),
@@ -164,6 +169,7 @@ impl Explain for ServeError {
                 view.name
             )),
             ServeError::AfterNow { .. } => Some("leave out as_of for the present".to_owned()),
+            ServeError::Select(error) => error.hint(),
             ServeError::Store(error) => error.hint(),
             ServeError::Row { view, .. } => Some(format!("run `asof materialize {}` again", view.name)),
             ServeError::Compute(error) => error.hint(),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BinaryArray};
 use asof_compute::{ColumnBuilder, RowError, Status, arrow_type, status_at};
-use asof_model::{Ask, Clock, DataType, History, Name, Revision, Selection, Timestamp};
+use asof_model::{Ask, Catalog, Clock, DataType, History, Name, Revision, Timestamp};
 use asof_online::{OnlineStore, Snapshot, Wanted};
 
 use crate::prepared::{PreparedReading, Resolved};
@@ -85,19 +85,19 @@ impl Reader {
         Reader { inner: Arc::new(Inner { store, clock, answered, prepared: Mutex::default() }) }
     }
 
-    /// What is asked in a project, made ready; kept until the catalog has another revision. `select`
-    /// is called where it is not kept yet.
+    /// What is asked in a project, made ready; kept until the catalog has another revision.
     ///
     /// # Errors
-    /// What `select` and [`PreparedSelection::new`] give.
-    pub fn prepare<E: From<ServeError>>(
+    /// [`ServeError::Select`] where something asked for does not exist, and those of
+    /// [`PreparedSelection::new`].
+    pub fn prepare(
         &self,
-        revision: Revision,
+        catalog: &Catalog,
         project: &Name,
         ask: &Ask,
         full_names: bool,
-        select: impl FnOnce() -> Result<Selection, E>,
-    ) -> Result<Arc<PreparedSelection>, E> {
+    ) -> Result<Arc<PreparedSelection>> {
+        let revision = catalog.revision;
         let key = (project.clone(), ask.clone(), full_names);
         {
             let prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +107,7 @@ impl Reader {
                 return Ok(Arc::clone(found));
             }
         }
-        let made = Arc::new(PreparedSelection::new(select()?)?);
+        let made = Arc::new(PreparedSelection::new(catalog.select(project, ask, full_names)?)?);
         let mut prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if prepared.revision < revision || prepared.selections.len() >= PREPARED {
             *prepared = Prepared { revision, selections: HashMap::new() };

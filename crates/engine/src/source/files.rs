@@ -86,6 +86,11 @@ pub(crate) fn open_one(found: Found, format: Format, options: &Options) -> Resul
 }
 
 impl OpenFile {
+    /// What exactly it is.
+    pub(crate) fn identity(&self) -> &FileIdentity {
+        &self.identity
+    }
+
     /// Its path as shown to people.
     pub(crate) fn shown(&self) -> &str {
         &self.found.shown

@@ -8,11 +8,11 @@
 
 mod columns;
 mod csv;
-mod exec;
+pub(crate) mod exec;
 mod fetch;
 pub(crate) mod files;
 pub(crate) mod find;
-mod identity;
+pub(crate) mod identity;
 pub(crate) mod infer;
 pub(crate) mod instants;
 mod ndjson;

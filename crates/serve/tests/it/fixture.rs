@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arrow::array::{Array, ArrayRef};
 use asof_compute::{KeyEncoder, Op, Position, RowDigest, RowLayout, RowOrder, arrow_type};
 use asof_model::{
-    Address, Clock, Column, DataType, Feature, Features, Format, History, Key, Length, Name,
-    NullKeys, OutputColumn, Place, Reading, Reference, Selection, Source, SourceVersion, Timestamp,
-    TypedFeature, VersionId, View, ViewKey, ViewVersion,
+    Address, Catalog, Clock, Column, DataType, Entity, EntityVersion, Feature, Features, Format, History,
+    Key, Length, Name, NullKeys, OutputColumn, Place, ProjectState, Reading, Reference, Revision, Selection,
+    Source, SourceVersion, Timestamp, TypedFeature, VersionId, View, ViewKey, ViewVersion,
 };
 use asof_online::{Commit, Generation, GenerationId, GenerationState, OnlineStore, Options, RowBatch, open};
 use asof_serve::ServeError;
@@ -91,6 +91,27 @@ pub(crate) fn view(
             .collect(),
         features,
     })
+}
+
+/// A catalog of one view.
+pub(crate) fn catalog(revision: u64, view: &Arc<ViewVersion>) -> Catalog {
+    let mut state = ProjectState::default();
+    let source = &selection(&[(view, &[])]).readings[0].source;
+    state.views.insert(view.address.name.clone(), Arc::clone(view));
+    state.sources.insert(source.address.name.clone(), Arc::clone(source));
+    let entity = EntityVersion {
+        address: view.entity.clone(),
+        id: VersionId("entity".to_owned()),
+        definition: Entity {
+            name: view.entity.name.clone(),
+            keys: view.keys.iter().map(|key| key.key.clone()).collect(),
+            about: Default::default(),
+        },
+    };
+    state.entities.insert(entity.address.name.clone(), Arc::new(entity));
+    let mut catalog = Catalog { revision: Revision(revision), ..Catalog::default() };
+    catalog.projects.insert(name("shop"), Arc::new(state));
+    catalog
 }
 
 /// All features of these views, each read by keys of these names.

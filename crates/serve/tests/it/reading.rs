@@ -3,10 +3,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use asof_compute::Status;
-use asof_model::{Ask, Clock, DataType, Explain, History, Length, Revision, Timestamp};
+use asof_model::{Ask, Clock, DataType, Explain, History, Length, Timestamp};
 use asof_serve::{EntityColumns, Features, PreparedSelection, Reader, ServeError};
 
-use crate::fixture::{TestClock, Times, name, put, selection, store, view};
+use crate::fixture::{TestClock, Times, catalog, name, put, selection, store, view};
 
 fn integers(values: &[Option<i64>]) -> ArrayRef {
     Arc::new(Int64Array::from(values.to_vec()))
@@ -282,28 +282,19 @@ fn selections_are_kept_per_revision() {
     let prices =
         view("prices", &[("item", DataType::Int64)], &[("price", DataType::Int64)], None, History::None);
     let reader = Reader::new(store(folder.path()), TestClock::at(1));
-    let made = std::cell::Cell::new(0);
-    let prepare = |revision, ask: &str, full_names| {
-        let ask = Ask::Service(ask.to_owned());
-        reader
-            .prepare(Revision(revision), &name("shop"), &ask, full_names, || {
-                made.set(made.get() + 1);
-                Ok::<_, ServeError>(selection(&[(&prices, &["item"])]))
-            })
-            .unwrap()
+    let prepare = |revision, feature: &str, full_names| {
+        let ask = Ask::Features(vec![feature.to_owned()]);
+        reader.prepare(&catalog(revision, &prices), &name("shop"), &ask, full_names)
     };
-    for (revision, ask, full_names, so_far) in [
-        (1, "a", false, 1),
-        (1, "a", false, 1),
-        (1, "a", true, 2),
-        (1, "b", false, 3),
-        (2, "a", false, 4),
-        (2, "a", false, 4),
-        // A request that still holds the old catalog gets its own, and spoils nothing.
-        (1, "a", false, 5),
-        (2, "a", false, 5),
-    ] {
-        prepare(revision, ask, full_names);
-        assert_eq!(made.get(), so_far, "{revision} {ask} {full_names}");
-    }
+    let first = prepare(1, "prices.price", false).unwrap();
+    assert_eq!(first.selection().columns[0].name, "price");
+    assert!(Arc::ptr_eq(&first, &prepare(1, "prices.price", false).unwrap()));
+    assert_eq!(prepare(1, "prices.price", true).unwrap().selection().columns[0].name, "prices__price");
+    let second = prepare(2, "prices.price", false).unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    // A request that still holds the old catalog gets its own, and spoils nothing.
+    assert!(!Arc::ptr_eq(&second, &prepare(1, "prices.price", false).unwrap()));
+    assert!(Arc::ptr_eq(&second, &prepare(2, "prices.price", false).unwrap()));
+    let error = prepare(2, "prices.prise", false).unwrap_err();
+    assert_eq!(error.kind().http_status(), 404, "{error}");
 }
