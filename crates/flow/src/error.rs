@@ -1,6 +1,6 @@
 //! What can go wrong while data moves.
 
-use asof_model::{Explain, Kind};
+use asof_model::{Address, Explain, Kind};
 use asof_registry::RegistryError;
 
 /// The room's result.
@@ -15,6 +15,45 @@ pub enum FlowError {
     /// The record of definitions and runs.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The online store.
+    #[error(transparent)]
+    Online(#[from] asof_online::Error),
+    /// A view could not be materialised; the others asked for were.
+    #[error("view `{view}`: {source}{}", match .others { 0 => String::new(), n => format!(" ({n} more views failed)") })]
+    View {
+        /// The view.
+        view: Address,
+        /// Why.
+        source: Box<FlowError>,
+        /// How many more views failed.
+        others: usize,
+    },
+    /// A source without event time has two rows of one key.
+    #[error(
+        "source `{source_name}` has no event time, and more than one row of a key ({keys}) of view `{view}`"
+    )]
+    SecondRow {
+        /// The source.
+        source_name: Address,
+        /// The view.
+        view: Address,
+        /// The key's columns.
+        keys: String,
+    },
+    /// A row's values cannot be kept.
+    #[error("view `{view}`: {source}")]
+    Row {
+        /// The view.
+        view: Address,
+        /// Why.
+        source: asof_compute::RowError,
+    },
+    /// A defect in Asof.
+    #[error("{what}")]
+    Internal {
+        /// What was found.
+        what: String,
+    },
     /// The named thing does not exist.
     #[error("{what} `{name}` not found")]
     NotFound {
@@ -38,6 +77,10 @@ impl Explain for FlowError {
         match self {
             FlowError::Engine(error) => error.kind(),
             FlowError::Registry(error) => error.kind(),
+            FlowError::Online(error) => error.kind(),
+            FlowError::View { source, .. } => source.kind(),
+            FlowError::SecondRow { .. } => Kind::Invalid,
+            FlowError::Row { .. } | FlowError::Internal { .. } => Kind::Internal,
             FlowError::NotFound { .. } => Kind::NotFound,
             FlowError::Forbidden { .. } => Kind::Forbidden,
         }
@@ -47,6 +90,11 @@ impl Explain for FlowError {
         match self {
             FlowError::Engine(error) => error.code(),
             FlowError::Registry(error) => error.code(),
+            FlowError::Online(error) => error.code(),
+            FlowError::View { source, .. } => source.code(),
+            FlowError::SecondRow { .. } => "second_row",
+            FlowError::Row { .. } => "row_not_kept",
+            FlowError::Internal { .. } => "internal",
             FlowError::NotFound { .. } => "not_found",
             FlowError::Forbidden { .. } => "forbidden",
         }
@@ -56,6 +104,12 @@ impl Explain for FlowError {
         match self {
             FlowError::Engine(error) => error.hint(),
             FlowError::Registry(error) => error.hint(),
+            FlowError::Online(error) => error.hint(),
+            FlowError::View { source, .. } => source.hint(),
+            FlowError::SecondRow { .. } => Some(
+                "give the source an `event_time`, or the view a `where` that leaves one row a key".to_owned(),
+            ),
+            FlowError::Row { .. } | FlowError::Internal { .. } => None,
             FlowError::NotFound { hint, .. } => hint.clone(),
             FlowError::Forbidden { .. } => {
                 Some("ask the owner of the project for a token that may".to_owned())

@@ -5,6 +5,10 @@
 
 mod error;
 mod load;
+mod materialize;
+mod refresh;
+mod status;
+mod writer;
 
 use std::sync::Arc;
 
@@ -16,6 +20,8 @@ use asof_registry::Registry;
 pub use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
 pub use error::{FlowError, Result};
 pub use load::LoadReport;
+pub use materialize::MaterializeReport;
+pub use status::{ViewFailure, ViewStatus};
 
 /// Moves data. A cheap clone.
 #[derive(Clone)]
@@ -24,7 +30,13 @@ pub struct Flow {
     pub(crate) engine: Engine,
     pub(crate) online: Arc<dyn OnlineStore>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) views: Arc<status::Views>,
+    /// Bytes of rows that a materialisation gathers before it commits.
+    pub(crate) batch_bytes: usize,
 }
+
+/// Unless told otherwise.
+const BATCH_BYTES: usize = 64 << 20;
 
 impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,6 +52,15 @@ impl Flow {
         online: Arc<dyn OnlineStore>,
         clock: Arc<dyn Clock>,
     ) -> Flow {
-        Flow { registry, engine, online, clock }
+        let views = Arc::default();
+        Flow { registry, engine, online, clock, views, batch_bytes: BATCH_BYTES }
+    }
+
+    /// The same, gathering so many bytes of rows before each commit of a materialisation; 64 MiB is
+    /// right but for tests.
+    #[must_use]
+    pub fn with_batch_bytes(mut self, bytes: usize) -> Flow {
+        self.batch_bytes = bytes;
+        self
     }
 }

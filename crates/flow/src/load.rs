@@ -103,7 +103,8 @@ impl Flow {
 fn report(run: String, source: Address, files: Vec<FileLoad>, position: Option<i64>) -> LoadReport {
     let skipped = files.iter().filter(|file| file.loaded_before).count() as u64;
     let quarantined = files.iter().map(|file| file.quarantined).sum();
-    let quarantine = (quarantined > 0).then(|| format!("offline/{}/{}/quarantine", source.project, source.name));
+    let quarantine =
+        (quarantined > 0).then(|| format!("offline/{}/{}/quarantine", source.project, source.name));
     LoadReport {
         run,
         files_loaded: files.len() as u64 - skipped,
@@ -154,7 +155,7 @@ fn stored(catalog: &Catalog, project: &Name, source: &Name) -> Result<Arc<Source
     Err(FlowError::NotFound { what: "source", name: source.to_string(), hint: Some(hint) })
 }
 
-fn may_see(principal: &Principal, project: &Name) -> Result<()> {
+pub(crate) fn may_see(principal: &Principal, project: &Name) -> Result<()> {
     match &principal.projects {
         Some(projects) if !projects.contains(project) => {
             Err(FlowError::Forbidden { project: project.to_string() })

@@ -96,6 +96,16 @@ impl RowBatch {
         self.arena.len() + self.rows.len() * size_of::<Row>()
     }
 
+    /// Gives all rows to another generation.
+    pub fn retarget(&mut self, generation: GenerationId) {
+        self.generation = generation;
+        for row in &self.rows {
+            if let Some(number) = self.arena.get_mut(row.at..row.at + 4) {
+                number.copy_from_slice(&generation.0.to_be_bytes());
+            }
+        }
+    }
+
     /// Takes all rows out, keeping the memory.
     pub fn clear(&mut self) {
         self.arena.clear();
