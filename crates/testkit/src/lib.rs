@@ -1,1 +1,16 @@
-//! asof-testkit
+//! What every path to a value is held against: a naive oracle of SEMANTICS, random worlds that hit its
+//! edges, and the count of edges hit.
+//!
+//! It is not a mock of anything: it makes rows and spines, and says what the contract answers. Paths
+//! under test live in their own crates' tests.
+//!
+//! Start reading at [`oracle::latest`].
+
+mod edges;
+pub mod oracle;
+mod random;
+mod world;
+
+pub use edges::Edges;
+pub use random::Random;
+pub use world::{BEFORE_ALL, KeyValue, NEVER, Row, SpineRow, View, World};

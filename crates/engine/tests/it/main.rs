@@ -2,3 +2,4 @@
 
 mod project;
 mod scan_parquet;
+mod point_in_time;
