@@ -383,7 +383,7 @@ impl Facts {
             visible: visible.values().clone(),
             never: unseen.clone().filter(|_| !spec.assumed),
             unseen,
-            ops: prep_null_mask_filter(ops),
+            ops: true_only(ops),
         })
     }
 
@@ -411,7 +411,12 @@ impl Facts {
 fn passing(filter: &Bound, batch: &RecordBatch, ops: &BooleanArray) -> Result<BooleanArray> {
     let found = filter.evaluate(batch)?;
     let found = found.as_boolean_opt().ok_or_else(|| Error::internal("a `where` is no boolean"))?;
-    Ok(or(&prep_null_mask_filter(found), ops)?)
+    Ok(or(&true_only(found), ops)?)
+}
+
+/// Nulls as false.
+fn true_only(found: &BooleanArray) -> BooleanArray {
+    if found.null_count() == 0 { found.clone() } else { prep_null_mask_filter(found) }
 }
 
 /// The addresses of a batch.
