@@ -213,7 +213,7 @@ impl World {
             } else if random.chance(6) {
                 NEVER
             } else {
-                e + *random.pick(&[0, 0, 0, 1, 2, 5, 12, -3])
+                within(e + *random.pick(&[0, 0, 0, 1, 2, 5, 12, -3]))
             };
             let delete = random.chance(18);
             rows.push(Row {
@@ -231,7 +231,7 @@ impl World {
                 x: *random.pick(&[None, Some(0.0), Some(-0.0), Some(f64::NAN), Some(1.5), Some(-2.0)]),
                 n: if random.chance(20) { None } else { Some(random.between(-3, 5)) },
                 state: *random.pick(&[None, Some("ok"), Some("ok"), Some("ok"), Some("spam")]),
-                until: (!random.chance(60)).then(|| e + random.between(-2, 10)),
+                until: (!random.chance(60)).then(|| within(e + random.between(-2, 10))),
                 digest: [0; 16],
             });
         }
@@ -370,6 +370,11 @@ impl World {
             ("t", Arc::new(times.with_timezone("UTC"))),
         ])
     }
+}
+
+/// The nearest instant a row may carry.
+fn within(time: i64) -> i64 {
+    time.clamp(Timestamp::FIRST.0, Timestamp::LAST.0)
 }
 
 /// A batch whose columns may all be null.

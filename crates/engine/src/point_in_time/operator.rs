@@ -49,6 +49,9 @@ const REPORT: &str = "__report";
 /// Into how many portions a spine is cut at most.
 const MOST_PORTIONS: u32 = 1 << 10;
 
+/// Bytes of candidate rows below which smaller portions help nothing: batches have a size of their own.
+const LEAST_BUFFER: u64 = 256 << 10;
+
 /// Bytes of candidate rows at which losers are first looked for.
 const FIRST_COMPACTION: u64 = 32 << 20;
 
@@ -220,7 +223,7 @@ impl PointInTimeExec {
             let counts = input.schema().index_of(REPORT).is_err();
             let spec = Arc::clone(&self.spec);
             let fold = Arc::new(Fold::new(spec, indexes, &self.filters, partitions, counts));
-            let limit = (of < MOST_PORTIONS).then_some(self.spec.memory);
+            let limit = (of < MOST_PORTIONS).then_some(self.spec.memory.max(LEAST_BUFFER));
             let held = Arc::new(AtomicU64::new(0));
             let mut tasks = JoinSet::new();
             for partition in 0..partitions {

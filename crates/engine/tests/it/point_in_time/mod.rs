@@ -186,7 +186,10 @@ fn a_second_row_without_a_clock_is_refused() {
         for halves in [false, true] {
             let way = Way { threads, batch: 1, halves, ..Way::PLAIN };
             let error = run(&folder, &world, Question::Known, way).unwrap_err();
-            insta::allow_duplicates!(insta::assert_snapshot!(said(&error), @""));
+            insta::allow_duplicates!(insta::assert_snapshot!(said(&error), @r"
+            invalid [second_row] source `shop.events` has no event time, and more than one row of a key (shop) of view `view_0`
+              hint: give the source an `event_time`, or the view a `where` that leaves one row a key
+            "));
         }
     }
 }

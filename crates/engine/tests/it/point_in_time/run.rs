@@ -132,7 +132,8 @@ pub(super) fn run(
         columns: World::columns(),
         readings: world.views.iter().enumerate().map(|(number, view)| reading(view, number)).collect(),
         spine: spine.hash().to_owned(),
-        memory: if way.portions { 1 } else { 1 << 30 },
+        // A state is about 60 bytes: three or more portions.
+        memory: if way.portions { 60 * world.spine.len().max(1) as u64 } else { 1 << 30 },
     });
     let mut rows = world.rows.clone();
     if let Some(seed) = way.shuffle {
