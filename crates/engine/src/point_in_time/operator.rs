@@ -50,7 +50,7 @@ const REPORT: &str = "__report";
 const MOST_PORTIONS: u32 = 1 << 10;
 
 /// Bytes of candidate rows below which smaller portions help nothing: batches have a size of their own.
-const LEAST_BUFFER: u64 = 256 << 10;
+const LEAST_BUFFER: u64 = 1 << 20;
 
 /// Bytes of candidate rows at which losers are first looked for.
 const FIRST_COMPACTION: u64 = 32 << 20;

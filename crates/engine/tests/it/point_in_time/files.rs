@@ -178,7 +178,8 @@ fn five_hundred_cases_through_files_agree() {
             break;
         }
     }
-    assert!(edges.missed(1).iter().all(|edge| *edge == "stored rows"), "{:?}", edges.missed(1));
+    // The two that only rows with positions can hit.
+    assert_eq!(edges.missed(1), ["tie on e, v, o", "stored rows"]);
 }
 
 #[test]
