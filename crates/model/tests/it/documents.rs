@@ -41,7 +41,8 @@ fn project_of(page: &str) -> Vec<ProjectFile> {
             (None, "```yaml") => open = Some("\n".repeat(number + 1)),
             (Some(text), "```") => {
                 let config = text.trim_start().starts_with("project:");
-                let path = if config { "asof.yaml".to_owned() } else { format!("features/{}.yaml", files.len()) };
+                let path =
+                    if config { "asof.yaml".to_owned() } else { format!("features/{}.yaml", files.len()) };
                 files.push(ProjectFile { path, text: std::mem::take(text) });
                 open = None;
             }
@@ -62,7 +63,9 @@ fn problems(files: &[ProjectFile]) -> Vec<String> {
     assert!(project.is_some() || !found.is_empty());
     found
         .iter()
-        .map(|it| format!("line {}: {}: {}", it.span.as_ref().map_or(0, |span| span.line), it.code, it.message))
+        .map(|it| {
+            format!("line {}: {}: {}", it.span.as_ref().map_or(0, |span| span.line), it.code, it.message)
+        })
         .collect()
 }
 
