@@ -1,1 +1,7 @@
-fn main() {}
+//! The `asof` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    asof::main()
+}

@@ -54,6 +54,17 @@ impl Table {
         table
     }
 
+    /// Names and values, two columns without a head.
+    pub fn text_without_head(&self) -> String {
+        let width = self.rows.iter().filter_map(|row| row.first()).map(|name| measure_text_width(name)).max();
+        let line = |row: &Vec<String>| {
+            let name = row.first().map(String::as_str).unwrap_or_default();
+            let space = " ".repeat(width.unwrap_or_default().saturating_sub(measure_text_width(name)));
+            format!("{name}{space}  {}", row[1..].join("  ")).trim_end().to_owned()
+        };
+        self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
     /// The text, without a last line end. Columns past `width` are left out and counted, 0: no limit.
     pub fn text(&self, width: usize, color: bool) -> String {
         let shown = |text: &str| truncate_str(&text.replace(['\n', '\r', '\t'], " "), WIDEST, "…").into_owned();

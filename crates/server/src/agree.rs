@@ -1,0 +1,148 @@
+//! From a project's files to what would stand: read, checked against the real sources, resolved. Plan and
+//! apply share it, so that what is planned is what is applied.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use asof_model::{
+    Catalog, Change, ChangeAction, Diagnostics, Name, Principal, Project, ProjectFile, ProjectState, Revision,
+    Severity, ThingKind, Version,
+};
+
+use crate::endpoint::{PlanAnswer, RowsToMaterialize};
+use crate::error::Failure;
+use crate::rooms::Shared;
+
+/// A project's files, found good.
+pub(crate) struct Agreed {
+    pub(crate) project: Project,
+    pub(crate) root: PathBuf,
+    /// The revision it was resolved against.
+    pub(crate) base: Revision,
+    pub(crate) versions: Vec<Version>,
+    pub(crate) warnings: Diagnostics,
+    current: Arc<ProjectState>,
+}
+
+/// Reads, checks and resolves.
+///
+/// # Errors
+/// All that is wrong with the definitions, at once, as diagnostics.
+pub(crate) async fn prepare(
+    state: &Shared,
+    principal: &Principal,
+    files: &[ProjectFile],
+    root: Option<PathBuf>,
+) -> Result<Agreed, Failure> {
+    let catalog = state.registry.catalog();
+    let (project, mut diagnostics) = Project::read(files);
+    let Some(project) = project else { return Err(refused(diagnostics)) };
+    let name = project.config.project.clone();
+    if !crate::access::may_see(principal, &name) {
+        return Err(Failure::new(
+            asof_model::Kind::Forbidden,
+            "project_forbidden",
+            format!("project `{name}` is not open to `{}`", principal.name),
+        ));
+    }
+    let current = catalog.projects.get(&name).cloned().unwrap_or_default();
+    let root = root.unwrap_or_else(|| current.root.clone());
+    let (types, found) = state.engine.check(&project, &root, &catalog).await;
+    diagnostics.extend(found);
+    let (versions, found) = asof_model::resolve(&project, &catalog, &types);
+    diagnostics.extend(found);
+    let mut seen = Vec::new();
+    diagnostics.retain(|it| {
+        let new = !seen.contains(it);
+        if new {
+            seen.push(it.clone());
+        }
+        new
+    });
+    sort(&mut diagnostics, files);
+    if diagnostics.iter().any(|it| it.severity == Severity::Error) {
+        return Err(refused(diagnostics));
+    }
+    Ok(Agreed { project, root, base: catalog.revision, versions, warnings: diagnostics, current })
+}
+
+fn sort(diagnostics: &mut Diagnostics, files: &[ProjectFile]) {
+    let place = |file: &str| files.iter().position(|it| it.path == file).unwrap_or(usize::MAX);
+    diagnostics.sort_by_key(|it| it.span.as_ref().map(|span| (place(&span.file), span.line, span.column)));
+}
+
+fn refused(diagnostics: Diagnostics) -> Failure {
+    let errors = diagnostics.iter().filter(|it| it.severity == Severity::Error).count();
+    let problems = if errors == 1 { "a problem".to_owned() } else { format!("{errors} problems") };
+    Failure::invalid("bad_definitions", format!("the definitions have {problems}")).diagnostics(diagnostics)
+}
+
+impl Agreed {
+    /// What would change.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        asof_model::diff(&self.current, &self.versions)
+    }
+
+    /// What would be removed.
+    pub(crate) fn removed(&self) -> Vec<(ThingKind, Name)> {
+        let removed = self.changes().into_iter().filter(|change| change.action == ChangeAction::Removed);
+        removed.map(|change| (change.kind, change.name)).collect()
+    }
+
+    /// The plan, with what it would cost.
+    pub(crate) async fn plan(&self, state: &Shared) -> PlanAnswer {
+        let changes = self.changes();
+        let mut rows = Vec::new();
+        let next = self.next();
+        for change in &changes {
+            let new = matches!(change.action, ChangeAction::Created | ChangeAction::Changed);
+            if change.kind != ThingKind::View || !new {
+                continue;
+            }
+            let Some(Version::View(view)) =
+                self.versions.iter().find(|it| it.kind() == ThingKind::View && it.address().name == change.name)
+            else {
+                continue;
+            };
+            let source = next.source(&view.source).cloned();
+            let count = match source {
+                Some(source) => state.engine.estimate_rows(&source, &self.root).await.ok().flatten(),
+                None => None,
+            };
+            rows.push(RowsToMaterialize { view: change.name.clone(), rows: count });
+        }
+        PlanAnswer {
+            project: self.project.config.project.clone(),
+            base: self.base,
+            changes,
+            rows_to_materialize: rows,
+            without_owner: self.without_owner(),
+            diagnostics: self.warnings.clone(),
+        }
+    }
+
+    /// The catalog as it would be.
+    fn next(&self) -> Catalog {
+        let roots = [(self.project.config.project.clone(), self.root.clone())].into();
+        Catalog::from_versions(self.base, roots, self.versions.iter().cloned())
+    }
+
+    /// Features that nobody owns: neither they nor their view name an owner.
+    fn without_owner(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for version in &self.versions {
+            if version.about().owner.is_some() {
+                continue;
+            }
+            let name = &version.address().name;
+            match version {
+                Version::View(view) => {
+                    let without = view.features.iter().filter(|it| it.feature.about.owner.is_none());
+                    found.extend(without.map(|it| format!("{name}.{}", it.feature.name)));
+                }
+                other => found.push(format!("{} {name}", other.kind())),
+            }
+        }
+        found
+    }
+}
