@@ -267,6 +267,22 @@ pub fn path(path: &[&str], query: &[(&str, &str)]) -> String {
     text
 }
 
+/// A path with the fields of `query` that are not null as its query.
+pub fn path_with(parts: &[&str], query: &impl Serialize) -> String {
+    let fields = match serde_json::to_value(query) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let pairs: Vec<(String, String)> =
+        fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), text(value))).collect();
+    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    path(parts, &pairs)
+}
+
 fn escape(text: &mut String, part: &str) {
     for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

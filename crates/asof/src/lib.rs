@@ -21,6 +21,7 @@ mod node;
 mod printer;
 mod problem;
 mod progress;
+mod stream;
 mod table;
 
 pub use cli::main;

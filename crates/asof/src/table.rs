@@ -26,6 +26,12 @@ impl Table {
         }
     }
 
+    /// One more column.
+    pub fn column(&mut self, head: &str) {
+        self.heads.push(head.to_owned());
+        self.right.push(false);
+    }
+
     /// One more row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());

@@ -1,0 +1,138 @@
+//! `asof get`: the features of one or more entities from the online store.
+
+use serde_json::{Map, Value, json};
+
+use crate::context::Context;
+use crate::problem::Problem;
+use crate::table::{Table, terminal_width};
+
+/// Flags of `get`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The service, unless --features is given; then the keys: `seller_id=42`, once per entity.
+    #[arg(required = true, value_name = "SERVICE | KEY=VALUE")]
+    words: Vec<String>,
+    /// These features instead of a service's: `view.feature,view.*`.
+    #[arg(long, value_name = "LIST")]
+    features: Option<String>,
+    /// Answer as of this time instead of now.
+    #[arg(long, value_name = "TIME")]
+    as_of: Option<String>,
+    /// Name columns `view__feature`.
+    #[arg(long)]
+    full_names: bool,
+}
+
+/// Asks and shows.
+pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
+    let printer = context.printer;
+    let mut words = args.words.as_slice();
+    let mut request = Map::new();
+    request.insert("project".to_owned(), json!(context.project()?));
+    match (&args.features, words.split_first()) {
+        (Some(features), _) => {
+            let features: Vec<&str> = features.split(',').map(str::trim).filter(|it| !it.is_empty()).collect();
+            request.insert("features".to_owned(), json!(features));
+        }
+        (None, Some((service, rest))) if !service.contains('=') => {
+            request.insert("service".to_owned(), json!(service));
+            words = rest;
+        }
+        _ => {
+            return Err(Problem::invalid("no_service", "neither a service nor --features is named")
+                .hint("write `asof get SERVICE key=value`"));
+        }
+    }
+    let mut entities: Map<String, Value> = Map::new();
+    for word in words {
+        let Some((key, value)) = word.split_once('=') else {
+            return Err(Problem::invalid("bad_key", format!("`{word}` is not KEY=VALUE"))
+                .hint("write every key as key=value, e.g. seller_id=42"));
+        };
+        let column = entities.entry(key).or_insert_with(|| json!([]));
+        if let Value::Array(values) = column {
+            values.push(json!(value));
+        }
+    }
+    request.insert("entities".to_owned(), Value::Object(entities.clone()));
+    request.insert("include".to_owned(), json!(["status", "event_time"]));
+    if let Some(as_of) = &args.as_of {
+        request.insert("as_of".to_owned(), json!(as_of));
+    }
+    if args.full_names {
+        request.insert("full_names".to_owned(), json!(true));
+    }
+    let client = context.client().await?;
+    let mut answer: Result<Value, Problem> = client.post("/v1/features", &request).await;
+    // A word of the command line is text; only a boolean key cannot be read from text.
+    if answer.as_ref().is_err_and(|problem| problem.body.code == "bad_key_value")
+        && booleans(&mut entities)
+    {
+        request.insert("entities".to_owned(), Value::Object(entities.clone()));
+        answer = client.post("/v1/features", &request).await;
+    }
+    let answer = answer?;
+    if printer.json {
+        printer.json_line(&answer);
+        return Ok(());
+    }
+    printer.line(table(&answer).text(terminal_width(), printer.color));
+    Ok(())
+}
+
+fn booleans(entities: &mut Map<String, Value>) -> bool {
+    let mut any = false;
+    for column in entities.values_mut() {
+        let Value::Array(values) = column else { continue };
+        for value in values {
+            let read = match value.as_str() {
+                Some("true") => true,
+                Some("false") => false,
+                _ => continue,
+            };
+            *value = Value::Bool(read);
+            any = true;
+        }
+    }
+    any
+}
+
+/// One line per feature, one column per entity, with the status and time of the row that answers.
+pub(crate) fn table(answer: &Value) -> Table {
+    let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let columns = list(answer, "columns");
+    let readings = list(answer, "readings");
+    let entities = columns.first().map_or(0, |column| list(column, "values").len());
+    let single = entities == 1;
+    let mut table = if single {
+        Table::new(&["feature", "value", "type", "status", "as of"])
+    } else {
+        Table::new(&["feature", "type"])
+    };
+    if !single {
+        for entity in 0..entities {
+            table.column(&format!("#{}", entity + 1));
+        }
+    }
+    for column in &columns {
+        let name = column.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = column.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let values = list(column, "values");
+        if single {
+            let reading = column.get("reading").and_then(Value::as_u64).and_then(|it| readings.get(usize::try_from(it).ok()?));
+            let of = |key: &str| {
+                let value = reading.map(|reading| list(reading, key)).and_then(|values| values.first().cloned());
+                value.filter(|value| !value.is_null()).map(|value| text(&value)).unwrap_or_default()
+            };
+            let value = values.first().map(&text).unwrap_or_default();
+            table.row([name, value, kind, of("status"), of("event_time").replace(".000000Z", "Z")]);
+        } else {
+            table.row([name, kind].into_iter().chain(values.iter().map(&text)));
+        }
+    }
+    table
+}

@@ -1,0 +1,377 @@
+//! `asof train`: the spine's rows with the features known at each row's time.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use asof_model::{FileFormat, OnNullKey, Question, TimeUnit, TrainingSet};
+use asof_server::{Body, RebuildQuery, RunAnswer, TrainQuery};
+use clap::ValueEnum;
+use console::Style;
+use futures::TryStreamExt as _;
+use http_body_util::{BodyExt as _, StreamBody};
+
+use crate::client::{Client, nothing, path, path_with, whole};
+use crate::context::Context;
+use crate::printer::Printer;
+use crate::problem::Problem;
+use crate::progress::Bar;
+use crate::stream::{ArrowReader, NewFile, copy_to_stdout};
+use crate::table::{Table, counted, grouped, terminal_width, took};
+
+/// Flags of `train`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The service whose features to add.
+    #[arg(required_unless_present_any = ["features", "rebuild"])]
+    service: Option<String>,
+    /// These features instead of a service's: `view.feature,view.*`.
+    #[arg(long, value_name = "LIST", conflicts_with = "service")]
+    features: Option<String>,
+    /// The rows to add features to: a file, `-` for stdin, or a query `"select ..."`.
+    #[arg(long, value_name = "SPINE", required_unless_present = "rebuild")]
+    spine: Option<String>,
+    /// Where the training set goes: a file, or `-` for stdout. Without it the first rows are shown.
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The spine's time column, with a unit where it is of integers: `t:ms` [default: its only timestamp].
+    #[arg(long, value_name = "COLUMN[:UNIT]")]
+    time: Option<String>,
+    /// Which rows count: those known at the time, or all as if on time.
+    #[arg(long, value_name = "QUESTION", default_value = "known")]
+    question: Asked,
+    /// What a null key in the spine does.
+    #[arg(long, value_name = "WHAT", default_value = "keep")]
+    on_null_key: NullKey,
+    /// Name columns `view__feature`.
+    #[arg(long)]
+    full_names: bool,
+    /// The format of the training set [default: by the ending of --out].
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// The format of the spine [default: by its ending or first bytes].
+    #[arg(long, value_name = "FORMAT")]
+    spine_format: Option<Format>,
+    /// Make a recorded training set again.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["service", "features", "spine", "time", "full_names"])]
+    rebuild: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Asked {
+    Known,
+    Event,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NullKey {
+    Keep,
+    Refuse,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Parquet,
+    Csv,
+    Ndjson,
+    Arrow,
+}
+
+impl From<Format> for FileFormat {
+    fn from(format: Format) -> FileFormat {
+        match format {
+            Format::Parquet => FileFormat::Parquet,
+            Format::Csv => FileFormat::Csv,
+            Format::Ndjson => FileFormat::Ndjson,
+            Format::Arrow => FileFormat::Arrow,
+        }
+    }
+}
+
+/// So many rows are shown without --out.
+const SHOWN: usize = 10;
+
+/// Trains or rebuilds.
+pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
+    let format = output_format(&args)?;
+    let run = format!("{:016x}", rand::random::<u64>());
+    let client = context.client().await?;
+    let (path, content_type, body) = match &args.rebuild {
+        Some(id) => {
+            let query = RebuildQuery { format: Some(format), run: Some(run.clone()) };
+            (path_with(&["v1", "training-sets", id, "rebuild"], &query), None, nothing())
+        }
+        None => {
+            let (query, content_type, body) = question(&args, context, format, &run).await?;
+            (path_with(&["v1", "train"], &query), content_type, body)
+        }
+    };
+    let request = Work { context, client, run: &run, path: &path, content_type };
+    let began = std::time::Instant::now();
+    let set = match &args.out {
+        None => {
+            let mut reader = ArrowReader::new(SHOWN);
+            let set = request.send(body, async |body| reader.read(body).await).await?;
+            if context.printer.json {
+                context.printer.json_line(&set);
+                return Ok(());
+            }
+            let table = Table::of_batches(&reader.first, SHOWN);
+            context.printer.line(table.text(terminal_width(), context.printer.color));
+            set
+        }
+        Some(out) if out.as_os_str() == "-" => {
+            let printer = context.printer;
+            request.send(body, async move |body| copy_to_stdout(printer, body).await).await?
+        }
+        Some(out) => {
+            let file = NewFile::new(out);
+            let set = request.send(body, async |body| file.write(body).await).await?;
+            file.keep()?;
+            set
+        }
+    };
+    let to_stdout = args.out.as_deref() == Some(Path::new("-"));
+    if context.printer.json && !to_stdout {
+        context.printer.json_line(&set);
+    } else {
+        report(context.printer, &set, args.out.as_deref(), began.elapsed());
+    }
+    Ok(())
+}
+
+fn output_format(args: &Args) -> Result<FileFormat, Problem> {
+    if let Some(format) = args.format {
+        return Ok(format.into());
+    }
+    let Some(out) = &args.out else { return Ok(FileFormat::Arrow) };
+    if out.as_os_str() == "-" {
+        return Ok(FileFormat::Csv);
+    }
+    format_of(out).ok_or_else(|| {
+        Problem::invalid("unknown_format", format!("the ending of `{}` names no format", out.display()))
+            .hint("end it in .parquet, .csv, .ndjson or .arrow, or say --format")
+    })
+}
+
+fn format_of(path: &Path) -> Option<FileFormat> {
+    FileFormat::from_name(&path.extension()?.to_str()?.to_ascii_lowercase())
+}
+
+/// What the flags ask, and the spine as a body.
+async fn question(
+    args: &Args,
+    context: &Context,
+    format: FileFormat,
+    run: &str,
+) -> Result<(TrainQuery, Option<&'static str>, Body), Problem> {
+    let (time, unit) = match args.time.as_deref().map(|time| time.rsplit_once(':').unwrap_or((time, ""))) {
+        None => (None, None),
+        Some((column, "")) => (Some(column.to_owned()), None),
+        Some((column, unit)) => {
+            let unit = match unit {
+                "s" => TimeUnit::S,
+                "ms" => TimeUnit::Ms,
+                "us" => TimeUnit::Us,
+                "ns" => TimeUnit::Ns,
+                other => {
+                    return Err(Problem::invalid("bad_time_unit", format!("--time names the unit `{other}`"))
+                        .hint("a unit is s, ms, us or ns, e.g. --time t:ms"));
+                }
+            };
+            (Some(column.to_owned()), Some(unit))
+        }
+    };
+    let mut query = TrainQuery {
+        project: context.project()?,
+        service: args.service.clone(),
+        features: args.features.clone(),
+        full_names: args.full_names,
+        time,
+        unit,
+        question: match args.question {
+            Asked::Known => Question::Known,
+            Asked::Event => Question::Event,
+        },
+        on_null_key: match args.on_null_key {
+            NullKey::Keep => OnNullKey::Keep,
+            NullKey::Refuse => OnNullKey::Refuse,
+        },
+        format,
+        spine_format: args.spine_format.map(FileFormat::from),
+        spine_name: None,
+        sql: None,
+        run: Some(run.to_owned()),
+    };
+    let spine = args.spine.as_deref().unwrap_or_default();
+    let first = spine.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    if matches!(first.as_str(), "select" | "with" | "(select") && !Path::new(spine).exists() {
+        query.sql = Some(spine.to_owned());
+        return Ok((query, None, nothing()));
+    }
+    let bytes = Some("application/octet-stream");
+    if spine == "-" {
+        let read = tokio::task::spawn_blocking(|| {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let bytes_of_stdin = read
+            .await
+            .map_err(std::io::Error::other)
+            .and_then(|read| read)
+            .map_err(|error| Problem::invalid("bad_stdin", format!("the spine on stdin cannot be read: {error}")))?;
+        query.spine_format = query.spine_format.or_else(|| Some(sniffed(&bytes_of_stdin)));
+        return Ok((query, bytes, whole(bytes_of_stdin)));
+    }
+    let path = Path::new(spine);
+    query.spine_format = query.spine_format.or_else(|| format_of(path));
+    query.spine_name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    if query.spine_format.is_none() {
+        return Err(Problem::invalid("unknown_format", format!("the ending of spine `{spine}` names no format"))
+            .hint("say --spine-format parquet, csv, ndjson or arrow"));
+    }
+    Ok((query, bytes, file_body(path).await?))
+}
+
+/// What the first bytes of a spine say it is.
+fn sniffed(bytes: &[u8]) -> FileFormat {
+    match bytes {
+        [b'P', b'A', b'R', b'1', ..] => FileFormat::Parquet,
+        [b'A', b'R', b'R', b'O', b'W', b'1', ..] | [0xff, 0xff, 0xff, 0xff, ..] => FileFormat::Arrow,
+        _ if bytes.trim_ascii_start().first() == Some(&b'{') => FileFormat::Ndjson,
+        _ => FileFormat::Csv,
+    }
+}
+
+/// A file as a body, read as it is sent.
+///
+/// # Errors
+/// It cannot be opened.
+pub(crate) async fn file_body(path: &Path) -> Result<Body, Problem> {
+    let unread = |error: std::io::Error| Problem::file("read", path, &error);
+    let file = tokio::fs::File::open(path).await.map_err(unread)?;
+    if file.metadata().await.map_err(unread)?.is_dir() {
+        return Err(Problem::invalid("is_a_folder", format!("`{}` is a folder, not a file", path.display())));
+    }
+    let frames = tokio_util::io::ReaderStream::with_capacity(file, 256 << 10)
+        .map_ok(hyper::body::Frame::data)
+        .map_err(Into::into);
+    Ok(StreamBody::new(frames).boxed_unsync())
+}
+
+/// A long operation that answers with a file.
+struct Work<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    run: &'a str,
+    path: &'a str,
+    content_type: Option<&'static str>,
+}
+
+impl Work<'_> {
+    /// Sends the request, takes its answer with `take`, shows progress meanwhile; the record of what was made.
+    async fn send(
+        &self,
+        body: Body,
+        take: impl AsyncFnOnce(Body) -> Result<(), Problem>,
+    ) -> Result<TrainingSet, Problem> {
+        let work = async {
+            let response = self.client.send(http::Method::POST, self.path, self.content_type, body).await?;
+            take(response.into_body()).await
+        };
+        if let Err(problem) = watched(self.context, self.client, self.run, "train", work).await {
+            // An answer that broke off says nothing of its reason; the run does.
+            if problem.body.code == "answer_broken"
+                && let Ok(answer) = self.client.get::<RunAnswer>(&path(&["v1", "runs", self.run], &[])).await
+                && let Some(failure) = answer.failure
+            {
+                return Err(Problem { body: Box::new(failure), files: Vec::new() });
+            }
+            return Err(problem);
+        }
+        let answer: RunAnswer = self.client.get(&path(&["v1", "runs", self.run], &[])).await?;
+        let id = answer.training_set.unwrap_or_default();
+        self.client.get(&path(&["v1", "training-sets", &id], &[])).await
+    }
+}
+
+/// Awaits a long operation, showing how far its run is where a person watches.
+///
+/// # Errors
+/// What the operation fails with.
+pub(crate) async fn watched<T>(
+    context: &Context,
+    client: &Client,
+    run: &str,
+    what: &str,
+    work: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    if !context.printer.watched {
+        return work.await;
+    }
+    let mut bar = Bar::new(context.printer, what);
+    let run_path = path(&["v1", "runs", run], &[]);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            ended = work.as_mut() => {
+                bar.done();
+                return ended;
+            }
+            () = tokio::time::sleep(Duration::from_millis(100)) => {
+                if let Ok(RunAnswer { stage: Some(stage), .. }) = client.get(&run_path).await {
+                    bar.at(&stage.phase, stage.done, stage.total, &stage.unit);
+                }
+            }
+        }
+    }
+}
+
+/// Shows what was made, the counts, and the warning.
+pub(crate) fn report(printer: Printer, set: &TrainingSet, out: Option<&Path>, elapsed: Duration) {
+    let outcome = &set.outcome;
+    let mut table = Table::new(&[
+        "view", "keys", ">present", ">null", ">not_found", ">expired", ">no_key", ">never known", ">differs",
+    ]);
+    for counts in &outcome.counts {
+        table.row([
+            counts.view.clone(),
+            counts.keys.join(", "),
+            grouped(counts.present),
+            grouped(counts.null_values),
+            grouped(counts.not_found),
+            grouped(counts.expired),
+            grouped(counts.no_key),
+            grouped(counts.never_known),
+            grouped(counts.differs),
+        ]);
+    }
+    printer.say("");
+    printer.say(table.text(0, console::colors_enabled_stderr()));
+    let other = match set.recipe.question {
+        Question::Known => "event",
+        Question::Event => "known",
+    };
+    printer.say(format!("differs: answers that would be others under the question {other}\n"));
+    for warning in &outcome.warnings {
+        printer.warn(warning);
+    }
+    let place = match out {
+        Some(path) if path.as_os_str() != "-" => format!(" to {}", path.display()),
+        _ => String::new(),
+    };
+    printer.note(
+        "Trained",
+        Style::new().green().bold(),
+        format!(
+            "{} x {}{place} in {}, training set {} ({}, content {})",
+            counted(outcome.rows, "row"),
+            counted(outcome.columns.len() as u64, "column"),
+            took(elapsed),
+            set.id,
+            set.recipe.question.name(),
+            outcome.content_hash.get(..12).unwrap_or(&outcome.content_hash),
+        ),
+    );
+}

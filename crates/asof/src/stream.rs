@@ -1,0 +1,155 @@
+//! Answers that are files: copied as they come, or read as Arrow for a table.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::reader::StreamDecoder;
+use asof_server::Body;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::client::broken;
+use crate::printer::Printer;
+use crate::problem::Problem;
+use asof_model::Kind;
+
+/// The next bytes of a body.
+///
+/// # Errors
+/// It broke off.
+pub async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(_) => continue,
+            },
+            Some(Err(error)) => return Err(broken(error.as_ref())),
+        }
+    }
+}
+
+/// Copies a body to stdout.
+///
+/// # Errors
+/// It broke off.
+pub async fn copy_to_stdout(printer: Printer, mut body: Body) -> Result<(), Problem> {
+    while let Some(bytes) = next(&mut body).await? {
+        printer.bytes(&bytes);
+    }
+    Ok(())
+}
+
+/// A file that appears under its name only when it is whole.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    aside: PathBuf,
+    kept: bool,
+}
+
+impl NewFile {
+    /// To be written beside `path`.
+    pub fn new(path: &Path) -> NewFile {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+        NewFile { path: path.to_owned(), aside, kept: false }
+    }
+
+    /// Writes a whole body to it.
+    ///
+    /// # Errors
+    /// The body broke off, or the disk failed; then nothing stands under the name.
+    pub async fn write(&self, mut body: Body) -> Result<(), Problem> {
+        let failed = |error: std::io::Error| Problem::file("write", &self.path, &error);
+        let mut file = tokio::fs::File::create(&self.aside).await.map_err(failed)?;
+        while let Some(bytes) = next(&mut body).await? {
+            file.write_all(&bytes).await.map_err(failed)?;
+        }
+        file.flush().await.map_err(failed)?;
+        file.sync_all().await.map_err(failed)
+    }
+
+    /// Lets it stand under its name.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn keep(mut self) -> Result<(), Problem> {
+        let folder = self.path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::rename(&self.aside, &self.path)
+            .and_then(|()| std::fs::File::open(folder)?.sync_all())
+            .map_err(|error| Problem::file("write", &self.path, &error))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = std::fs::remove_file(&self.aside)
+        {
+            tracing::debug!(%error, "no partial file to remove");
+        }
+    }
+}
+
+/// Reads an Arrow stream, keeping the first rows and counting all.
+#[derive(Debug)]
+pub struct ArrowReader {
+    decoder: StreamDecoder,
+    most: usize,
+    kept: usize,
+    /// The first batches, cut to the rows wanted.
+    pub first: Vec<RecordBatch>,
+    /// All rows that came.
+    pub rows: u64,
+}
+
+impl ArrowReader {
+    /// Keeps the first `most` rows.
+    pub fn new(most: usize) -> ArrowReader {
+        ArrowReader { decoder: StreamDecoder::new(), most, kept: 0, first: Vec::new(), rows: 0 }
+    }
+
+    /// Reads a body to its end.
+    ///
+    /// # Errors
+    /// It broke off or is no Arrow stream.
+    pub async fn read(&mut self, mut body: Body) -> Result<(), Problem> {
+        let bad = |error: arrow::error::ArrowError| {
+            Problem::new(Kind::Internal, "bad_answer", format!("the answer of the server is no Arrow stream: {error}"))
+        };
+        while let Some(bytes) = next(&mut body).await? {
+            let mut buffer = Buffer::from(bytes);
+            while !buffer.is_empty() {
+                if let Some(batch) = self.decoder.decode(&mut buffer).map_err(bad)? {
+                    self.take(batch);
+                }
+            }
+        }
+        if self.first.is_empty()
+            && let Some(schema) = self.schema()
+        {
+            self.first.push(RecordBatch::new_empty(schema));
+        }
+        self.decoder.finish().map_err(bad)
+    }
+
+    fn take(&mut self, batch: RecordBatch) {
+        self.rows += batch.num_rows() as u64;
+        if self.kept < self.most {
+            let rows = batch.num_rows().min(self.most - self.kept);
+            self.kept += rows;
+            self.first.push(batch.slice(0, rows));
+        }
+    }
+
+    fn schema(&self) -> Option<SchemaRef> {
+        self.decoder.schema()
+    }
+}
