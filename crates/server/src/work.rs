@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use asof_engine::{Progress, ProgressEvent};
 use serde::{Deserialize, Serialize};
 
+use crate::error::FailureBody;
+
 /// How far an operation is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
@@ -23,6 +25,15 @@ pub struct Stage {
 struct Entry {
     stage: Option<ProgressEvent>,
     training_set: Option<String>,
+    failure: Option<FailureBody>,
+}
+
+/// What is known of a run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    pub(crate) stage: Option<Stage>,
+    pub(crate) training_set: Option<String>,
+    pub(crate) failure: Option<FailureBody>,
 }
 
 /// The operations in progress and the newest that ended, by the id of their run.
@@ -53,17 +64,22 @@ impl Work {
         self.with(run, |entry| entry.training_set = Some(training_set.to_owned()));
     }
 
-    /// What is known of a run.
-    pub(crate) fn of(&self, run: &str) -> (Option<Stage>, Option<String>) {
+    /// An operation failed after its answer began: who asks for the run learns why.
+    pub(crate) fn failed(&self, run: &str, failure: FailureBody) {
+        self.with(run, |entry| entry.failure = Some(failure));
+    }
+
+    /// What is known of a run; none where it is not known.
+    pub(crate) fn of(&self, run: &str) -> Option<Known> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = entries.by_run.get(run) else { return (None, None) };
+        let entry = entries.by_run.get(run)?;
         let stage = entry.stage.as_ref().map(|event| Stage {
             phase: event.phase.to_owned(),
             done: event.done,
             total: event.total,
             unit: event.unit.to_owned(),
         });
-        (stage, entry.training_set.clone())
+        Some(Known { stage, training_set: entry.training_set.clone(), failure: entry.failure.clone() })
     }
 
     fn with(&self, run: &str, change: impl FnOnce(&mut Entry)) {

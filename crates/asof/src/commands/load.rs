@@ -1,12 +1,13 @@
 //! `asof load`: copies files into the table of a stored source.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use asof_server::{Body, LoadAnswer, LoadQuery, OnBadRow};
+use asof_model::Name;
+use asof_server::{Body, LoadAnswer, LoadFiles, LoadQuery, OnBadRow};
 use clap::ValueEnum;
 use console::Style;
 
-use crate::client::{nothing, path_with};
+use crate::client::{nothing, path_with, whole};
 use crate::commands::train::{file_body, watched};
 use crate::context::Context;
 use crate::problem::Problem;
@@ -32,14 +33,15 @@ enum BadRow {
     Quarantine,
 }
 
-/// Loads one file after the other.
-pub(crate) async fn run(mut args: Args, context: &Context) -> Result<(), Problem> {
+/// Loads: all files or none, where the node sees this machine's files; else one upload after the other.
+pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let project = context.project()?;
-    args.files.sort();
-    let one = |name: Option<&Path>| LoadQuery {
-        project: project.clone(),
-        source: args.source.clone(),
-        name: name.map(|name| name.to_string_lossy().into_owned()),
+    let source = Name::new(args.source.clone())
+        .map_err(|error| Problem::invalid("bad_name", error.to_string()).hint("`asof list sources` lists them"))?;
+    let mut query = LoadQuery {
+        project,
+        source,
+        name: None,
         on_bad_row: match args.on_bad_row {
             BadRow::Stop => OnBadRow::Stop,
             BadRow::Quarantine => OnBadRow::Quarantine,
@@ -47,22 +49,34 @@ pub(crate) async fn run(mut args: Args, context: &Context) -> Result<(), Problem
         run: Some(format!("{:016x}", rand::random::<u64>())),
     };
     if args.files.is_empty() {
-        return send(context, one(None), nothing()).await;
+        return send(context, &query, None, nothing()).await;
     }
-    for file in &args.files {
-        send(context, one(Some(file)), file_body(file).await?).await?;
+    if context.settings()?.server.value.is_none() {
+        let mut files = Vec::new();
+        for file in &args.files {
+            // The node may stand in another folder; a glob is kept as it is.
+            let path = std::path::absolute(file).map_err(|error| Problem::file("find", file, &error))?;
+            files.push(path.to_string_lossy().into_owned());
+        }
+        let body = serde_json::to_vec(&LoadFiles { files }).unwrap_or_default();
+        return send(context, &query, Some("application/json"), whole(body)).await;
+    }
+    let mut files = args.files;
+    files.sort();
+    for file in &files {
+        query.name = Some(file.to_string_lossy().into_owned());
+        send(context, &query, Some("application/octet-stream"), file_body(file).await?).await?;
     }
     Ok(())
 }
 
-async fn send(context: &Context, query: LoadQuery, body: Body) -> Result<(), Problem> {
+async fn send(context: &Context, query: &LoadQuery, kind: Option<&str>, body: Body) -> Result<(), Problem> {
     let printer = context.printer;
     let client = context.client().await?;
     let run = query.run.clone().unwrap_or_default();
-    let path = path_with(&["v1", "load"], &query);
+    let path = path_with(&["v1", "load"], query);
     let work = async {
-        let octets = Some("application/octet-stream");
-        let response = client.send(http::Method::POST, &path, octets, body).await?;
+        let response = client.send(http::Method::POST, &path, kind, body).await?;
         client.collect(response.into_body()).await
     };
     let body = watched(context, client, &run, "load", work).await?;
@@ -81,6 +95,11 @@ async fn send(context: &Context, query: LoadQuery, body: Body) -> Result<(), Pro
             counted(file.rows, "row")
         };
         printer.note("Loaded", Style::new().green().bold(), format!("{}: {what}", file.name));
+    }
+    if let Some(folder) = &answer.quarantine
+        && !printer.json
+    {
+        printer.warn(format!("bad rows, each with its reason, are in the table {folder} below the data directory"));
     }
     Ok(())
 }

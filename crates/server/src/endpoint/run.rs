@@ -1,6 +1,6 @@
 //! `GET /v1/runs/{id}`: how far a long operation is, and how it ended.
 
-use asof_registry::Run;
+use asof_registry::{RegistryError, Run};
 use axum::extract::{Path, State};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::{Endpoint, Patience};
 use crate::access::Caller;
-use crate::error::Failure;
+use crate::error::{Failure, FailureBody};
 use crate::request::{Answer, known_project};
 use crate::rooms::Shared;
-use crate::work::Stage;
+use crate::work::{Known, Stage};
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: "GET",
@@ -36,14 +36,18 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 /// The answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RunAnswer {
-    /// The record.
-    pub run: Run,
+    /// The record, once it is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
     /// How far it is, while it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
     /// The training set it made.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_set: Option<String>,
+    /// Why it failed, where its answer had begun before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureBody>,
 }
 
 async fn run(
@@ -51,8 +55,15 @@ async fn run(
     State(state): State<Shared>,
     Path(id): Path<String>,
 ) -> Result<Answer<RunAnswer>, Failure> {
-    let run = state.registry.run(&id).await?;
-    known_project(&principal, &state.registry.catalog(), &run.project)?;
-    let (stage, training_set) = state.work.of(&id);
-    Ok(Answer(RunAnswer { run, stage, training_set }))
+    let known = state.work.of(&id);
+    let run = match state.registry.run(&id).await {
+        Ok(run) => Some(run),
+        Err(RegistryError::NotFound { .. }) if known.is_some() => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(run) = &run {
+        known_project(&principal, &state.registry.catalog(), &run.project)?;
+    }
+    let Known { stage, training_set, failure } = known.unwrap_or_default();
+    Ok(Answer(RunAnswer { run, stage, training_set, failure }))
 }

@@ -1,0 +1,135 @@
+//! `asof up`: the project's node, until it is told to stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use asof_server::{Listen, TlsFiles};
+use console::Style;
+
+use crate::config::{Flags, Settings};
+use crate::context::Context;
+use crate::node::Node;
+use crate::problem::Problem;
+
+/// Flags of `up`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:2763].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// How much memory queries may take, e.g. 8GB [default: half of the machine's].
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// How many threads queries may use [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// The server's certificate chain, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// Its private key, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Listen beyond this machine even without token and TLS.
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// Serves until Ctrl-C or SIGTERM, then finishes what was accepted.
+pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
+    let flags = Flags {
+        listen: args.listen,
+        memory: args.memory,
+        threads: args.threads.map(usize::from),
+        tls_certificate: args.tls_certificate,
+        tls_key: args.tls_key,
+        insecure: args.insecure,
+        ..context.flags.clone()
+    };
+    let settings = Settings::read(&flags)?;
+    if settings.project.is_none() && !settings.data_dir.value.is_dir() {
+        return Err(crate::config::no_project(&settings.root.value));
+    }
+    let node = Arc::new(Node::open(context.node_config(&settings)).await?);
+    let printer = context.printer;
+    let json = printer.json;
+    let ended = serve(&node, &settings, |url| {
+        if json {
+            printer.json_line(&serde_json::json!({"address": url, "pid": std::process::id()}));
+        } else {
+            printer.note("Serving", Style::new().green().bold(), format!("{url}  (docs at {url}/docs, Ctrl-C stops)"));
+        }
+    })
+    .await;
+    node.close().await;
+    ended
+}
+
+/// Listens as the settings say and refreshes views, until the process is told to stop.
+///
+/// # Errors
+/// It may not or cannot listen there.
+pub(crate) async fn serve(
+    node: &Arc<Node>,
+    settings: &Settings,
+    listening: impl FnOnce(&str),
+) -> Result<(), Problem> {
+    let stop = node.stop().clone();
+    let mut tasks = tokio::task::JoinSet::new();
+    {
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            told_to_stop().await;
+            stop.cancel();
+        });
+    }
+    let listen = listen(settings);
+    let token = settings.token.value.as_deref();
+    let serving = node.serve(&listen, token, |url| {
+        let refreshing = Arc::clone(node);
+        tasks.spawn(async move { refreshing.refresh().await });
+        listening(url);
+    });
+    let ended = serving.await;
+    stop.cancel();
+    tasks.abort_all();
+    ended
+}
+
+/// Where and how to listen.
+pub(crate) fn listen(settings: &Settings) -> Listen {
+    let tls = match (&settings.tls_certificate.value, &settings.tls_key.value) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }),
+        _ => None,
+    };
+    Listen {
+        address: settings.listen.value.clone(),
+        token: settings.token.value.is_some(),
+        tls,
+        insecure: settings.insecure.value,
+        limits: asof_server::Limits::default(),
+    }
+}
+
+/// Returns at Ctrl-C or SIGTERM.
+async fn told_to_stop() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = interrupt => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM is not heard");
+                let _ = interrupt.await;
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = interrupt.await;
+    }
+}

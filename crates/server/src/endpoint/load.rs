@@ -1,0 +1,230 @@
+//! `POST /v1/load`: copies files into the table of a stored source.
+
+use std::path::PathBuf;
+
+use asof_flow::{FileLoad, LoadFile};
+use asof_model::{Address, Kind, Name};
+use axum::extract::{Request, State};
+use axum::routing::post;
+use futures::TryStreamExt as _;
+use http::{StatusCode, header};
+use http_body_util::BodyExt as _;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Endpoint, Patience};
+use crate::access::Caller;
+use crate::connection::{Unread, read_whole};
+use crate::error::Failure;
+use crate::request::{Answer, Query, known_project, not_json};
+use crate::rooms::Shared;
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: "POST",
+    path: "/v1/load",
+    open: false,
+    patience: Patience::Long,
+    summary: "Copy files into the table of a stored source",
+    about: "The body is one file's bytes (`application/octet-stream`, with `name`), or JSON that names files on the node's \
+            machine, or nothing: then the files of the source's own path are loaded. All files of one request are loaded or none; \
+            the same content is loaded once.",
+    route: || post(load),
+    operation: || {
+        json!({
+            "parameters": [
+                {"name": "project", "in": "query", "required": true, "schema": {"type": "string"}, "description": "The project"},
+                {"name": "source", "in": "query", "required": true, "schema": {"type": "string"}, "description": "The stored source"},
+                {"name": "name", "in": "query", "schema": {"type": "string"}, "description": "What the uploaded file is called in errors and records"},
+                {"name": "on_bad_row", "in": "query", "schema": {"enum": ["stop", "quarantine"]}, "description": "What a bad row does; `stop` if not said"},
+                {"name": "run", "in": "query", "schema": {"type": "string"}, "description": "An id to ask for progress by"},
+            ],
+            "requestBody": {"content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+                "application/json": {"example": {"files": ["/data/2013-*.csv"]}},
+            }},
+            "responses": {"200": {"description": "What became of every file", "content": {"application/json": {"example": {
+                "source": "shop.listings", "rows": 120, "quarantined": 0, "position": 120,
+                "files": [{"name": "2013-06.csv", "hash": "9f...", "loaded_before": false, "rows": 120, "quarantined": 0}],
+            }}}}},
+        })
+    },
+};
+
+/// What to load where.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadQuery {
+    /// The project.
+    pub project: Name,
+    /// The stored source.
+    pub source: Name,
+    /// What the uploaded file is called.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What a bad row does.
+    #[serde(default)]
+    pub on_bad_row: OnBadRow,
+    /// An id to ask for progress by.
+    #[serde(default)]
+    pub run: Option<String>,
+}
+
+/// What a bad row does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRow {
+    /// Ends the load; nothing is loaded.
+    #[default]
+    Stop,
+    /// Goes to the quarantine table with its reason.
+    Quarantine,
+}
+
+/// Files on the node's machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadFiles {
+    /// Paths and globs; relative ones start from the project's folder. Rows get their positions by the
+    /// files' names.
+    pub files: Vec<String>,
+}
+
+/// What became of a load.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoadAnswer {
+    /// The source.
+    pub source: String,
+    /// Rows stored.
+    pub rows: u64,
+    /// Rows in quarantine.
+    pub quarantined: u64,
+    /// The quarantine table's folder below the data directory, where rows went there.
+    pub quarantine: Option<String>,
+    /// The source's last position.
+    pub position: Option<i64>,
+    /// Every file.
+    pub files: Vec<LoadedFile>,
+}
+
+/// What became of one file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoadedFile {
+    /// Its name.
+    pub name: String,
+    /// BLAKE3 of its content.
+    pub hash: String,
+    /// It was loaded before, so nothing was done.
+    pub loaded_before: bool,
+    /// Rows stored.
+    pub rows: u64,
+    /// Rows in quarantine.
+    pub quarantined: u64,
+}
+
+impl From<FileLoad> for LoadedFile {
+    fn from(file: FileLoad) -> LoadedFile {
+        LoadedFile {
+            name: file.name,
+            hash: file.hash,
+            loaded_before: file.loaded_before,
+            rows: file.rows,
+            quarantined: file.quarantined,
+        }
+    }
+}
+
+async fn load(
+    Caller(principal): Caller,
+    State(state): State<Shared>,
+    Query(query): Query<LoadQuery>,
+    request: Request,
+) -> Result<Answer<LoadAnswer>, Failure> {
+    known_project(&principal, &state.registry.catalog(), &query.project)?;
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let of_json = kind.split(';').next().unwrap_or_default().trim() == "application/json";
+    let mut upload = None;
+    let files = if of_json {
+        let limit = state.limits.body_bytes;
+        let body = read_whole(request.into_body(), limit).await.map_err(|unread| unread.explain(limit))?;
+        let files: LoadFiles = serde_json::from_slice(&body).map_err(|error| not_json(&error))?;
+        let catalog = state.registry.catalog();
+        let address = Address { project: query.project.clone(), name: query.source.clone() };
+        match (catalog.source(&address), catalog.projects.get(&query.project)) {
+            (Some(source), Some(project)) => {
+                state.engine.files_to_load(source, &project.root, &files.files).await?
+            }
+            // The load itself says that there is no such source.
+            _ => Vec::new(),
+        }
+    } else {
+        match Upload::take(&state, request).await? {
+            None => Vec::new(),
+            Some(taken) => {
+                let name = query.name.clone().unwrap_or_else(|| "upload".to_owned());
+                let file = LoadFile { path: taken.path.clone(), name, partitions: Vec::new() };
+                upload = Some(taken);
+                vec![file]
+            }
+        }
+    };
+    let progress = state.work.progress(query.run.as_deref().unwrap_or_default());
+    let on_bad_row = match query.on_bad_row {
+        OnBadRow::Stop => asof_flow::OnBadRow::Stop,
+        OnBadRow::Quarantine => asof_flow::OnBadRow::Quarantine,
+    };
+    let report =
+        state.flow.load(&principal, &query.project, &query.source, files, on_bad_row, progress).await?;
+    drop(upload);
+    Ok(Answer(LoadAnswer {
+        source: report.source.to_string(),
+        rows: report.rows,
+        quarantined: report.quarantined,
+        quarantine: report.quarantine,
+        position: report.position,
+        files: report.files.into_iter().map(LoadedFile::from).collect(),
+    }))
+}
+
+/// A body kept in a file of the data directory for as long as its request lives.
+pub(super) struct Upload {
+    pub(super) path: PathBuf,
+}
+
+impl Upload {
+    /// Writes a body to a file; none where the body is empty.
+    pub(super) async fn take(state: &Shared, request: Request) -> Result<Option<Upload>, Failure> {
+        let folder = state.data_dir.join("uploads");
+        let unwritten = |error: std::io::Error| {
+            Failure::new(Kind::Unavailable, "upload_failed", format!("the upload cannot be written: {error}"))
+        };
+        tokio::fs::create_dir_all(&folder).await.map_err(unwritten)?;
+        let upload = Upload { path: folder.join(format!("{:032x}", rand::random::<u128>())) };
+        let mut file = tokio::fs::File::create(&upload.path).await.map_err(unwritten)?;
+        let mut data = request.into_body().into_data_stream();
+        let mut any = false;
+        loop {
+            match data.try_next().await {
+                Ok(None) => break,
+                Ok(Some(bytes)) => {
+                    any |= !bytes.is_empty();
+                    file.write_all(&bytes).await.map_err(unwritten)?;
+                }
+                Err(error) => {
+                    let unread = Unread::from_error(&error);
+                    return Err(unread.explain(state.limits.body_bytes).status(StatusCode::BAD_REQUEST));
+                }
+            }
+        }
+        file.flush().await.map_err(unwritten)?;
+        Ok(any.then_some(upload))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, "no upload to remove");
+        }
+    }
+}
