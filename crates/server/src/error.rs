@@ -1,4 +1,4 @@
-//! Errors of the server itself, and how an error of any room looks on the wire.
+//! Errors of this room, and how an error of any room looks on the wire.
 
 use std::borrow::Cow;
 use std::io;
@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-/// Why the server cannot listen.
+/// Why the server cannot listen, or a backup cannot be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address cannot be bound.
@@ -44,6 +44,30 @@ pub enum ServerError {
         /// Why.
         reason: String,
     },
+    /// A backup's file cannot be read or written.
+    #[error("cannot {doing} `{}`: {source}", path.display())]
+    Backup {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The folder is no backup.
+    #[error("`{}` is no backup that this program can use: {reason}", folder.display())]
+    NotABackup {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file is not what the backup's list says.
+    #[error("the backup's file `{}` is damaged: it is not what its list says", file.display())]
+    BackupDamaged {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 fn missing(token: bool, tls: bool) -> &'static str {
@@ -61,6 +85,9 @@ impl Explain for ServerError {
             ServerError::Address { .. } | ServerError::Exposed { .. } | ServerError::Certificate { .. } => {
                 Kind::Invalid
             }
+            ServerError::NotABackup { .. } => Kind::Invalid,
+            ServerError::Backup { .. } => Kind::Unavailable,
+            ServerError::BackupDamaged { .. } => Kind::Internal,
         }
     }
 
@@ -70,6 +97,9 @@ impl Explain for ServerError {
             ServerError::AddressTaken { .. } => "address_taken",
             ServerError::Exposed { .. } => "exposed_address",
             ServerError::Certificate { .. } => "bad_tls_file",
+            ServerError::Backup { .. } => "backup_failed",
+            ServerError::NotABackup { .. } => "not_a_backup",
+            ServerError::BackupDamaged { .. } => "backup_damaged",
         }
     }
 
@@ -81,12 +111,15 @@ impl Explain for ServerError {
                     .to_owned()
             }
             ServerError::Exposed { .. } => {
-                "set ASOF_TOKEN and `tls_certificate` and `tls_key`, or say --insecure where the network is trusted"
+                "set ASOF_TOKEN and give --tls-certificate and --tls-key, or say --insecure where the network is trusted"
                     .to_owned()
             }
             ServerError::Certificate { .. } => {
                 "give a certificate chain and its private key, both in PEM form".to_owned()
             }
+            ServerError::Backup { .. } => "nothing was changed; try again when the disk is well".to_owned(),
+            ServerError::NotABackup { .. } => "name a folder that `asof backup` made".to_owned(),
+            ServerError::BackupDamaged { .. } => "use another backup".to_owned(),
         })
     }
 }

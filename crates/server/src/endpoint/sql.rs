@@ -1,0 +1,83 @@
+//! `POST /v1/sql`: a read-only query.
+
+use asof_engine::query::{SqlLimits, SqlScope};
+use asof_model::{FileFormat, Name, Principal};
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Endpoint, Patience};
+use crate::access::Caller;
+use crate::error::Failure;
+use crate::outflow;
+use crate::request::{Json, known_project};
+use crate::rooms::Shared;
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: "POST",
+    path: "/v1/sql",
+    open: false,
+    patience: Patience::Long,
+    summary: "Run a read-only query",
+    about: "Over sources, views and recorded training sets (`training_set_ID`) of the projects the caller may see; in the \
+            project asked in a thing is its bare name, elsewhere `project.name`. Limits hold bytes, tokens, nesting, time, memory and rows.",
+    route: || post(sql),
+    operation: || {
+        json!({
+            "requestBody": {"required": true, "content": {"application/json": {"example": {
+                "project": "flights", "sql": "select carrier, count(*) from flights group by carrier", "format": "ndjson"
+            }}}},
+            "responses": {"200": {"description": "The rows in the format asked for", "content": {
+                "application/x-ndjson": {"example": "{\"carrier\":\"UA\",\"count(*)\":58665}\n"},
+                "text/csv": {"schema": {"type": "string"}},
+                "application/vnd.apache.arrow.stream": {"schema": {"type": "string", "format": "binary"}},
+                "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
+            }}},
+        })
+    },
+};
+
+/// A query.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqlRequest {
+    /// The project whose things go by their bare names.
+    pub project: Name,
+    /// One query that only reads.
+    pub sql: String,
+    /// How the rows are written; ndjson if not said.
+    #[serde(default = "ndjson")]
+    pub format: FileFormat,
+}
+
+fn ndjson() -> FileFormat {
+    FileFormat::Ndjson
+}
+
+async fn sql(
+    Caller(principal): Caller,
+    State(state): State<Shared>,
+    Json(request): Json<SqlRequest>,
+) -> Result<Response, Failure> {
+    let scope = scope(&state, principal, request.project).await?;
+    let answer = state.engine.sql(scope, &request.sql, SqlLimits::default()).await?;
+    let (engine, format) = (state.engine.clone(), request.format);
+    let work = move |chunks: outflow::Chunks| async move {
+        let to = chunks.clone();
+        let last = engine.run(outflow::write_all(format, answer.schema, answer.rows, to)).await?;
+        drop(chunks.send(Ok(last)).await);
+        Ok(())
+    };
+    outflow::respond(&state, format, work, |_| async {}).await
+}
+
+/// What a query of this principal sees.
+pub(super) async fn scope(state: &Shared, principal: Principal, project: Name) -> Result<SqlScope, Failure> {
+    let catalog = state.registry.catalog();
+    known_project(&principal, &catalog, &project)?;
+    let training_sets = state.registry.training_sets(&principal, &project).await?;
+    let system = state.registry.system_tables(&principal).await?;
+    Ok(SqlScope { catalog, project, principal, system, training_sets })
+}

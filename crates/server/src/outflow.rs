@@ -1,0 +1,166 @@
+//! Answers that are files: rows written on the engine's threads, sent as they come. What the answer promises
+//! is done before its last byte: an answer that came to its end is recorded.
+
+use std::future::Future;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use asof_engine::training::TrainingWriter;
+use asof_model::{FileFormat, Kind};
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http::{HeaderValue, header};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Failure;
+use crate::rooms::Shared;
+
+/// Bytes that are sent at once.
+const CHUNK: usize = 256 << 10;
+
+/// Where a file's bytes go.
+pub(crate) type Chunks = mpsc::Sender<Result<Bytes, Failure>>;
+
+/// Runs `work`, which sends the bytes of a file, and answers with them. Nothing is answered before the first
+/// bytes or the first error; `ended` is told how it ended, also where the client went away.
+pub(crate) async fn respond<W, E, F>(
+    state: &Shared,
+    format: FileFormat,
+    work: impl FnOnce(Chunks) -> W + Send + 'static,
+    ended: F,
+) -> Result<Response, Failure>
+where
+    W: Future<Output = Result<(), Failure>> + Send + 'static,
+    E: Future<Output = ()> + Send + 'static,
+    F: FnOnce(Result<(), Failure>) -> E + Send + 'static,
+{
+    let (sender, mut receiver) = mpsc::channel(4);
+    let gone = CancellationToken::new();
+    let guard = gone.clone().drop_guard();
+    state.tasks.spawn(async move {
+        let outcome = tokio::select! {
+            outcome = work(sender.clone()) => outcome,
+            () = gone.cancelled() => {
+                Err(Failure::new(Kind::Unavailable, "client_gone", "whoever asked went away before the end"))
+            }
+        };
+        ended(outcome.clone()).await;
+        if let Err(failure) = outcome {
+            // Nobody listens where the client is gone.
+            drop(sender.send(Err(failure)).await);
+        }
+    });
+    let first = match receiver.recv().await {
+        Some(Err(failure)) => return Err(failure),
+        Some(Ok(bytes)) => bytes,
+        None => Bytes::new(),
+    };
+    let rest = futures::stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
+        let next = receiver.recv().await?;
+        Some((next.map_err(|failure| BrokenOff(failure.body.message)), (receiver, guard)))
+    });
+    let body = Body::from_stream(futures::stream::iter([Ok(first)]).chain(rest));
+    let mut response = Response::new(body);
+    let kind = HeaderValue::from_static(match format {
+        FileFormat::Parquet => "application/vnd.apache.parquet",
+        FileFormat::Csv => "text/csv; charset=utf-8",
+        FileFormat::Ndjson => "application/x-ndjson",
+        FileFormat::Arrow => "application/vnd.apache.arrow.stream",
+    });
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+/// An answer that ends before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BrokenOff(String);
+
+/// Writes batches in a format and sends the bytes.
+pub(crate) struct Rows {
+    writer: TrainingWriter<Pipe>,
+    pipe: Pipe,
+    chunks: Chunks,
+}
+
+/// Bytes written and not yet sent.
+#[derive(Clone, Default)]
+struct Pipe(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Pipe {
+    fn take(&self, least: usize) -> Option<Bytes> {
+        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (bytes.len() >= least).then(|| Bytes::from(std::mem::take(&mut *bytes)))
+    }
+}
+
+impl Rows {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// The format cannot hold a column.
+    pub(crate) fn new(format: FileFormat, schema: &SchemaRef, chunks: Chunks) -> asof_engine::Result<Rows> {
+        let pipe = Pipe::default();
+        Ok(Rows { writer: TrainingWriter::new(format, schema, pipe.clone())?, pipe, chunks })
+    }
+
+    /// Writes rows; waits while the client does not take what was sent.
+    ///
+    /// # Errors
+    /// They cannot be written, or nobody takes them.
+    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> asof_engine::Result<()> {
+        self.writer.write(batch)?;
+        self.send(CHUNK).await
+    }
+
+    async fn send(&self, least: usize) -> asof_engine::Result<()> {
+        match self.pipe.take(least) {
+            Some(bytes) if self.chunks.send(Ok(bytes)).await.is_err() => {
+                Err(asof_engine::Error::internal("nobody takes the answer"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the file; the last bytes are given back, to be sent when all else is done.
+    ///
+    /// # Errors
+    /// The end cannot be written.
+    pub(crate) fn finish(self) -> asof_engine::Result<Bytes> {
+        self.writer.finish()?;
+        Ok(self.pipe.take(0).unwrap_or_default())
+    }
+}
+
+/// Writes a stream of rows as a file.
+///
+/// # Errors
+/// The rows fail, or cannot be written.
+pub(crate) async fn write_all(
+    format: FileFormat,
+    schema: SchemaRef,
+    mut rows: impl Stream<Item = asof_engine::Result<RecordBatch>> + Unpin,
+    chunks: Chunks,
+) -> asof_engine::Result<Bytes> {
+    let mut file = Rows::new(format, &schema, chunks)?;
+    while let Some(batch) = rows.next().await {
+        file.write(&batch?).await?;
+    }
+    file.finish()
+}
