@@ -8,6 +8,7 @@
 //! [`Server`] is the connection loop with its time limits.
 
 mod access;
+mod backup;
 mod connection;
 mod endpoint;
 mod entities;
@@ -15,6 +16,7 @@ mod error;
 mod limits;
 mod listen;
 mod metrics;
+mod outflow;
 mod request;
 mod rooms;
 mod tls;
@@ -22,6 +24,7 @@ mod values;
 mod work;
 
 pub use access::Access;
+pub use backup::{BackupFile, BackupManifest};
 pub use endpoint::*;
 pub use error::{Failure, FailureBody, FailureDocument, ServerError};
 pub use limits::Limits;

@@ -130,12 +130,8 @@ impl Rows {
     }
 
     async fn send(&self, least: usize) -> asof_engine::Result<()> {
-        match self.pipe.take(least) {
-            Some(bytes) if self.chunks.send(Ok(bytes)).await.is_err() => {
-                Err(asof_engine::Error::internal("nobody takes the answer"))
-            }
-            _ => Ok(()),
-        }
+        let Some(bytes) = self.pipe.take(least) else { return Ok(()) };
+        self.chunks.send(Ok(bytes)).await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))
     }
 
     /// Ends the file; the last bytes are given back, to be sent when all else is done.

@@ -1,13 +1,18 @@
 //! What handlers work with: one handle of every room.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use asof_model::Principal;
+use asof_engine::Engine;
+use asof_flow::Flow;
+use asof_model::{Clock, Principal};
+use asof_online::OnlineStore;
 use asof_registry::Registry;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::access::{Access, guard};
@@ -21,6 +26,16 @@ use crate::work::Work;
 pub struct Rooms {
     /// What was agreed.
     pub registry: Registry,
+    /// Plans and queries.
+    pub engine: Engine,
+    /// Data in motion.
+    pub flow: Flow,
+    /// The newest rows.
+    pub online: Arc<dyn OnlineStore>,
+    /// Where the present comes from.
+    pub clock: Arc<dyn Clock>,
+    /// The node's folder; uploads pass through it.
+    pub data_dir: PathBuf,
     /// Times, bytes and connections.
     pub limits: Limits,
     /// Cancelled when the node is told to stop.
@@ -36,6 +51,7 @@ pub(crate) struct State {
     pub(crate) rooms: Rooms,
     pub(crate) metrics: Metrics,
     pub(crate) work: Work,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl std::ops::Deref for State {
@@ -52,6 +68,7 @@ pub type Body = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Box<dyn
 #[derive(Clone)]
 pub struct App {
     inside: Router,
+    tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for App {
@@ -63,7 +80,9 @@ impl std::fmt::Debug for App {
 impl App {
     /// The operations of these rooms.
     pub fn new(rooms: Rooms) -> App {
-        App { inside: endpoint::router(Arc::new(State { rooms, metrics: Metrics::default(), work: Work::default() })) }
+        let tasks = TaskTracker::new();
+        let state = State { rooms, metrics: Metrics::default(), work: Work::default(), tasks: tasks.clone() };
+        App { inside: endpoint::router(Arc::new(state)), tasks }
     }
 
     /// Answers a request of this process, asked by `principal`.
@@ -75,6 +94,12 @@ impl App {
             Err(never) => match never {},
         };
         response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+
+    /// Waits for what goes on behind answers to end.
+    pub async fn finished(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// The same operations for requests from the network, let in by `access`.

@@ -8,7 +8,6 @@ use axum::extract::{Request, State};
 use axum::routing::post;
 use futures::TryStreamExt as _;
 use http::{StatusCode, header};
-use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;

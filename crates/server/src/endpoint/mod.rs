@@ -1,22 +1,32 @@
 //! The endpoints: one file each, and one line in [`ENDPOINTS`]. The router, `/openapi.json`, `/docs`, the
 //! metrics' labels and the list of what needs no token are all made from it.
 
+mod backup;
 mod docs;
 mod health;
+mod load;
 mod metrics;
 mod openapi;
 mod ready;
+mod rebuild;
 mod run;
 mod runs;
 mod search;
+mod sql;
 mod thing;
 mod things;
+mod train;
 mod training_set;
 mod training_sets;
 
+pub use backup::{BackupAnswer, BackupRequest};
+pub use load::{LoadAnswer, LoadFiles, LoadQuery, LoadedFile, OnBadRow};
+pub use rebuild::RebuildQuery;
 pub use run::RunAnswer;
 pub use runs::Runs;
+pub use sql::SqlRequest;
 pub use things::Things;
+pub use train::TrainQuery;
 pub use training_sets::{TrainingSetLine, TrainingSets};
 
 use std::panic::AssertUnwindSafe;
@@ -69,10 +79,15 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     things::ENDPOINT,
     thing::ENDPOINT,
     search::ENDPOINT,
+    load::ENDPOINT,
+    train::ENDPOINT,
     training_sets::ENDPOINT,
     training_set::ENDPOINT,
+    rebuild::ENDPOINT,
+    sql::ENDPOINT,
     runs::ENDPOINT,
     run::ENDPOINT,
+    backup::ENDPOINT,
     health::ENDPOINT,
     ready::ENDPOINT,
     metrics::ENDPOINT,
