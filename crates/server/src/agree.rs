@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use asof_model::{
-    Catalog, Change, ChangeAction, Diagnostics, Name, Principal, Project, ProjectFile, ProjectState, Revision,
+    Action, Catalog, Change, Diagnostics, Name, Principal, Project, ProjectFile, ProjectState, Revision,
     Severity, ThingKind, Version,
 };
 
@@ -85,7 +85,7 @@ impl Agreed {
 
     /// What would be removed.
     pub(crate) fn removed(&self) -> Vec<(ThingKind, Name)> {
-        let removed = self.changes().into_iter().filter(|change| change.action == ChangeAction::Removed);
+        let removed = self.changes().into_iter().filter(|change| change.action == Action::Removed);
         removed.map(|change| (change.kind, change.name)).collect()
     }
 
@@ -95,7 +95,7 @@ impl Agreed {
         let mut rows = Vec::new();
         let next = self.next();
         for change in &changes {
-            let new = matches!(change.action, ChangeAction::Created | ChangeAction::Changed);
+            let new = matches!(change.action, Action::Created | Action::Changed);
             if change.kind != ThingKind::View || !new {
                 continue;
             }
@@ -116,7 +116,7 @@ impl Agreed {
             base: self.base,
             changes,
             rows_to_materialize: rows,
-            without_owner: self.without_owner(),
+            without_owner: asof_model::without_owner(&self.versions),
             diagnostics: self.warnings.clone(),
         }
     }
@@ -125,24 +125,5 @@ impl Agreed {
     fn next(&self) -> Catalog {
         let roots = [(self.project.config.project.clone(), self.root.clone())].into();
         Catalog::from_versions(self.base, roots, self.versions.iter().cloned())
-    }
-
-    /// Features that nobody owns: neither they nor their view name an owner.
-    fn without_owner(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        for version in &self.versions {
-            if version.about().owner.is_some() {
-                continue;
-            }
-            let name = &version.address().name;
-            match version {
-                Version::View(view) => {
-                    let without = view.features.iter().filter(|it| it.feature.about.owner.is_none());
-                    found.extend(without.map(|it| format!("{name}.{}", it.feature.name)));
-                }
-                other => found.push(format!("{} {name}", other.kind())),
-            }
-        }
-        found
     }
 }

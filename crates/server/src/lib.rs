@@ -8,6 +8,7 @@
 //! [`Server`] is the connection loop with its time limits.
 
 mod access;
+mod agree;
 mod backup;
 mod connection;
 mod endpoint;
@@ -29,5 +30,5 @@ pub use endpoint::*;
 pub use error::{Failure, FailureBody, FailureDocument, ServerError};
 pub use limits::Limits;
 pub use listen::{Listen, Server, TlsFiles};
-pub use rooms::{App, Body, Rooms};
+pub use rooms::{App, Body, CopyOnline, Rooms};
 pub use work::Stage;

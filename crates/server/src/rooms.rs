@@ -1,13 +1,13 @@
 //! What handlers work with: one handle of every room.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use asof_engine::Engine;
 use asof_flow::Flow;
-use asof_model::{Clock, Principal};
-use asof_online::OnlineStore;
+use asof_model::{Clock, Name, Principal};
 use asof_registry::Registry;
+use asof_serve::Reader;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use http_body_util::BodyExt as _;
@@ -17,9 +17,20 @@ use tower::ServiceExt as _;
 
 use crate::access::{Access, guard};
 use crate::endpoint;
+use crate::error::Failure;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::work::Work;
+
+/// Copies the online store into a folder, durably, while it is in use.
+#[derive(Clone)]
+pub struct CopyOnline(pub Arc<dyn Fn(&Path) -> Result<(), Failure> + Send + Sync>);
+
+impl std::fmt::Debug for CopyOnline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CopyOnline")
+    }
+}
 
 /// The rooms of one node.
 #[derive(Debug, Clone)]
@@ -30,8 +41,12 @@ pub struct Rooms {
     pub engine: Engine,
     /// Data in motion.
     pub flow: Flow,
-    /// The newest rows.
-    pub online: Arc<dyn OnlineStore>,
+    /// The newest rows, read.
+    pub reader: Reader,
+    /// Copies the online store for a backup.
+    pub copy_online: CopyOnline,
+    /// The project that requests mean when they name none.
+    pub project: Option<Name>,
     /// Where the present comes from.
     pub clock: Arc<dyn Clock>,
     /// The node's folder; uploads pass through it.

@@ -1,6 +1,6 @@
 //! `asof apply`: makes the folder's definitions the ones that stand.
 
-use asof_model::ChangeAction;
+use asof_model::Action;
 use asof_server::{ApplyAnswer, ApplyRequest};
 use console::Style;
 
@@ -23,7 +23,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let printer = context.printer;
     let (planned, files) = plan::plan(context).await?;
-    let removes = planned.changes.iter().any(|change| change.action == ChangeAction::Removed);
+    let removes = planned.changes.iter().any(|change| change.action == Action::Removed);
     let ask = !args.yes && printer.can_ask() && !planned.changes.is_empty();
     if !printer.json {
         plan::show(printer, &planned, &files);

@@ -1,6 +1,6 @@
 //! `asof plan`: what applying the folder would change.
 
-use asof_model::{Change, ChangeAction, ProjectFile};
+use asof_model::{Change, Action, ProjectFile};
 use asof_server::{PlanAnswer, PlanRequest};
 use console::Style;
 
@@ -74,14 +74,14 @@ pub(crate) fn show(printer: Printer, plan: &PlanAnswer, files: &[ProjectFile]) {
 /// One change, with its lines and what it invalidates.
 pub(crate) fn print_change(printer: Printer, change: &Change) {
     let (sign, style) = match change.action {
-        ChangeAction::Created => ("+", Style::new().green()),
-        ChangeAction::Changed => ("~", Style::new().yellow()),
-        ChangeAction::Removed => ("-", Style::new().red()),
-        ChangeAction::Described => (".", Style::new().dim()),
+        Action::Created => ("+", Style::new().green()),
+        Action::Changed => ("~", Style::new().yellow()),
+        Action::Removed => ("-", Style::new().red()),
+        Action::Described => (".", Style::new().dim()),
     };
     let head = format!("{sign} {} {}", change.kind, change.name);
     printer.line(style.bold().apply_to(head));
-    if !matches!(change.action, ChangeAction::Created | ChangeAction::Removed) {
+    if !matches!(change.action, Action::Created | Action::Removed) {
         print_lines(printer, &change.lines);
     }
     for invalid in &change.invalidates {
@@ -103,13 +103,13 @@ pub(crate) fn print_lines(printer: Printer, lines: &[String]) {
 
 /// `2 created, 1 changed`.
 pub(crate) fn summary(changes: &[Change]) -> String {
-    let count = |action: ChangeAction| changes.iter().filter(|change| change.action == action).count();
+    let count = |action: Action| changes.iter().filter(|change| change.action == action).count();
     let mut parts = Vec::new();
     for (action, word) in [
-        (ChangeAction::Created, "created"),
-        (ChangeAction::Changed, "changed"),
-        (ChangeAction::Described, "described anew"),
-        (ChangeAction::Removed, "removed"),
+        (Action::Created, "created"),
+        (Action::Changed, "changed"),
+        (Action::Described, "described anew"),
+        (Action::Removed, "removed"),
     ] {
         let many = count(action);
         if many > 0 {

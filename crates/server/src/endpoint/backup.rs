@@ -84,10 +84,10 @@ async fn backup(
 async fn copy(state: &Shared, aside: &Path) -> Result<BackupManifest, Failure> {
     let created_at = state.clock.now();
     state.registry.backup(&aside.join("registry.db")).await?;
-    let (online, data_dir, aside) = (state.online.clone(), state.data_dir.clone(), aside.to_owned());
+    let (online, data_dir, aside) = (state.copy_online.clone(), state.data_dir.clone(), aside.to_owned());
     let code_version = state.engine.config().code_version.clone();
     let copied = tokio::task::spawn_blocking(move || -> Result<BackupManifest, Failure> {
-        online.backup(&aside.join("online"))?;
+        (online.0)(&aside.join("online"))?;
         copy_growing(&data_dir.join("offline"), &aside.join("offline"))?;
         copy_growing(&data_dir.join("spines"), &aside.join("spines"))?;
         Ok(BackupManifest::write(&aside, created_at, &code_version)?)

@@ -1,0 +1,246 @@
+//! `POST /v1/features`: the features of entities, from the online store.
+
+use std::borrow::Cow;
+
+use asof_model::{Ask, Catalog, Name, Principal, Timestamp};
+use asof_serve::{EntityColumns, Features, PreparedSelection};
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::{Endpoint, Patience};
+use crate::access::Caller;
+use crate::entities::{self, RawColumns, Text, Wanted};
+use crate::error::Failure;
+use crate::request::{JsonBytes, json_response, known_project};
+use crate::rooms::Shared;
+use crate::values::{self, Ints};
+
+pub(super) const ENDPOINT: Endpoint = Endpoint {
+    method: "POST",
+    path: "/v1/features",
+    open: false,
+    patience: Patience::Short,
+    summary: "Get features of entities",
+    about: "Of a service or of features by name, for one or many entities, now or `as_of` an instant within the views' history. \
+            The answer is whole or an error. Integers keep all their digits (`\"ints\": \"string\"` writes int64 and uint64 as strings), \
+            floats read back as the same number, NaN and infinities are strings, times are RFC 3339 with microseconds, bytes are base64, \
+            decimals and uuids are strings, a json column is a string that holds JSON. Status and event time are given once per view and role.",
+    route: || post(features),
+    operation: || {
+        json!({
+            "requestBody": {"required": true, "content": {"application/json": {
+                "example": {
+                    "project": "flights", "service": "late_departure",
+                    "entities": {"origin": ["JFK"], "tailnum": ["N804JB"]},
+                    "as_of": "2013-01-02T12:00:00Z", "include": ["status", "event_time"],
+                },
+                "schema": {"type": "object", "required": ["entities"], "properties": {
+                    "project": {"type": "string", "description": "Needed where the node has several"},
+                    "service": {"type": "string"},
+                    "features": {"type": "array", "items": {"type": "string"}, "description": "Instead of a service: view.feature, view.*, project.view.feature"},
+                    "full_names": {"type": "boolean"},
+                    "entities": {"type": "object", "description": "A column per key, one value per entity"},
+                    "request": {"type": "object", "description": "Columns of derived features"},
+                    "as_of": {"type": "string", "format": "date-time"},
+                    "include": {"type": "array", "items": {"enum": ["status", "event_time"]}},
+                    "ints": {"enum": ["number", "string"]},
+                }},
+            }}},
+            "responses": {"200": {"description": "The features", "content": {"application/json": {"example": {
+                "as_of": "2013-01-02T12:00:00.000000Z",
+                "columns": [{"name": "temperature", "type": "float64", "reading": 0, "values": [30.02]}],
+                "readings": [{"view": "origin_weather", "keys": ["origin"], "status": ["present"], "event_time": ["2013-01-02T12:00:00.000000Z"]}],
+            }}}}},
+        })
+    },
+};
+
+/// So many entities at most in one request.
+const MOST: usize = 10_000;
+
+/// Past so many rows a request is read on a thread that may block.
+const QUICK: usize = 1_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request<'a> {
+    project: Option<Name>,
+    #[serde(borrow)]
+    service: Option<Text<'a>>,
+    #[serde(borrow)]
+    features: Option<Vec<Text<'a>>>,
+    #[serde(default)]
+    full_names: bool,
+    #[serde(borrow)]
+    entities: RawColumns<'a>,
+    #[serde(borrow)]
+    request: Option<RawColumns<'a>>,
+    #[serde(borrow)]
+    as_of: Option<Text<'a>>,
+    #[serde(default)]
+    include: Vec<Include>,
+    #[serde(default)]
+    ints: Ints,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Include {
+    Status,
+    EventTime,
+}
+
+async fn features(
+    Caller(principal): Caller,
+    State(state): State<Shared>,
+    body: JsonBytes,
+) -> Result<Response, Failure> {
+    let request: Request<'_> = body.read()?;
+    let as_of = request.as_of.as_ref().map(|text| Timestamp::parse(&text.0)).transpose().map_err(|error| {
+        Failure::invalid("bad_as_of", format!("`as_of` is no time: {error}"))
+    })?;
+    let catalog = state.registry.catalog();
+    let project = project(&state, &principal, &catalog, request.project.as_ref())?;
+    let listed = |features: &Vec<Text<'_>>| features.iter().map(|text| text.0.clone().into_owned()).collect();
+    let ask = super::train::ask(
+        request.service.as_ref().map(|text| &*text.0),
+        request.features.as_ref().map(listed),
+    )?;
+    let prepared = state.reader.prepare(&catalog, project, &ask, request.full_names)?;
+    if let Some(reading) = hidden(&prepared, &principal) {
+        return Err(Failure::new(
+            asof_model::Kind::Forbidden,
+            "project_forbidden",
+            format!("project `{reading}` is not open to `{}`", principal.name),
+        ));
+    }
+    if let Some((name, _)) = request.request.as_ref().and_then(|columns| columns.0.first()) {
+        return Err(Failure::invalid(
+            "unknown_request_column",
+            format!("`request` has a column `{name}`, which no feature of {} reads", said(&ask)),
+        )
+        .hint("leave `request` out: no derived features are asked for"));
+    }
+    let wanted: Vec<Wanted<'_>> =
+        prepared.keys().iter().map(|key| Wanted { name: &key.name, data_type: &key.data_type }).collect();
+    let (arrays, rows) = entities::read(&request.entities, &wanted, &said(&ask), MOST)?;
+    let columns = wanted.iter().map(|key| key.name.to_owned()).zip(arrays).collect();
+    let entities = EntityColumns::new(columns)?;
+    let (include, ints) = (request.include, request.ints);
+    let answer = if rows * prepared.selection().readings.len() <= QUICK {
+        write(&prepared, &state.reader.read(&prepared, &entities, as_of)?, &include, ints)
+    } else {
+        let (reader, include) = (state.reader.clone(), include.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            let features = reader.read(&prepared, &entities, as_of)?;
+            Ok::<_, Failure>(write(&prepared, &features, &include, ints))
+        });
+        read.await.map_err(|_| {
+            Failure::new(asof_model::Kind::Internal, "panic", "the read ended by a defect of Asof")
+        })??
+    };
+    answer.map(json_response)
+}
+
+/// The project asked in: the one named, else the node's own, else the only one.
+fn project<'a>(
+    state: &'a Shared,
+    principal: &Principal,
+    catalog: &'a Catalog,
+    named: Option<&'a Name>,
+) -> Result<&'a Name, Failure> {
+    if let Some(named) = named {
+        known_project(principal, catalog, named)?;
+        return Ok(named);
+    }
+    let visible = |project: &&Name| crate::access::may_see(principal, project);
+    let own = state.project.as_ref().filter(|own| catalog.projects.contains_key(*own)).filter(visible);
+    let mut all = catalog.projects.keys().filter(visible);
+    let only = all.next().filter(|_| all.next().is_none());
+    own.or(only).ok_or_else(|| {
+        Failure::invalid("project_needed", "the request names no project, and this node has none or several")
+            .hint("say \"project\": NAME; GET /v1/projects/*/things lists them")
+    })
+}
+
+/// A project of what is asked that the principal may not see.
+fn hidden<'a>(prepared: &'a PreparedSelection, principal: &Principal) -> Option<&'a Name> {
+    let mut projects = prepared.selection().readings.iter().map(|reading| &reading.view.address.project);
+    projects.find(|project| !crate::access::may_see(principal, project))
+}
+
+/// What was asked, for messages.
+fn said(ask: &Ask) -> Cow<'static, str> {
+    match ask {
+        Ask::Service(name) => format!("service `{name}`").into(),
+        Ask::Features(_) => "these features".into(),
+    }
+}
+
+/// The answer's JSON.
+fn write(
+    prepared: &PreparedSelection,
+    features: &Features,
+    include: &[Include],
+    ints: Ints,
+) -> Result<Vec<u8>, Failure> {
+    let rows = features.columns.first().map_or(0, |column| column.values.len());
+    let mut out = Vec::with_capacity(128 + features.columns.len() * (64 + rows * 12));
+    out.extend_from_slice(b"{\"as_of\":");
+    values::time(&mut out, features.at.0);
+    out.extend_from_slice(b",\"columns\":[");
+    for (index, (column, output)) in features.columns.iter().zip(&prepared.selection().columns).enumerate() {
+        out.extend_from_slice(if index > 0 { b",{\"name\":" } else { b"{\"name\":" });
+        values::text(&mut out, &column.name);
+        out.extend_from_slice(b",\"type\":\"");
+        out.extend_from_slice(column.data_type.to_string().as_bytes());
+        out.extend_from_slice(b"\",\"reading\":");
+        out.extend_from_slice(output.reading.to_string().as_bytes());
+        out.extend_from_slice(b",\"values\":");
+        values::write_list(&mut out, &column.data_type, column.values.as_ref(), ints).map_err(|_| {
+            let text = format!("column `{}` is not stored as {}", column.name, column.data_type);
+            Failure::new(asof_model::Kind::Internal, "unwritable_column", text)
+        })?;
+        out.push(b'}');
+    }
+    out.push(b']');
+    if !include.is_empty() {
+        out.extend_from_slice(b",\"readings\":[");
+        for (index, reading) in features.readings.iter().enumerate() {
+            out.extend_from_slice(if index > 0 { b",{\"view\":" } else { b"{\"view\":" });
+            values::text(&mut out, &reading.view);
+            out.extend_from_slice(b",\"keys\":");
+            listed(&mut out, &reading.keys, |out, key| values::text(out, key));
+            if include.contains(&Include::Status) {
+                out.extend_from_slice(b",\"status\":");
+                listed(&mut out, &reading.status, |out, status| values::text(out, status.name()));
+            }
+            if include.contains(&Include::EventTime) {
+                out.extend_from_slice(b",\"event_time\":");
+                listed(&mut out, &reading.event_time, |out, instant| match instant {
+                    Some(instant) => values::time(out, instant.0),
+                    None => out.extend_from_slice(b"null"),
+                });
+            }
+            out.push(b'}');
+        }
+        out.push(b']');
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+fn listed<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
