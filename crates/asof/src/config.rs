@@ -298,7 +298,7 @@ pub fn log_filter() -> Option<String> {
 
 /// A size as people write it: `512MB`, `24GiB`, `1000`.
 fn bytes(text: &str, what: &str) -> Result<u64, Problem> {
-    asof_model::parse_size(text).map_err(|_| {
+    Config::parse_size(text).ok_or_else(|| {
         Problem::invalid("bad_setting", format!("{what} is `{text}`, not a size")).hint("write it as 512MB, 8GB or 24GiB")
     })
 }

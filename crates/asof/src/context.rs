@@ -99,6 +99,7 @@ impl Context {
     /// What a node over this project is told.
     pub fn node_config(&self, settings: &Settings) -> NodeConfig {
         NodeConfig {
+            project: settings.project.clone(),
             memory: settings.memory.value,
             threads: settings.threads.value,
             name: self.name.clone(),

@@ -16,6 +16,7 @@ mod clock;
 mod commands;
 mod config;
 mod context;
+mod example;
 mod lock;
 mod node;
 mod printer;

@@ -2,13 +2,15 @@
 //! node owns a data directory.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use asof_engine::{Engine, EngineConfig};
-use asof_model::Clock;
+use asof_flow::Flow;
+use asof_model::{Clock, Name};
 use asof_registry::Registry;
-use asof_server::{Access, App, Limits, Listen, Rooms, Server};
+use asof_serve::Reader;
+use asof_server::{Access, App, CopyOnline, Limits, Listen, Rooms, Server};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
@@ -20,6 +22,8 @@ use crate::problem::Problem;
 pub struct NodeConfig {
     /// The folder of its stores; made where it is missing.
     pub data_dir: PathBuf,
+    /// The project that requests mean when they name none.
+    pub project: Option<Name>,
     /// Bytes that queries may take.
     pub memory: u64,
     /// Threads that queries may use.
@@ -39,6 +43,7 @@ impl NodeConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> NodeConfig {
         NodeConfig {
             data_dir: data_dir.into(),
+            project: None,
             memory: 2 << 30,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             name: "asof".to_owned(),
@@ -56,6 +61,7 @@ pub struct Node {
     app: App,
     rooms: Rooms,
     stop: CancellationToken,
+    certificate: OnceLock<String>,
     _lock: DataDirLock,
 }
 
@@ -81,16 +87,26 @@ impl Node {
             threads: config.threads,
             code_version: code_version(),
         })?;
+        let path = config.data_dir.join("online");
+        let opened = tokio::task::spawn_blocking(move || asof_online::open(&path, &asof_online::Options::default()));
+        let online = opened.await.map_err(|_| {
+            Problem::new(asof_model::Kind::Internal, "online", "the online store was not opened")
+        })??;
+        let clock = Arc::clone(&config.clock);
         let stop = CancellationToken::new();
         let rooms = Rooms {
+            reader: Reader::new(Arc::clone(&online), Arc::clone(&clock)),
+            flow: Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&clock)),
+            copy_online: CopyOnline(Arc::new(move |to| Ok(online.backup(to)?))),
+            project: config.project.clone(),
             registry,
             engine,
-            clock: Arc::clone(&config.clock),
+            clock,
             data_dir: config.data_dir.clone(),
             limits: config.limits.clone(),
             stop: stop.clone(),
         };
-        Ok(Node { app: App::new(rooms.clone()), rooms, config, stop, _lock: lock })
+        Ok(Node { app: App::new(rooms.clone()), rooms, config, stop, certificate: OnceLock::new(), _lock: lock })
     }
 
     /// Its operations.
@@ -120,6 +136,10 @@ impl Node {
             token: token.map(str::to_owned),
             certificate: server.certificate().map(|der| blake3::hash(der).to_hex().to_string()),
         };
+        if let Some(hash) = &file.certificate {
+            // A node listens once.
+            drop(self.certificate.set(hash.clone()));
+        }
         file.write(&self.config.data_dir)?;
         listening(&file.address);
         let access = Access::new(token, listen.insecure);
@@ -128,9 +148,20 @@ impl Node {
         Ok(())
     }
 
-    /// Waits for the stores to be closed.
+    /// The hash of the certificate it serves with, once it listens with TLS.
+    pub fn certificate_hash(&self) -> Option<String> {
+        self.certificate.get().cloned()
+    }
+
+    /// Materialises every view at its own `refresh`, until the node is told to stop.
+    pub async fn refresh(&self) {
+        self.rooms.flow.refresh_forever(self.stop.clone()).await;
+    }
+
+    /// Waits for what goes on to end and the stores to be closed.
     pub async fn close(&self) {
         self.stop.cancel();
+        self.app.finished().await;
         self.rooms.registry.close().await;
     }
 }

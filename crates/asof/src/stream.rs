@@ -116,21 +116,46 @@ impl ArrowReader {
         ArrowReader { decoder: StreamDecoder::new(), most, kept: 0, first: Vec::new(), rows: 0 }
     }
 
+    /// Reads a body to its end and keeps its bytes in a file, which appears when it is whole.
+    ///
+    /// # Errors
+    /// It broke off or is no Arrow stream, or the disk failed.
+    pub async fn read_and_keep(&mut self, body: Body, path: &Path) -> Result<(), Problem> {
+        let file = NewFile::new(path);
+        let failed = |error: std::io::Error| Problem::file("write", path, &error);
+        let mut copy = tokio::fs::File::create(&file.aside).await.map_err(failed)?;
+        self.read_through(body, Some(&mut copy)).await?;
+        copy.sync_all().await.map_err(failed)?;
+        file.keep()
+    }
+
     /// Reads a body to its end.
     ///
     /// # Errors
     /// It broke off or is no Arrow stream.
-    pub async fn read(&mut self, mut body: Body) -> Result<(), Problem> {
+    pub async fn read(&mut self, body: Body) -> Result<(), Problem> {
+        self.read_through(body, None).await
+    }
+
+    async fn read_through(&mut self, mut body: Body, mut copy: Option<&mut tokio::fs::File>) -> Result<(), Problem> {
         let bad = |error: arrow::error::ArrowError| {
             Problem::new(Kind::Internal, "bad_answer", format!("the answer of the server is no Arrow stream: {error}"))
         };
         while let Some(bytes) = next(&mut body).await? {
+            if let Some(copy) = &mut copy {
+                let written = copy.write_all(&bytes).await;
+                written.map_err(|error| Problem::new(Kind::Unavailable, "file_unusable", format!("cannot write: {error}")))?;
+            }
             let mut buffer = Buffer::from(bytes);
             while !buffer.is_empty() {
                 if let Some(batch) = self.decoder.decode(&mut buffer).map_err(bad)? {
                     self.take(batch);
                 }
             }
+        }
+        if let Some(copy) = copy {
+            let flushed = copy.flush().await;
+            flushed.map_err(|error| Problem::new(Kind::Unavailable, "file_unusable", format!("cannot write: {error}")))?;
         }
         if self.first.is_empty()
             && let Some(schema) = self.schema()

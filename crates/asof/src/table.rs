@@ -60,6 +60,11 @@ impl Table {
         table
     }
 
+    /// The text with every cell whole.
+    pub fn wide_text(&self, color: bool) -> String {
+        self.text_within(0, usize::MAX, color)
+    }
+
     /// Names and values, two columns without a head.
     pub fn text_without_head(&self) -> String {
         let width = self.rows.iter().filter_map(|row| row.first()).map(|name| measure_text_width(name)).max();
@@ -73,9 +78,13 @@ impl Table {
 
     /// The text, without a last line end. Columns past `width` are left out and counted, 0: no limit.
     pub fn text(&self, width: usize, color: bool) -> String {
-        let shown = |text: &str| truncate_str(&text.replace(['\n', '\r', '\t'], " "), WIDEST, "…").into_owned();
+        self.text_within(width, WIDEST, color)
+    }
+
+    fn text_within(&self, width: usize, widest: usize, color: bool) -> String {
+        let shown = |text: &str| truncate_str(&text.replace(['\n', '\r', '\t'], " "), widest, "…").into_owned();
         let mut widths: Vec<usize> =
-            self.heads.iter().map(|head| measure_text_width(head).min(WIDEST)).collect();
+            self.heads.iter().map(|head| measure_text_width(head).min(widest)).collect();
         let rows: Vec<Vec<String>> =
             self.rows.iter().map(|row| row.iter().map(|text| shown(text)).collect()).collect();
         for row in &rows {

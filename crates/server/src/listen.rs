@@ -47,6 +47,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
+    certificate: Option<Vec<u8>>,
     limits: Arc<Limits>,
 }
 
@@ -79,7 +80,7 @@ impl Server {
             }
             open.push(address);
         }
-        let tls = listen.tls.as_ref().map(tls::acceptor).transpose()?;
+        let (tls, certificate) = listen.tls.as_ref().map(tls::acceptor).transpose()?.unzip();
         let listener = match TcpListener::bind(open.as_slice()).await {
             Ok(listener) => listener,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -88,12 +89,17 @@ impl Server {
             Err(error) => return Err(bad(error)),
         };
         let address = listener.local_addr().map_err(bad)?;
-        Ok(Server { listener, address, tls, limits: Arc::new(listen.limits.clone()) })
+        Ok(Server { listener, address, tls, certificate, limits: Arc::new(listen.limits.clone()) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The certificate it shows, in DER form, where it speaks TLS.
+    pub fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
     }
 
     /// `http://host:port` or `https://host:port`.

@@ -11,7 +11,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::listen::TlsFiles;
 use crate::ServerError;
 
-pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServerError> {
+/// What accepts TLS connections, and the certificate it shows, in DER form.
+pub(crate) fn acceptor(files: &TlsFiles) -> Result<(TlsAcceptor, Vec<u8>), ServerError> {
     let bad = |file: &Path, reason: String| ServerError::Certificate { file: file.to_owned(), reason };
     let of_certificate = |reason: String| bad(&files.certificate, reason);
     let certificates = CertificateDer::pem_file_iter(&files.certificate)
@@ -20,6 +21,7 @@ pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServerError> {
     if certificates.is_empty() {
         return Err(of_certificate("it holds no certificate in PEM form".to_owned()));
     }
+    let shown = certificates.first().map(|certificate| certificate.to_vec()).unwrap_or_default();
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| bad(&files.key, error.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -29,5 +31,5 @@ pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServerError> {
         .with_single_cert(certificates, key)
         .map_err(|error| of_certificate(error.to_string()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok((TlsAcceptor::from(Arc::new(config)), shown))
 }

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use asof_model::{FileFormat, OnNullKey, Question, TimeUnit, TrainingSet};
+use asof_model::{FileFormat, OnNullKey, Question, TrainingSet};
 use asof_server::{Body, RebuildQuery, RunAnswer, TrainQuery};
 use clap::ValueEnum;
 use console::Style;
@@ -165,30 +165,12 @@ async fn question(
     format: FileFormat,
     run: &str,
 ) -> Result<(TrainQuery, Option<&'static str>, Body), Problem> {
-    let (time, unit) = match args.time.as_deref().map(|time| time.rsplit_once(':').unwrap_or((time, ""))) {
-        None => (None, None),
-        Some((column, "")) => (Some(column.to_owned()), None),
-        Some((column, unit)) => {
-            let unit = match unit {
-                "s" => TimeUnit::S,
-                "ms" => TimeUnit::Ms,
-                "us" => TimeUnit::Us,
-                "ns" => TimeUnit::Ns,
-                other => {
-                    return Err(Problem::invalid("bad_time_unit", format!("--time names the unit `{other}`"))
-                        .hint("a unit is s, ms, us or ns, e.g. --time t:ms"));
-                }
-            };
-            (Some(column.to_owned()), Some(unit))
-        }
-    };
     let mut query = TrainQuery {
         project: context.project()?,
         service: args.service.clone(),
         features: args.features.clone(),
         full_names: args.full_names,
-        time,
-        unit,
+        time: args.time.clone(),
         question: match args.question {
             Asked::Known => Question::Known,
             Asked::Event => Question::Event,
