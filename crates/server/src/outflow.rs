@@ -126,12 +126,9 @@ impl Rows {
     /// They cannot be written, or nobody takes them.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> asof_engine::Result<()> {
         self.writer.write(batch)?;
-        self.send(CHUNK).await
-    }
-
-    async fn send(&self, least: usize) -> asof_engine::Result<()> {
-        let Some(bytes) = self.pipe.take(least) else { return Ok(()) };
-        self.chunks.send(Ok(bytes)).await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))
+        let Some(bytes) = self.pipe.take(CHUNK) else { return Ok(()) };
+        let sent = self.chunks.send(Ok(bytes));
+        sent.await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))
     }
 
     /// Ends the file; the last bytes are given back, to be sent when all else is done.

@@ -9,7 +9,6 @@ use axum::response::Response;
 use axum::routing::post;
 use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::{Endpoint, Patience};
 use crate::access::Caller;

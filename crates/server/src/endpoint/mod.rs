@@ -1,7 +1,7 @@
 //! The endpoints: one file each, and one line in [`ENDPOINTS`]. The router, `/openapi.json`, `/docs`, the
 //! metrics' labels and the list of what needs no token are all made from it.
 
-mod apply;
+// mod apply;
 mod backup;
 mod docs;
 mod features;
@@ -9,7 +9,7 @@ mod health;
 mod load;
 mod metrics;
 mod openapi;
-mod plan;
+// mod plan;
 mod ready;
 mod rebuild;
 mod run;
@@ -22,10 +22,10 @@ mod train;
 mod training_set;
 mod training_sets;
 
-pub use apply::{ApplyAnswer, ApplyRequest};
+// pub use apply::{ApplyAnswer, ApplyRequest};
 pub use backup::{BackupAnswer, BackupRequest};
 pub use load::{LoadAnswer, LoadFiles, LoadQuery, LoadedFile, OnBadRow};
-pub use plan::{PlanAnswer, PlanRequest, RowsToMaterialize};
+// pub use plan::{PlanAnswer, PlanRequest, RowsToMaterialize};
 pub use rebuild::RebuildQuery;
 pub use run::RunAnswer;
 pub use runs::Runs;
@@ -82,8 +82,8 @@ pub(crate) enum Patience {
 /// Every operation of the server.
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     features::ENDPOINT,
-    plan::ENDPOINT,
-    apply::ENDPOINT,
+    // plan::ENDPOINT,
+    // apply::ENDPOINT,
     things::ENDPOINT,
     thing::ENDPOINT,
     search::ENDPOINT,
