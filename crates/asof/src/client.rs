@@ -322,7 +322,7 @@ impl Client {
         let status = response.status();
         let body = self.collect(response.into_body()).await?;
         match serde_json::from_slice::<FailureDocument>(&body) {
-            Ok(document) => Err(document.into()),
+            Ok(document) => Err(Problem::said(document.error)),
             Err(_) => Err(Problem::new(
                 Kind::Unavailable,
                 "not_an_asof_server",

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use asof_model::{Diagnostics, Explain, Kind, ProjectFile};
-use asof_server::{FailureBody, FailureDocument};
+use asof_server::FailureBody;
 
 /// Why a command failed.
 #[derive(Debug, Clone)]
@@ -74,9 +74,10 @@ impl Problem {
     }
 }
 
-impl From<FailureDocument> for Problem {
-    fn from(document: FailureDocument) -> Problem {
-        Problem { body: Box::new(document.error), files: Vec::new() }
+impl Problem {
+    /// What a node says.
+    pub fn said(body: FailureBody) -> Problem {
+        Problem { body: Box::new(body), files: Vec::new() }
     }
 }
 

@@ -8,7 +8,7 @@
 //! [`Server`] is the connection loop with its time limits.
 
 mod access;
-// mod agree;
+mod agree;
 mod backup;
 mod connection;
 mod endpoint;

@@ -267,7 +267,7 @@ impl Work<'_> {
                 && let Ok(answer) = self.client.get::<RunAnswer>(&path(&["v1", "runs", self.run], &[])).await
                 && let Some(failure) = answer.failure
             {
-                return Err(Problem { body: Box::new(failure), files: Vec::new() });
+                return Err(Problem::said(failure));
             }
             return Err(problem);
         }

@@ -64,3 +64,12 @@ pub struct MaterializedView {
     /// It was read again from the beginning, aside, and swapped in.
     pub rebuilt: bool,
 }
+
+async fn materialize(
+    Caller(principal): Caller,
+    State(state): State<Shared>,
+    Json(request): Json<MaterializeRequest>,
+) -> Result<Answer<MaterializeAnswer>, Failure> {
+    known_project(&principal, &state.registry.catalog(), &request.project)?;
+    Err(Failure::new(asof_model::Kind::Internal, "local_stub", "not landed"))
+}

@@ -1,35 +1,39 @@
 //! The endpoints: one file each, and one line in [`ENDPOINTS`]. The router, `/openapi.json`, `/docs`, the
 //! metrics' labels and the list of what needs no token are all made from it.
 
-// mod apply;
+mod apply;
 mod backup;
 mod docs;
 mod features;
 mod health;
 mod load;
+mod materialize;
 mod metrics;
 mod openapi;
-// mod plan;
+mod plan;
 mod ready;
 mod rebuild;
 mod run;
 mod runs;
 mod search;
 mod sql;
+mod status;
 mod thing;
 mod things;
 mod train;
 mod training_set;
 mod training_sets;
 
-// pub use apply::{ApplyAnswer, ApplyRequest};
+pub use apply::{ApplyAnswer, ApplyRequest};
 pub use backup::{BackupAnswer, BackupRequest};
 pub use load::{LoadAnswer, LoadFiles, LoadQuery, LoadedFile, OnBadRow};
-// pub use plan::{PlanAnswer, PlanRequest, RowsToMaterialize};
+pub use materialize::{MaterializeAnswer, MaterializeRequest, MaterializedView};
+pub use plan::{PlanAnswer, PlanRequest, RowsToMaterialize};
 pub use rebuild::RebuildQuery;
 pub use run::RunAnswer;
 pub use runs::Runs;
 pub use sql::SqlRequest;
+pub use status::{StatusAnswer, StatusOfView};
 pub use things::Things;
 pub use train::TrainQuery;
 pub use training_sets::{TrainingSetLine, TrainingSets};
@@ -82,8 +86,8 @@ pub(crate) enum Patience {
 /// Every operation of the server.
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     features::ENDPOINT,
-    // plan::ENDPOINT,
-    // apply::ENDPOINT,
+    plan::ENDPOINT,
+    apply::ENDPOINT,
     things::ENDPOINT,
     thing::ENDPOINT,
     search::ENDPOINT,
