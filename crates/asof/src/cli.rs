@@ -93,11 +93,10 @@ fn run(cli: Cli, printer: Printer) -> Result<(), Problem> {
     start_log(&cli.command);
     let name = format!("asof {}", commands::name(&cli.command));
     let context = Context::new(printer, flags, name);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("asof")
-        .build()
-        .map_err(|error| Problem::new(asof_model::Kind::Unavailable, "no_threads", format!("no threads: {error}")))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("asof").build().map_err(
+            |error| Problem::new(asof_model::Kind::Unavailable, "no_threads", format!("no threads: {error}")),
+        )?;
     let ended = runtime.block_on(async {
         let ended = commands::run(cli.command, &context).await;
         context.close().await;
@@ -113,8 +112,11 @@ fn start_log(command: &Command) {
     let filter = crate::config::log_filter().unwrap_or_else(|| default.to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(&filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let started =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .try_init();
     if started.is_err() {
         tracing::debug!("logs were started before");
     }

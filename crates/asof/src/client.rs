@@ -77,8 +77,12 @@ impl Remote {
 
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Problem> {
         let unreachable = |error: &dyn std::fmt::Display| {
-            Problem::new(Kind::Unavailable, "server_unreachable", format!("cannot reach the server `{}`: {error}", self.url))
-                .hint("is it running? `asof up` starts one")
+            Problem::new(
+                Kind::Unavailable,
+                "server_unreachable",
+                format!("cannot reach the server `{}`: {error}", self.url),
+            )
+            .hint("is it running? `asof up` starts one")
         };
         let authority = if self.host.contains(':') && !self.host.starts_with('[') {
             format!("[{}]:{}", self.host, self.port)
@@ -87,7 +91,10 @@ impl Remote {
         };
         let value = |text: &str| {
             http::HeaderValue::from_str(text).map_err(|_| {
-                Problem::invalid("bad_token", "the token of ASOF_TOKEN holds characters that no header can carry")
+                Problem::invalid(
+                    "bad_token",
+                    "the token of ASOF_TOKEN holds characters that no header can carry",
+                )
             })
         };
         request.headers_mut().insert(header::HOST, value(&authority)?);
@@ -174,10 +181,14 @@ fn tls_config(trust: &Trust) -> Result<rustls::ClientConfig, Problem> {
                     let bad = |reason: String| {
                         Problem::invalid(
                             "bad_tls_file",
-                            format!("file of trusted authorities `{}` cannot be used: {reason}", file.display()),
+                            format!(
+                                "file of trusted authorities `{}` cannot be used: {reason}",
+                                file.display()
+                            ),
                         )
                     };
-                    let found = CertificateDer::pem_file_iter(file).map_err(|error| bad(error.to_string()))?;
+                    let found =
+                        CertificateDer::pem_file_iter(file).map_err(|error| bad(error.to_string()))?;
                     for certificate in found {
                         let certificate = certificate.map_err(|error| bad(error.to_string()))?;
                         roots.add(certificate).map_err(|error| bad(error.to_string()))?;
@@ -277,9 +288,13 @@ pub fn path_with(parts: &[&str], query: &impl Serialize) -> String {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let pairs: Vec<(String, String)> =
-        fields.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name.clone(), text(value))).collect();
-    let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let pairs: Vec<(String, String)> = fields
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect();
+    let pairs: Vec<(&str, &str)> =
+        pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     path(parts, &pairs)
 }
 
@@ -309,9 +324,8 @@ impl Client {
         if let Some(content_type) = content_type {
             builder = builder.header(header::CONTENT_TYPE, content_type);
         }
-        let request = builder
-            .body(body)
-            .map_err(|error| Problem::new(Kind::Internal, "request", error.to_string()))?;
+        let request =
+            builder.body(body).map_err(|error| Problem::new(Kind::Internal, "request", error.to_string()))?;
         let response = match self {
             Client::Inside(node) => node.app().call(Principal::owner(), request).await,
             Client::Remote(remote) => remote.send(request).await?,
@@ -353,7 +367,8 @@ impl Client {
     /// # Errors
     /// What the node says.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Problem> {
-        let body = serde_json::to_vec(body).map_err(|error| Problem::new(Kind::Internal, "request", error.to_string()))?;
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Problem::new(Kind::Internal, "request", error.to_string()))?;
         let response = self.send(Method::POST, path, Some("application/json"), whole(body)).await?;
         read(&self.collect(response.into_body()).await?)
     }
@@ -366,8 +381,12 @@ pub fn broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Proble
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
-        Problem::new(Kind::Internal, "bad_answer", format!("the answer of the server is not what was expected: {error}"))
-            .hint("are this program and the server of the same version?")
+        Problem::new(
+            Kind::Internal,
+            "bad_answer",
+            format!("the answer of the server is not what was expected: {error}"),
+        )
+        .hint("are this program and the server of the same version?")
     })
 }
 

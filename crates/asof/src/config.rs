@@ -134,7 +134,10 @@ impl Settings {
         let threads_of = |text: Option<String>| {
             text.map(|text| {
                 text.parse::<usize>().ok().filter(|threads| *threads > 0).ok_or_else(|| {
-                    Problem::invalid("bad_setting", format!("ASOF_THREADS is `{text}`, not a whole number of at least 1"))
+                    Problem::invalid(
+                        "bad_setting",
+                        format!("ASOF_THREADS is `{text}`, not a whole number of at least 1"),
+                    )
                 })
             })
             .transpose()
@@ -202,8 +205,12 @@ impl Settings {
 
 /// The refusal of a command outside of a project.
 pub fn no_project(root: &Path) -> Problem {
-    Problem::new(asof_model::Kind::NotFound, "no_project", format!("`{}` holds no project: it has no asof.yaml", root.display()))
-        .hint("go to a project's folder, name one with --project DIR, or make an example with `asof demo DIR`")
+    Problem::new(
+        asof_model::Kind::NotFound,
+        "no_project",
+        format!("`{}` holds no project: it has no asof.yaml", root.display()),
+    )
+    .hint("go to a project's folder, name one with --project DIR, or make an example with `asof demo DIR`")
 }
 
 /// The nearest folder upwards with an `asof.yaml`, else the one we stand in.
@@ -239,7 +246,9 @@ pub fn read_config(root: &Path) -> Result<Option<Config>, Problem> {
     let wrong = diagnostics.iter().any(|it| it.severity == Severity::Error);
     match project {
         Some(project) if !wrong => Ok(Some(project.config)),
-        _ => Err(Problem::invalid("bad_config", "asof.yaml cannot be used").diagnostics(diagnostics).in_files(&files)),
+        _ => Err(Problem::invalid("bad_config", "asof.yaml cannot be used")
+            .diagnostics(diagnostics)
+            .in_files(&files)),
     }
 }
 
@@ -299,7 +308,8 @@ pub fn log_filter() -> Option<String> {
 /// A size as people write it: `512MB`, `24GiB`, `1000`.
 fn bytes(text: &str, what: &str) -> Result<u64, Problem> {
     Config::parse_size(text).ok_or_else(|| {
-        Problem::invalid("bad_setting", format!("{what} is `{text}`, not a size")).hint("write it as 512MB, 8GB or 24GiB")
+        Problem::invalid("bad_setting", format!("{what} is `{text}`, not a size"))
+            .hint("write it as 512MB, 8GB or 24GiB")
     })
 }
 
@@ -310,7 +320,10 @@ fn half_of_memory() -> u64 {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
     });
-    let limits =
-        [number("/sys/fs/cgroup/memory.max"), number("/sys/fs/cgroup/memory/memory.limit_in_bytes"), of_machine];
+    let limits = [
+        number("/sys/fs/cgroup/memory.max"),
+        number("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        of_machine,
+    ];
     limits.into_iter().flatten().min().map_or(2 << 30, |bytes| bytes / 2)
 }

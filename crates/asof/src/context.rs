@@ -76,7 +76,9 @@ impl Context {
                     match Node::open(self.node_config(settings)).await {
                         Ok(node) => return Ok(Client::Inside(Arc::new(node))),
                         // Somebody else was quicker.
-                        Err(problem) if problem.body.code == "data_dir_in_use" && Instant::now() < until => continue,
+                        Err(problem) if problem.body.code == "data_dir_in_use" && Instant::now() < until => {
+                            continue;
+                        }
                         Err(problem) => return Err(problem),
                     }
                 }

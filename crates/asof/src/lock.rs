@@ -177,7 +177,12 @@ mod tests {
     #[test]
     fn the_node_file_is_for_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
-        let file = NodeFile { address: "http://127.0.0.1:1".into(), pid: 7, token: Some("t".into()), certificate: None };
+        let file = NodeFile {
+            address: "http://127.0.0.1:1".into(),
+            pid: 7,
+            token: Some("t".into()),
+            certificate: None,
+        };
         assert_eq!(NodeFile::read(dir.path()), None);
         file.write(dir.path()).unwrap();
         assert_eq!(NodeFile::read(dir.path()), Some(file));

@@ -74,9 +74,16 @@ impl Node {
         let lock = {
             let (data_dir, name, patience) = (config.data_dir.clone(), config.name.clone(), config.patience);
             let taken = tokio::task::spawn_blocking(move || lock(&data_dir, &name, patience)).await;
-            taken.map_err(|_| Problem::new(asof_model::Kind::Internal, "lock", "the lock of the data directory was not taken"))??
+            taken.map_err(|_| {
+                Problem::new(
+                    asof_model::Kind::Internal,
+                    "lock",
+                    "the lock of the data directory was not taken",
+                )
+            })??
         };
-        let registry = Registry::open(&config.data_dir.join("registry.db"), Arc::clone(&config.clock)).await?;
+        let registry =
+            Registry::open(&config.data_dir.join("registry.db"), Arc::clone(&config.clock)).await?;
         let interrupted = registry.interrupt_runs().await?;
         if interrupted > 0 {
             tracing::info!(runs = interrupted, "runs were interrupted by the end of the last node");
@@ -88,7 +95,8 @@ impl Node {
             code_version: code_version(),
         })?;
         let path = config.data_dir.join("online");
-        let opened = tokio::task::spawn_blocking(move || asof_online::open(&path, &asof_online::Options::default()));
+        let opened =
+            tokio::task::spawn_blocking(move || asof_online::open(&path, &asof_online::Options::default()));
         let online = opened.await.map_err(|_| {
             Problem::new(asof_model::Kind::Internal, "online", "the online store was not opened")
         })??;
@@ -106,7 +114,14 @@ impl Node {
             limits: config.limits.clone(),
             stop: stop.clone(),
         };
-        Ok(Node { app: App::new(rooms.clone()), rooms, config, stop, certificate: OnceLock::new(), _lock: lock })
+        Ok(Node {
+            app: App::new(rooms.clone()),
+            rooms,
+            config,
+            stop,
+            certificate: OnceLock::new(),
+            _lock: lock,
+        })
     }
 
     /// Its operations.

@@ -78,7 +78,8 @@ impl Printer {
     /// Why the command failed.
     pub fn problem(self, problem: &Problem) {
         if self.json {
-            let line = serde_json::to_string(&serde_json::json!({"error": *problem.body})).unwrap_or_default();
+            let line =
+                serde_json::to_string(&serde_json::json!({"error": *problem.body})).unwrap_or_default();
             self.say(line);
             return;
         }

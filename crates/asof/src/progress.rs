@@ -16,7 +16,11 @@ pub struct Bar {
 impl Bar {
     /// Hidden until its operation tells how far it is.
     pub fn new(printer: Printer, what: &str) -> Bar {
-        let target = if printer.watched { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let target = if printer.watched {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_style(spinner());
         bar.set_message(what.to_owned());

@@ -137,14 +137,24 @@ impl ArrowReader {
         self.read_through(body, None).await
     }
 
-    async fn read_through(&mut self, mut body: Body, mut copy: Option<&mut tokio::fs::File>) -> Result<(), Problem> {
+    async fn read_through(
+        &mut self,
+        mut body: Body,
+        mut copy: Option<&mut tokio::fs::File>,
+    ) -> Result<(), Problem> {
         let bad = |error: arrow::error::ArrowError| {
-            Problem::new(Kind::Internal, "bad_answer", format!("the answer of the server is no Arrow stream: {error}"))
+            Problem::new(
+                Kind::Internal,
+                "bad_answer",
+                format!("the answer of the server is no Arrow stream: {error}"),
+            )
         };
         while let Some(bytes) = next(&mut body).await? {
             if let Some(copy) = &mut copy {
                 let written = copy.write_all(&bytes).await;
-                written.map_err(|error| Problem::new(Kind::Unavailable, "file_unusable", format!("cannot write: {error}")))?;
+                written.map_err(|error| {
+                    Problem::new(Kind::Unavailable, "file_unusable", format!("cannot write: {error}"))
+                })?;
             }
             let mut buffer = Buffer::from(bytes);
             while !buffer.is_empty() {
@@ -155,7 +165,9 @@ impl ArrowReader {
         }
         if let Some(copy) = copy {
             let flushed = copy.flush().await;
-            flushed.map_err(|error| Problem::new(Kind::Unavailable, "file_unusable", format!("cannot write: {error}")))?;
+            flushed.map_err(|error| {
+                Problem::new(Kind::Unavailable, "file_unusable", format!("cannot write: {error}"))
+            })?;
         }
         if self.first.is_empty()
             && let Some(schema) = self.schema()

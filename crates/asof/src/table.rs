@@ -82,7 +82,8 @@ impl Table {
     }
 
     fn text_within(&self, width: usize, widest: usize, color: bool) -> String {
-        let shown = |text: &str| truncate_str(&text.replace(['\n', '\r', '\t'], " "), widest, "…").into_owned();
+        let shown =
+            |text: &str| truncate_str(&text.replace(['\n', '\r', '\t'], " "), widest, "…").into_owned();
         let mut widths: Vec<usize> =
             self.heads.iter().map(|head| measure_text_width(head).min(widest)).collect();
         let rows: Vec<Vec<String>> =
@@ -95,9 +96,17 @@ impl Table {
         let mut fit = widths.len();
         if width > 0 {
             let mut used = 0;
-            fit = widths.iter().take_while(|one| { used += **one + 2; used <= width + 2 }).count().max(1);
+            fit = widths
+                .iter()
+                .take_while(|one| {
+                    used += **one + 2;
+                    used <= width + 2
+                })
+                .count()
+                .max(1);
         }
-        let head_style = if color { Style::new().bold().force_styling(true) } else { Style::new().force_styling(false) };
+        let head_style =
+            if color { Style::new().bold().force_styling(true) } else { Style::new().force_styling(false) };
         let mut lines = Vec::with_capacity(rows.len() + 2);
         let line = |cells: &[String], style: Option<&Style>| {
             let mut line = String::new();
@@ -192,7 +201,9 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (336_776, "336,776"), (1_000_000, "1,000,000")] {
+        for (number, text) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (336_776, "336,776"), (1_000_000, "1,000,000")]
+        {
             assert_eq!(grouped(number), text);
         }
     }

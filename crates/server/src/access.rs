@@ -49,7 +49,9 @@ impl Access {
             Ok(Principal::owner())
         } else {
             Err(Failure::new(Kind::Unauthenticated, "bad_token", "the request's token is not this server's")
-                .hint("a node in this folder writes its token to .asof/node.json; for another set ASOF_TOKEN"))
+                .hint(
+                    "a node in this folder writes its token to .asof/node.json; for another set ASOF_TOKEN",
+                ))
         }
     }
 
@@ -64,7 +66,9 @@ impl Access {
                 .hint("without a token this server answers programs on its own machine only: use 127.0.0.1 or localhost, or set ASOF_TOKEN")
         };
         if !is_loopback_name(host) {
-            return Err(refused(format!("the request is for host `{host}`, which is not this machine's loopback")));
+            return Err(refused(format!(
+                "the request is for host `{host}`, which is not this machine's loopback"
+            )));
         }
         if let Some(origin) = headers.get(header::ORIGIN) {
             let origin = origin.to_str().unwrap_or_default();
@@ -126,7 +130,9 @@ mod tests {
         for host in ["localhost", "LOCALHOST:2763", "127.0.0.1:2763", "127.8.9.1", "[::1]:2763", "[::1]"] {
             assert!(is_loopback_name(host), "{host}");
         }
-        for host in ["", "example.org", "localhost.example.org:80", "10.0.0.1:2763", "[::2]", "127.0.0.1.nip.io"] {
+        for host in
+            ["", "example.org", "localhost.example.org:80", "10.0.0.1:2763", "[::2]", "127.0.0.1.nip.io"]
+        {
             assert!(!is_loopback_name(host), "{host}");
         }
     }

@@ -99,14 +99,16 @@ impl Agreed {
             if change.kind != ThingKind::View || !new {
                 continue;
             }
-            let Some(Version::View(view)) =
-                self.versions.iter().find(|it| it.kind() == ThingKind::View && it.address().name == change.name)
+            let Some(Version::View(view)) = self
+                .versions
+                .iter()
+                .find(|it| it.kind() == ThingKind::View && it.address().name == change.name)
             else {
                 continue;
             };
             let source = next.source(&view.source).cloned();
             let count = match source {
-                Some(source) => None::<u64> /* local_stub */,
+                Some(source) => None::<u64>, /* local_stub */,
                 None => None,
             };
             rows.push(RowsToMaterialize { view: change.name.clone(), rows: count });

@@ -54,8 +54,8 @@ impl BackupManifest {
             std::io::ErrorKind::NotFound => not(format!("it holds no {MANIFEST}")),
             _ => failed("read the backup", folder)(error),
         })?;
-        let manifest: BackupManifest =
-            serde_json::from_slice(&text).map_err(|error| not(format!("its {MANIFEST} cannot be read: {error}")))?;
+        let manifest: BackupManifest = serde_json::from_slice(&text)
+            .map_err(|error| not(format!("its {MANIFEST} cannot be read: {error}")))?;
         if manifest.format > BackupManifest::FORMAT {
             let known = BackupManifest::FORMAT;
             return Err(not(format!("its format is {}; this program knows up to {known}", manifest.format)));
@@ -90,7 +90,11 @@ impl BackupManifest {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub(crate) fn write(folder: &Path, created_at: Timestamp, code_version: &str) -> Result<BackupManifest, ServerError> {
+    pub(crate) fn write(
+        folder: &Path,
+        created_at: Timestamp,
+        code_version: &str,
+    ) -> Result<BackupManifest, ServerError> {
         let mut files = Vec::new();
         for path in walk(folder)? {
             let (size, hash) = digest(&path)?;
@@ -98,8 +102,12 @@ impl BackupManifest {
             files.push(BackupFile { path: relative.to_string_lossy().replace('\\', "/"), size, hash });
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        let manifest =
-            BackupManifest { format: BackupManifest::FORMAT, created_at, code_version: code_version.to_owned(), files };
+        let manifest = BackupManifest {
+            format: BackupManifest::FORMAT,
+            created_at,
+            code_version: code_version.to_owned(),
+            files,
+        };
         let path = folder.join(MANIFEST);
         let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
         std::fs::File::create(&path)
@@ -154,7 +162,11 @@ fn is_temporary(name: &str) -> bool {
     let numbered = name
         .rsplit_once('#')
         .is_some_and(|(_, digits)| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
-    numbered || name == "lock" || name.ends_with(".lock") || name.ends_with(".partial") || name.ends_with(".tmp")
+    numbered
+        || name == "lock"
+        || name.ends_with(".lock")
+        || name.ends_with(".partial")
+        || name.ends_with(".tmp")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(u64, String), ServerError> {

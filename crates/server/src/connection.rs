@@ -146,11 +146,7 @@ impl<S> Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let late = || io::Error::new(io::ErrorKind::TimedOut, "the head of the request took too long");
         let before = buf.filled().len();
@@ -161,18 +157,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
                 if this.phase.is(Phase::WAITING) {
                     this.phase.set(Phase::HEAD);
                     this.head_by = Some(Instant::now() + this.header);
-                } else if this.phase.is(Phase::HEAD)
-                    && this.head_by.is_some_and(|by| Instant::now() >= by)
-                {
+                } else if this.phase.is(Phase::HEAD) && this.head_by.is_some_and(|by| Instant::now() >= by) {
                     return Poll::Ready(Err(late()));
                 }
             }
             Poll::Ready(_) => {}
             Poll::Pending => {
                 if let Some(deadline) = this.deadline() {
-                    let timer = this
-                        .head_timer
-                        .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                    let timer =
+                        this.head_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
                     if timer.deadline() != deadline {
                         timer.as_mut().reset(deadline);
                     }

@@ -164,7 +164,10 @@ fn column(key: &Wanted<'_>, values: &[&RawValue]) -> Result<ArrayRef, Failure> {
     let place = |index: usize, wrong: Wrong| {
         Failure::invalid(
             "bad_key_value",
-            format!("`entities.{}[{index}]` is {wrong}; the key `{}` is {}", key.name, key.name, key.data_type),
+            format!(
+                "`entities.{}[{index}]` is {wrong}; the key `{}` is {}",
+                key.name, key.name, key.data_type
+            ),
         )
         .hint(form(key.data_type))
     };
@@ -238,11 +241,7 @@ fn column(key: &Wanted<'_>, values: &[&RawValue]) -> Result<ArrayRef, Failure> {
             }
             Arc::new(builder.finish())
         }
-        DataType::Float32
-        | DataType::Float64
-        | DataType::Json
-        | DataType::List(_)
-        | DataType::Struct(_) => {
+        DataType::Float32 | DataType::Float64 | DataType::Json | DataType::List(_) | DataType::Struct(_) => {
             return Err(Failure::new(
                 asof_model::Kind::Internal,
                 "bad_key_type",
@@ -252,10 +251,7 @@ fn column(key: &Wanted<'_>, values: &[&RawValue]) -> Result<ArrayRef, Failure> {
     })
 }
 
-fn integers<T>(
-    values: &[&RawValue],
-    place: impl Fn(usize, Wrong) -> Failure,
-) -> Result<ArrayRef, Failure>
+fn integers<T>(values: &[&RawValue], place: impl Fn(usize, Wrong) -> Failure) -> Result<ArrayRef, Failure>
 where
     T: ArrowPrimitiveType,
     T::Native: std::str::FromStr,
@@ -270,7 +266,9 @@ where
         // JavaScript has no whole numbers of 64 bits: it may write them as strings of digits.
         let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
         match digits.parse::<T::Native>() {
-            Ok(number) if digits.len() == text.len() || !digits.starts_with('+') => builder.append_value(number),
+            Ok(number) if digits.len() == text.len() || !digits.starts_with('+') => {
+                builder.append_value(number)
+            }
             _ => {
                 let sign = usize::from(digits.starts_with('-'));
                 let whole = !digits[sign..].is_empty() && digits[sign..].bytes().all(|b| b.is_ascii_digit());
@@ -341,7 +339,9 @@ fn uuid(text: &str) -> Result<[u8; 16], Wrong> {
     let mut bytes = [0; 16];
     let mut nibbles = text.bytes().filter(|b| *b != b'-').map(|b| char::from(b).to_digit(16));
     for byte in &mut bytes {
-        let (Some(Some(high)), Some(Some(low))) = (nibbles.next(), nibbles.next()) else { return Err(wrong()) };
+        let (Some(Some(high)), Some(Some(low))) = (nibbles.next(), nibbles.next()) else {
+            return Err(wrong());
+        };
         *byte = u8::try_from(high * 16 + low).map_err(|_| wrong())?;
     }
     Ok(bytes)
@@ -380,7 +380,11 @@ mod tests {
     #[test]
     fn values_of_every_key_type_are_read_exactly() {
         for (data_type, json, expected) in [
-            ("int64", "[9223372036854775807, -9223372036854775808, null]", "9223372036854775807,-9223372036854775808,"),
+            (
+                "int64",
+                "[9223372036854775807, -9223372036854775808, null]",
+                "9223372036854775807,-9223372036854775808,",
+            ),
             ("int64", r#"["9007199254740993"]"#, "9007199254740993"),
             ("uint64", "[18446744073709551615]", "18446744073709551615"),
             ("int8", "[-128, 127, -0]", "-128,127,0"),

@@ -162,7 +162,8 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-        let (app, stop, limits, tls) = (app.clone(), stop.clone(), Arc::clone(&self.limits), self.tls.clone());
+        let (app, stop, limits, tls) =
+            (app.clone(), stop.clone(), Arc::clone(&self.limits), self.tls.clone());
         tasks.spawn(async move {
             let _permit = permit;
             match tls {

@@ -55,13 +55,12 @@ pub(crate) struct Metrics {
 impl Default for Metrics {
     fn default() -> Metrics {
         let mut registry = Registry::with_prefix("asof");
-        let seconds: Family<Of, Histogram, fn() -> Histogram> =
-            Family::new_with_constructor(|| {
-                Histogram::new([
-                    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-                    5.0, 10.0, 60.0,
-                ])
-            });
+        let seconds: Family<Of, Histogram, fn() -> Histogram> = Family::new_with_constructor(|| {
+            Histogram::new([
+                0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+                5.0, 10.0, 60.0,
+            ])
+        });
         let metrics = Metrics {
             requests: Family::default(),
             seconds,
@@ -91,7 +90,11 @@ impl Default for Metrics {
             "1 where the last materialisation of a view failed",
             metrics.failed.clone(),
         );
-        registry.register("view_rows_behind", "Rows of its source a view has not materialised", metrics.behind.clone());
+        registry.register(
+            "view_rows_behind",
+            "Rows of its source a view has not materialised",
+            metrics.behind.clone(),
+        );
         registry.register("view_rows_online", "Rows of a view in the online store", metrics.rows.clone());
         Metrics { registry, ..metrics }
     }

@@ -72,7 +72,8 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Failure> {
     if plain.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    let what = if given.is_empty() { "no content type".to_owned() } else { format!("content type `{given}`") };
+    let what =
+        if given.is_empty() { "no content type".to_owned() } else { format!("content type `{given}`") };
     Err(Failure::invalid("not_json", format!("the request has {what}; this endpoint takes JSON"))
         .hint("send `Content-Type: application/json`")
         .status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
@@ -85,10 +86,15 @@ pub(crate) fn not_json(error: &serde_json::Error) -> Failure {
         serde_json::error::Category::Data => {
             let text = error.to_string();
             let text = text.split(" at line ").next().unwrap_or_default().to_owned();
-            Failure::invalid("bad_request", format!("the request's JSON is not what this endpoint takes: {text} ({place})"))
-                .hint("/docs shows what every endpoint takes")
+            Failure::invalid(
+                "bad_request",
+                format!("the request's JSON is not what this endpoint takes: {text} ({place})"),
+            )
+            .hint("/docs shows what every endpoint takes")
         }
-        _ => Failure::invalid("bad_json", format!("the request's body is not JSON: {}", shape(error, &place))),
+        _ => {
+            Failure::invalid("bad_json", format!("the request's body is not JSON: {}", shape(error, &place)))
+        }
     }
 }
 

@@ -77,7 +77,8 @@ impl std::ops::Deref for State {
 }
 
 /// A body that a caller in this process sends and takes.
-pub type Body = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub type Body =
+    http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// All operations of one node, on the network and in this process.
 #[derive(Clone)]

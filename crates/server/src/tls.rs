@@ -8,8 +8,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::listen::TlsFiles;
 use crate::ServerError;
+use crate::listen::TlsFiles;
 
 /// What accepts TLS connections, and the certificate it shows, in DER form.
 pub(crate) fn acceptor(files: &TlsFiles) -> Result<(TlsAcceptor, Vec<u8>), ServerError> {

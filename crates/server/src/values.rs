@@ -4,9 +4,7 @@
 
 use std::io::Write as _;
 
-use arrow::array::{
-    Array, AsArray as _, GenericListArray, OffsetSizeTrait, PrimitiveArray,
-};
+use arrow::array::{Array, AsArray as _, GenericListArray, OffsetSizeTrait, PrimitiveArray};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType as Arrow, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type,
     Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
@@ -286,30 +284,57 @@ mod tests {
                 Arc::new(StringArray::from(vec![Some("x"), Some("y\"")])) as ArrayRef,
             ),
         ]);
-        let decimal = Decimal128Array::from(vec![Some(-1), Some(12_345), None])
-            .with_precision_and_scale(5, 2)
-            .unwrap();
+        let decimal =
+            Decimal128Array::from(vec![Some(-1), Some(12_345), None]).with_precision_and_scale(5, 2).unwrap();
         let time = TimestampMicrosecondArray::from(vec![Some(-1), Some(1_370_088_000_000_000), None])
             .with_timezone("UTC");
-        let uuid =
-            FixedSizeBinaryArray::try_from_iter([[255_u8; 16]].into_iter()).unwrap();
+        let uuid = FixedSizeBinaryArray::try_from_iter([[255_u8; 16]].into_iter()).unwrap();
         let cases: Vec<(&str, ArrayRef, &str)> = vec![
-            ("int64", Arc::new(Int64Array::from(vec![Some(i64::MAX), Some(i64::MIN), None])), "[9223372036854775807,-9223372036854775808,null]"),
+            (
+                "int64",
+                Arc::new(Int64Array::from(vec![Some(i64::MAX), Some(i64::MIN), None])),
+                "[9223372036854775807,-9223372036854775808,null]",
+            ),
             ("uint64", Arc::new(UInt64Array::from(vec![u64::MAX])), "[18446744073709551615]"),
             ("int8", Arc::new(Int8Array::from(vec![-128])), "[-128]"),
             ("bool", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])), "[true,null,false]"),
-            ("float64", Arc::new(Float64Array::from(vec![0.1, 1.0, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, 5e-324])), "[0.1,1.0,-0.0,\"NaN\",\"Infinity\",\"-Infinity\",1e+300,5e-324]"),
+            (
+                "float64",
+                Arc::new(Float64Array::from(vec![
+                    0.1,
+                    1.0,
+                    -0.0,
+                    f64::NAN,
+                    f64::INFINITY,
+                    f64::NEG_INFINITY,
+                    1e300,
+                    5e-324,
+                ])),
+                "[0.1,1.0,-0.0,\"NaN\",\"Infinity\",\"-Infinity\",1e+300,5e-324]",
+            ),
             ("float32", Arc::new(Float32Array::from(vec![0.1, f32::MAX])), "[0.1,3.4028235e+38]"),
             ("string", Arc::new(StringArray::from(vec!["é\n\u{1}", "\\"])), "[\"é\\n\\u0001\",\"\\\\\"]"),
             ("string", Arc::new(StringViewArray::from(vec![Some("a"), None])), "[\"a\",null]"),
             ("json", Arc::new(StringArray::from(vec!["{\"a\": 1}"])), "[\"{\\\"a\\\": 1}\"]"),
             ("bytes", Arc::new(BinaryArray::from(vec![b"hi".as_slice()])), "[\"aGk=\"]"),
-            ("date", Arc::new(Date32Array::from(vec![0, -1, 15_857])), "[\"1970-01-01\",\"1969-12-31\",\"2013-06-01\"]"),
-            ("timestamp", Arc::new(time), "[\"1969-12-31T23:59:59.999999Z\",\"2013-06-01T12:00:00.000000Z\",null]"),
+            (
+                "date",
+                Arc::new(Date32Array::from(vec![0, -1, 15_857])),
+                "[\"1970-01-01\",\"1969-12-31\",\"2013-06-01\"]",
+            ),
+            (
+                "timestamp",
+                Arc::new(time),
+                "[\"1969-12-31T23:59:59.999999Z\",\"2013-06-01T12:00:00.000000Z\",null]",
+            ),
             ("decimal(5,2)", Arc::new(decimal), "[\"-0.01\",\"123.45\",null]"),
             ("uuid", Arc::new(uuid), "[\"ffffffff-ffff-ffff-ffff-ffffffffffff\"]"),
             ("list<int32>", Arc::new(list), "[[1,null],null,[]]"),
-            ("struct<a: int64, b: string>", Arc::new(of_struct), "[{\"a\":1,\"b\":\"x\"},{\"a\":null,\"b\":\"y\\\"\"}]"),
+            (
+                "struct<a: int64, b: string>",
+                Arc::new(of_struct),
+                "[{\"a\":1,\"b\":\"x\"},{\"a\":null,\"b\":\"y\\\"\"}]",
+            ),
         ];
         for (data_type, array, expected) in cases {
             let mut out = Vec::new();
@@ -340,7 +365,8 @@ mod tests {
             let value = f64::from_bits(state);
             if value.is_finite() {
                 let mut out = Vec::new();
-                write_list(&mut out, &DataType::Float64, &Float64Array::from(vec![value]), Ints::Number).unwrap();
+                write_list(&mut out, &DataType::Float64, &Float64Array::from(vec![value]), Ints::Number)
+                    .unwrap();
                 let read: f64 = std::str::from_utf8(&out[1..out.len() - 1]).unwrap().parse().unwrap();
                 assert_eq!(read.to_bits(), value.to_bits());
             }

@@ -58,12 +58,19 @@ async fn backup(
 ) -> Result<Answer<BackupAnswer>, Failure> {
     let to = request.to;
     if !to.is_absolute() {
-        return Err(Failure::invalid("relative_path", format!("the folder `{}` is no absolute path", to.display()))
-            .hint("name a folder on the node's machine from its root"));
+        return Err(Failure::invalid(
+            "relative_path",
+            format!("the folder `{}` is no absolute path", to.display()),
+        )
+        .hint("name a folder on the node's machine from its root"));
     }
     if to.exists() {
-        return Err(Failure::new(Kind::Conflict, "backup_exists", format!("`{}` exists already", to.display()))
-            .hint("name a folder that does not exist yet"));
+        return Err(Failure::new(
+            Kind::Conflict,
+            "backup_exists",
+            format!("`{}` exists already", to.display()),
+        )
+        .hint("name a folder that does not exist yet"));
     }
     let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let aside = to.with_file_name(format!(".{name}.{:08x}.partial", rand::random::<u32>()));
@@ -77,7 +84,11 @@ async fn backup(
     };
     let bytes = manifest.files.iter().map(|file| file.size).sum();
     let files = manifest.files.len() as u64;
-    publish(&aside, &to).map_err(|source| ServerError::Backup { doing: "write", path: to.clone(), source })?;
+    publish(&aside, &to).map_err(|source| ServerError::Backup {
+        doing: "write",
+        path: to.clone(),
+        source,
+    })?;
     Ok(Answer(BackupAnswer { to, files, bytes }))
 }
 

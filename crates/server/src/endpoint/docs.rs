@@ -112,7 +112,8 @@ fn block(html: &mut String, title: &str, content: &Value) {
 }
 
 fn anchor(endpoint: &Endpoint) -> String {
-    let path: String = endpoint.path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let path: String =
+        endpoint.path.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     format!("{}{path}", endpoint.method.to_ascii_lowercase())
 }
 

@@ -99,9 +99,12 @@ async fn features(
     body: JsonBytes,
 ) -> Result<Response, Failure> {
     let request: Request<'_> = body.read()?;
-    let as_of = request.as_of.as_ref().map(|text| Timestamp::parse(&text.0)).transpose().map_err(|error| {
-        Failure::invalid("bad_as_of", format!("`as_of` is no time: {error}"))
-    })?;
+    let as_of = request
+        .as_of
+        .as_ref()
+        .map(|text| Timestamp::parse(&text.0))
+        .transpose()
+        .map_err(|error| Failure::invalid("bad_as_of", format!("`as_of` is no time: {error}")))?;
     let catalog = state.registry.catalog();
     let project = project(&state, &principal, &catalog, request.project.as_ref())?;
     let listed = |features: &Vec<Text<'_>>| features.iter().map(|text| text.0.clone().into_owned()).collect();

@@ -140,7 +140,8 @@ async fn load(
     request: Request,
 ) -> Result<Answer<LoadAnswer>, Failure> {
     known_project(&principal, &state.registry.catalog(), &query.project)?;
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind =
+        request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let of_json = kind.split(';').next().unwrap_or_default().trim() == "application/json";
     let mut upload = None;
     let files = if of_json {

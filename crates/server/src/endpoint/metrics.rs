@@ -18,11 +18,12 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     summary: "Counters of this node for Prometheus",
     about: "Requests and their times by endpoint; age, failure and rows behind of every materialised view.",
     route: || get(metrics),
-    operation: || {
-        json!({"responses": {"200": {"description": "OpenMetrics text", "content": {"text/plain": {"schema": {"type": "string"}}}}}})
-    },
+    operation: || json!({"responses": {"200": {"description": "OpenMetrics text", "content": {"text/plain": {"schema": {"type": "string"}}}}}}),
 };
 
 async fn metrics(_: Caller, State(state): State<Shared>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], state.metrics.text())
+    (
+        [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        state.metrics.text(),
+    )
 }

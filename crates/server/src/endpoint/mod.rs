@@ -173,7 +173,8 @@ impl Drop for InFlight<'_> {
 
 async fn no_such_path(uri: Uri) -> Failure {
     let path = uri.path();
-    let failure = Failure::new(Kind::NotFound, "no_such_endpoint", format!("no endpoint has the path `{path}`"));
+    let failure =
+        Failure::new(Kind::NotFound, "no_such_endpoint", format!("no endpoint has the path `{path}`"));
     let near = ENDPOINTS
         .iter()
         .map(|endpoint| (strsim::damerau_levenshtein(endpoint.path, path), endpoint))

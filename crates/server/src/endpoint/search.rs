@@ -52,7 +52,10 @@ async fn search(
     let catalog = state.registry.catalog();
     let mut found = asof_registry::search(&catalog, words.project.as_ref(), &words.text);
     let visible = |name: &str| {
-        name.split('.').next().and_then(|project| Name::new(project).ok()).is_some_and(|it| may_see(&principal, &it))
+        name.split('.')
+            .next()
+            .and_then(|project| Name::new(project).ok())
+            .is_some_and(|it| may_see(&principal, &it))
     };
     found.hits.retain(|hit| visible(&hit.name));
     found.nearest.retain(|name| visible(name));

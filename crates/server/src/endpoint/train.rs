@@ -104,8 +104,10 @@ pub(crate) fn ask(service: Option<&str>, features: Option<Vec<String>>) -> Resul
         (None, Some(features)) if !features.is_empty() => Ok(Ask::Features(features)),
         (None, Some(_)) => Err(Failure::invalid("no_features", "the list of features is empty")
             .hint("name a service, or features as view.feature or view.*")),
-        (None, None) => Err(Failure::invalid("nothing_asked", "the request names neither a service nor features")
-            .hint("name a service, or features as view.feature or view.*")),
+        (None, None) => {
+            Err(Failure::invalid("nothing_asked", "the request names neither a service nor features")
+                .hint("name a service, or features as view.feature or view.*"))
+        }
         (Some(_), Some(_)) => Err(Failure::invalid("both_asked", "the request names a service and features")
             .hint("name one of them")),
     }
@@ -134,8 +136,11 @@ async fn train(
         }
         None => {
             let Some(format) = query.spine_format else {
-                return Err(Failure::invalid("no_spine_format", "the request does not say the spine's format")
-                    .hint("say spine_format=parquet, csv, ndjson or arrow"));
+                return Err(Failure::invalid(
+                    "no_spine_format",
+                    "the request does not say the spine's format",
+                )
+                .hint("say spine_format=parquet, csv, ndjson or arrow"));
             };
             let Some(taken) = Upload::take(&state, request).await? else {
                 return Err(Failure::invalid("no_spine", "the request has no spine")
@@ -228,7 +233,8 @@ pub(super) async fn answer(
             if let Err(failure) = outcome {
                 state.work.failed(&run, *failure.body);
             }
-            let counts = BTreeMap::from([("rows".to_owned(), rows.load(std::sync::atomic::Ordering::Relaxed))]);
+            let counts =
+                BTreeMap::from([("rows".to_owned(), rows.load(std::sync::atomic::Ordering::Relaxed))]);
             if let Err(error) = state.registry.finish_run(&run, error, counts).await {
                 tracing::warn!(run, %error, "a finished training could not be recorded");
             }

@@ -24,11 +24,12 @@ async fn it_speaks_tls_from_certificate_files() {
     let server = start(Listen { tls: Some(files), ..listen(Limits::default()) }).await;
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = connector.connect(name, connect(server.address).await).await.unwrap();
@@ -81,6 +82,7 @@ async fn it_refuses_what_it_may_not_listen_on() {
 async fn a_taken_port_is_named() {
     let first = Server::bind(&listen(Limits::default())).await.unwrap();
     let address = first.address().to_string();
-    let error = Server::bind(&Listen { address: address.clone(), ..listen(Limits::default()) }).await.unwrap_err();
+    let error =
+        Server::bind(&Listen { address: address.clone(), ..listen(Limits::default()) }).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on `{address}`: another program listens there"));
 }
