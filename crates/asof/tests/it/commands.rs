@@ -1,0 +1,151 @@
+//! Every command on a small project, without a node and with one.
+
+use crate::project::{Project, files_below};
+
+#[test]
+fn a_project_goes_from_plan_to_a_served_value() {
+    let project = Project::shop();
+    let plan = project.json(&["plan"]);
+    assert_eq!(plan[0]["project"], "shop");
+    assert_eq!(plan[0]["changes"].as_array().unwrap().len(), 4);
+    assert_eq!(plan[0]["changes"][0]["action"], "created");
+    let applied = project.json(&["apply", "--yes"]);
+    assert_eq!(applied[0]["revision"], 1);
+    assert!(project.well(&["plan"]).contains("up to date"));
+    let again = project.json(&["apply", "--yes"]);
+    assert_eq!(again[0]["revision"], 1, "nothing changed");
+
+    project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "train.csv"]);
+    insta::assert_snapshot!("training_set", project.read("train.csv"));
+    let event = project.run_with(
+        &["train", "pricing", "--spine", "-", "--out", "-", "--question", "event"],
+        &project.read("spine.csv"),
+    );
+    assert_eq!(event.code, Some(0), "{}", event.err);
+    assert_eq!(event.out.lines().count(), 7);
+    let shown = project.well(&["train", "pricing", "--spine", "spine.csv"]);
+    assert!(shown.contains("name_length"), "{shown}");
+
+    let sets = project.json(&["list", "training-sets"]);
+    assert_eq!(sets.len(), 3);
+    let id = sets[2]["id"].as_str().unwrap();
+    project.well(&["train", "--rebuild", id, "--out", "again.csv"]);
+    assert_eq!(project.read("again.csv"), project.read("train.csv"));
+
+    let materialized = project.json(&["materialize"]);
+    assert_eq!(materialized[0]["rows_read"], 4);
+    let status = project.json(&["status"]);
+    assert_eq!(status[0]["state"], "ready");
+    let got = project.json(&["get", "pricing", "seller_id=1", "--as-of", "2024-01-10T00:00:00Z"]);
+    assert_eq!(got[0]["columns"][0]["values"][0], "basic");
+    assert_eq!(got[0]["readings"][0]["event_time"][0], "2024-01-01T00:00:00.000000Z");
+    let got = project.json(&["get", "pricing", "seller_id=1", "seller_id=9007199254740993", "seller_id=7"]);
+    assert_eq!(got[0]["columns"][0]["values"], serde_json::json!(["gold", "gold", null]));
+    assert_eq!(got[0]["columns"][1]["values"], serde_json::json!([4.75, 0.1, null]));
+    assert_eq!(got[0]["readings"][0]["status"], serde_json::json!(["present", "present", "not_found"]));
+
+    let rows = project.json(&["sql", "select seller_id, tier from profiles order by seller_id, updated_at"]);
+    assert_eq!(rows.len(), 4);
+    assert_eq!(rows[3]["seller_id"].to_string(), "9007199254740993");
+    assert_eq!(project.json(&["list"]).len(), 4);
+    assert_eq!(project.json(&["list", "views"])[0]["name"], "seller_profile");
+    let shown = project.well(&["show", "seller_profile"]);
+    for part in ["tier", "char_length(name)", "service shop.pricing", "Sample"] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+    assert_eq!(project.json(&["search", "rating"])[0]["name"], "shop.seller_profile.rating");
+    assert!(project.well(&["explain", "seller_profile"]).contains("last one answers"));
+    assert!(project.well(&["explain", "bad_row"]).contains("quarantine"));
+    assert!(project.well(&["schema"]).contains("\"$schema\""));
+    assert!(project.well(&["doctor"]).contains("no node runs"));
+    assert!(project.well(&["diff"]).is_empty());
+}
+
+#[test]
+fn changes_are_planned_described_and_applied() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let text = project.read("features/shop.yaml");
+    project.write("features/shop.yaml", &text.replace("rating: rating", "rating: rating * 2"));
+    let plan = project.json(&["plan"]);
+    let changed: Vec<String> = plan[0]["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| format!("{} {} {}", change["action"], change["kind"], change["name"]))
+        .collect();
+    insta::assert_snapshot!("changed", changed.join("\n"));
+    assert!(project.well(&["diff"]).contains("rating * 2"));
+    project.well(&["apply"]);
+    let without_service = text.split("---\nservice").next().unwrap().to_owned();
+    project.write("features/shop.yaml", &without_service);
+    let refused = project.run(&["apply", "--yes"]);
+    assert_eq!(refused.code, Some(4), "{}", refused.err);
+    assert!(refused.err.contains("--allow-remove"), "{}", refused.err);
+    project.well(&["apply", "--yes", "--allow-remove"]);
+    assert_eq!(project.json(&["list"]).len(), 3);
+}
+
+#[test]
+fn commands_speak_to_the_node_that_runs() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let node = project.up(&[], &[]);
+    node.wait_ready();
+    let doctor = project.json(&["doctor"]);
+    let node_check = &doctor[0]["checks"][3];
+    assert!(node_check["text"].as_str().unwrap().contains(&node.address), "{node_check}");
+    let got = project.json(&["get", "pricing", "seller_id=2"]);
+    assert_eq!(got[0]["columns"][0]["values"][0], "basic");
+    project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "train.parquet"]);
+    let (status, body) = node.post("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}}"#);
+    assert_eq!(status, 200, "{body}");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["columns"][0]["values"][0], "gold");
+    assert!(body.get("readings").is_none(), "not asked for");
+    let (status, metrics) = node.get("/metrics");
+    assert_eq!(status, 200);
+    for part in ["asof_requests_total{endpoint=\"/v1/features\",status=\"200\"}", "asof_view_rows_online{project=\"shop\",view=\"seller_profile\"} 4"] {
+        assert!(metrics.contains(part), "{part} in\n{metrics}");
+    }
+    for path in ["/health", "/openapi.json", "/docs"] {
+        assert_eq!(node.get(path).0, 200, "{path}");
+    }
+    assert!(node.get("/docs").1.contains("/v1/features"));
+    assert_eq!(node.stop(), Some(0));
+    assert!(!project.path().join(".asof/node.json").exists());
+    project.well(&["status"]);
+}
+
+#[test]
+fn a_backup_is_restored_where_nothing_stands() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    project.well(&["materialize"]);
+    project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "train.csv"]);
+    let node = project.up(&[], &[]);
+    node.wait_ready();
+    project.well(&["backup", "copy"]);
+    assert_eq!(node.stop(), Some(0));
+    let twice = project.run(&["backup", "copy"]);
+    assert_eq!(twice.code, Some(4), "{}", twice.err);
+    let refused = project.run(&["restore", "copy"]);
+    assert_eq!(refused.code, Some(4), "{}", refused.err);
+    std::fs::rename(project.path().join(".asof"), project.path().join("lost")).unwrap();
+    project.well(&["restore", "copy"]);
+    let got = project.json(&["get", "pricing", "seller_id=1"]);
+    assert_eq!(got[0]["columns"][0]["values"][0], "gold");
+    let sets = project.json(&["list", "training-sets"]);
+    project.well(&["train", "--rebuild", sets[0]["id"].as_str().unwrap(), "--out", "again.csv"]);
+    assert_eq!(project.read("again.csv"), project.read("train.csv"));
+    // A byte that is not what it was is found.
+    let registry = project.path().join("copy/registry.db");
+    let mut bytes = std::fs::read(&registry).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&registry, bytes).unwrap();
+    let damaged = project.run(&["restore", "copy", "--data-dir", "elsewhere"]);
+    assert_eq!(damaged.code, Some(10), "{}", damaged.err);
+    assert!(!project.path().join("elsewhere").exists());
+    assert!(files_below(project.path()).iter().all(|path| !path.to_string_lossy().contains(".partial")));
+}

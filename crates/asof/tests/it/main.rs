@@ -1,0 +1,12 @@
+//! The real binary over real projects.
+
+#[cfg(test)]
+mod commands;
+#[cfg(test)]
+mod kills;
+#[cfg(test)]
+mod nodes;
+#[cfg(test)]
+mod project;
+#[cfg(test)]
+mod wrong;
