@@ -170,7 +170,7 @@ impl Node {
 
     /// Materialises every view at its own `refresh`, until the node is told to stop.
     pub async fn refresh(&self) {
-        self.stop.cancelled().await; // local_stub
+        self.rooms.flow.refresh_forever(self.stop.clone()).await;
     }
 
     /// Waits for what goes on to end and the stores to be closed.

@@ -47,7 +47,7 @@ pub(crate) async fn prepare(
     }
     let current = catalog.projects.get(&name).cloned().unwrap_or_default();
     let root = root.unwrap_or_else(|| current.root.clone());
-    let (types, found): (asof_model::TypedProject, Diagnostics) = Default::default(); // local_stub
+    let (types, found) = state.engine.check(&project, &root, &catalog).await;
     diagnostics.extend(found);
     let (versions, found) = asof_model::resolve(&project, &catalog, &types);
     diagnostics.extend(found);
@@ -108,7 +108,7 @@ impl Agreed {
             };
             let source = next.source(&view.source).cloned();
             let count = match source {
-                Some(source) => None::<u64>, /* local_stub */,
+                Some(source) => state.engine.estimate_rows(&source, &self.root).await.ok().flatten(),
                 None => None,
             };
             rows.push(RowsToMaterialize { view: change.name.clone(), rows: count });

@@ -34,11 +34,11 @@ pub(crate) fn show(printer: Printer, answer: &MaterializeAnswer) {
             printer.json_line(view);
             continue;
         }
-        let how = if view.rebuilt { ", rebuilt aside and swapped in" } else { "" };
+        let how = view.rebuilt.as_ref().map_or_else(String::new, |why| format!(", rebuilt: {why}"));
         let what = if view.rows_read == 0 {
             "up to date".to_owned()
         } else {
-            format!("{} read, {} kept{how}", counted(view.rows_read, "row"), grouped(view.rows_kept))
+            format!("{} read, {} online{how}", counted(view.rows_read, "row"), grouped(view.rows))
         };
         printer.note("Materialised", Style::new().green().bold(), format!("{}: {what}", view.view));
     }

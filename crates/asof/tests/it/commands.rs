@@ -98,14 +98,18 @@ fn commands_speak_to_the_node_that_runs() {
     let got = project.json(&["get", "pricing", "seller_id=2"]);
     assert_eq!(got[0]["columns"][0]["values"][0], "basic");
     project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "train.parquet"]);
-    let (status, body) = node.post("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}}"#);
+    let (status, body) =
+        node.post("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}}"#);
     assert_eq!(status, 200, "{body}");
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["columns"][0]["values"][0], "gold");
     assert!(body.get("readings").is_none(), "not asked for");
     let (status, metrics) = node.get("/metrics");
     assert_eq!(status, 200);
-    for part in ["asof_requests_total{endpoint=\"/v1/features\",status=\"200\"}", "asof_view_rows_online{project=\"shop\",view=\"seller_profile\"} 4"] {
+    for part in [
+        "asof_requests_total{endpoint=\"/v1/features\",status=\"200\"}",
+        "asof_view_rows_online{project=\"shop\",view=\"seller_profile\"} 4",
+    ] {
         assert!(metrics.contains(part), "{part} in\n{metrics}");
     }
     for path in ["/health", "/openapi.json", "/docs"] {

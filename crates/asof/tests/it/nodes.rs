@@ -73,8 +73,12 @@ fn of_twenty_applies_on_one_base_one_wins() {
         .to_string()
     };
     let answers: Vec<(u16, String)> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (1..=20).map(|number| { let (node, body) = (&node, body(number)); scope.spawn(move || node.post("/v1/apply", &body)) }).collect();
+        let threads: Vec<_> = (1..=20)
+            .map(|number| {
+                let (node, body) = (&node, body(number));
+                scope.spawn(move || node.post("/v1/apply", &body))
+            })
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let won = answers.iter().filter(|(status, _)| *status == 200).count();

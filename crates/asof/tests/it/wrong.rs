@@ -92,8 +92,19 @@ fn wrong_flags_and_arguments() {
     ] {
         let ended = project.run(&args);
         assert_ne!(ended.code, Some(0), "asof {args:?} went well: {}", ended.out);
-        let shown: Vec<String> = args.iter().map(|arg| if arg.contains(' ') || arg.is_empty() { format!("{arg:?}") } else { (*arg).to_owned() }).collect();
-        table.push_str(&format!("asof {}\n    {}\n", shown.join(" "), told(ended.code.unwrap_or(-1), &ended.err)));
+        let shown: Vec<String> = args
+            .iter()
+            .map(
+                |arg| {
+                    if arg.contains(' ') || arg.is_empty() { format!("{arg:?}") } else { (*arg).to_owned() }
+                },
+            )
+            .collect();
+        table.push_str(&format!(
+            "asof {}\n    {}\n",
+            shown.join(" "),
+            told(ended.code.unwrap_or(-1), &ended.err)
+        ));
     }
     let root = project.path().canonicalize().unwrap();
     let table = table.replace(root.to_str().unwrap(), "DIR").replace(project.path().to_str().unwrap(), "DIR");
@@ -130,19 +141,31 @@ fn wrong_requests() {
         ("/v1/features", r#"{"service": "prices", "entities": {"seller_id": [1]}}"#),
         ("/v1/features", r#"{"service": "shop.prices", "entities": {"seller_id": [1]}}"#),
         ("/v1/features", r#"{"service": 7, "entities": {"seller_id": [1]}}"#),
-        ("/v1/features", r#"{"service": "pricing", "features": ["seller_profile.tier"], "entities": {"seller_id": [1]}}"#),
+        (
+            "/v1/features",
+            r#"{"service": "pricing", "features": ["seller_profile.tier"], "entities": {"seller_id": [1]}}"#,
+        ),
         ("/v1/features", r#"{"features": [], "entities": {"seller_id": [1]}}"#),
         ("/v1/features", r#"{"features": ["tier"], "entities": {"seller_id": [1]}}"#),
         ("/v1/features", r#"{"features": ["seller_profile.teir"], "entities": {"seller_id": [1]}}"#),
-        ("/v1/features", r#"{"features": ["seller_profile.tier", "seller_profile.tier"], "entities": {"seller_id": [1]}}"#),
+        (
+            "/v1/features",
+            r#"{"features": ["seller_profile.tier", "seller_profile.tier"], "entities": {"seller_id": [1]}}"#,
+        ),
         ("/v1/features", r#"{"service": "pricing", "project": "stop", "entities": {"seller_id": [1]}}"#),
         ("/v1/features", r#"{"service": "pricing", "project": "Shop", "entities": {"seller_id": [1]}}"#),
         ("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}, "as_of": "now"}"#),
         ("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}, "as_of": 1704067200}"#),
-        ("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}, "as_of": "2999-01-01T00:00:00Z"}"#),
+        (
+            "/v1/features",
+            r#"{"service": "pricing", "entities": {"seller_id": [1]}, "as_of": "2999-01-01T00:00:00Z"}"#,
+        ),
         ("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}, "include": ["state"]}"#),
         ("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}, "ints": "float"}"#),
-        ("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}, "request": {"price": [1]}}"#),
+        (
+            "/v1/features",
+            r#"{"service": "pricing", "entities": {"seller_id": [1]}, "request": {"price": [1]}}"#,
+        ),
         ("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}, "asof": "2024-01-01"}"#),
         ("/v1/feature", r#"{"service": "pricing"}"#),
         ("/v1/plan", r#"{"files": []}"#),
@@ -153,7 +176,10 @@ fn wrong_requests() {
         ("/v1/sql", r#"{"project": "shop", "sql": "select 1", "format": "xml"}"#),
         ("/v1/sql", r#"{"project": "nope", "sql": "select 1"}"#),
         ("/v1/sql", r#"{"project": "shop", "sql": "copy profiles to 'x.csv'"}"#),
-        ("/v1/sql", r#"{"project": "shop", "sql": "create external table t stored as csv location '/etc/passwd'"}"#),
+        (
+            "/v1/sql",
+            r#"{"project": "shop", "sql": "create external table t stored as csv location '/etc/passwd'"}"#,
+        ),
         ("/v1/materialize", r#"{"project": "shop", "views": ["nope"]}"#),
         ("/v1/materialize", r#"{"project": "shop", "views": ["No!"]}"#),
         ("/v1/backup", r#"{"to": "relative"}"#),
@@ -174,16 +200,27 @@ fn wrong_requests() {
         let answer: serde_json::Value = serde_json::from_str(&answer).expect(path);
         let error = &answer["error"];
         let hint = error["hint"].as_str().map_or_else(String::new, |hint| format!("\n        hint: {hint}"));
-        let mut text = format!("{status} {} {}: {}{hint}", error["kind"].as_str().unwrap(), error["code"].as_str().unwrap(), error["message"].as_str().unwrap());
+        let mut text = format!(
+            "{status} {} {}: {}{hint}",
+            error["kind"].as_str().unwrap(),
+            error["code"].as_str().unwrap(),
+            error["message"].as_str().unwrap()
+        );
         for diagnostic in error["diagnostics"].as_array().into_iter().flatten() {
-            text.push_str(&format!("\n        {}: {}", diagnostic["code"].as_str().unwrap(), diagnostic["message"].as_str().unwrap()));
+            text.push_str(&format!(
+                "\n        {}: {}",
+                diagnostic["code"].as_str().unwrap(),
+                diagnostic["message"].as_str().unwrap()
+            ));
         }
         table.push_str(&format!("POST {path} {body}\n    {text}\n"));
     }
     // One request past the limit, and the connection limit's neighbours.
     let large = format!("{{\"service\": \"{}\"}}", "x".repeat(17 << 20));
     let length = large.len();
-    let head = format!("POST /v1/features HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!(
+        "POST /v1/features HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
     let (status, answer) = node.send(&head);
     table.push_str(&format!("POST /v1/features with {length} bytes\n    {status} {answer}\n"));
     for request in [

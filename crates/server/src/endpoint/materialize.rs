@@ -25,7 +25,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
         json!({
             "requestBody": {"required": true, "content": {"application/json": {"example": {"project": "flights", "views": ["origin_weather"]}}}},
             "responses": {"200": {"description": "What became of every view", "content": {"application/json": {"example": {
-                "views": [{"view": "origin_weather", "rows_read": 26_115, "rows_kept": 26_115, "rebuilt": false}]
+                "views": [{"view": "origin_weather", "rows_read": 26_115, "rows_added": 26_115, "rows": 26_115, "keys": 3, "rebuilt": null}]
             }}}}},
         })
     },
@@ -59,10 +59,20 @@ pub struct MaterializedView {
     pub view: String,
     /// Rows read of its source.
     pub rows_read: u64,
+    /// Rows that were not there before.
+    pub rows_added: u64,
     /// Rows it has online now.
-    pub rows_kept: u64,
-    /// It was read again from the beginning, aside, and swapped in.
-    pub rebuilt: bool,
+    pub rows: u64,
+    /// Entities it has online now.
+    pub keys: u64,
+    /// Why all of it was read again, aside, and swapped in, where it was.
+    pub rebuilt: Option<String>,
+    /// Rows that are never visible, their `available_at` being null.
+    pub never_known: u64,
+    /// Rows that belong to no entity.
+    pub null_keys: u64,
+    /// Rows older than the view's retention: kept offline only.
+    pub past_retention: u64,
 }
 
 async fn materialize(
@@ -71,5 +81,25 @@ async fn materialize(
     Json(request): Json<MaterializeRequest>,
 ) -> Result<Answer<MaterializeAnswer>, Failure> {
     known_project(&principal, &state.registry.catalog(), &request.project)?;
-    Err(Failure::new(asof_model::Kind::Internal, "local_stub", "not landed"))
+    let progress = state.work.progress(request.run.as_deref().unwrap_or_default());
+    let views = request.views.into_iter().map(|view| Name::new(view));
+    let views: Vec<Name> =
+        views.collect::<Result<_, _>>().map_err(|error| Failure::invalid("bad_name", error.to_string()))?;
+    let only = (!views.is_empty()).then_some(views.as_slice());
+    let reports = state.flow.materialize(&principal, &request.project, only, progress).await?;
+    let views = reports
+        .into_iter()
+        .map(|report| MaterializedView {
+            view: report.view,
+            rows_read: report.rows_read,
+            rows_added: report.rows_added,
+            rows: report.rows,
+            keys: report.keys,
+            rebuilt: report.rebuilt,
+            never_known: report.never_known,
+            null_keys: report.null_keys,
+            past_retention: report.past_retention,
+        })
+        .collect();
+    Ok(Answer(MaterializeAnswer { views }))
 }

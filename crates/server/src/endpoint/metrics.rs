@@ -1,5 +1,7 @@
 //! `GET /metrics`: Prometheus' text form.
 
+use asof_flow::ViewStatus;
+use asof_model::Principal;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -8,6 +10,7 @@ use serde_json::json;
 
 use super::{Endpoint, Patience};
 use crate::access::Caller;
+use crate::metrics::OfView;
 use crate::rooms::Shared;
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -22,8 +25,25 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 };
 
 async fn metrics(_: Caller, State(state): State<Shared>) -> impl IntoResponse {
+    match state.flow.status(&Principal::owner(), None).await {
+        Ok(views) => views.iter().for_each(|view| observe(&state, view)),
+        Err(error) => tracing::warn!(%error, "the metrics of views are not known"),
+    }
     (
         [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
         state.metrics.text(),
     )
+}
+
+fn observe(state: &Shared, view: &ViewStatus) {
+    let of = OfView { project: view.view.project.to_string(), view: view.view.name.to_string() };
+    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    if let Some(age) = view.success_age_micros {
+        state.metrics.age.get_or_create(&of).set(age as f64 / 1e6);
+    }
+    if let Some(behind) = view.rows_behind {
+        state.metrics.behind.get_or_create(&of).set(whole(behind));
+    }
+    state.metrics.failed.get_or_create(&of).set(i64::from(view.last_error.is_some()));
+    state.metrics.rows.get_or_create(&of).set(whole(view.rows));
 }

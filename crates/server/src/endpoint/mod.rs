@@ -92,6 +92,8 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     thing::ENDPOINT,
     search::ENDPOINT,
     load::ENDPOINT,
+    materialize::ENDPOINT,
+    status::ENDPOINT,
     train::ENDPOINT,
     training_sets::ENDPOINT,
     training_set::ENDPOINT,

@@ -1,6 +1,6 @@
 //! `GET /ready`: requests may be sent here.
 
-use asof_model::Kind;
+use asof_model::{Kind, Principal};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -17,7 +17,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     open: true,
     patience: Patience::Short,
     summary: "May requests be sent here",
-    about: "200 while the node takes requests; 503 while it starts and from the moment it was told to stop.",
+    about: "200 once every view is materialised or has failed once; 503 before, and from the moment the node was told to stop.",
     route: || get(ready),
     operation: || {
         json!({"responses": {
@@ -30,6 +30,16 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 async fn ready(State(state): State<Shared>) -> Response {
     if state.stop.is_cancelled() {
         return Failure::new(Kind::Unavailable, "stopping", "this node is stopping").into_response();
+    }
+    // A view that failed is shown elsewhere; the others are worth asking for.
+    let views = match state.flow.status(&Principal::owner(), None).await {
+        Ok(views) => views,
+        Err(error) => return Failure::from(error).into_response(),
+    };
+    let waiting = views.iter().filter(|view| !view.materialized && view.last_error.is_none()).count();
+    if waiting > 0 {
+        let text = format!("{waiting} of {} views are not materialised yet", views.len());
+        return Failure::new(Kind::Unavailable, "starting", text).into_response();
     }
     Answer(json!({"status": "ready"})).into_response()
 }

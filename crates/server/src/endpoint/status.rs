@@ -45,14 +45,18 @@ pub struct StatusOfView {
     pub view: String,
     /// The version that stands.
     pub version: VersionId,
-    /// `ready`, `building` or `missing`.
+    /// `ready`, or `missing` where this version does not answer yet.
     pub state: String,
     /// Rows online.
     pub rows: u64,
+    /// Entities online.
+    pub keys: u64,
     /// Rows of the source that are not materialised; none where that is not known.
     pub rows_behind: Option<u64>,
     /// Seconds since the last materialisation that ended well; none: never.
     pub age_seconds: Option<f64>,
+    /// The time of its newest row that is not in the future.
+    pub newest: Option<String>,
     /// How often a running node materialises it; none: only when asked.
     pub refresh: Option<String>,
     /// Why the last materialisation failed, if it did.
@@ -71,5 +75,22 @@ async fn status(
     Query(which): Query<Which>,
 ) -> Result<Answer<StatusAnswer>, Failure> {
     known_project(&principal, &state.registry.catalog(), &which.project)?;
-    Err(Failure::new(asof_model::Kind::Internal, "local_stub", "not landed"))
+    let views = state.flow.status(&principal, Some(&which.project)).await?;
+    let seconds = |micros: i64| micros as f64 / 1e6;
+    let views = views
+        .into_iter()
+        .map(|view| StatusOfView {
+            view: view.view.name.to_string(),
+            version: view.version,
+            state: if view.materialized { "ready" } else { "missing" }.to_owned(),
+            rows: view.rows,
+            keys: view.keys,
+            rows_behind: view.rows_behind,
+            age_seconds: view.success_age_micros.map(seconds),
+            newest: view.newest.map(|newest| newest.to_string()),
+            refresh: view.refresh.map(|refresh| refresh.to_string()),
+            last_error: view.last_error.map(|failure| failure.error.message),
+        })
+        .collect();
+    Ok(Answer(StatusAnswer { views }))
 }
