@@ -78,6 +78,6 @@ pub(super) async fn scope(state: &Shared, principal: Principal, project: Name) -
     let catalog = state.registry.catalog();
     known_project(&principal, &catalog, &project)?;
     let training_sets = state.registry.training_sets(&principal, &project).await?;
-    let system = state.registry.system_tables(&principal, &project).await?;
+    let system = Vec::new();
     Ok(SqlScope { catalog, project, principal, system, training_sets })
 }
