@@ -1,1 +1,152 @@
 //! Definitions against the data: the columns there are, the types of expressions.
+//!
+//! Every problem is reported at once, at its place in the text. A thing that stands on a broken one is
+//! passed over in silence.
+
+mod source;
+mod view;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use asof_model::{
+    Catalog, Definition, Diagnostic, Diagnostics, Explain, Located, Name, Place, Project, Source,
+    SourceVersion, Span, TypedProject, VersionId,
+};
+
+use crate::expression::Problem;
+use crate::source::open;
+use crate::{Engine, Error, Result};
+
+/// What a step of the check knows and fills.
+struct Check<'a> {
+    engine: &'a Engine,
+    project: &'a Project,
+    /// What is agreed, with this project's sources as the data has them.
+    catalog: Catalog,
+    types: TypedProject,
+    out: Diagnostics,
+}
+
+impl Engine {
+    /// Looks at the data of a project's definitions: the columns of its sources, the types of its
+    /// features. `root`: the folder that relative paths start from; `current`: what is agreed, for
+    /// sources and entities of other projects.
+    pub async fn check(
+        &self,
+        project: &Project,
+        root: &Path,
+        current: &Catalog,
+    ) -> (TypedProject, Diagnostics) {
+        let engine = self.clone();
+        let (owned, root, current) = (project.clone(), root.to_owned(), current.clone());
+        // On the engine's threads: planning recurses deeper than a caller's stack may allow.
+        let work = async move {
+            let mut catalog = current;
+            let home = owned.config.project.clone();
+            let mut state = catalog.projects.get(&home).map(|state| (**state).clone()).unwrap_or_default();
+            state.root = root;
+            state.sources.clear();
+            catalog.projects.insert(home, Arc::new(state));
+            let mut check = Check {
+                engine: &engine,
+                project: &owned,
+                catalog,
+                types: TypedProject::default(),
+                out: Diagnostics::new(),
+            };
+            check.sources().await;
+            check.views();
+            Ok((check.types, check.out))
+        };
+        match self.run(work).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let found = Diagnostic::error(error.code(), error.to_string()).maybe_hint(error.hint());
+                (TypedProject::default(), vec![found])
+            }
+        }
+    }
+
+    /// How many rows a source has: counted where footers or a table's log say it, judged by size for
+    /// text files, none for a query. `root`: the folder that relative paths start from.
+    ///
+    /// # Errors
+    /// As opening the source.
+    pub async fn estimate_rows(&self, source: &SourceVersion, root: &Path) -> Result<Option<u64>> {
+        if matches!(source.definition.place, Place::Sql { .. }) {
+            return Ok(None);
+        }
+        let mut catalog = Catalog::default();
+        let state = asof_model::ProjectState { root: root.to_owned(), ..Default::default() };
+        catalog.projects.insert(source.address.project.clone(), Arc::new(state));
+        Ok(open(self, &catalog, source, None, 0).await?.estimate())
+    }
+}
+
+impl Check<'_> {
+    /// Sources of files first, then queries in an order in which each comes after what it reads.
+    async fn sources(&mut self) {
+        let project = self.project;
+        let mut waiting: BTreeMap<&Name, (&Located<Definition>, &Source)> = BTreeMap::new();
+        for it in &project.definitions {
+            if let Definition::Source(source) = &it.value {
+                match source.place {
+                    Place::Sql { .. } => drop(waiting.insert(&source.name, (it, source))),
+                    Place::Files { .. } => self.source(it, source).await,
+                }
+            }
+        }
+        loop {
+            let before = waiting.len();
+            let names: Vec<&Name> = waiting.keys().copied().collect();
+            for name in names {
+                let Some((at, source)) = waiting.get(name).copied() else { continue };
+                if self.query(at, source).await {
+                    waiting.remove(name);
+                }
+            }
+            if waiting.is_empty() || waiting.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// A source as it would be agreed, for opening it.
+    fn version(&self, source: &Source) -> SourceVersion {
+        SourceVersion {
+            address: asof_model::Address {
+                project: self.project.config.project.clone(),
+                name: source.name.clone(),
+            },
+            id: VersionId(String::new()),
+            definition: source.clone(),
+            columns: Vec::new(),
+        }
+    }
+
+    /// Takes a source's columns as found.
+    fn put(&mut self, source: &Source, columns: Vec<asof_model::Column>) {
+        let mut version = self.version(source);
+        version.columns = columns.clone();
+        if let Some(state) = self.catalog.projects.get_mut(&self.project.config.project) {
+            Arc::make_mut(state).sources.insert(source.name.clone(), Arc::new(version));
+        }
+        self.types.source_columns.insert(source.name.clone(), columns);
+    }
+
+    /// Reports an error of reading a source.
+    fn failed(&mut self, error: &Error, source: &Source, span: Span) {
+        let text = error.to_string();
+        let whose = format!("source `{}`: ", source.name);
+        let message = if text.starts_with(whose.trim_end_matches(": ")) { text } else { whose + &text };
+        self.out.push(Diagnostic::error(error.code(), message).at(span).maybe_hint(error.hint()));
+    }
+
+    /// Reports a problem of an expression: `what` it is, e.g. ``feature `tier` of view `seller` ``.
+    fn problem(&mut self, problem: Problem, what: &str, span: Span) {
+        let message = format!("{what}: {}", problem.message);
+        self.out.push(Diagnostic::error(problem.code, message).at(span).maybe_hint(problem.hint));
+    }
+}

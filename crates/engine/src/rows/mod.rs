@@ -8,6 +8,7 @@
 //! Here: the view's `where`, its keys, its expressions over each row. Not here: which rows win.
 
 mod progress;
+mod sample;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -36,10 +36,21 @@ pub(crate) struct FilesExec {
 
 impl FilesExec {
     pub(crate) fn new(files: Arc<Vec<OpenFile>>, rules: Arc<Rules>, partitions: usize) -> FilesExec {
+        FilesExec::picked(files, rules, partitions, |_, _, _| true)
+    }
+
+    /// Reads only those parts of files that are picked.
+    pub(crate) fn picked(
+        files: Arc<Vec<OpenFile>>,
+        rules: Arc<Rules>,
+        partitions: usize,
+        pick: impl Fn(usize, &OpenFile, Part) -> bool,
+    ) -> FilesExec {
         let mut parts: Vec<(u64, usize, Part)> = files
             .iter()
             .enumerate()
             .flat_map(|(at, file)| file.parts().into_iter().map(move |(size, part)| (size, at, part)))
+            .filter(|(_, at, part)| files.get(*at).is_some_and(|file| pick(*at, file, *part)))
             .collect();
         parts.sort_by_key(|(size, at, part)| (std::cmp::Reverse(*size), *at, *part));
         let partitions = partitions.clamp(1, parts.len().max(1));

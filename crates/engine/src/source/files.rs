@@ -24,7 +24,7 @@ use crate::{Error, Result};
 pub(crate) struct OpenFile {
     pub(super) found: Found,
     pub(crate) held: Arc<Held>,
-    pub(super) identity: FileIdentity,
+    pub(crate) identity: FileIdentity,
     /// How many bytes at the end are hashed; none: all.
     footer: Option<u64>,
     pub(super) data: Data,
@@ -122,6 +122,14 @@ impl OpenFile {
         let read = self.held.file.read_at(&mut start, 0).unwrap_or(0);
         let lines = start[..read].iter().filter(|byte| **byte == b'\n').count().max(1);
         self.held.size * lines as u64 / (read as u64).max(1)
+    }
+
+    /// The greatest integer of a column in a part, if the file's statistics say it.
+    pub(crate) fn greatest(&self, part: Part, column: &str) -> Option<i64> {
+        match (&self.data, part) {
+            (Data::Parquet(file), Part::Group(group)) => file.greatest(group, column),
+            _ => None,
+        }
     }
 
     /// Refuses where it is no longer what was opened.

@@ -6,7 +6,7 @@
 //!
 //! Not here: which rows count, and what answers (`asof-compute`, [`crate::point_in_time`]).
 
-mod columns;
+pub(crate) mod columns;
 mod csv;
 pub(crate) mod exec;
 mod fetch;
@@ -16,7 +16,7 @@ pub(crate) mod identity;
 pub(crate) mod infer;
 pub(crate) mod instants;
 mod ndjson;
-mod opened;
+pub(crate) mod opened;
 pub(crate) mod options;
 mod parquet;
 mod query;

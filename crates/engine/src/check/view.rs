@@ -1,0 +1,115 @@
+//! A view against its source: key columns and their types, `where`, the types of its features.
+
+use asof_model::{
+    Column, DataType, Definition, Diagnostic, Located, Reference, Source, ThingKind, View, bind_keys,
+    expand_features,
+};
+
+use super::Check;
+use super::source::did_you_mean;
+use crate::expression::{Purpose, compile};
+
+impl Check<'_> {
+    pub(super) fn views(&mut self) {
+        let project = self.project;
+        for it in &project.definitions {
+            if let Definition::View(view) = &it.value {
+                self.view(it, view);
+            }
+        }
+    }
+
+    fn source_of(&self, reference: &Reference) -> Option<(Source, Vec<Column>)> {
+        let address = self.project.address(reference);
+        let version = self.catalog.source(&address)?;
+        Some((version.definition.clone(), version.columns.clone()))
+    }
+
+    fn entity_of(&self, reference: &Reference) -> Option<asof_model::Entity> {
+        let address = self.project.address(reference);
+        if address.project == self.project.config.project {
+            return match &self.project.find(ThingKind::Entity, address.name.as_str())?.value {
+                Definition::Entity(entity) => Some(entity.clone()),
+                _ => None,
+            };
+        }
+        Some(self.catalog.projects.get(&address.project)?.entities.get(&address.name)?.definition.clone())
+    }
+
+    fn view(&mut self, at: &Located<Definition>, view: &View) {
+        let Some((source, columns)) = self.source_of(&view.source) else { return };
+        let Some(entity) = self.entity_of(&view.entity) else { return };
+        let keys = bind_keys(view, &entity);
+        for key in &keys {
+            let written = view.keys.contains_key(&key.key.name);
+            let path = ["keys", key.key.name.as_str()];
+            let span = if written { at.at(&path) } else { at.at(&["source"]) };
+            let Some(column) = columns.iter().find(|column| column.name == key.column) else {
+                let message = format!(
+                    "key `{}` of view `{}`: column `{}` not found in source `{}`",
+                    key.key.name, view.name, key.column, view.source
+                );
+                let hint = match did_you_mean(&key.column, &columns) {
+                    Some(hint) if written => Some(hint),
+                    Some(hint) => Some(format!("{hint}; bind it with `keys: {{{}: COLUMN}}`", key.key.name)),
+                    None => None,
+                };
+                self.out.push(Diagnostic::error("column_not_found", message).at(span).maybe_hint(hint));
+                continue;
+            };
+            if !fits(&column.data_type, &key.key.data_type) {
+                let message = format!(
+                    "key `{}` of view `{}`: column `{}` is {}, and entity `{}` has {}",
+                    key.key.name, view.name, key.column, column.data_type, view.entity, key.key.data_type
+                );
+                self.out.push(
+                    Diagnostic::error("key_type", message).at(span).hint(
+                        "give the entity's key that type, or declare the column in the source's `schema`",
+                    ),
+                );
+            }
+        }
+        let clock = source.event_time.is_some();
+        if let Some(filter) = &view.filter
+            && let Err(problem) = compile(self.engine, &filter.text, &columns, clock, Purpose::Condition)
+        {
+            let span = at.inside(&["where"], problem.start..problem.start + problem.length);
+            self.problem(problem, &format!("where of view `{}`", view.name), span);
+        }
+        // What cannot be expanded is reported where the view is resolved.
+        let Ok(features) = expand_features(view, &keys, &source, &columns) else { return };
+        for feature in features {
+            match compile(self.engine, &feature.expression.text, &columns, clock, Purpose::Feature) {
+                Ok(compiled) => {
+                    let key = (view.name.clone(), feature.name);
+                    // A column keeps its own type, which an Arrow type alone does not tell (json).
+                    let own = feature.expression.as_column();
+                    let own = own.and_then(|own| columns.iter().find(|column| column.name == own));
+                    let kind = own.map_or(compiled.data_type(), |column| &column.data_type).clone();
+                    self.types.feature_types.insert(key, kind);
+                }
+                Err(problem) => {
+                    let bytes = problem.start..problem.start + problem.length;
+                    let span = at.feature(&feature.name, Some(bytes));
+                    self.problem(
+                        problem,
+                        &format!("feature `{}` of view `{}`", feature.name, view.name),
+                        span,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Whether a column's values are keys of a type: the same, or integers of another width.
+fn fits(column: &DataType, key: &DataType) -> bool {
+    use DataType as T;
+    let integer = |kind: &DataType| {
+        matches!(
+            kind,
+            T::Int8 | T::Int16 | T::Int32 | T::Int64 | T::UInt8 | T::UInt16 | T::UInt32 | T::UInt64
+        )
+    };
+    column == key || integer(column) && integer(key)
+}
