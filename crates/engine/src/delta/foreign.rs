@@ -305,14 +305,14 @@ fn in_json(path: &Path) -> Result<Option<Asked>> {
 }
 
 fn in_parquet(path: &Path) -> Result<Option<Asked>> {
-    let damaged =
-        |e: parquet::errors::ParquetError| Error::internal(format!("`{}`: {e}", path.display()));
+    let damaged = |e: parquet::errors::ParquetError| Error::internal(format!("`{}`: {e}", path.display()));
     let file = File::open(path).map_err(|e| Error::io("read the file", path, &e))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["protocol"]);
     for batch in builder.with_projection(mask).build().map_err(damaged)? {
         let batch = batch?;
-        let Some(protocol) = batch.column_by_name("protocol").and_then(|column| column.as_struct_opt()) else {
+        let Some(protocol) = batch.column_by_name("protocol").and_then(|column| column.as_struct_opt())
+        else {
             return Ok(None);
         };
         let Some(row) = (0..protocol.len()).find(|row| protocol.is_valid(*row)) else { continue };

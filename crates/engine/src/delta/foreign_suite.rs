@@ -64,10 +64,7 @@ async fn partition_values_and_times_without_a_zone() {
     // Partition columns on their own, and in another order.
     assert_eq!(rows(&folder, None, &["city", "id"]).await, ["San José/=%|1", "null|3", "x y|2"]);
     let table = Foreign::open(&folder, None).await.unwrap();
-    assert_eq!(
-        types(&table),
-        ["id: Int64", "who: Utf8", "at: Timestamp(µs)", "day: Date32", "city: Utf8"]
-    );
+    assert_eq!(types(&table), ["id: Int64", "who: Utf8", "at: Timestamp(µs)", "day: Date32", "city: Utf8"]);
     assert_eq!((table.version, table.rows()), (1, Some(3)));
     assert_eq!(table.table_id.len(), 36);
 }

@@ -345,7 +345,9 @@ impl Load<'_> {
                     return Err(Error::BadRow {
                         source_name: self.source.address.name.to_string(),
                         place: format!("{}, row {}", file.shown(), before + row as u64 + 1),
-                        reason: format!("key column `{key}` is null, and the source says `null_keys: refuse`"),
+                        reason: format!(
+                            "key column `{key}` is null, and the source says `null_keys: refuse`"
+                        ),
                         hint: Some("mend the row, or load with `--on-bad-row quarantine`".to_owned()),
                     });
                 }

@@ -408,14 +408,14 @@ impl Facts {
 }
 
 /// The rows that `where` lets pass: those it is true of, and every delete.
-fn passing(filter: &Bound, batch: &RecordBatch, ops: &BooleanArray) -> Result<BooleanArray> {
+pub(crate) fn passing(filter: &Bound, batch: &RecordBatch, ops: &BooleanArray) -> Result<BooleanArray> {
     let found = filter.evaluate(batch)?;
     let found = found.as_boolean_opt().ok_or_else(|| Error::internal("a `where` is no boolean"))?;
     Ok(or(&true_only(found), ops)?)
 }
 
 /// Nulls as false.
-fn true_only(found: &BooleanArray) -> BooleanArray {
+pub(crate) fn true_only(found: &BooleanArray) -> BooleanArray {
     if found.null_count() == 0 { found.clone() } else { prep_null_mask_filter(found) }
 }
 

@@ -29,5 +29,6 @@ mod spec;
 pub use answers::ReadingCounts;
 pub use codec::{Codec, FindSpine};
 pub use driver::{AnswerBatch, PointInTimeAnswer, SpineRows, answer};
+pub(crate) use fold::{passing, true_only};
 pub use operator::{FetchRows, Hooks, Mode, PointInTimeExec};
 pub use spec::{FeatureSpec, ReadingSpec, Spec, SpineColumns};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch};
 use arrow::compute::kernels::cmp::gt;
-use arrow::compute::{and, filter, filter_record_batch, not, or, prep_null_mask_filter};
+use arrow::compute::{and, filter, filter_record_batch, not};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use asof_compute::{KeyEncoder, Op, Position, RowDigest, RowDigester, RowOrder};
 use asof_model::{
@@ -30,6 +30,7 @@ pub use progress::ViewProgress;
 
 use self::progress::Seen;
 use crate::expression::{Bound, Compiled, Problem, Purpose, compile};
+use crate::point_in_time::{passing, true_only};
 use crate::source::exec::FilesExec;
 use crate::source::find::{Found, find};
 use crate::source::options::Options;
@@ -388,19 +389,14 @@ impl Evaluator {
             let positions = column(&batch, fixed::POSITION)?;
             let after = arrow::array::Int64Array::new_scalar(after);
             let new = gt(positions, &after)?;
-            batch = filter_record_batch(&batch, &prep_null_mask_filter(&new))?;
+            batch = filter_record_batch(&batch, &true_only(&new))?;
         }
         read.rows += batch.num_rows() as u64;
         let ops = column(&batch, fixed::OP)?;
         let ops = ops.as_boolean_opt().ok_or_else(|| Error::internal("`__op` of the scan is no boolean"))?;
-        let deletes = prep_null_mask_filter(ops);
+        let deletes = true_only(ops);
         let passing = match &ready.filter {
-            Some(condition) => {
-                let found = condition.evaluate(&batch)?;
-                let found =
-                    found.as_boolean_opt().ok_or_else(|| Error::internal("a `where` is no boolean"))?;
-                or(&prep_null_mask_filter(found), &deletes)?
-            }
+            Some(condition) => passing(condition, &batch, &deletes)?,
             None => BooleanArray::from(vec![true; batch.num_rows()]),
         };
         let keys: Vec<ArrayRef> =

@@ -68,16 +68,14 @@ impl Held {
 
 /// What tells a file from what it was or will be, without reading it: etag and size.
 pub(crate) fn stamp(path: &Path, shown: &str) -> Result<String> {
-    let metadata =
-        std::fs::metadata(path).map_err(|e| Error::io("read the file", Path::new(shown), &e))?;
+    let metadata = std::fs::metadata(path).map_err(|e| Error::io("read the file", Path::new(shown), &e))?;
     Ok(format!("{} {}", etag(&metadata), metadata.len()))
 }
 
 /// Whether what a path leads to is, by its number, size and time of change, the file it was; no byte
 /// of it is read.
 pub(crate) fn is_still(path: &Path, was: &FileIdentity) -> bool {
-    std::fs::metadata(path)
-        .is_ok_and(|now| was.etag.as_deref() == Some(&etag(&now)) && now.len() == was.size)
+    std::fs::metadata(path).is_ok_and(|now| was.etag.as_deref() == Some(&etag(&now)) && now.len() == was.size)
 }
 
 /// The file's number and the time of its last change: what a rename over it or a write to it moves.
