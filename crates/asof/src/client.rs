@@ -70,6 +70,11 @@ impl Remote {
         if uri.path() != "/" && !uri.path().is_empty() {
             return Err(bad());
         }
+        let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let after_host = authority.rsplit(']').next().unwrap_or_default();
+        if after_host.contains(':') && uri.port_u16().is_none() {
+            return Err(bad());
+        }
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 2763 });
         let tls = if secure { Some(Arc::new(tls_config(trust)?)) } else { None };
         Ok(Remote { url: url.trim_end_matches('/').to_owned(), secure, host, port, token, tls })

@@ -21,6 +21,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::ExprSchemable;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
@@ -134,6 +136,13 @@ fn plan(
     let whole = ExprWithAlias { expr: expression.clone(), alias: None };
     let logical = state.create_logical_expr_from_sql_expr(whole, schema)?;
     logical.get_type(schema)?;
+    // Some functions, `coalesce` among them, can be evaluated only in the form they are simplified to.
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(Arc::clone(state.config_options()))
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    let logical = simplifier.simplify(simplifier.coerce(logical, schema)?)?;
     let physical = state.create_physical_expr(logical, schema)?;
     let found = physical.data_type(schema.as_arrow())?;
     Ok((physical, found))

@@ -1,5 +1,8 @@
 //! The server over real sockets.
 
+#[cfg(test)]
 mod connection;
+#[cfg(test)]
 mod listening;
+#[cfg(test)]
 mod socket;
