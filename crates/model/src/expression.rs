@@ -12,8 +12,9 @@ use sqlparser::ast::{
     Query, SetExpr, Spanned, Statement, Visit, VisitMut, Visitor, VisitorMut,
 };
 use sqlparser::dialect::GenericDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Token, Tokenizer};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use crate::{Explain, Kind};
 
@@ -255,6 +256,13 @@ fn parser_of(text: &str) -> Result<Parser<'static>, ExpressionError> {
             format!("it has {words} words and signs, at most {MOST_TOKENS} are read"),
         ));
     }
+    let joined = |token: &TokenWithSpan| match &token.token {
+        Token::Word(word) => matches!(word.keyword, Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT),
+        _ => false,
+    };
+    if tokens.iter().filter(|token| joined(token)).count() > DEEPEST {
+        return Err(too_deep(text, format!("it joins more than {DEEPEST} queries into one")));
+    }
     Ok(Parser::new(dialect).with_tokens_with_locations(tokens))
 }
 
@@ -292,6 +300,9 @@ fn trailing(text: &str, token: &Token, at: Location, expected: &str) -> Expressi
     let word = token.to_string();
     let hint = match word.to_lowercase().as_str() {
         "as" => Some("a feature is named by its key: `name: expression`".to_owned()),
+        "when" if text[..offset].trim_end().to_lowercase().ends_with("case") => {
+            Some("a `case` is `case when ... then ... else ... end`".to_owned())
+        }
         "=" | "==" => Some("write one comparison, `a = b`, and join several with AND or OR".to_owned()),
         _ => None,
     };
@@ -467,6 +478,15 @@ impl Visitor for Shape<'_> {
                         "in a view use `event_time`, the row's own time",
                     );
                 }
+            }
+            Expr::CompoundFieldAccess { root, .. } if matches!(**root, Expr::Value(_)) => {
+                let place = place_of(self.text, expr);
+                return self.refuse(
+                    "expression_syntax",
+                    place,
+                    "a number or text has no fields".to_owned(),
+                    "name the column that has them",
+                );
             }
             Expr::Value(value) if matches!(value.value, sqlparser::ast::Value::Placeholder(_)) => {
                 let place = (offset_of(self.text, value.span.start), value.value.to_string().len());

@@ -150,7 +150,7 @@ pub(crate) static SOURCE: Table = Table {
         may(
             "options",
             Takes::Options,
-            "Options of the format; for csv `delimiter`, `header`, `quote`, `escape`, `comment`, `null`.",
+            "Options of the format: `hive_partitioning`, `union_by_name`; for csv also `delimiter`, `header`, `quote`, `escape`, `comment`, `null`.",
         ),
         may("sql", Takes::Query, "A query over other sources, in place of `path`."),
         may(

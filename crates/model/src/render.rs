@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use crate::{Diagnostic, Diagnostics, ProjectFile, Severity, Span};
 
+/// No more of a message or hint is shown.
+const LONGEST: usize = 600;
 /// No more of a line than this is shown.
 const WIDEST: usize = 140;
 
@@ -86,8 +88,12 @@ fn window(line: &str, span: &Span) -> (String, usize) {
     (letters[from..to].iter().collect::<String>().trim_end().to_owned(), from)
 }
 
-/// Control letters of a definition never reach a terminal.
+/// Control letters of a definition never reach a terminal, and no text fills it.
 fn printable(text: &str) -> String {
+    if text.chars().count() > LONGEST + 3 {
+        let start: String = text.chars().take(LONGEST).collect();
+        return printable(&format!("{start}..."));
+    }
     text.chars()
         .map(|letter| if letter.is_control() && letter != '\n' { '\u{fffd}' } else { letter })
         .collect()

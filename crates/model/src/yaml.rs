@@ -369,6 +369,17 @@ fn syntax(path: &str, text: &str, chunk: Range<usize>, at: usize, said: &str) ->
     if indent.contains('\t') {
         return error.hint("indent with spaces, not tabs");
     }
+    if said.starts_with("unclosed bracket") {
+        let closing = if text[at..].starts_with('{') { '}' } else { ']' };
+        return error.hint(format!("close it with `{closing}`"));
+    }
+    if said.contains("multiline quoted scalar") || said.contains("end of stream") {
+        return error.hint("a quote is opened here or before, and not closed");
+    }
+    if let Some(quoted) = quoted_in_flow(line, at - line_start) {
+        return Diagnostic { code: "quote_expression".to_owned(), ..error }
+            .hint(format!("quote this expression: `{quoted}`"));
+    }
     let candidates = [line, previous_line(text, line_start)];
     for (nth, line) in candidates.into_iter().enumerate() {
         if let Some(quoted) = quoted_line(line) {
@@ -388,6 +399,40 @@ fn previous_line(text: &str, line_start: usize) -> &str {
     text[..line_start].trim_end_matches('\n').rsplit('\n').next().unwrap_or_default()
 }
 
+/// In `{expr: coalesce(a, 'b')}` YAML ends the value at its first comma: the key whose value has a
+/// bracket open at the place of the error, with the whole value in quotes.
+fn quoted_in_flow(line: &str, at: usize) -> Option<String> {
+    let opened = line.find('{')?;
+    for (colon, _) in line[..at].match_indices(": ").filter(|(colon, _)| *colon > opened) {
+        let from = colon + 2;
+        if open_brackets(&line[from..at]) <= 0 {
+            continue;
+        }
+        let key = line[..colon].rsplit(['{', ',', ' ']).next().filter(|key| !key.is_empty())?;
+        let mut open = 0;
+        let end = line[from..].char_indices().find_map(|(nth, letter)| {
+            match letter {
+                '(' | '[' => open += 1,
+                ')' | ']' => open -= 1,
+                ',' | '}' if open == 0 => return Some(from + nth),
+                _ => {}
+            }
+            None
+        })?;
+        return Some(format!("{key}: {}", quote(line[from..end].trim())));
+    }
+    None
+}
+
+/// How many brackets a text leaves open.
+pub(crate) fn open_brackets(text: &str) -> i64 {
+    text.chars().fold(0, |open, letter| match letter {
+        '(' | '[' => open + 1,
+        ')' | ']' => open - 1,
+        _ => open,
+    })
+}
+
 /// `key: value` with its value in quotes, where the value is one that YAML would break.
 fn quoted_line(line: &str) -> Option<String> {
     let trimmed = line.trim();
@@ -401,7 +446,13 @@ fn quoted_line(line: &str) -> Option<String> {
         || value.ends_with(':')
         || value.contains(" #")
         || "\"'%@`&*!|>[]{},?".contains(first) && !whole;
-    (plain_key && breaks && !value.starts_with('{')).then(|| format!("{key}: {}", quote(value)))
+    // Only where the key takes text: a list or a map is not mended by quotes.
+    let takes_text = crate::keys::ALL.iter().filter_map(|table| table.key(key)).all(|key| {
+        use crate::keys::Takes as T;
+        matches!(key.takes, T::Expression | T::Query | T::Time | T::EventTime | T::Text)
+            || key.takes == T::Features && value == "*"
+    });
+    (plain_key && breaks && takes_text && !value.starts_with('{')).then(|| format!("{key}: {}", quote(value)))
 }
 
 /// The text as a double- or single-quoted scalar, whichever needs no escapes.

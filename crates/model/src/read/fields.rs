@@ -7,7 +7,7 @@ use granit_parser::ScalarStyle;
 use crate::keys::{Key, Table, Takes};
 use crate::located::inside;
 use crate::nearest::did_you_mean;
-use crate::yaml::{Data, Document, Node, quote, span_of};
+use crate::yaml::{Data, Document, Node, open_brackets, quote, span_of};
 use crate::{Diagnostic, Diagnostics, Expression, ExpressionError, Length, Name, Reference, Span};
 
 /// Reads one document and collects what is wrong with it.
@@ -409,15 +409,6 @@ pub(crate) fn takes(key: &Key) -> String {
 
 pub(super) fn is_plain(node: &Node) -> bool {
     matches!(&node.data, Data::Scalar { style: ScalarStyle::Plain, .. })
-}
-
-/// How many brackets a text leaves open.
-pub(super) fn open_brackets(text: &str) -> i64 {
-    text.chars().fold(0, |open, letter| match letter {
-        '(' | '[' => open + 1,
-        ')' | ']' => open - 1,
-        _ => open,
-    })
 }
 
 /// A name near the text, and the rule.

@@ -124,6 +124,15 @@ fn definition(
         );
         return Err(None);
     };
+    let Some((first_key, _)) = entries.first() else {
+        reader.wrong(
+            root,
+            "not_a_definition",
+            "a document is a map that begins with its kind and name, and this is an empty one".to_owned(),
+            Some("e.g. `view: seller_profile`".to_owned()),
+        );
+        return Err(None);
+    };
     for (kind, instead) in keys::NOT_YET {
         if let Some((key, _)) = entries.iter().find(|(key, _)| key.scalar() == Some(kind)) {
             let message = format!("`{kind}` definitions are not built yet");
@@ -134,9 +143,8 @@ fn definition(
     // `entity` and `source` are keys of a view as well.
     let has = |key: &str| root.get(key).is_some();
     if has("entity") && has("source") && !has("view") && !has("service") {
-        let (key, _) = &entries[0];
         reader.wrong(
-            key,
+            first_key,
             "missing_key",
             "a document with `entity` and `source` is a view, and has no `view`".to_owned(),
             Some("begin it with `view: NAME`".to_owned()),
@@ -144,7 +152,7 @@ fn definition(
         return Err(None);
     }
     let Some(table) = keys::DOCUMENTS.iter().find(|table| has(table.thing)) else {
-        let (key, _) = &entries[0];
+        let key = first_key;
         let first = key.scalar().unwrap_or_default();
         if keys::CONFIG.key(first).is_some() {
             let message = format!("`{first}` belongs into {CONFIG_FILE}");

@@ -6,11 +6,13 @@ use super::fields::{Fields, Reader, is_plain};
 use crate::expression::parse_query;
 use crate::keys;
 use crate::nearest::{did_you_mean, nearest};
+use crate::to_yaml::format_name;
 use crate::yaml::{Data, Node, quote};
 use crate::{Expression, Format, NullKeys, Place, Source, TimeRule, TimeUnit};
 
-/// The options each format takes.
-const CSV_OPTIONS: [&str; 6] = ["delimiter", "header", "quote", "escape", "comment", "null"];
+/// The options of every format, then those of CSV alone.
+const OPTIONS: [&str; 8] =
+    ["hive_partitioning", "union_by_name", "delimiter", "header", "quote", "escape", "comment", "null"];
 
 impl<'a> Reader<'a> {
     pub(super) fn source(&mut self, node: &'a Node, what: &str) -> Option<Source> {
@@ -140,21 +142,15 @@ impl<'a> Reader<'a> {
         let what = format!("`options` of {}", fields.what);
         let entries = self.entries(node, &what).unwrap_or_default();
         let known: &[&str] = match format {
-            Some(Format::Csv) => &CSV_OPTIONS,
-            Some(_) => &[],
+            Some(Format::Csv) => &OPTIONS,
+            Some(_) => &OPTIONS[..2],
             None => return found,
         };
         for (name, key, value) in entries {
             if !known.contains(&name) {
                 let format = format.map(format_name).unwrap_or_default();
                 let hint = did_you_mean(name, known.iter().copied(), "its options are");
-                let hint = hint.unwrap_or_else(|| format!("{format} takes no options: remove them"));
-                self.wrong(
-                    key,
-                    "unknown_option",
-                    format!("{what}: {format} has no option `{name}`"),
-                    Some(hint),
-                );
+                self.wrong(key, "unknown_option", format!("{what}: {format} has no option `{name}`"), hint);
                 continue;
             }
             let Some(text) = value.scalar() else {
@@ -167,7 +163,9 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let problem = match name {
-                "header" if !matches!(text, "true" | "false") => Some("`true` or `false`"),
+                "header" | "hive_partitioning" | "union_by_name" if !matches!(text, "true" | "false") => {
+                    Some("`true` or `false`")
+                }
                 "delimiter" | "quote" | "escape" | "comment" if text.len() != 1 => Some("one ASCII letter"),
                 _ => None,
             };
@@ -291,15 +289,6 @@ fn is_word(text: &str) -> bool {
         && text.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
 }
 
-fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Parquet => "parquet",
-        Format::Csv => "csv",
-        Format::Ndjson => "ndjson",
-        Format::Delta => "delta",
-    }
-}
-
 /// The format by the ending of a path; a folder is a Delta table.
 fn by_ending(path: &str) -> Option<Format> {
     let file = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
@@ -312,7 +301,7 @@ fn by_ending(path: &str) -> Option<Format> {
         None if !file.contains('*') => Some(Format::Delta),
         None => None,
         Some((_, "parquet" | "pq" | "parq")) => Some(Format::Parquet),
-        Some((_, "csv")) => Some(Format::Csv),
+        Some((_, "csv" | "tsv")) => Some(Format::Csv),
         Some((_, "ndjson" | "jsonl" | "json")) => Some(Format::Ndjson),
         Some((_, "delta")) => Some(Format::Delta),
         Some(_) => None,

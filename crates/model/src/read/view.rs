@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::{Fields, Reader, is_plain, name_hint, open_brackets};
+use super::fields::{Fields, Reader, is_plain, name_hint};
 use super::source::quoted_column;
 use crate::keys;
-use crate::yaml::{Data, Node, quote};
+use crate::yaml::{Data, Node, open_brackets, quote};
 use crate::{About, Expression, Feature, Features, History, Length, Name, View};
 
 impl<'a> Reader<'a> {
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         let what = &fields.what;
         match &node.data {
             Data::Scalar { value, .. } if value == "*" => Some(Features::Star),
-            Data::List(items) => self.listed(items, what),
+            Data::List(items) if !items.is_empty() => self.listed(items, what),
             Data::Map { entries, .. } if !entries.is_empty() => {
                 let mut found = Vec::new();
                 for (name, key, value) in self.entries(node, &format!("`features` of {what}"))? {
@@ -202,6 +202,11 @@ impl<'a> Reader<'a> {
                     sensitivity: None,
                     about: About::default(),
                 }),
+                Err(_) if text.contains('(') => {
+                    let message = format!("an item of `features` in {what} is a column, not an expression");
+                    let hint = format!("write `features` as a map: `name: {}`", quote(text));
+                    self.wrong(item, "wrong_value", message, Some(hint));
+                }
                 Err(_) => {
                     let message = format!("an item of `features` in {what}: `{text}` is not a name");
                     let near = name_hint(text);
@@ -211,9 +216,6 @@ impl<'a> Reader<'a> {
                     self.wrong(item, "bad_name", message, Some(hint));
                 }
             }
-        }
-        if items.is_empty() {
-            self.failed = true;
         }
         Some(Features::Named(found))
     }

@@ -1,4 +1,11 @@
-//! The crate's integration tests, one binary.
+//! The definition language as users meet it: what is read, what is refused and how, what is stored.
 
-#[cfg(test)]
 mod documents;
+mod good;
+mod pages;
+mod robust;
+mod selecting;
+mod shop;
+mod versions;
+mod wrong;
+mod wrong_cases;

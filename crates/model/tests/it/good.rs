@@ -1,0 +1,214 @@
+//! Definitions that are right: the design's, the examples', and the way back to YAML.
+
+use asof_model::{
+    Catalog, Definition, Features, History, Place, Project, ProjectFile, ThingKind, TimeRule, TimeUnit,
+    has_errors, render, to_yaml,
+};
+
+use crate::shop::{apply, file, name, shop};
+
+fn read(files: &[ProjectFile]) -> Project {
+    let (project, found) = Project::read(files);
+    assert!(found.is_empty(), "{}", render(&found, files, false));
+    project.unwrap()
+}
+
+/// The parts of DESIGN section 4 that belong to this slice, and every other way to write a thing.
+const MANY_WAYS: &str = r#"
+source: listing_events
+path: data/listings/*.parquet
+event_time: posted_at
+available_at: loaded_at
+---
+source: events_csv
+path: data/events/
+format: csv
+options: {delimiter: ";", header: true, "null": NA}
+store: true
+event_time: {column: ts, unit: ms}
+available_at: {column: "Loaded At", zone: America/New_York}
+valid_until: to_timestamp(until)
+order_by: coalesce(version, 0)
+delete_when: op = 'd'
+null_keys: refuse
+schema:
+  ts: int64
+  "Loaded At": timestamp
+  price: decimal(10,2)
+  tags: list<string>
+  where: "struct<lat: float64, lon: float64>"
+description: >
+  A long
+  story.
+owner: marketplace-data
+tags: [a, "b c"]
+---
+source: both
+sql: |
+  -- the good ones
+  with good as (select * from listing_events where ok)
+  select * from good join events_csv on true
+event_time: '"posted_at"'
+---
+view: seller_listed
+entity: shop.seller
+source: listing_events
+features: [tier, display_name]
+history: all
+retention: 30d
+ttl: 2w
+---
+view: seller_quoted
+entity: seller
+source: listing_events
+where: |
+  status <> 'spam'   -- a comment
+  and price > 0
+history: 30d
+features:
+  true_word: true
+  number: 1
+  quoted: "coalesce(a, 'x: #')"
+  block: |
+    case when a then 1
+         else 0 end
+  full: {expr: '"Product Title"', sensitivity: pii, owner: me, description: The title., tags: [text]}
+---
+service: model
+full_names: true
+features:
+  - seller_listed.*
+  - shop.seller_quoted.number
+  - {from: seller_quoted.full, as: title}
+  - {from: seller_listed, keys: {seller_id: buyer_id}, as: buyer}
+description: all of it
+"#;
+
+#[test]
+fn every_way_to_write_a_thing_is_read() {
+    let project = read(&shop(MANY_WAYS));
+    let Definition::Source(source) = &project.find(ThingKind::Source, "events_csv").unwrap().value else {
+        panic!()
+    };
+    assert_eq!(
+        source.event_time,
+        Some(TimeRule::Column { name: "ts".into(), unit: Some(TimeUnit::Ms), zone: None })
+    );
+    assert_eq!(
+        source.available_at,
+        Some(TimeRule::Column {
+            name: "Loaded At".into(),
+            unit: None,
+            zone: Some("America/New_York".into())
+        })
+    );
+    assert!(
+        matches!(&source.valid_until, Some(TimeRule::Expression(it)) if it.text == "to_timestamp(until)")
+    );
+    assert!(source.store);
+    assert_eq!(source.schema.len(), 5);
+    assert_eq!(source.about.description.as_deref(), Some("A long story."));
+    let Place::Files { options, .. } = &source.place else { panic!() };
+    assert_eq!(options["delimiter"], ";");
+
+    let Definition::Source(both) = &project.find(ThingKind::Source, "both").unwrap().value else { panic!() };
+    assert_eq!(
+        both.reads().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["listing_events", "events_csv"]
+    );
+    assert_eq!(both.event_time, Some(TimeRule::Column { name: "posted_at".into(), unit: None, zone: None }));
+
+    let Definition::View(view) = &project.find(ThingKind::View, "seller_quoted").unwrap().value else {
+        panic!()
+    };
+    let Features::Named(features) = &view.features else { panic!() };
+    assert_eq!(
+        features.iter().map(|it| it.expression.canonical()).collect::<Vec<_>>(),
+        ["true", "1", "coalesce(a, 'x: #')", "CASE WHEN a THEN 1 ELSE 0 END", "\"Product Title\""]
+    );
+    assert!(matches!(view.history, History::Length(length) if length.to_string() == "30d"));
+
+    let Definition::Service(service) = &project.find(ThingKind::Service, "model").unwrap().value else {
+        panic!()
+    };
+    assert_eq!(service.features[3].keys[&name("seller_id")], name("buyer_id"));
+    assert_eq!(service.features[3].feature, None);
+}
+
+#[test]
+fn yaml_written_is_the_definition_read() {
+    let project = read(&shop(MANY_WAYS));
+    let written: String =
+        project.definitions.iter().map(|it| format!("---\n{}", to_yaml(&it.value))).collect();
+    let files = [file("asof.yaml", "project: shop"), file("features/all.yaml", &written)];
+    let again = read(&files);
+    assert_eq!(again.definitions.len(), project.definitions.len());
+    for (first, second) in project.definitions.iter().zip(&again.definitions) {
+        assert_eq!(first.value, second.value, "{}", to_yaml(&first.value));
+    }
+}
+
+#[test]
+fn places_are_found_for_whoever_types_expressions_later() {
+    let files = shop(MANY_WAYS);
+    let project = read(&files);
+    let view = project.find(ThingKind::View, "seller_quoted").unwrap();
+    let at = |needle: &str| {
+        let text = &files[2].text;
+        let offset = text.find(needle).unwrap();
+        let line = text[..offset].matches('\n').count() + 1;
+        (line, offset - text[..offset].rfind('\n').unwrap())
+    };
+    let place = |span: asof_model::Span| (span.line, span.column);
+    let Definition::View(it) = &view.value else { panic!() };
+    let filter = &it.filter.as_ref().unwrap().text;
+    let price = filter.find("price").unwrap();
+    assert_eq!(place(view.inside(&["where"], price..price + 5)), at("price > 0"));
+    assert_eq!(place(view.feature(&name("full"), Some(0..15))), at("'\"Product Title\"'").map_column(1));
+    assert_eq!(place(view.feature(&name("block"), None)), at("block: |"));
+    assert_eq!(place(view.at(&["history"])), at("30d\nfeatures").map_column(0));
+    assert_eq!(place(view.key(&["history"])), at("history: 30d"));
+    let listed = project.find(ThingKind::View, "seller_listed").unwrap();
+    assert_eq!(place(listed.feature(&name("display_name"), None)), at("display_name]"));
+    let source = project.find(ThingKind::Source, "events_csv").unwrap();
+    assert_eq!(place(source.inside(&["available_at"], 0..9)).0, at("available_at: {column").0);
+}
+
+trait MapColumn {
+    fn map_column(self, by: usize) -> (usize, usize);
+}
+
+impl MapColumn for (usize, usize) {
+    fn map_column(self, by: usize) -> (usize, usize) {
+        (self.0, self.1 + by)
+    }
+}
+
+#[test]
+fn the_examples_of_the_repository_are_read() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut seen = 0;
+    for folder in std::fs::read_dir(root).unwrap() {
+        let folder = folder.unwrap().path();
+        if !folder.join("asof.yaml").exists() {
+            continue;
+        }
+        let mut files = vec![file("asof.yaml", &std::fs::read_to_string(folder.join("asof.yaml")).unwrap())];
+        for entry in std::fs::read_dir(folder.join("features")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            files.push(file(&format!("features/{}", path.file_name().unwrap().to_string_lossy()), &text));
+        }
+        read(&files);
+        seen += 1;
+    }
+    assert!(seen >= 2);
+}
+
+#[test]
+fn warnings_do_not_stop_an_apply() {
+    let more = "source: s\npath: s.parquet\nevent_time: none\norder_by: n\nschema: {id: int64}\n";
+    let (versions, found) = apply(&shop(more), &Catalog::default());
+    assert_eq!(found.iter().map(|it| it.code.as_str()).collect::<Vec<_>>(), ["unused_key"]);
+    assert!(!has_errors(&found) && versions.len() == 8);
+}
