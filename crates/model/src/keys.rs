@@ -210,7 +210,7 @@ pub(crate) static SOURCE: Table = Table {
             "A second place for the past of a pushed source.",
         ),
     ],
-    example: "source: listing_events\npath: data/listings/*.parquet\nevent_time: posted_at\navailable_at: loaded_at\n",
+    example: "source: sellers\npath: data/sellers/*.parquet\nevent_time: updated_at\navailable_at: loaded_at\n",
 };
 
 pub(crate) static TIME: Table = Table {

@@ -39,7 +39,11 @@ pub fn reference_page() -> String {
         if !later.is_empty() {
             let _ = writeln!(out, "\nNot built yet, and refused: {}.", later.join(", "));
         }
-        let _ = writeln!(out, "\n```yaml\n{}```", table.example);
+        // A part of a document is no document: only whole ones are marked as such.
+        let whole =
+            keys::DOCUMENTS.iter().any(|it| it.thing == table.thing) || table.thing == keys::CONFIG.thing;
+        let language = if whole { "yaml" } else { "text" };
+        let _ = writeln!(out, "\n```{language}\n{}```", table.example);
     }
     let later: Vec<String> = keys::NOT_YET.iter().map(|(kind, _)| format!("`{kind}`")).collect();
     let _ = writeln!(out, "\nDocuments of these kinds are not built yet, and refused: {}.", later.join(", "));
