@@ -84,9 +84,7 @@ pub(super) fn running(error: DataFusionError) -> Error {
             ArrowError::MemoryError(_) => memory(),
             _ => failed("a value cannot be computed", "look at the functions it calls"),
         },
-        DataFusionError::Internal(_) | DataFusionError::ExecutionJoin(_) => {
-            Error::internal("the query ended by a defect")
-        }
+        DataFusionError::ExecutionJoin(_) => Error::internal("the query ended by a defect"),
         _ => failed("a value cannot be computed", "look at the functions it calls"),
     }
 }

@@ -110,7 +110,20 @@ pub(super) fn read(text: &str, limits: &SqlLimits) -> Result<Statement> {
     };
     only_reads(&statement)?;
     measure(&statement, limits)?;
-    Ok(statement)
+    match statement {
+        Statement::ShowTables { .. } => tables(),
+        other => Ok(other),
+    }
+}
+
+/// `show tables`, without the tables that only describe tables.
+fn tables() -> Result<Statement> {
+    const TEXT: &str = "select table_schema as project, table_name as name, lower(table_type) as kind \
+                        from information_schema.tables \
+                        where table_schema <> 'information_schema' order by 1, 2";
+    let statements = Parser::parse_sql(&GenericDialect {}, TEXT);
+    let statement = statements.ok().and_then(|all| all.into_iter().next());
+    statement.ok_or_else(|| Error::internal("`show tables` cannot be read"))
 }
 
 fn syntax(text: &str, place: Option<(u64, u64)>) -> Error {
@@ -318,7 +331,7 @@ mod tests {
             ("with", format!("{exponential} select * from a39")),
             ("statements", "select 1;".repeat(4_000)),
         ] {
-            let refused = code(text).unwrap_err();
+            let refused = code(text).err().unwrap_or_else(|| panic!("{shape} is read"));
             let good =
                 ["limit_reached", "sql_syntax", "sql_one_query"].iter().any(|it| refused.starts_with(it));
             assert!(good && refused.len() < 500, "{shape}: {refused}");
@@ -357,7 +370,7 @@ mod tests {
             ("explain insert into t values (1)", "explain"),
             ("with x as (insert into t values (1)) select 1", "insert"),
             ("select 1 into t", "select into"),
-            ("begin", "begin transaction"),
+            ("begin", "begin"),
             ("call f()", "call f()"),
             ("show all", "show all"),
             ("attach 'x' as y", "attach 'x'"),

@@ -229,7 +229,12 @@ impl Reading {
                 || view.features.iter().any(|it| it.feature.name.as_str() == name)
         };
         let time = arrow_type(&DataType::Timestamp);
-        for (name, column) in [("event_time", fixed::EVENT_TIME), ("visible_at", fixed::VISIBLE_AT)] {
+        // Facts without a clock have no time to show.
+        let times = [
+            clock.then_some(("event_time", fixed::EVENT_TIME)),
+            (clock || source.definition.available_at.is_some()).then_some(("visible_at", fixed::VISIBLE_AT)),
+        ];
+        for (name, column) in times.into_iter().flatten() {
             let mut name = name.to_owned();
             while taken(&name) {
                 name.push('_');

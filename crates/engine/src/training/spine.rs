@@ -1,5 +1,6 @@
 //! Spines: reading them in any format, their times and keys, and keeping them by content.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,14 +12,20 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow::ipc::writer::StreamWriter;
-use asof_model::{Column, FileFormat, Selection, SpineRecord, TimeUnit};
+use asof_model::{Column, FileFormat, Format, Name, Selection, Source, SpineRecord, TimeUnit};
 use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{SpineInput, key_names};
 use crate::nearest::nearest;
 use crate::query::SqlLimits;
+use crate::source::ScanColumns;
+use crate::source::files::open_one;
+use crate::source::find::Found;
+use crate::source::infer::infer;
 use crate::source::instants::{instant_type, instants, readable};
+use crate::source::options::Options;
+use crate::source::rules::{Place, Rules};
 use crate::{Engine, Error, Result};
 
 /// The column of times in what the operator is asked with.
@@ -253,7 +260,9 @@ async fn open(
     let selection = selection.clone();
     engine
         .blocking(move || {
-            let (schema, batches) = batches(&kept.path(), kept.format, &key_types(&selection))?;
+            let shown = name.as_deref().unwrap_or("the spine");
+            let (schema, batches) =
+                batches(&kept.engine, &kept.path(), shown, kept.format, &key_types(&selection))?;
             let time = time_column(&schema, time)?;
             let mut asked = Vec::with_capacity(batches.len());
             let keys = keys(&schema, &selection)?;
@@ -285,7 +294,13 @@ fn key_types(selection: &Selection) -> Vec<Column> {
 }
 
 /// All rows of a file. Blocking.
-fn batches(path: &Path, format: FileFormat, types: &[Column]) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+fn batches(
+    engine: &Engine,
+    path: &Path,
+    shown: &str,
+    format: FileFormat,
+    types: &[Column],
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let failed = |reason: &str| {
         let line = reason.lines().next().unwrap_or_default();
         Error::invalid("spine_broken", format!("the spine cannot be read as {}: {line}", format.name()))
@@ -325,32 +340,8 @@ fn batches(path: &Path, format: FileFormat, types: &[Column]) -> Result<(SchemaR
             let schema = plain_schema(&schema);
             Ok((Arc::clone(&schema), with_schema(&schema, batches)?))
         }
-        FileFormat::Csv => {
-            let format = arrow::csv::reader::Format::default().with_header(true);
-            let (found, _) = format.infer_schema(&mut file, None).map_err(|e| failed(&e.to_string()))?;
-            file.rewind().map_err(|e| Error::io("read the spine", path, &e))?;
-            let schema = with_types(&found, types);
-            let reader = arrow::csv::ReaderBuilder::new(Arc::clone(&schema))
-                .with_format(format)
-                .with_batch_size(BATCH)
-                .build(file)
-                .map_err(|e| failed(&e.to_string()))?;
-            let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e.to_string()))?;
-            Ok((schema, batches))
-        }
-        FileFormat::Ndjson => {
-            let (found, _) =
-                arrow::json::reader::infer_json_schema_from_seekable(BufReader::new(&mut file), None)
-                    .map_err(|e| failed(&e.to_string()))?;
-            file.rewind().map_err(|e| Error::io("read the spine", path, &e))?;
-            let schema = with_types(&found, types);
-            let reader = arrow::json::ReaderBuilder::new(Arc::clone(&schema))
-                .with_batch_size(BATCH)
-                .build(BufReader::new(file))
-                .map_err(|e| failed(&e.to_string()))?;
-            let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e.to_string()))?;
-            Ok((schema, batches))
-        }
+        FileFormat::Csv => text_rows(engine, path, shown, Format::Csv, types),
+        FileFormat::Ndjson => text_rows(engine, path, shown, Format::Ndjson, types),
     }
 }
 
@@ -372,15 +363,54 @@ fn with_schema(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<Vec<Reco
     batches.collect()
 }
 
-/// With the types that keys have.
-fn with_types(schema: &Schema, types: &[Column]) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| {
-        let known = types.iter().find(|it| it.name == *field.name());
-        let data_type =
-            known.map_or_else(|| field.data_type().clone(), |it| asof_compute::arrow_type(&it.data_type));
-        Field::new(field.name(), data_type, true)
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+/// The rows of a text file, read as sources are: types found from all rows, but for those given.
+fn text_rows(
+    engine: &Engine,
+    path: &Path,
+    shown: &str,
+    format: Format,
+    types: &[Column],
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    const NAME: &str = "spine";
+    let found = Found { path: path.to_owned(), shown: shown.to_owned(), partitions: Vec::new() };
+    let options = Options::read(format, &BTreeMap::new())?;
+    let file = open_one(found, format, &options)?;
+    let mut columns = infer(NAME, std::slice::from_ref(&file))?.columns;
+    for column in &mut columns {
+        if let Some(known) = types.iter().find(|it| it.name == column.name) {
+            column.data_type = known.data_type.clone();
+        }
+    }
+    let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
+    let rules = Rules::new(engine, NAME, &nothing_but_columns(format)?, &columns, &want, false)?;
+    let mut batches = Vec::new();
+    for (_, part) in file.parts() {
+        for batch in file.read(part, &rules, BATCH)? {
+            let (before, raw) = batch?;
+            let place = Place { file: shown, before: Some(before) };
+            batches.push(rules.apply(&raw, place, before)?);
+        }
+    }
+    let schema = plain_schema(rules.schema());
+    Ok((Arc::clone(&schema), with_schema(&schema, batches)?))
+}
+
+/// A source without any rule, as which a text spine is read.
+fn nothing_but_columns(format: Format) -> Result<Source> {
+    let name = Name::new("spine").map_err(|error| Error::internal(error.to_string()))?;
+    Ok(Source {
+        name,
+        place: asof_model::Place::Files { path: String::new(), format, options: BTreeMap::new() },
+        store: false,
+        event_time: None,
+        available_at: None,
+        valid_until: None,
+        order_by: None,
+        delete_when: None,
+        null_keys: asof_model::NullKeys::Keep,
+        schema: Vec::new(),
+        about: asof_model::About::default(),
+    })
 }
 
 fn shown(schema: &Schema) -> String {
