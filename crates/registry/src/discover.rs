@@ -53,6 +53,8 @@ pub struct Shown {
     pub tags: Vec<String>,
     /// The definition.
     pub definition: Definition,
+    /// The definition as YAML.
+    pub yaml: String,
     /// Keys, columns or features with their types; of a feature, itself.
     pub columns: Vec<ShownColumn>,
     /// What it stands on.
@@ -238,6 +240,7 @@ fn shown(catalog: &Catalog, version: &Version, feature: Option<Name>, also: Vec<
         owner: about.owner,
         description: about.description,
         tags: about.tags,
+        yaml: asof_model::to_yaml(&definition),
         definition,
         columns,
         stands_on: version

@@ -40,6 +40,7 @@ mod error;
 mod record;
 mod registry;
 mod run;
+mod system;
 mod training_set;
 
 pub use apply::{Action, Apply, ChangeRecord, VersionRecord};

@@ -255,8 +255,8 @@ impl Visitor for Measure {
         }
     }
 
-    fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<Fault> {
-        self.depth += 1;
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Fault> {
+        self.depth += levels(expression);
         if self.depth > self.limits.depth {
             ControlFlow::Break(Fault::Depth)
         } else {
@@ -264,9 +264,20 @@ impl Visitor for Measure {
         }
     }
 
-    fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<Fault> {
-        self.depth -= 1;
+    fn post_visit_expr(&mut self, expression: &Expr) -> ControlFlow<Fault> {
+        self.depth -= levels(expression);
         ControlFlow::Continue(())
+    }
+}
+
+/// How deep the plan of an expression is, but for the expressions within: a chain of fields or
+/// subscripts is one node of the tree and one of the plan for each link.
+fn levels(expression: &Expr) -> usize {
+    1 + match expression {
+        Expr::CompoundFieldAccess { access_chain, .. } => access_chain.len(),
+        Expr::CompoundIdentifier(parts) => parts.len().saturating_sub(3),
+        Expr::JsonAccess { path, .. } => path.path.len(),
+        _ => 0,
     }
 }
 
@@ -322,6 +333,8 @@ mod tests {
             ("casts", format!("select 1{}", "::int".repeat(4_000))),
             ("is null", format!("select 1{}", " is null".repeat(4_000))),
             ("subscripts", format!("select a{} from t", "[1]".repeat(6_000))),
+            ("fields", format!("select a{} from t", ".b".repeat(6_000))),
+            ("paths", format!("select a{} from t", ":b".repeat(6_000))),
             ("types", format!("select cast(a as {}int{}) from t", "array<".repeat(4_000), ">".repeat(4_000))),
             ("case", format!("select {}1{}", "case when true then ".repeat(2_000), " end".repeat(2_000))),
             ("joins", format!("select 1 from t{}", " join t using (a)".repeat(2_000))),

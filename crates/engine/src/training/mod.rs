@@ -300,15 +300,11 @@ impl Training {
 
     fn check(&self) -> Result<()> {
         match &self.expected {
-            Some((id, expected)) if *expected != self.outcome.content_hash => Err(Error::Changed {
-                what: "training set",
-                name: id.clone(),
-                change: format!(
+            Some((id, expected)) if *expected != self.outcome.content_hash => Err(record::changed("training set", id, &format!(
                     "comes to other content ({} instead of {}), though everything it names is as it was",
                     start(&self.outcome.content_hash),
                     start(expected)
-                ),
-            }),
+                ))),
             _ => Ok(()),
         }
     }

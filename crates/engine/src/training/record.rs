@@ -129,21 +129,26 @@ pub(super) fn cuts(selection: &Selection, read: &[(Address, Cut)]) -> Result<Vec
         .collect()
 }
 
+/// What a rebuild needs and is gone, or is not what it was.
+pub(super) fn changed(what: &str, name: &str, change: &str) -> Error {
+    Error::Conflict {
+        code: "training_set_changed",
+        message: format!("{what} `{name}` {change}"),
+        hint: Some("put back what the training set was made from, or make a new one".to_owned()),
+    }
+}
+
 /// Refuses where what is read now is not what was read then.
 pub(super) fn compare_cuts(then: &[SourceCut], now: &[SourceCut]) -> Result<()> {
     for old in then {
-        let new = now.iter().find(|it| it.source == old.source).ok_or_else(|| Error::Changed {
-            what: "source",
-            name: old.source.to_string(),
-            change: "is not read any more".to_owned(),
-        })?;
+        let new = now.iter().find(|it| it.source == old.source).ok_or_else(|| changed("source", &old.source.to_string(), "is not read any more"))?;
         compare(&old.source.to_string(), &old.cut, &new.cut)?;
     }
     Ok(())
 }
 
 fn compare(source: &str, then: &Cut, now: &Cut) -> Result<()> {
-    let changed = |change: String| Err(Error::Changed { what: "source", name: source.to_owned(), change });
+    let changed = |change: String| Err(changed("source", source, &change));
     match (then, now) {
         (Cut::Files(then), Cut::Files(now)) => files(source, then, now),
         (Cut::Stored { position: then, .. }, Cut::Stored { position: now, .. }) if then != now => {
@@ -164,11 +169,7 @@ fn compare(source: &str, then: &Cut, now: &Cut) -> Result<()> {
 
 fn files(source: &str, then: &[FileIdentity], now: &[FileIdentity]) -> Result<()> {
     let changed = |path: &str, change: String| {
-        Err(Error::Changed {
-            what: "file",
-            name: path.to_owned(),
-            change: format!("of source `{source}` {change}"),
-        })
+        Err(changed("file", path, &format!("of source `{source}` {change}")))
     };
     for old in then {
         let Some(new) = now.iter().find(|it| it.path == old.path) else {

@@ -180,11 +180,8 @@ pub(super) async fn read(
 pub(super) async fn kept(engine: &Engine, record: &SpineRecord, selection: &Selection) -> Result<Spine> {
     let folder = engine.config().data_dir.join("spines");
     let path = folder.join(&record.hash);
-    let changed = |change: &str| Error::Changed {
-        what: "spine",
-        name: record.name.clone().unwrap_or_else(|| record.hash.clone()),
-        change: change.to_owned(),
-    };
+    let shown = record.name.clone().unwrap_or_else(|| record.hash.clone());
+    let changed = |change: &str| super::record::changed("spine", &shown, change);
     let found =
         engine.blocking(move || Ok(File::open(&path).and_then(|mut file| content(&mut file, None)).ok()));
     let (hash, bytes) = found.await?.ok_or_else(|| changed("is not kept any more"))?;

@@ -52,6 +52,7 @@ fn things_are_shown_by_the_name_a_user_writes() {
         let shown = show(&catalog, &name("shop"), asked).unwrap();
         assert_eq!(shown.kind, kind, "{asked}");
         assert_eq!(format!("{}.{}", shown.project, shown.name), found);
+        assert!(shown.yaml.contains(shown.name.as_str()), "{}", shown.yaml);
         assert_eq!(shown.feature.as_ref().map(|it| it.as_str()), feature);
     }
     let prices = show(&catalog, &name("shop"), "prices").unwrap();

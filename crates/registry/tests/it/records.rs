@@ -103,3 +103,29 @@ async fn a_run_ends_once() {
     assert_eq!(ids, [lost, failed, "mine".to_owned()]);
     assert_eq!(registry.run("nobody").await.unwrap_err().code(), "run_not_found");
 }
+
+#[tokio::test]
+async fn what_it_holds_is_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = open(&folder.path().join("registry.db")).await;
+    let owner = Principal::owner();
+    let shop = name("shop");
+    registry.apply(&owner, crate::fixture::apply("shop", Revision(0), crate::fixture::shop())).await.unwrap();
+    registry.record_training_set(&owner, &shop, recipe(), outcome()).await.unwrap();
+    let run = NewRun { id: None, project: shop.clone(), kind: RunKind::Load, subject: "events".to_owned() };
+    registry.start_run(&owner, run).await.unwrap();
+    let tables = registry.system_tables(&owner, &shop).await.unwrap();
+    let told: Vec<(&str, usize)> = tables.iter().map(|it| (it.name, it.rows.len())).collect();
+    assert_eq!(told, [("things", 4), ("features", 2), ("versions", 4), ("runs", 1), ("training_sets", 1)]);
+    for table in &tables {
+        for row in &table.rows {
+            let names: Vec<&String> = row.as_object().unwrap().keys().collect();
+            assert_eq!(names.len(), table.columns.len(), "{}", table.name);
+            assert!(names.iter().all(|it| table.columns.iter().any(|column| column.name == **it)));
+        }
+    }
+    let ads = Principal { name: "ads".to_owned(), projects: Some(vec![name("ads")]) };
+    let tables = registry.system_tables(&ads, &name("ads")).await.unwrap();
+    assert!(tables.iter().all(|it| it.rows.is_empty()));
+    assert!(registry.system_tables(&ads, &shop).await.is_err());
+}

@@ -1,0 +1,64 @@
+//! Files of earlier versions open forever.
+
+use std::path::{Path, PathBuf};
+
+use asof_model::{Principal, ThingKind};
+use asof_registry::{Action, RunState};
+
+use crate::fixture::{name, open, shop};
+use crate::records::{outcome, recipe};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat")
+}
+
+/// `registry-1.db` was written by the first version, by [`writes_the_file_of_this_version`].
+#[tokio::test]
+async fn a_registry_of_version_1_opens() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("registry.db");
+    std::fs::copy(folder().join("registry-1.db"), &path).unwrap();
+    let registry = open(&path).await;
+    let catalog = registry.catalog();
+    assert_eq!(catalog.revision.0, 2);
+    let state = &catalog.projects[&name("shop")];
+    assert_eq!(state.root, Path::new("/projects/shop"));
+    let standing: Vec<_> = state.versions().collect();
+    assert_eq!(standing, shop()[..3]);
+    let history = registry.history(&name("shop"), ThingKind::Service, &name("model")).await.unwrap();
+    let told: Vec<(Action, &str)> = history.iter().map(|it| (it.action, it.by.as_str())).collect();
+    assert_eq!(told, [(Action::Removed, "bob"), (Action::Created, "ann")]);
+    assert_eq!(history[1].version, shop()[3]);
+    let sets = registry.training_sets(&Principal::owner(), &name("shop")).await.unwrap();
+    assert_eq!((&sets[0].recipe, &sets[0].outcome), (&recipe(), &outcome()));
+    let runs = registry.runs(&name("shop"), 10).await.unwrap();
+    assert_eq!((runs[0].id.as_str(), runs[0].state), ("first", RunState::Done));
+}
+
+/// Run by hand when a version of the tables is released:
+/// `cargo test -p asof-registry writes_the_file -- --ignored`.
+#[tokio::test]
+#[ignore = "writes a file that is then kept"]
+async fn writes_the_file_of_this_version() {
+    use asof_model::Revision;
+    use asof_registry::{Apply, NewRun, RunKind};
+
+    use crate::fixture::{apply, by};
+
+    let scratch = tempfile::tempdir().unwrap();
+    let registry = open(&scratch.path().join("registry.db")).await;
+    let first = registry.apply(&by("ann"), apply("shop", Revision(0), shop())).await.unwrap();
+    let remove = vec![(ThingKind::Service, name("model"))];
+    registry.apply(&by("bob"), Apply { remove, ..apply("shop", first, vec![]) }).await.unwrap();
+    registry.record_training_set(&by("ann"), &name("shop"), recipe(), outcome()).await.unwrap();
+    let run = NewRun {
+        id: Some("first".to_owned()),
+        project: name("shop"),
+        kind: RunKind::Train,
+        subject: "model".to_owned(),
+    };
+    registry.start_run(&by("ann"), run).await.unwrap();
+    registry.finish_run("first", None, [("rows".to_owned(), 3)].into()).await.unwrap();
+    std::fs::create_dir_all(folder()).unwrap();
+    registry.backup(&folder().join("registry-1.db")).await.unwrap();
+}
