@@ -6,9 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
 use asof_compute::{KeyEncoder, conform};
-use asof_model::{
-    Address, Catalog, Column, Cut, DataType, Name, Question, Reading, Selection, SourceVersion,
-};
+use asof_model::{Address, Catalog, Column, Cut, DataType, Name, Question, Reading, Selection, SourceCut, SourceVersion};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -67,8 +65,25 @@ pub async fn answer(
     question: Question,
     progress: Option<Progress>,
 ) -> Result<PointInTimeAnswer> {
+    answer_at(engine, catalog, selection, spine, question, &[], progress).await
+}
+
+/// [`answer`] from what was read then: each source that `at` has a cut of is read at that cut.
+///
+/// # Errors
+/// As [`answer`]; [`Error::Changed`] where what a cut names is gone or another.
+pub async fn answer_at(
+    engine: &Engine,
+    catalog: &Arc<Catalog>,
+    selection: &Selection,
+    spine: &SpineRows,
+    question: Question,
+    at: &[SourceCut],
+    progress: Option<Progress>,
+) -> Result<PointInTimeAnswer> {
     let (engine, catalog, selection, spine) =
         (engine.clone(), Arc::clone(catalog), selection.clone(), spine.clone());
+    let at = at.to_vec();
     let on = engine.clone();
     on.run(async move {
         let (columns, key_sets) = spine_columns(&spine, &selection)?;
@@ -79,7 +94,9 @@ pub async fn answer(
         for (source, members) in by_source(&selection) {
             let spec = spec(&engine, &selection, &source, &members, &key_sets, columns.hash(), question);
             let spec = Arc::new(spec);
-            let scan = scan(&engine, &catalog, &source, &scan_columns(&spec)).await?;
+            let cut = at.iter().find(|it| it.source == source.address).map(|it| it.cut.clone());
+            let want = ScanColumns { at: cut, ..scan_columns(&spec) };
+            let scan = scan(&engine, &catalog, &source, &want).await?;
             let hooks = Hooks { progress: progress.clone(), ..Hooks::default() };
             let counts = Arc::clone(&hooks.counts);
             let input = Arc::clone(&scan.plan);

@@ -32,7 +32,7 @@ pub use content::ContentHash;
 pub use write::TrainingWriter;
 
 use self::spine::{Kept, Spine};
-use crate::point_in_time::{AnswerBatch, SpineRows, answer};
+use crate::point_in_time::{AnswerBatch, SpineRows, answer_at};
 use crate::query::SqlScope;
 use crate::{Engine, Error, Progress, Result};
 
@@ -165,14 +165,15 @@ impl Engine {
     /// [`Training::finish`] and [`Training::into_checked_stream`] fail.
     ///
     /// # Errors
-    /// [`Error::Changed`] with the spine, file or stored rows that are gone or not what they were.
+    /// [`Error::Conflict`] `training_set_changed` with the spine, file or stored rows that are gone or
+    /// not what they were.
     pub async fn rebuild(&self, set: &TrainingSet, progress: Progress) -> Result<Training> {
         let (catalog, selection) = record::restore(set)?;
         let recipe = set.recipe.clone();
         let spine = spine::kept(self, &recipe.spine, &selection).await?;
-        let mut training = self
-            .answer_spine(Arc::new(catalog), selection, spine, recipe, &set.recipe.cuts, progress)
-            .await?;
+        let training =
+            self.answer_spine(Arc::new(catalog), selection, spine, recipe, &set.recipe.cuts, progress);
+        let mut training = training.await.map_err(record::of_rebuild)?;
         record::compare_cuts(&set.recipe.cuts, &training.recipe.cuts)?;
         training.expected = Some((set.id.clone(), set.outcome.content_hash.clone()));
         Ok(training)
@@ -189,8 +190,8 @@ impl Engine {
     ) -> Result<Training> {
         let schema = output_schema(&spine.schema, &selection)?;
         let asked = SpineRows { batches: spine.asked.clone(), time: spine::TIME.to_owned() };
-        let _ = at;
-        let answers = answer(self, &catalog, &selection, &asked, recipe.question, Some(progress)).await?;
+        let answers =
+            answer_at(self, &catalog, &selection, &asked, recipe.question, at, Some(progress)).await?;
         recipe.cuts = record::cuts(&selection, &answers.cuts)?;
         let counts = record::counts(&selection, &answers.readings);
         let warnings = record::warnings(recipe.question, &selection, &counts);
@@ -271,7 +272,7 @@ impl Training {
     /// The record. Keeps the spine below the data directory, durably.
     ///
     /// # Errors
-    /// [`Error::Internal`] where it was not read to its end; [`Error::Changed`] where a rebuild came
+    /// [`Error::Internal`] where it was not read to its end; [`Error::Conflict`] where a rebuild came
     /// to something else; [`Error::Io`] where the spine cannot be kept.
     pub async fn finish(mut self) -> Result<TrainingReport> {
         if self.content.rows() != self.rows {

@@ -138,6 +138,14 @@ pub(super) fn changed(what: &str, name: &str, change: &str) -> Error {
     }
 }
 
+/// An error of a rebuild: what was read then and cannot be read again is gone or changed.
+pub(super) fn of_rebuild(error: Error) -> Error {
+    match error {
+        Error::Changed { what, name, change } => changed(what, &name, &change),
+        other => other,
+    }
+}
+
 /// Refuses where what is read now is not what was read then.
 pub(super) fn compare_cuts(then: &[SourceCut], now: &[SourceCut]) -> Result<()> {
     for old in then {

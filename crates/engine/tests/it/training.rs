@@ -4,10 +4,11 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use asof_engine::Error;
 use asof_engine::training::{SpineInput, TrainRequest, TrainingWriter};
 use asof_model::{FileFormat, OnNullKey, Question, TrainingSet, VisibleTimes};
 
-use crate::flock::{Flock, SPINE, recorded};
+use crate::flock::{Flock, PRICES, SPINE, recorded};
 use crate::project::{said, table};
 
 /// Rows of the output as text, without the spine's columns.
@@ -249,4 +250,33 @@ fn written_sets_are_read_back() {
     let none = String::from_utf8(written(&rows.slice(0, 0), FileFormat::Csv, 3)).unwrap();
     assert_eq!(none, "row,seller,at,price,twice,town,rating\n");
     assert_eq!(rows.column(0).null_count(), 0);
+}
+
+#[test]
+fn a_file_swapped_under_a_running_train_fails_it() {
+    let flock = Flock::new();
+    for swap in ["replace", "append", "remove"] {
+        let file = flock.folder.root().join("data/prices.csv");
+        std::fs::write(&file, PRICES).unwrap();
+        let path = file.clone();
+        let once = std::sync::Once::new();
+        // The first report of progress comes while the source is read.
+        let progress: asof_engine::Progress = Arc::new(move |_| {
+            once.call_once(|| match swap {
+                "replace" => {
+                    let other = path.with_extension("new");
+                    std::fs::write(&other, PRICES.replace(",10,", ",11,")).unwrap();
+                    std::fs::rename(other, &path).unwrap();
+                }
+                "append" => std::fs::write(&path, format!("{PRICES}1,2024-01-01T00:00:00Z,,1,x\n")).unwrap(),
+                _ => std::fs::remove_file(&path).unwrap(),
+            });
+        });
+        let engine = &flock.folder.engine;
+        let request = flock.request(SPINE, FileFormat::Csv);
+        let train = engine.train(Arc::clone(&flock.catalog), request, progress);
+        let error = flock.folder.runtime.block_on(train).unwrap_err();
+        assert!(matches!(error, Error::Changed { .. }), "{swap}: {}", said(&error));
+        assert!(!flock.folder.root().join(".asof/spines").read_dir().unwrap().any(|_| true));
+    }
 }
