@@ -87,6 +87,10 @@ pub(super) fn read(text: &str, limits: &SqlLimits) -> Result<Statement> {
         let limit = format!("{} set operations", limits.relations);
         return Err(too_much(format!("a query with {unions} unions"), limit, SPLIT));
     }
+    // One `case` within another is parsed past the parser's own limit.
+    if chained(&[Keyword::CASE]) > limits.depth {
+        return Err(too_much("the number of `case` in a query", format!("{}", limits.depth), SPLIT));
+    }
     // Nested types are parsed without a limit of their own.
     if chained(&[Keyword::ARRAY, Keyword::STRUCT, Keyword::MAP]) > limits.relations {
         let limit = format!("{} mentions of array, struct and map", limits.relations);
