@@ -28,11 +28,7 @@ mod spec;
 
 pub use answers::ReadingCounts;
 pub use codec::{Codec, FindSpine};
-<<<<<<< HEAD
-pub use driver::{AnswerBatch, PointInTimeAnswer, SpineRows, answer};
-pub(crate) use fold::{passing, true_only};
-=======
 pub use driver::{AnswerBatch, PointInTimeAnswer, SpineRows, answer, answer_at};
->>>>>>> 3c0ffd9 (Rebuilds read at the cut of the record; a swapped file fails a train)
+pub(crate) use fold::{passing, true_only};
 pub use operator::{FetchRows, Hooks, Mode, PointInTimeExec};
 pub use spec::{FeatureSpec, ReadingSpec, Spec, SpineColumns};
