@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType as ArrowType, Schema, SchemaRef};
 use asof_compute::Address;
 
 use super::fold::Fold;
-use super::operator::FetchRows;
+use crate::source::FetchRows;
 use crate::{Error, Result};
 
 /// Rows of one thread are numbered from here on.

@@ -6,15 +6,18 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
 use asof_compute::{KeyEncoder, conform};
-use asof_model::{Address, Catalog, Column, Cut, DataType, Name, Question, Reading, Selection, SourceCut, SourceVersion};
+use asof_model::{
+    Address, Catalog, Column, Cut, DataType, Name, Question, Reading, Selection, SourceCut, SourceVersion,
+};
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::answers::ReadingCounts;
-use super::operator::{Hooks, Mode, PointInTimeExec};
+use super::operator::{Hooks, Mode, PointInTimeExec, broken};
 use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
-use crate::source::{ScanColumns, scan};
+use crate::expression::{Purpose, compile};
+use crate::source::{ScanColumns, SourceScan, fixed, open, scan_opened};
 use crate::{Engine, Error, Progress, Result};
 
 /// A spine: rows with keys and a time, and anything else.
@@ -52,27 +55,13 @@ pub struct AnswerBatch {
 }
 
 /// Answers a spine: reads each source once, whatever number of views and roles stand on it, on the
-/// engine's own threads. When this returns all sources are read, and checked not to have changed.
+/// engine's own threads. Sources named in `at` are read as they were read then, the others as they are.
+/// When this returns all sources are read, and checked not to have changed.
 ///
 /// # Errors
 /// Where a source cannot be read or changed under the reading, a key of the spine is missing or of
 /// another type, or a rule of the contract is broken (a second row of a key without a clock).
 pub async fn answer(
-    engine: &Engine,
-    catalog: &Arc<Catalog>,
-    selection: &Selection,
-    spine: &SpineRows,
-    question: Question,
-    progress: Option<Progress>,
-) -> Result<PointInTimeAnswer> {
-    answer_at(engine, catalog, selection, spine, question, &[], progress).await
-}
-
-/// [`answer`] from what was read then: each source that `at` has a cut of is read at that cut.
-///
-/// # Errors
-/// As [`answer`]; [`Error::Changed`] where what a cut names is gone or another.
-pub async fn answer_at(
     engine: &Engine,
     catalog: &Arc<Catalog>,
     selection: &Selection,
@@ -94,10 +83,9 @@ pub async fn answer_at(
         for (source, members) in by_source(&selection) {
             let spec = spec(&engine, &selection, &source, &members, &key_sets, columns.hash(), question);
             let spec = Arc::new(spec);
-            let cut = at.iter().find(|it| it.source == source.address).map(|it| it.cut.clone());
-            let want = ScanColumns { at: cut, ..scan_columns(&spec) };
-            let scan = scan(&engine, &catalog, &source, &want).await?;
-            let hooks = Hooks { progress: progress.clone(), ..Hooks::default() };
+            let at = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
+            let scan = scan_for(&engine, &catalog, &source, &spec, at).await?;
+            let hooks = Hooks { progress: progress.clone(), fetch: scan.fetch.clone(), ..Hooks::default() };
             let counts = Arc::clone(&hooks.counts);
             let input = Arc::clone(&scan.plan);
             let exec = PointInTimeExec::new(
@@ -254,9 +242,36 @@ fn spec(
     }
 }
 
-/// What the scan must give: all columns, since rows without addresses are kept as they come.
-fn scan_columns(_: &Spec) -> ScanColumns {
-    ScanColumns { all_for_digest: true, ..ScanColumns::default() }
+/// Scans for addresses, keys and the columns of `where`, where rows can be fetched by address; else for
+/// all columns, since the operator then keeps rows as they come.
+async fn scan_for(
+    engine: &Engine,
+    catalog: &Catalog,
+    source: &SourceVersion,
+    spec: &Spec,
+    at: Option<&Cut>,
+) -> Result<SourceScan> {
+    let mut columns: Vec<String> = Vec::new();
+    for reading in &spec.readings {
+        columns.extend(reading.keys.iter().map(|key| key.name.clone()));
+        if let Some(filter) = &reading.filter {
+            let clock = !spec.clockless;
+            let filter = compile(engine, &filter.text, &spec.columns, clock, Purpose::Condition)
+                .map_err(|problem| broken(&reading.view, &problem))?;
+            columns.extend(filter.needs().iter().cloned());
+        }
+    }
+    columns.retain(|name| !fixed::ALL.contains(&name.as_str()));
+    columns.sort();
+    columns.dedup();
+    let opened = open(engine, catalog, source, at, 0).await?;
+    let thin = ScanColumns { columns, address: true, ..ScanColumns::default() };
+    let found = scan_opened(engine, source, &opened, &thin).await?;
+    if found.fetch.is_some() {
+        return Ok(found);
+    }
+    let whole = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
+    scan_opened(engine, source, &opened, &whole).await
 }
 
 /// The stream with its first batch waited for: the source is then read and all answers are known.

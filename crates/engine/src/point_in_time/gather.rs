@@ -10,10 +10,9 @@ use asof_model::Timestamp;
 
 use super::answers::{CHUNK, ReadingAnswers};
 use super::fold::{Fold, ReadingFold, Shard};
-use super::operator::FetchRows;
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use crate::expression::Compiled;
-use crate::source::fixed;
+use crate::source::{FetchRows, fixed};
 use crate::{Error, Result};
 
 /// What one question comes to, per slot.

@@ -9,7 +9,8 @@
 //! 3. A running maximum over each key's slots gives the row that answers at each ([`gather`]).
 //! 4. The values of winning rows only are read and evaluated, those of tied rows compared.
 //!
-//! Rows without a stable address wait in a [`buffer`], from which losers are dropped as it grows.
+//! Rows of Parquet files and stored sources have stable addresses: the scan reads keys, times and the
+//! columns of `where` only. Other rows wait in a [`buffer`], from which losers are dropped as it grows.
 //! [`PointInTimeExec`] is the plan node, [`Codec`] ships it, [`answer`] drives it for a selection.
 //! Memory is slots times states, not history; where it is short the spine is cut by key, and each
 //! portion reads the history again.
@@ -28,7 +29,7 @@ mod spec;
 
 pub use answers::ReadingCounts;
 pub use codec::{Codec, FindSpine};
-pub use driver::{AnswerBatch, PointInTimeAnswer, SpineRows, answer, answer_at};
+pub use driver::{AnswerBatch, PointInTimeAnswer, SpineRows, answer};
 pub(crate) use fold::{passing, true_only};
-pub use operator::{FetchRows, Hooks, Mode, PointInTimeExec};
+pub use operator::{Hooks, Mode, PointInTimeExec};
 pub use spec::{FeatureSpec, ReadingSpec, Spec, SpineColumns};

@@ -30,6 +30,7 @@ use super::fold::{Fold, Naming, Scratch, addresses};
 use super::gather::collect;
 use super::spec::{ReadingSpec, Spec, SpineColumns};
 use crate::expression::{Bound, Compiled, Problem, Purpose, compile};
+use crate::source::FetchRows;
 use crate::{Engine, Error, Progress, ProgressEvent, Result};
 
 /// Which half an operator is.
@@ -69,16 +70,6 @@ pub struct PointInTimeExec {
     filters: Vec<Option<Bound>>,
     features: Arc<Vec<Vec<Compiled>>>,
     properties: Arc<PlanProperties>,
-}
-
-/// Reads rows by address, where a source's rows have stable ones, from what the scan holds open.
-pub trait FetchRows: fmt::Debug + Send + Sync {
-    /// One row out per address, in the order of the addresses, which ascend; the columns in the order
-    /// asked, fixed ones among them. Blocking.
-    ///
-    /// # Errors
-    /// Where a row cannot be read, or a file is no longer what the scan read.
-    fn fetch(&self, addresses: &[u64], columns: &[String]) -> Result<RecordBatch>;
 }
 
 /// What a plan in this process can do besides.
@@ -261,7 +252,7 @@ impl PointInTimeExec {
     }
 }
 
-fn broken(view: &str, problem: &Problem) -> Error {
+pub(super) fn broken(view: &str, problem: &Problem) -> Error {
     Error::internal(format!(
         "view `{view}` was applied with an expression that cannot be compiled: {}",
         problem.message

@@ -32,7 +32,7 @@ pub use content::ContentHash;
 pub use write::TrainingWriter;
 
 use self::spine::{Kept, Spine};
-use crate::point_in_time::{AnswerBatch, SpineRows, answer_at};
+use crate::point_in_time::{AnswerBatch, SpineRows, answer};
 use crate::query::SqlScope;
 use crate::{Engine, Error, Progress, Result};
 
@@ -191,7 +191,7 @@ impl Engine {
         let schema = output_schema(&spine.schema, &selection)?;
         let asked = SpineRows { batches: spine.asked.clone(), time: spine::TIME.to_owned() };
         let answers =
-            answer_at(self, &catalog, &selection, &asked, recipe.question, at, Some(progress)).await?;
+            answer(self, &catalog, &selection, &asked, recipe.question, at, Some(progress)).await?;
         recipe.cuts = record::cuts(&selection, &answers.cuts)?;
         let counts = record::counts(&selection, &answers.readings);
         let warnings = record::warnings(recipe.question, &selection, &counts);

@@ -103,7 +103,7 @@ fn ask(
 ) -> Result<PointInTimeAnswer, Error> {
     let selection = selection(world);
     let catalog: Arc<Catalog> = Arc::new(folder.catalog(&[selection.readings[0].source.as_ref().clone()]));
-    folder.runtime.block_on(answer(&folder.engine, &catalog, &selection, &spine, question, None))
+    folder.runtime.block_on(answer(&folder.engine, &catalog, &selection, &spine, question, &[], None))
 }
 
 fn read(folder: &Folder, answered: PointInTimeAnswer, readings: usize) -> Vec<Vec<Answer>> {
