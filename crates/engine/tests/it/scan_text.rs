@@ -1,0 +1,125 @@
+//! CSV and NDJSON sources: inference from all rows, strict reading, bad cells named.
+
+use std::collections::BTreeMap;
+
+use asof_model::{Format, Place, Source, TimeRule, TimeUnit};
+
+use crate::project::{Folder, all, at, columns, files, said, table, version};
+
+fn with(mut source: Source, options: &[(&str, &str)]) -> Source {
+    if let Place::Files { options: into, .. } = &mut source.place {
+        *into = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>();
+    }
+    source
+}
+
+#[test]
+fn csv_is_read_in_the_agreed_types() {
+    let folder = Folder::new();
+    folder.write(
+        "data/a.csv",
+        "id,at,price,name,ok\n1,2013-06-01T12:00:00.1234567Z,1.5,\"a, b\",true\n2,2013-06-01 12:00:00,,,FALSE\n",
+    );
+    let mut source = files("events", "data/a.csv", Format::Csv);
+    source.event_time = at("at");
+    let types = [
+        ("id", "int32"),
+        ("at", "timestamp"),
+        ("price", "decimal(10,2)"),
+        ("name", "string"),
+        ("ok", "bool"),
+    ];
+    let found = folder.rows(&version(source, columns(&types)), &all()).unwrap();
+    insta::assert_snapshot!(table(&found.project(&[0, 6, 7, 8, 9, 10]).unwrap()));
+}
+
+#[test]
+fn csv_has_options() {
+    let folder = Folder::new();
+    folder.write("data/a.csv", "# made by hand\n1;'x;y';NA\n2;;3\n");
+    let source = with(
+        files("events", "data/a.csv", Format::Csv),
+        &[("delimiter", ";"), ("quote", "'"), ("header", "false"), ("comment", "#"), ("null", "NA")],
+    );
+    let types = [("column0", "int64"), ("column1", "string"), ("column2", "int64")];
+    let found = folder.rows(&version(source, columns(&types)), &all()).unwrap();
+    insta::assert_snapshot!(table(&found.project(&[6, 7, 8]).unwrap()));
+}
+
+#[test]
+fn ndjson_is_read_in_the_agreed_types() {
+    let folder = Folder::new();
+    let lines = [
+        r#"{"id": 9007199254740993, "at": "2013-06-01T12:00:00-04:00", "tags": ["a", null], "box": {"w": 1.5}, "more": {"any": [1]}}"#,
+        "",
+        r#"{"id": -1, "at": "1969-12-31T23:59:59.9999999Z", "box": null, "more": "x"}"#,
+    ];
+    folder.write("data/a.ndjson", lines.join("\n"));
+    let mut source = files("events", "data/a.ndjson", Format::Ndjson);
+    source.event_time = at("at");
+    let types = [
+        ("id", "int64"),
+        ("at", "timestamp"),
+        ("tags", "list<string>"),
+        ("box", "struct<w: float64>"),
+        ("more", "json"),
+    ];
+    let found = folder.rows(&version(source, columns(&types)), &all()).unwrap();
+    insta::assert_snapshot!(table(&found.project(&[0, 6, 8, 9, 10]).unwrap()));
+}
+
+#[test]
+fn an_integer_with_a_unit_is_a_time() {
+    let folder = Folder::new();
+    folder.write("data/a.csv", "at\n-1\n1370088000\n");
+    folder.write("data/a.ndjson", "{\"at\": -1}\n{\"at\": 1370088000}\n");
+    for (format, path) in [(Format::Csv, "data/a.csv"), (Format::Ndjson, "data/a.ndjson")] {
+        let mut source = files("events", path, format);
+        source.event_time =
+            Some(TimeRule::Column { name: "at".to_owned(), unit: Some(TimeUnit::S), zone: None });
+        let found = folder.rows(&version(source, columns(&[("at", "int64")])), &all()).unwrap();
+        let shown = table(&found.project(&[0]).unwrap());
+        assert!(shown.contains("1969-12-31T23:59:59Z") && shown.contains("2013-06-01T12:00:00Z"), "{shown}");
+    }
+}
+
+/// What a bad file is refused with: the file's name, its text, the type of column `a`.
+#[test]
+fn bad_cells_are_named() {
+    let cases = [
+        ("a.csv", "a\n1\nx\n", "int64"),
+        ("a.csv", "a\n1\n2.5\n", "int64"),
+        ("a.csv", "a\n1\n300\n", "int8"),
+        ("a.csv", "a\n-1\n", "uint8"),
+        ("a.csv", "a\n1.005\n", "decimal(10,2)"),
+        ("a.csv", "a\nmaybe\n", "bool"),
+        ("a.csv", "a\n2013-02-30\n", "date"),
+        ("a.csv", "a\nyesterday\n", "timestamp"),
+        ("a.csv", "a\n10000-01-01T00:00:00Z\n", "timestamp"),
+        ("a.csv", "a\nnot-a-uuid\n", "uuid"),
+        ("a.csv", "a,b\n1,2\n3\n", "int64"),
+        ("a.csv", "b\n1\n", "int64"),
+        ("a.csv", "a,a\n1,2\n", "int64"),
+        ("a.csv", "", "int64"),
+        ("a.ndjson", "{\"a\": 1}\n{\"a\": \"2\"}\n", "int64"),
+        ("a.ndjson", "{\"a\": 1.0}\n", "int64"),
+        ("a.ndjson", "{\"a\": 1}\n{\"a\": \n", "int64"),
+        ("a.ndjson", "{\"a\": 1}\n[1]\n", "int64"),
+        ("a.ndjson", "{\"a\": 1}\nnonsense\n", "int64"),
+        ("a.ndjson", "{\"a\": 1}\n", "string"),
+        ("a.ndjson", "{\"a\": \"x\"}\n", "float64"),
+        ("a.ndjson", "{\"a\": [1, \"x\"]}\n", "list<int64>"),
+        ("a.ndjson", "{\"a\": {\"b\": 1}}\n{\"a\": {\"b\": true}}\n", "struct<b: int64>"),
+        ("a.ndjson", "{\"a\": 5}\n", "timestamp"),
+    ];
+    let mut told = String::new();
+    for (file, text, kind) in cases {
+        let folder = Folder::new();
+        folder.write(&format!("data/{file}"), text);
+        let format = if file.ends_with("csv") { Format::Csv } else { Format::Ndjson };
+        let source = version(files("events", &format!("data/{file}"), format), columns(&[("a", kind)]));
+        let error = folder.rows(&source, &all()).unwrap_err();
+        told += &format!("{kind} <- {text:?}\n{}\n\n", said(&error));
+    }
+    insta::assert_snapshot!(told);
+}
