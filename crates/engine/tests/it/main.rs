@@ -1,13 +1,20 @@
 //! The engine against real files. One module a subject; add a line for yours.
 
+#[cfg(test)]
 mod flock;
-mod project;
-mod scan_files;
-mod scan_parquet;
-mod scan_text;
-mod scan_times;
+#[cfg(test)]
 mod point_in_time;
+#[cfg(test)]
 mod project;
+#[cfg(test)]
 mod querying;
+#[cfg(test)]
+mod scan_files;
+#[cfg(test)]
 mod scan_parquet;
+#[cfg(test)]
+mod scan_text;
+#[cfg(test)]
+mod scan_times;
+#[cfg(test)]
 mod training;
