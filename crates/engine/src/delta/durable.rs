@@ -137,6 +137,20 @@ pub(crate) fn make_folder(folder: &FilePath) -> io::Result<()> {
     })
 }
 
+/// Fsyncs every folder above `path`: whoever made them may not have. Folders that we may not open were
+/// there before us.
+pub(crate) fn sync_folders_above(path: &FilePath) -> io::Result<()> {
+    let whole = std::path::absolute(path)?;
+    for folder in whole.ancestors().skip(1) {
+        match File::open(folder) {
+            Ok(open) => open.sync_all()?,
+            Err(source) if source.kind() == ErrorKind::PermissionDenied => {}
+            Err(source) => return Err(source),
+        }
+    }
+    Ok(())
+}
+
 fn make_durably(folder: &FilePath) -> Result<(), Failure> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());

@@ -69,7 +69,9 @@ pub(crate) async fn open_or_make(
     if let Some(table) = open(files, folder).await? {
         return Ok(table);
     }
-    durable::make_folder(folder).map_err(|e| Error::io("make the folder", folder, &e))?;
+    durable::make_folder(folder)
+        .and_then(|()| durable::sync_folders_above(folder))
+        .map_err(|e| Error::io("make the folder", folder, &e))?;
     let fields: StructType = schema
         .try_into_kernel()
         .map_err(|e| Error::internal(format!("a schema that Delta cannot hold: {e}")))?;

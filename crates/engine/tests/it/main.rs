@@ -18,3 +18,4 @@ mod scan_text;
 mod scan_times;
 #[cfg(test)]
 mod training;
+mod load_kill;
