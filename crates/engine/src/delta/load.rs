@@ -1,6 +1,6 @@
 //! Copying a file into a stored source: each content once, all of its rows or none.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::append::{Committed, DATA_PREFIX, Mark, Sizes, Staging};
 use super::quarantine::Quarantine;
+use super::raw_row;
 use super::stored::{Layout, file_marker};
 use super::table;
 use crate::source::files::{OpenFile, open_one};
@@ -56,6 +57,9 @@ pub struct FileLoad {
     /// The first and last position given; none where no row was stored.
     pub positions: Option<(i64, i64)>,
 }
+
+/// Of how many rows the texts are held at once.
+const UNREAD: usize = 10_000;
 
 /// How many rows are decoded and checked at once.
 const BATCH: usize = 8_192;
@@ -179,10 +183,11 @@ impl Load<'_> {
                     done.push(report);
                     continue;
                 }
-                self.no_new_columns(&opened)?;
+                self.no_new_columns(&opened, format).await?;
                 let before = staging.rows();
                 quarantine.of_file(&file.name, &hash);
-                self.stage(&rules, &opened, &mut staging, &mut quarantine, progress).await?;
+                let unread = self.stage(&rules, &opened, &mut staging, &mut quarantine, progress).await?;
+                self.unread(&opened, format, &options, unread, &mut quarantine).await?;
                 // The bytes that were read are the bytes that were hashed.
                 self.engine.blocking(move || opened.held.verify(&whole, None)).await?;
                 let rows = staging.rows() - before;
@@ -248,10 +253,15 @@ impl Load<'_> {
     }
 
     /// Refuses a file with columns that the source has not.
-    fn no_new_columns(&self, file: &OpenFile) -> Result<()> {
-        let known = |name: &str| self.source.columns.iter().any(|column| column.name == name);
-        let new: Vec<String> =
-            file.column_names().into_iter().filter(|name| !known(name)).map(|n| format!("`{n}`")).collect();
+    async fn no_new_columns(&self, file: &OpenFile, format: Format) -> Result<()> {
+        let known: BTreeSet<String> = self.source.columns.iter().map(|column| column.name.clone()).collect();
+        let mut new: Vec<String> =
+            file.column_names().into_iter().filter(|name| !known.contains(name)).collect();
+        if format == Format::Ndjson {
+            let held = Arc::clone(&file.held);
+            new.extend(self.engine.blocking(move || raw_row::new_keys(&held, &known)).await?);
+        }
+        let new: Vec<String> = new.iter().map(|name| format!("`{name}`")).collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -278,12 +288,22 @@ impl Load<'_> {
         staging: &mut Staging,
         quarantine: &mut Quarantine<'_>,
         progress: &Progress,
-    ) -> Result<()> {
-        let mut done;
+    ) -> Result<Vec<(u64, String)>> {
+        let mut done = 0;
+        let mut unread = Vec::new();
         let parts = file.parts();
         for (_, part) in parts {
             for batch in file.read(part, rules, BATCH)? {
-                let (before, raw) = batch?;
+                let (before, raw) = match batch {
+                    Ok(read) => read,
+                    // A row that is no row: it follows the batch before it, and reading goes on behind it.
+                    Err(Error::BadRow { reason, .. }) if !quarantine.is_off() => {
+                        done += 1;
+                        unread.push((done, reason));
+                        continue;
+                    }
+                    Err(other) => return Err(other),
+                };
                 done = before + raw.num_rows() as u64;
                 match self.checked(rules, file, &raw, before) {
                     Ok(good) => self.write(staging, &good).await?,
@@ -295,6 +315,27 @@ impl Load<'_> {
                 }
                 let phase = "load";
                 progress(ProgressEvent { phase, done, total: None, unit: "rows" });
+            }
+        }
+        Ok(unread)
+    }
+
+    /// Rows that could not be taken apart go to the quarantine as their text.
+    async fn unread(
+        &self,
+        file: &OpenFile,
+        format: Format,
+        options: &Options,
+        unread: Vec<(u64, String)>,
+        quarantine: &mut Quarantine<'_>,
+    ) -> Result<()> {
+        for some in unread.chunks(UNREAD) {
+            let numbers: BTreeSet<u64> = some.iter().map(|(number, _)| *number).collect();
+            let (held, options) = (Arc::clone(&file.held), options.clone());
+            let look = move || raw_row::texts(&held, format, &options, &numbers);
+            let mut texts = self.engine.blocking(look).await?;
+            for (number, reason) in some {
+                quarantine.add_text(*number, reason, texts.remove(number).unwrap_or_default()).await?;
             }
         }
         Ok(())

@@ -19,3 +19,4 @@ mod scan_times;
 #[cfg(test)]
 mod training;
 mod load_kill;
+mod load;

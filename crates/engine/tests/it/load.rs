@@ -1,0 +1,361 @@
+//! Loading files into stored sources.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
+use asof_engine::{Error, no_progress};
+use asof_model::{Format, NullKeys, Source, SourceVersion};
+use deltalake_core::DeltaTableBuilder;
+
+use crate::project::{Folder, at, columns, expression, files, said, version};
+
+fn stored(format: Format) -> Source {
+    let ending = match format {
+        Format::Csv => "csv",
+        Format::Ndjson => "ndjson",
+        _ => "parquet",
+    };
+    let mut source = files("events", &format!("data/*.{ending}"), format);
+    source.store = true;
+    source.event_time = at("at");
+    source
+}
+
+fn prices(format: Format) -> SourceVersion {
+    version(stored(format), columns(&[("at", "timestamp"), ("id", "int64"), ("price", "float64")]))
+}
+
+impl Folder {
+    fn load(&self, source: &SourceVersion, names: &[&str], on: OnBadRow) -> Result<Vec<FileLoad>, Error> {
+        let patterns: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.runtime.block_on(async {
+            let files = self.engine.files_to_load(source, self.root(), &patterns).await?;
+            self.engine.load(source, &files, on, &["id".to_owned()], &no_progress()).await
+        })
+    }
+
+    fn tables(&self) -> Vec<PathBuf> {
+        let folder = self.root().join(".asof/offline/shop/events");
+        let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+        let mut found: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        found.sort();
+        found.retain(|path| path.file_name().is_some_and(|name| name != "quarantine"));
+        found
+    }
+
+    /// A Delta table as any engine reads it.
+    fn read(&self, folder: PathBuf, sql: &str) -> String {
+        self.runtime.block_on(async {
+            let url = url::Url::from_directory_path(folder).unwrap();
+            let table = DeltaTableBuilder::from_url(url).unwrap().load().await.unwrap();
+            let session = datafusion::prelude::SessionContext::new();
+            session.register_table("t", table.table_provider().await.unwrap()).unwrap();
+            let batches = session.sql(sql).await.unwrap().collect().await.unwrap();
+            arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string()
+        })
+    }
+
+    fn stored_rows(&self) -> String {
+        self.read(self.tables()[0].clone(), "select * from t order by seq")
+    }
+
+    fn quarantine(&self) -> String {
+        let folder = self.root().join(".asof/offline/shop/events/quarantine");
+        self.read(folder, "select file, row, reason, content from t order by file, row")
+    }
+}
+
+fn report(done: &[FileLoad]) -> Vec<String> {
+    done.iter()
+        .map(|file| {
+            let what = if file.loaded_before { "before" } else { "loaded" };
+            format!("{} {what} rows={} bad={} {:?}", file.name, file.rows, file.quarantined, file.positions)
+        })
+        .collect()
+}
+
+#[test]
+fn files_become_one_table_in_the_order_of_their_names() {
+    let folder = Folder::new();
+    folder.write("data/b.csv", "at,id,price\n2024-01-03,3,1e3\n2024-01-04,,\n");
+    folder.write("data/a.csv", "price,at,id\n1.5,2024-01-01T10:00:00+02:00,1\n,2024-01-02,2\n");
+    let done = folder.load(&prices(Format::Csv), &[], OnBadRow::Stop).unwrap();
+    insta::assert_snapshot!(report(&done).join("\n"), @r"
+    data/a.csv loaded rows=2 bad=0 Some((1, 2))
+    data/b.csv loaded rows=2 bad=0 Some((3, 4))
+    ");
+    insta::assert_snapshot!(folder.stored_rows());
+    let log = folder.tables()[0].join("_delta_log");
+    assert_eq!(std::fs::read_dir(log).unwrap().count(), 2, "the table's making, and one commit");
+}
+
+#[test]
+fn a_content_is_loaded_once_whatever_its_name() {
+    let folder = Folder::new();
+    let source = prices(Format::Csv);
+    folder.write("data/a.csv", "at,id,price\n2024-01-03,3,1\n");
+    folder.load(&source, &["data/a.csv"], OnBadRow::Stop).unwrap();
+    folder.write("data/c.csv", "at,id,price\n2024-01-03,3,1\n");
+    folder.write("data/d.csv", "at,id,price\n2024-01-04,3,1\n");
+    folder.write("data/e.csv", "at,id,price\n2024-01-04,3,1\n");
+    let done = folder.load(&source, &[], OnBadRow::Stop).unwrap();
+    insta::assert_snapshot!(report(&done).join("\n"), @r"
+    data/a.csv before rows=0 bad=0 None
+    data/c.csv before rows=0 bad=0 None
+    data/d.csv loaded rows=1 bad=0 Some((2, 2))
+    data/e.csv before rows=0 bad=0 None
+    ");
+    let again = folder.load(&source, &[], OnBadRow::Stop).unwrap();
+    assert!(again.iter().all(|file| file.loaded_before));
+    assert_eq!(folder.runtime.block_on(folder.engine.position(&source)).unwrap(), Some(2));
+}
+
+/// Every way a row or a file can be wrong: nothing of any file of the load is there afterwards.
+#[test]
+fn what_is_wrong_stops_the_load_and_nothing_is_loaded() {
+    let good = "at,id,price\n2024-01-03,3,1\n";
+    let null_key = |source: &mut Source| source.null_keys = NullKeys::Refuse;
+    let nothing = |_: &mut Source| {};
+    let cases: Vec<(&str, Format, &str, fn(&mut Source))> = vec![
+        ("cell", Format::Csv, "at,id,price\n2024-01-01,1,2\n2024-01-01,x7,2\n", nothing),
+        ("cells", Format::Csv, "at,id,price\n2024-01-01,1,2\n2024-01-01,1\n", nothing),
+        ("time", Format::Csv, "at,id,price\n,1,2\n", nothing),
+        ("year", Format::Csv, "at,id,price\n0000-01-01,1,2\n", nothing),
+        ("key", Format::Csv, "at,id,price\n2024-01-01,,2\n", null_key),
+        ("new", Format::Csv, "at,id,price,colour,size\n2024-01-01,1,2,red,8\n", nothing),
+        ("lost", Format::Csv, "at,id\n2024-01-01,1\n", nothing),
+        ("empty", Format::Csv, "", nothing),
+        ("object", Format::Ndjson, "{\"at\":\"2024-01-01\",\"id\":1}\n[1,2]\n", nothing),
+        ("text", Format::Ndjson, "{\"at\":\"2024-01-01\",\"id\":1}\n{\"at\":\n", nothing),
+        ("type", Format::Ndjson, "{\"at\":\"2024-01-01\",\"id\":1.5}\n", nothing),
+        ("key", Format::Ndjson, "{\"at\":\"2024-01-01\",\"id\":1,\"colour\":\"red\"}\n", nothing),
+        ("bytes", Format::Parquet, "no parquet", nothing),
+    ];
+    let mut texts = Vec::new();
+    for (name, format, content, change) in cases {
+        let folder = Folder::new();
+        let mut source = prices(format);
+        change(&mut source.definition);
+        let ending = match format {
+            Format::Csv => "csv",
+            Format::Ndjson => "ndjson",
+            _ => "parquet",
+        };
+        if format == Format::Csv {
+            folder.write("data/a_good.csv", good);
+        }
+        folder.write(&format!("data/{name}.{ending}"), content);
+        let error = folder.load(&source, &[], OnBadRow::Stop).unwrap_err();
+        texts.push(said(&error));
+        assert_eq!(folder.runtime.block_on(folder.engine.position(&source)).unwrap(), None, "{name}");
+        for table in folder.tables() {
+            assert!(folder.read(table, "select count(*) as n from t").contains("| 0 |"), "{name}");
+        }
+    }
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn a_changed_type_of_a_parquet_file_is_refused() {
+    let folder = Folder::new();
+    let batch = |id: ArrayRef| {
+        RecordBatch::try_from_iter([
+            ("at", Arc::new(TimestampMicrosecondArray::from(vec![1, 2])) as ArrayRef),
+            ("id", id),
+            ("price", Arc::new(arrow::array::Float32Array::from(vec![1.5, 2.5]))),
+        ])
+        .unwrap()
+    };
+    // Narrower is read exactly, another type is not.
+    folder.parquet("data/a.parquet", 10, &[batch(Arc::new(arrow::array::Int8Array::from(vec![1, 2])))]);
+    folder.load(&prices(Format::Parquet), &[], OnBadRow::Stop).unwrap();
+    folder.parquet("data/b.parquet", 10, &[batch(Arc::new(arrow::array::BooleanArray::from(vec![true, false])))]);
+    let error = folder.load(&prices(Format::Parquet), &["data/b.parquet"], OnBadRow::Quarantine).unwrap_err();
+    insta::assert_snapshot!(said(&error));
+    let none = Arc::new(Int64Array::from(vec![Some(1), None]));
+    folder.parquet("data/c.parquet", 10, &[batch(none)]);
+    let mut source = prices(Format::Parquet);
+    source.definition.null_keys = NullKeys::Refuse;
+    let error = folder.load(&source, &["data/c.parquet"], OnBadRow::Stop).unwrap_err();
+    insta::assert_snapshot!(said(&error));
+}
+
+#[test]
+fn bad_rows_go_to_the_quarantine_with_their_reasons() {
+    let folder = Folder::new();
+    let mut source = prices(Format::Csv);
+    source.definition.null_keys = NullKeys::Refuse;
+    folder.write(
+        "data/a.csv",
+        "at,id,price\n2024-01-01,1,2\n2024-01-01,x7,2\n2024-01-02,\"2\n2\",\n2024-01-03,3,3,\"a,b\"\n,4,4\n2024-01-05,5,5\n2024-01-06,,6\n",
+    );
+    folder.write("data/b.csv", "at,id,price\n2024-01-07,7,seven\n");
+    let done = folder.load(&source, &[], OnBadRow::Quarantine).unwrap();
+    insta::assert_snapshot!(report(&done).join("\n"), @r"
+    data/a.csv loaded rows=2 bad=5 Some((1, 2))
+    data/b.csv loaded rows=0 bad=1 None
+    ");
+    insta::assert_snapshot!(folder.quarantine());
+    insta::assert_snapshot!(folder.stored_rows());
+    // Again: nothing twice, neither here nor there.
+    let before = folder.quarantine();
+    assert!(folder.load(&source, &[], OnBadRow::Quarantine).unwrap().iter().all(|file| file.loaded_before));
+    assert_eq!(folder.quarantine(), before);
+    // The log of neither table holds a cell.
+    for table in folder.tables().into_iter().chain([folder.root().join(".asof/offline/shop/events/quarantine")]) {
+        for entry in std::fs::read_dir(table.join("_delta_log")).unwrap().flatten() {
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            assert!(!text.contains("seven") && !text.contains("x7"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn ndjson_lines_that_are_no_rows_are_kept_as_text() {
+    let folder = Folder::new();
+    let source = prices(Format::Ndjson);
+    folder.write(
+        "data/a.ndjson",
+        "{\"at\":\"2024-01-01\",\"id\":1}\n\n{\"at\":\n{\"at\":\"2024-01-02\",\"id\":\"x\",\"price\":0.5}\n[3]\n{\"id\":4,\"at\":\"2024-01-04\"}",
+    );
+    let done = folder.load(&source, &[], OnBadRow::Quarantine).unwrap();
+    assert_eq!(report(&done), ["data/a.ndjson loaded rows=2 bad=3 Some((1, 2))"]);
+    insta::assert_snapshot!(folder.quarantine());
+}
+
+/// As a kill between the two commits leaves it: the quarantine knows the file, the table does not.
+#[test]
+fn a_quarantine_is_not_filled_twice() {
+    let folder = Folder::new();
+    let source = prices(Format::Csv);
+    folder.write("data/a.csv", "at,id,price\n2024-01-01,1,2\n2024-01-01,x7,2\n");
+    folder.load(&source, &[], OnBadRow::Quarantine).unwrap();
+    let before = folder.quarantine();
+    std::fs::remove_dir_all(&folder.tables()[0]).unwrap();
+    let done = folder.load(&source, &[], OnBadRow::Quarantine).unwrap();
+    assert_eq!(report(&done), ["data/a.csv loaded rows=1 bad=1 Some((1, 1))"]);
+    assert_eq!(folder.quarantine(), before);
+}
+
+#[test]
+fn deletes_and_rows_never_known_are_stored_as_such() {
+    let folder = Folder::new();
+    let mut source = stored(Format::Csv);
+    source.available_at = at("seen");
+    source.delete_when = Some(expression("state = 'gone'"));
+    let source = version(
+        source,
+        columns(&[("at", "timestamp"), ("seen", "timestamp"), ("state", "string"), ("seq", "int64")]),
+    );
+    folder.write(
+        "data/a.csv",
+        "at,seen,state,seq\n2024-01-01,2024-01-02,new,7\n2024-01-03,,gone,8\n2024-01-04,2024-01-04,,\n",
+    );
+    folder.load(&source, &[], OnBadRow::Stop).unwrap();
+    insta::assert_snapshot!(folder.stored_rows());
+}
+
+#[test]
+fn only_a_stored_source_of_files_is_loaded() {
+    let folder = Folder::new();
+    folder.write("data/a.csv", "at,id,price\n");
+    let mut in_place = prices(Format::Csv);
+    in_place.definition.store = false;
+    let mut delta = prices(Format::Csv);
+    delta.definition.place =
+        asof_model::Place::Files { path: "t".to_owned(), format: Format::Delta, options: BTreeMap::new() };
+    let errors = [
+        folder.load(&in_place, &[], OnBadRow::Stop).unwrap_err(),
+        folder.load(&delta, &[], OnBadRow::Stop).unwrap_err(),
+        folder.load(&prices(Format::Csv), &["data/b.csv"], OnBadRow::Stop).unwrap_err(),
+    ];
+    insta::assert_snapshot!(errors.iter().map(said).collect::<Vec<_>>().join("\n"));
+}
+
+/// What decides the stored rows decides the table; the rest of a definition may change.
+#[test]
+fn a_family_of_versions_shares_a_table() {
+    let folder = Folder::new();
+    folder.write("data/a.csv", "at,id,price\n2024-01-03,3,1\n");
+    let first = prices(Format::Csv);
+    folder.load(&first, &[], OnBadRow::Stop).unwrap();
+    let mut other = first.clone();
+    other.definition.order_by = Some(expression("id"));
+    other.definition.about.description = Some("prices".to_owned());
+    assert!(folder.load(&other, &[], OnBadRow::Stop).unwrap()[0].loaded_before);
+    let mut third = first.clone();
+    third.definition.delete_when = Some(expression("price < 0"));
+    assert!(!folder.load(&third, &[], OnBadRow::Stop).unwrap()[0].loaded_before);
+    assert_eq!(folder.tables().len(), 2);
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_loaded_is_refused() {
+    let folder = Folder::new();
+    let source = prices(Format::Csv);
+    let mut text = "at,id,price\n".to_owned();
+    for row in 0..100_000 {
+        text.push_str(&format!("2024-01-03,{row},1\n"));
+    }
+    folder.write("data/a.csv", &text);
+    let path = folder.root().join("data/a.csv");
+    let changed = std::sync::atomic::AtomicBool::new(false);
+    let progress: asof_engine::Progress = Arc::new(move |_| {
+        if !changed.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+            std::io::Write::write_all(&mut file, b"2024-01-03,1,1\n").unwrap();
+        }
+    });
+    let error = folder.runtime.block_on(async {
+        let files = folder.engine.files_to_load(&source, folder.root(), &[]).await.unwrap();
+        folder.engine.load(&source, &files, OnBadRow::Stop, &[], &progress).await.unwrap_err()
+    });
+    assert_eq!(error.to_string(), "file `data/a.csv` was changed while it was read");
+    assert_eq!(folder.runtime.block_on(folder.engine.position(&source)).unwrap(), None);
+}
+
+/// Two engines, as two processes that both think they own the directory, on one table at once.
+#[test]
+fn two_engines_on_one_table() {
+    let folder = Folder::new();
+    let source = prices(Format::Csv);
+    let (one, two) = (folder.engine.clone(), {
+        let config = folder.engine.config().clone();
+        asof_engine::Engine::new(config).unwrap()
+    });
+    for file in 0..24 {
+        let rows: String = (0..50).map(|row| format!("2024-01-03,{},{file}\n", file * 100 + row)).collect();
+        folder.write(&format!("data/f{file:02}.csv"), format!("at,id,price\n{rows}"));
+    }
+    let root = folder.root().to_owned();
+    let load = |engine: asof_engine::Engine, order: Vec<usize>| {
+        let (root, source) = (root.clone(), source.clone());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            for file in order {
+                let name = format!("data/f{file:02}.csv");
+                let file = LoadFile { path: root.join(&name), name, partitions: Vec::new() };
+                let files = std::slice::from_ref(&file);
+                let quiet = no_progress();
+                runtime.block_on(engine.load(&source, files, OnBadRow::Stop, &[], &quiet)).unwrap();
+            }
+        })
+    };
+    let threads = [load(one, (0..24).collect()), load(two, (0..24).rev().collect())];
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let counts = folder.read(
+        folder.tables()[0].clone(),
+        "select count(*) as rows, count(distinct id) as ids, min(seq) as least, max(seq) as greatest from t",
+    );
+    insta::assert_snapshot!(counts, @r"
+    +------+------+-------+----------+
+    | rows | ids  | least | greatest |
+    +------+------+-------+----------+
+    | 1200 | 1200 | 1     | 1200     |
+    +------+------+-------+----------+
+    ");
+}
