@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod campaign;
 mod deny;
 mod install;
 mod process;
@@ -36,6 +37,8 @@ enum Command {
     Test(test::Options),
     /// Check licences, sources and advisories of the dependencies (needs cargo-deny and the network).
     Deny,
+    /// Break things on purpose, at length: kill -9, power loss.
+    Campaign(campaign::Options),
     /// Measure against the peers, in turn, on this machine, and write docs/benchmarks.md.
     Bench(bench::Options),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(&root),
         Command::Test(options) => test::run(&root, &options),
         Command::Deny => deny::run(&root),
+        Command::Campaign(options) => campaign::run(&root, &options),
         Command::Bench(options) => bench::run(&root, &options),
     };
     match done {

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// The application whose transaction version is the table's last position.
 pub(crate) const INTAKE: &str = "asof.intake";
 
-/// The version of the layout, in the table's property `asof.format`.
+/// The version of the layout, in the table's property `asof.format`: `docs/formats/stored-source.md`.
 const FORMAT: &str = "1";
 
 /// The application that marks a file, by its content's hash, as loaded.

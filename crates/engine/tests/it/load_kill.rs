@@ -87,8 +87,29 @@ fn rounds() -> usize {
 #[test]
 fn child() {
     let Some(folder) = asked_folder() else { return };
+    if !folder.join("files").exists() {
+        make_files(&folder.join("files"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(load_all(&folder, &mut std::io::stdout()));
+}
+
+/// Not a test of its own: what a campaign asks of the copy of a disk.
+#[test]
+fn verify() {
+    let (Some(folder), Some(acknowledged)) = (asked_folder(), asked_files()) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let found = runtime.block_on(check(&folder.join("data")));
+    for name in acknowledged.split(',').filter(|name| !name.is_empty()) {
+        let file = name.trim_end_matches(".parquet");
+        let rows = rows_of(file[1..].parse().unwrap());
+        assert_eq!(found.get(file).copied().unwrap_or(0), rows, "{name} was acknowledged");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how a campaign says what was acknowledged")]
+fn asked_files() -> Option<String> {
+    std::env::var("ASOF_TEST_LOAD_ACKNOWLEDGED").ok()
 }
 
 fn child_command(program: &[&str], folder: &Path) -> Command {

@@ -1,0 +1,199 @@
+//! `cargo xtask campaign`: long runs that break things on purpose, on request.
+//!
+//! `kill` kills loads a thousand times. `power-loss` loads into an ext4 file system in an image file, copies
+//! the image in the moment of an acknowledgement, mounts the copy and looks whether all that was
+//! acknowledged is there and nothing half-done. A file written beside without fsync is the control: if it
+//! survived every time, the copy would not show what a power loss does.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use clap::{Args, ValueEnum};
+
+use crate::process::{exists, output, run_with};
+
+/// Which campaign, how often.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What is done to the process or the machine.
+    campaign: Campaign,
+    /// How many rounds of power loss.
+    #[arg(long, default_value_t = 50)]
+    rounds: u32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Campaign {
+    /// Kill -9 at random moments, 1,000 times.
+    Kill,
+    /// Images of a loop-mounted file system; needs root.
+    PowerLoss,
+}
+
+/// Runs a campaign.
+pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
+    match options.campaign {
+        Campaign::Kill => {
+            let arguments = ["nextest", "run", "--workspace", "--no-capture", "kill"];
+            run_with(root, "cargo", &arguments, &[("ASOF_CAMPAIGN", "full")])
+        }
+        Campaign::PowerLoss => power_loss(root, options.rounds),
+    }
+}
+
+fn power_loss(root: &Path, rounds: u32) -> Result<(), String> {
+    if let Some(reason) = cannot_mount(root) {
+        println!("skipped: {reason}");
+        return Ok(());
+    }
+    let program = test_program(root)?;
+    let place = root.join("target/power-loss");
+    std::fs::create_dir_all(&place).map_err(|e| format!("cannot make `{}`: {e}", place.display()))?;
+    let (mut acknowledged, mut lost) = (0, 0);
+    for number in 0..rounds {
+        let round = Round { number, place: &place, program: &program };
+        let (seen, control_lost) = round.run()?;
+        acknowledged += seen;
+        lost += u32::from(control_lost);
+    }
+    println!("{rounds} images, {acknowledged} acknowledged loads, none lost; the control lost {lost} times");
+    if lost == 0 {
+        return Err("the control, a file without fsync, was never lost: these images show nothing".to_owned());
+    }
+    Ok(())
+}
+
+/// Why no image can be mounted here, if so.
+fn cannot_mount(root: &Path) -> Option<String> {
+    if output(root, "id", &["-u"]).ok()?.trim() != "0" {
+        return Some("mounting an image needs root".to_owned());
+    }
+    let lacks = ["mkfs.ext4", "losetup", "mount", "umount"].into_iter().find(|program| !exists(program));
+    if let Some(program) = lacks {
+        return Some(format!("`{program}` is not installed"));
+    }
+    match Command::new("losetup").arg("-f").output() {
+        Ok(found) if found.status.success() => None,
+        _ => Some("there is no loop device".to_owned()),
+    }
+}
+
+/// The engine's test program, which loads when asked to by its environment.
+fn test_program(root: &Path) -> Result<PathBuf, String> {
+    let arguments =
+        ["test", "-p", "asof-engine", "--test", "it", "--no-run", "--message-format", "json"];
+    let messages = output(root, "cargo", &arguments)?;
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "it")
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+        .ok_or_else(|| "cargo did not say where the engine's test program is".to_owned())
+}
+
+struct Round<'a> {
+    number: u32,
+    place: &'a Path,
+    program: &'a Path,
+}
+
+/// Unmounts when dropped, whatever happened.
+struct Mounted {
+    at: PathBuf,
+}
+
+impl Mounted {
+    fn new(image: &Path, at: PathBuf) -> Result<Mounted, String> {
+        std::fs::create_dir_all(&at).map_err(|e| format!("cannot make `{}`: {e}", at.display()))?;
+        system("mount", &["-o", "loop", &text(image), &text(&at)])?;
+        Ok(Mounted { at })
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // What stays mounted is said by the next mount.
+        let _ = system("umount", &[&text(&self.at)]);
+    }
+}
+
+impl Round<'_> {
+    /// How many loads were acknowledged before the image was taken, and whether the control was lost.
+    fn run(&self) -> Result<(usize, bool), String> {
+        let image = self.place.join("disk.img");
+        let copy = self.place.join("copy.img");
+        let _ = std::fs::remove_file(&image);
+        system("truncate", &["-s", "256M", &text(&image)])?;
+        system("mkfs.ext4", &["-q", "-F", &text(&image)])?;
+        let acknowledged = {
+            let disk = Mounted::new(&image, self.place.join("disk"))?;
+            let mut child = self
+                .program_with(&disk.at, "child")
+                .stdout(Stdio::piped())
+                .spawn()
+                .map_err(|e| format!("cannot start the load: {e}"))?;
+            let lines = child.stdout.take().map(BufReader::new).ok_or("the load has no output")?;
+            // Round by round after another acknowledgement.
+            let wanted = 1 + self.number as usize % 11;
+            let mut seen = Vec::new();
+            for line in lines.lines().map_while(Result::ok) {
+                let Some(rest) = line.strip_prefix("acknowledged ") else { continue };
+                seen.push(rest.split(' ').next().unwrap_or_default().to_owned());
+                if seen.len() == wanted {
+                    break;
+                }
+            }
+            std::fs::write(disk.at.join("control"), vec![7; 4_096])
+                .map_err(|e| format!("cannot write the control: {e}"))?;
+            // While the load goes on: the copy is what the disk holds in this moment.
+            system("cp", &["--sparse=always", &text(&image), &text(&copy)])?;
+            let _ = child.kill();
+            let _ = child.wait();
+            seen
+        };
+        let disk = Mounted::new(&copy, self.place.join("copy"))?;
+        let control = std::fs::read(disk.at.join("control")).unwrap_or_default();
+        let checked = self
+            .program_with(&disk.at, "verify")
+            .env("ASOF_TEST_LOAD_ACKNOWLEDGED", acknowledged.join(","))
+            .output()
+            .map_err(|e| format!("cannot start the check: {e}"))?;
+        if !checked.status.success() {
+            return Err(format!(
+                "round {}: the copy of the disk is not as acknowledged ({}):\n{}{}",
+                self.number,
+                acknowledged.join(", "),
+                String::from_utf8_lossy(&checked.stdout),
+                String::from_utf8_lossy(&checked.stderr)
+            ));
+        }
+        Ok((acknowledged.len(), control != vec![7; 4_096]))
+    }
+
+    fn program_with(&self, folder: &Path, what: &str) -> Command {
+        let mut command = Command::new(self.program);
+        command
+            .args([&format!("load_kill::{what}"), "--exact", "--nocapture", "--test-threads", "1"])
+            .env("ASOF_TEST_LOAD_FOLDER", folder)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+fn system(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let done = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|e| format!("cannot start the program `{program}`: {e}"))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(format!("`{program}` failed: {}", String::from_utf8_lossy(&done.stderr).trim()))
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
