@@ -20,3 +20,4 @@ mod scan_times;
 mod training;
 mod load_kill;
 mod load;
+mod compat;
