@@ -1,7 +1,13 @@
 //! The engine against real files. One module a subject; add a line for yours.
 
 #[cfg(test)]
+mod compat;
+#[cfg(test)]
 mod flock;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+mod load_kill;
 #[cfg(test)]
 mod point_in_time;
 #[cfg(test)]
@@ -18,6 +24,3 @@ mod scan_text;
 mod scan_times;
 #[cfg(test)]
 mod training;
-mod load_kill;
-mod load;
-mod compat;
