@@ -1,5 +1,5 @@
 //! Rows that broke a rule of their source, with their reasons, in a Delta table of their own
-//! (`docs/formats/quarantine.md`).
+//! (`docs/formats/stored-source.md`).
 
 use std::collections::HashMap;
 use std::path::PathBuf;
