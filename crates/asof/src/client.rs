@@ -34,7 +34,6 @@ pub(crate) enum Client {
 pub(crate) struct Remote {
     /// As given, for messages.
     pub url: String,
-    secure: bool,
     host: String,
     port: u16,
     token: Option<String>,
@@ -77,7 +76,7 @@ impl Remote {
         }
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 2763 });
         let tls = if secure { Some(Arc::new(tls_config(trust)?)) } else { None };
-        Ok(Remote { url: url.trim_end_matches('/').to_owned(), secure, host, port, token, tls })
+        Ok(Remote { url: url.trim_end_matches('/').to_owned(), host, port, token, tls })
     }
 
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Problem> {
@@ -118,11 +117,6 @@ impl Remote {
                 talk(TokioIo::new(stream), request).await.map_err(|error| unreachable(&error))
             }
         }
-    }
-
-    /// Whether it speaks TLS.
-    pub(crate) fn is_secure(&self) -> bool {
-        self.secure
     }
 }
 
@@ -371,7 +365,11 @@ impl Client {
     ///
     /// # Errors
     /// What the node says.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Problem> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Problem> {
         let body = serde_json::to_vec(body)
             .map_err(|error| Problem::new(Kind::Internal, "request", error.to_string()))?;
         let response = self.send(Method::POST, path, Some("application/json"), whole(body)).await?;

@@ -37,11 +37,6 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Whether there are no rows.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The first rows of these batches, at most `most`.
     pub(crate) fn of_batches(batches: &[RecordBatch], most: usize) -> Table {
         let mut table = Table::default();

@@ -126,7 +126,9 @@ impl Expression {
                 message: "this has no one reading".to_owned(),
                 offset: 0,
                 length: text.len().max(1),
-                hint: Some("put double quotes around names with other signs than letters, digits and `_`".to_owned()),
+                hint: Some(
+                    "put double quotes around names with other signs than letters, digits and `_`".to_owned(),
+                ),
             });
         }
         Ok(Expression { text })

@@ -16,6 +16,8 @@ mod table;
 
 #[cfg(test)]
 mod append_suite;
+#[cfg(test)]
+mod suite_scan;
 
 pub(crate) use durable::DurableFiles;
 pub(crate) use foreign::Foreign;
