@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use asof_model::{Kind, Principal};
-use asof_server::{App, Body, FailureDocument};
+use asof_server::{Body, FailureDocument};
 use bytes::Bytes;
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -22,7 +22,7 @@ use crate::problem::Problem;
 
 /// A node to speak to.
 #[derive(Debug, Clone)]
-pub enum Client {
+pub(crate) enum Client {
     /// Opened in this process for the length of a command.
     Inside(Arc<Node>),
     /// Another process.
@@ -31,10 +31,9 @@ pub enum Client {
 
 /// A node of another process.
 #[derive(Debug)]
-pub struct Remote {
+pub(crate) struct Remote {
     /// As given, for messages.
     pub url: String,
-    secure: bool,
     host: String,
     port: u16,
     token: Option<String>,
@@ -43,7 +42,7 @@ pub struct Remote {
 
 /// Which certificates are trusted.
 #[derive(Debug, Clone)]
-pub enum Trust {
+pub(crate) enum Trust {
     /// Those that the given file of authorities vouches for, else those of the system.
     Authorities(Option<std::path::PathBuf>),
     /// Exactly the one with this BLAKE3 hash.
@@ -55,7 +54,7 @@ impl Remote {
     ///
     /// # Errors
     /// The URL or the trusted certificates cannot be used.
-    pub fn new(url: &str, token: Option<String>, trust: &Trust) -> Result<Remote, Problem> {
+    pub(crate) fn new(url: &str, token: Option<String>, trust: &Trust) -> Result<Remote, Problem> {
         let bad = || {
             Problem::invalid("bad_server_url", format!("`{url}` is not the URL of a server"))
                 .hint("write it as http://HOST:PORT or https://HOST:PORT")
@@ -77,7 +76,7 @@ impl Remote {
         }
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 2763 });
         let tls = if secure { Some(Arc::new(tls_config(trust)?)) } else { None };
-        Ok(Remote { url: url.trim_end_matches('/').to_owned(), secure, host, port, token, tls })
+        Ok(Remote { url: url.trim_end_matches('/').to_owned(), host, port, token, tls })
     }
 
     async fn send(&self, mut request: Request<Body>) -> Result<Response<Body>, Problem> {
@@ -118,11 +117,6 @@ impl Remote {
                 talk(TokioIo::new(stream), request).await.map_err(|error| unreachable(&error))
             }
         }
-    }
-
-    /// Whether it speaks TLS.
-    pub fn is_secure(&self) -> bool {
-        self.secure
     }
 }
 
@@ -258,17 +252,17 @@ impl ServerCertVerifier for Exactly {
 }
 
 /// No body.
-pub fn nothing() -> Body {
+pub(crate) fn nothing() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A body of these bytes.
-pub fn whole(bytes: impl Into<Bytes>) -> Body {
+pub(crate) fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A path with a query: `/v1/things?a=b`, every part escaped.
-pub fn path(path: &[&str], query: &[(&str, &str)]) -> String {
+pub(crate) fn path(path: &[&str], query: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for part in path {
         text.push('/');
@@ -284,7 +278,7 @@ pub fn path(path: &[&str], query: &[(&str, &str)]) -> String {
 }
 
 /// A path with the fields of `query` that are not null as its query.
-pub fn path_with(parts: &[&str], query: &impl Serialize) -> String {
+pub(crate) fn path_with(parts: &[&str], query: &impl Serialize) -> String {
     let fields = match serde_json::to_value(query) {
         Ok(serde_json::Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),
@@ -318,7 +312,7 @@ impl Client {
     ///
     /// # Errors
     /// What the node says, or that it cannot be reached.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -354,7 +348,7 @@ impl Client {
     ///
     /// # Errors
     /// It broke off.
-    pub async fn collect(&self, body: Body) -> Result<Bytes, Problem> {
+    pub(crate) async fn collect(&self, body: Body) -> Result<Bytes, Problem> {
         body.collect().await.map(http_body_util::Collected::to_bytes).map_err(|error| broken(error.as_ref()))
     }
 
@@ -362,7 +356,7 @@ impl Client {
     ///
     /// # Errors
     /// What the node says.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
         let response = self.send(Method::GET, path, None, nothing()).await?;
         read(&self.collect(response.into_body()).await?)
     }
@@ -371,7 +365,11 @@ impl Client {
     ///
     /// # Errors
     /// What the node says.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Problem> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Problem> {
         let body = serde_json::to_vec(body)
             .map_err(|error| Problem::new(Kind::Internal, "request", error.to_string()))?;
         let response = self.send(Method::POST, path, Some("application/json"), whole(body)).await?;
@@ -380,7 +378,7 @@ impl Client {
 }
 
 /// A body that did not come to its end.
-pub fn broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Problem {
+pub(crate) fn broken(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Problem {
     Problem::new(Kind::Unavailable, "answer_broken", format!("the answer of the server broke off: {error}"))
 }
 

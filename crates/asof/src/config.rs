@@ -12,7 +12,7 @@ use crate::problem::Problem;
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub(crate) enum Origin {
     /// Nobody said otherwise.
     Default,
     /// The project's `asof.yaml`.
@@ -35,7 +35,7 @@ impl fmt::Display for Origin {
 
 /// A value and where it came from.
 #[derive(Debug, Clone, Serialize)]
-pub struct Setting<T> {
+pub(crate) struct Setting<T> {
     /// The value.
     pub value: T,
     /// Where it came from.
@@ -62,7 +62,7 @@ impl<T> Setting<T> {
 
 /// What the flags of a command say; all of them override.
 #[derive(Debug, Clone, Default)]
-pub struct Flags {
+pub(crate) struct Flags {
     /// `--project`
     pub project: Option<PathBuf>,
     /// `--server`
@@ -85,7 +85,7 @@ pub struct Flags {
 
 /// The configuration.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The project's folder.
     pub root: Setting<PathBuf>,
     /// The project's name, where there is a project.
@@ -113,14 +113,14 @@ pub struct Settings {
 }
 
 /// The port that `up` and `demo` listen on if nobody says otherwise.
-pub const DEFAULT_LISTEN: &str = "127.0.0.1:2763";
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:2763";
 
 impl Settings {
     /// Reads the project's `asof.yaml`, if there is one, and the environment.
     ///
     /// # Errors
     /// `asof.yaml` is wrong, or a variable's value is.
-    pub fn read(flags: &Flags) -> Result<Settings, Problem> {
+    pub(crate) fn read(flags: &Flags) -> Result<Settings, Problem> {
         let (root, project_variable) = root(flags)?;
         let config = read_config(&root.value)?;
         let file = config.as_ref();
@@ -198,13 +198,13 @@ impl Settings {
     ///
     /// # Errors
     /// The folder holds no project.
-    pub fn project(&self) -> Result<&Name, Problem> {
+    pub(crate) fn project(&self) -> Result<&Name, Problem> {
         self.project.as_ref().ok_or_else(|| no_project(&self.root.value))
     }
 }
 
 /// The refusal of a command outside of a project.
-pub fn no_project(root: &Path) -> Problem {
+pub(crate) fn no_project(root: &Path) -> Problem {
     Problem::new(
         asof_model::Kind::NotFound,
         "no_project",
@@ -235,7 +235,7 @@ fn root(flags: &Flags) -> Result<(Setting<PathBuf>, Origin), Problem> {
 ///
 /// # Errors
 /// It is wrong, with carets.
-pub fn read_config(root: &Path) -> Result<Option<Config>, Problem> {
+pub(crate) fn read_config(root: &Path) -> Result<Option<Config>, Problem> {
     let path = root.join("asof.yaml");
     if !path.is_file() {
         return Ok(None);
@@ -256,7 +256,7 @@ pub fn read_config(root: &Path) -> Result<Option<Config>, Problem> {
 ///
 /// # Errors
 /// There is no project, or a file cannot be read as text.
-pub fn project_files(root: &Path) -> Result<Vec<ProjectFile>, Problem> {
+pub(crate) fn project_files(root: &Path) -> Result<Vec<ProjectFile>, Problem> {
     if !root.join("asof.yaml").is_file() {
         return Err(no_project(root));
     }
@@ -301,7 +301,7 @@ fn variable(name: &'static str) -> Result<Option<String>, Problem> {
 }
 
 /// What logs are wanted: `ASOF_LOG`, in the form of tracing's filters.
-pub fn log_filter() -> Option<String> {
+pub(crate) fn log_filter() -> Option<String> {
     variable("ASOF_LOG").ok().flatten()
 }
 

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a command works with.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// How it speaks.
     pub printer: Printer,
     /// What the flags say.
@@ -29,7 +29,7 @@ pub struct Context {
 
 impl Context {
     /// For one command.
-    pub fn new(printer: Printer, flags: Flags, name: String) -> Context {
+    pub(crate) fn new(printer: Printer, flags: Flags, name: String) -> Context {
         Context { printer, flags, name, client: OnceCell::new() }
     }
 
@@ -37,7 +37,7 @@ impl Context {
     ///
     /// # Errors
     /// `asof.yaml` or a variable is wrong.
-    pub fn settings(&self) -> Result<Settings, Problem> {
+    pub(crate) fn settings(&self) -> Result<Settings, Problem> {
         Settings::read(&self.flags)
     }
 
@@ -45,7 +45,7 @@ impl Context {
     ///
     /// # Errors
     /// The folder holds no project.
-    pub fn project(&self) -> Result<Name, Problem> {
+    pub(crate) fn project(&self) -> Result<Name, Problem> {
         self.settings()?.project().cloned()
     }
 
@@ -54,7 +54,7 @@ impl Context {
     ///
     /// # Errors
     /// The node cannot be reached, or the stores cannot be opened.
-    pub async fn client(&self) -> Result<&Client, Problem> {
+    pub(crate) async fn client(&self) -> Result<&Client, Problem> {
         self.client.get_or_try_init(|| async { self.connect(&self.settings()?).await }).await
     }
 
@@ -99,7 +99,7 @@ impl Context {
     }
 
     /// What a node over this project is told.
-    pub fn node_config(&self, settings: &Settings) -> NodeConfig {
+    pub(crate) fn node_config(&self, settings: &Settings) -> NodeConfig {
         NodeConfig {
             project: settings.project.clone(),
             memory: settings.memory.value,
@@ -110,7 +110,7 @@ impl Context {
     }
 
     /// Closes the stores, if they were opened here.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         if let Some(Client::Inside(node)) = self.client.get() {
             node.close().await;
         }
@@ -120,7 +120,7 @@ impl Context {
     ///
     /// # Errors
     /// The terminal went away.
-    pub fn confirm(&self, question: &str) -> Result<bool, Problem> {
+    pub(crate) fn confirm(&self, question: &str) -> Result<bool, Problem> {
         use std::io::Write as _;
         let gone = |error: std::io::Error| {
             Problem::new(Kind::Unavailable, "no_answer", format!("the question was not answered: {error}"))

@@ -12,7 +12,7 @@ macro_rules! files {
 }
 
 /// Every file of it: its path and its bytes.
-pub const FILES: &[(&str, &[u8])] = files![
+pub(crate) const FILES: &[(&str, &[u8])] = files![
     "README.md",
     "asof.yaml",
     "features/entities.yaml",
@@ -30,7 +30,7 @@ pub const FILES: &[(&str, &[u8])] = files![
 ///
 /// # Errors
 /// The folder holds something else, or cannot be written.
-pub fn write(folder: &Path) -> Result<(), Problem> {
+pub(crate) fn write(folder: &Path) -> Result<(), Problem> {
     let failed = |path: &Path, error: &std::io::Error| Problem::file("write", path, error);
     for (path, _) in FILES {
         let target = folder.join(path);

@@ -12,7 +12,7 @@ use asof_model::Kind;
 
 /// Who holds a data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// What it does, e.g. `asof up`.
     pub name: String,
     /// Its process.
@@ -21,7 +21,7 @@ pub struct Holder {
 
 /// The lock; dropped with the file, by the kernel too when the process is killed.
 #[derive(Debug)]
-pub struct DataDirLock {
+pub(crate) struct DataDirLock {
     _file: File,
 }
 
@@ -29,7 +29,7 @@ pub struct DataDirLock {
 ///
 /// # Errors
 /// The folder cannot be written.
-pub fn try_lock(data_dir: &Path, name: &str) -> Result<Result<DataDirLock, Option<Holder>>, Problem> {
+pub(crate) fn try_lock(data_dir: &Path, name: &str) -> Result<Result<DataDirLock, Option<Holder>>, Problem> {
     make_private_folder(data_dir)?;
     let path = data_dir.join("lock");
     let failed = |error: &std::io::Error| Problem::file("lock the data directory with", &path, error);
@@ -63,7 +63,7 @@ pub fn try_lock(data_dir: &Path, name: &str) -> Result<Result<DataDirLock, Optio
 ///
 /// # Errors
 /// Another process holds it: refused by its name and pid.
-pub fn lock(data_dir: &Path, name: &str, patience: Duration) -> Result<DataDirLock, Problem> {
+pub(crate) fn lock(data_dir: &Path, name: &str, patience: Duration) -> Result<DataDirLock, Problem> {
     let until = Instant::now() + patience;
     loop {
         match try_lock(data_dir, name)? {
@@ -75,7 +75,7 @@ pub fn lock(data_dir: &Path, name: &str, patience: Duration) -> Result<DataDirLo
 }
 
 /// The refusal of a second node.
-pub fn in_use(data_dir: &Path, holder: Option<&Holder>) -> Problem {
+pub(crate) fn in_use(data_dir: &Path, holder: Option<&Holder>) -> Problem {
     let who = holder.map_or_else(
         || "another process".to_owned(),
         |holder| format!("`{}`, process {}", holder.name, holder.pid),
@@ -106,7 +106,7 @@ fn make_private_folder(path: &Path) -> Result<(), Problem> {
 
 /// Where a running node tells the commands of its machine how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeFile {
+pub(crate) struct NodeFile {
     /// `http://host:port` or `https://host:port`.
     pub address: String,
     /// Its process.
@@ -124,7 +124,7 @@ impl NodeFile {
     }
 
     /// Reads it; none where there is none or it cannot be read.
-    pub fn read(data_dir: &Path) -> Option<NodeFile> {
+    pub(crate) fn read(data_dir: &Path) -> Option<NodeFile> {
         serde_json::from_slice(&std::fs::read(NodeFile::path(data_dir)).ok()?).ok()
     }
 
@@ -132,7 +132,7 @@ impl NodeFile {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn write(&self, data_dir: &Path) -> Result<(), Problem> {
+    pub(crate) fn write(&self, data_dir: &Path) -> Result<(), Problem> {
         let path = NodeFile::path(data_dir);
         let aside = data_dir.join(format!("node.json.{}", self.pid));
         let mut options = OpenOptions::new();
@@ -151,7 +151,7 @@ impl NodeFile {
     }
 
     /// Takes it away.
-    pub fn remove(data_dir: &Path) {
+    pub(crate) fn remove(data_dir: &Path) {
         if let Err(error) = std::fs::remove_file(NodeFile::path(data_dir)) {
             tracing::debug!(%error, "no node.json to remove");
         }

@@ -182,6 +182,6 @@ impl Node {
 }
 
 /// The version that records carry.
-pub fn code_version() -> String {
+pub(crate) fn code_version() -> String {
     env!("CARGO_PKG_VERSION").to_owned()
 }

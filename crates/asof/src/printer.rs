@@ -9,7 +9,7 @@ use crate::problem::Problem;
 
 /// Where and how a command speaks.
 #[derive(Debug, Clone, Copy)]
-pub struct Printer {
+pub(crate) struct Printer {
     /// JSON lines instead of text.
     pub json: bool,
     /// Whether stdout takes colours.
@@ -20,7 +20,7 @@ pub struct Printer {
 
 impl Printer {
     /// As the flags and the terminal have it.
-    pub fn new(json: bool, color: Option<bool>) -> Printer {
+    pub(crate) fn new(json: bool, color: Option<bool>) -> Printer {
         let color_of = |terminal: bool| color.unwrap_or(terminal && console::colors_enabled());
         let watched = std::io::stderr().is_terminal() && !json;
         console::set_colors_enabled_stderr(color_of(std::io::stderr().is_terminal()));
@@ -29,24 +29,24 @@ impl Printer {
     }
 
     /// Whether a person can be asked.
-    pub fn can_ask(self) -> bool {
+    pub(crate) fn can_ask(self) -> bool {
         self.watched && std::io::stdin().is_terminal()
     }
 
     /// A line of data.
-    pub fn line(self, text: impl std::fmt::Display) {
+    pub(crate) fn line(self, text: impl std::fmt::Display) {
         self.bytes(format!("{text}\n").as_bytes());
     }
 
     /// Data as one line of JSON.
-    pub fn json_line(self, value: &impl Serialize) {
+    pub(crate) fn json_line(self, value: &impl Serialize) {
         let mut line = serde_json::to_vec(value).unwrap_or_default();
         line.push(b'\n');
         self.bytes(&line);
     }
 
     /// Data as it is. A reader that has gone away ends the program quietly, as it does `cat`.
-    pub fn bytes(self, bytes: &[u8]) {
+    pub(crate) fn bytes(self, bytes: &[u8]) {
         let mut out = std::io::stdout().lock();
         if out.write_all(bytes).and_then(|()| out.flush()).is_err() {
             std::process::exit(0);
@@ -54,29 +54,29 @@ impl Printer {
     }
 
     /// A line for the person, on stderr.
-    pub fn say(self, text: impl std::fmt::Display) {
+    pub(crate) fn say(self, text: impl std::fmt::Display) {
         let mut out = std::io::stderr().lock();
         // Nothing is left to do where even stderr is gone.
         let _ = writeln!(out, "{text}");
     }
 
     /// A line on stderr that begins with a word in colour.
-    pub fn note(self, word: &str, style: Style, text: impl std::fmt::Display) {
+    pub(crate) fn note(self, word: &str, style: Style, text: impl std::fmt::Display) {
         self.say(format!("{} {text}", style.for_stderr().apply_to(word)));
     }
 
     /// A warning.
-    pub fn warn(self, text: impl std::fmt::Display) {
+    pub(crate) fn warn(self, text: impl std::fmt::Display) {
         self.note("warning:", Style::new().yellow().bold(), text);
     }
 
     /// A hint below what was said.
-    pub fn hint(self, text: impl std::fmt::Display) {
+    pub(crate) fn hint(self, text: impl std::fmt::Display) {
         self.note("   hint:", Style::new().cyan(), text);
     }
 
     /// Why the command failed.
-    pub fn problem(self, problem: &Problem) {
+    pub(crate) fn problem(self, problem: &Problem) {
         if self.json {
             let line =
                 serde_json::to_string(&serde_json::json!({"error": *problem.body})).unwrap_or_default();

@@ -8,14 +8,14 @@ use crate::printer::Printer;
 
 /// The bar of one operation.
 #[derive(Debug)]
-pub struct Bar {
+pub(crate) struct Bar {
     bar: ProgressBar,
     phase: String,
 }
 
 impl Bar {
     /// Hidden until its operation tells how far it is.
-    pub fn new(printer: Printer, what: &str) -> Bar {
+    pub(crate) fn new(printer: Printer, what: &str) -> Bar {
         let target = if printer.watched {
             ProgressDrawTarget::stderr_with_hz(10)
         } else {
@@ -29,7 +29,7 @@ impl Bar {
     }
 
     /// How far the operation is.
-    pub fn at(&mut self, phase: &str, done: u64, total: Option<u64>, unit: &str) {
+    pub(crate) fn at(&mut self, phase: &str, done: u64, total: Option<u64>, unit: &str) {
         if self.phase != phase {
             self.phase = phase.to_owned();
             self.bar.set_style(match (total, unit) {
@@ -47,7 +47,7 @@ impl Bar {
     }
 
     /// Takes the bar away.
-    pub fn done(&self) {
+    pub(crate) fn done(&self) {
         self.bar.finish_and_clear();
     }
 }

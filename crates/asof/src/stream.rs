@@ -20,7 +20,7 @@ use asof_model::Kind;
 ///
 /// # Errors
 /// It broke off.
-pub async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+pub(crate) async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     loop {
         match body.frame().await {
             None => return Ok(None),
@@ -37,7 +37,7 @@ pub async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
 ///
 /// # Errors
 /// It broke off.
-pub async fn copy_to_stdout(printer: Printer, mut body: Body) -> Result<(), Problem> {
+pub(crate) async fn copy_to_stdout(printer: Printer, mut body: Body) -> Result<(), Problem> {
     while let Some(bytes) = next(&mut body).await? {
         printer.bytes(&bytes);
     }
@@ -46,7 +46,7 @@ pub async fn copy_to_stdout(printer: Printer, mut body: Body) -> Result<(), Prob
 
 /// A file that appears under its name only when it is whole.
 #[derive(Debug)]
-pub struct NewFile {
+pub(crate) struct NewFile {
     path: PathBuf,
     aside: PathBuf,
     kept: bool,
@@ -54,7 +54,7 @@ pub struct NewFile {
 
 impl NewFile {
     /// To be written beside `path`.
-    pub fn new(path: &Path) -> NewFile {
+    pub(crate) fn new(path: &Path) -> NewFile {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let aside = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
         NewFile { path: path.to_owned(), aside, kept: false }
@@ -64,7 +64,7 @@ impl NewFile {
     ///
     /// # Errors
     /// The body broke off, or the disk failed; then nothing stands under the name.
-    pub async fn write(&self, mut body: Body) -> Result<(), Problem> {
+    pub(crate) async fn write(&self, mut body: Body) -> Result<(), Problem> {
         let failed = |error: std::io::Error| Problem::file("write", &self.path, &error);
         let mut file = tokio::fs::File::create(&self.aside).await.map_err(failed)?;
         while let Some(bytes) = next(&mut body).await? {
@@ -78,7 +78,7 @@ impl NewFile {
     ///
     /// # Errors
     /// The disk failed.
-    pub fn keep(mut self) -> Result<(), Problem> {
+    pub(crate) fn keep(mut self) -> Result<(), Problem> {
         let folder = self.path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::rename(&self.aside, &self.path)
             .and_then(|()| std::fs::File::open(folder)?.sync_all())
@@ -100,7 +100,7 @@ impl Drop for NewFile {
 
 /// Reads an Arrow stream, keeping the first rows and counting all.
 #[derive(Debug)]
-pub struct ArrowReader {
+pub(crate) struct ArrowReader {
     decoder: StreamDecoder,
     most: usize,
     kept: usize,
@@ -112,7 +112,7 @@ pub struct ArrowReader {
 
 impl ArrowReader {
     /// Keeps the first `most` rows.
-    pub fn new(most: usize) -> ArrowReader {
+    pub(crate) fn new(most: usize) -> ArrowReader {
         ArrowReader { decoder: StreamDecoder::new(), most, kept: 0, first: Vec::new(), rows: 0 }
     }
 
@@ -120,7 +120,7 @@ impl ArrowReader {
     ///
     /// # Errors
     /// It broke off or is no Arrow stream, or the disk failed.
-    pub async fn read_and_keep(&mut self, body: Body, path: &Path) -> Result<(), Problem> {
+    pub(crate) async fn read_and_keep(&mut self, body: Body, path: &Path) -> Result<(), Problem> {
         let file = NewFile::new(path);
         let failed = |error: std::io::Error| Problem::file("write", path, &error);
         let mut copy = tokio::fs::File::create(&file.aside).await.map_err(failed)?;
@@ -133,7 +133,7 @@ impl ArrowReader {
     ///
     /// # Errors
     /// It broke off or is no Arrow stream.
-    pub async fn read(&mut self, body: Body) -> Result<(), Problem> {
+    pub(crate) async fn read(&mut self, body: Body) -> Result<(), Problem> {
         self.read_through(body, None).await
     }
 

@@ -10,7 +10,7 @@ const WIDEST: usize = 40;
 
 /// A table of texts.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(crate) struct Table {
     heads: Vec<String>,
     right: Vec<bool>,
     rows: Vec<Vec<String>>,
@@ -18,7 +18,7 @@ pub struct Table {
 
 impl Table {
     /// With these columns; a name that begins with `>` is of numbers and stands to the right.
-    pub fn new(heads: &[&str]) -> Table {
+    pub(crate) fn new(heads: &[&str]) -> Table {
         Table {
             heads: heads.iter().map(|head| head.trim_start_matches('>').to_owned()).collect(),
             right: heads.iter().map(|head| head.starts_with('>')).collect(),
@@ -27,23 +27,18 @@ impl Table {
     }
 
     /// One more column.
-    pub fn column(&mut self, head: &str) {
+    pub(crate) fn column(&mut self, head: &str) {
         self.heads.push(head.to_owned());
         self.right.push(false);
     }
 
     /// One more row.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The first rows of these batches, at most `most`.
-    pub fn of_batches(batches: &[RecordBatch], most: usize) -> Table {
+    pub(crate) fn of_batches(batches: &[RecordBatch], most: usize) -> Table {
         let mut table = Table::default();
         let options = FormatOptions::new().with_null("").with_display_error(true);
         for batch in batches {
@@ -61,12 +56,12 @@ impl Table {
     }
 
     /// The text with every cell whole.
-    pub fn wide_text(&self, color: bool) -> String {
+    pub(crate) fn wide_text(&self, color: bool) -> String {
         self.text_within(0, usize::MAX, color)
     }
 
     /// Names and values, two columns without a head.
-    pub fn text_without_head(&self) -> String {
+    pub(crate) fn text_without_head(&self) -> String {
         let width = self.rows.iter().filter_map(|row| row.first()).map(|name| measure_text_width(name)).max();
         let line = |row: &Vec<String>| {
             let name = row.first().map(String::as_str).unwrap_or_default();
@@ -77,7 +72,7 @@ impl Table {
     }
 
     /// The text, without a last line end. Columns past `width` are left out and counted, 0: no limit.
-    pub fn text(&self, width: usize, color: bool) -> String {
+    pub(crate) fn text(&self, width: usize, color: bool) -> String {
         self.text_within(width, WIDEST, color)
     }
 
@@ -150,16 +145,16 @@ fn cell(column: &dyn Array, row: usize, options: &FormatOptions<'_>) -> String {
 }
 
 /// The width of the terminal; 0 where there is none.
-pub fn terminal_width() -> usize {
+pub(crate) fn terminal_width() -> usize {
     console::Term::stdout().size_checked().map_or(0, |(_, columns)| usize::from(columns))
 }
 
 /// 336776 as `336,776`.
-pub fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -168,12 +163,12 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// `1 row`, `2 rows`.
-pub fn counted(number: u64, thing: &str) -> String {
+pub(crate) fn counted(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// A time that passed, as people say it.
-pub fn took(duration: std::time::Duration) -> String {
+pub(crate) fn took(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 0.001 {
         format!("{:.0} µs", seconds * 1e6)

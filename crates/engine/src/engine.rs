@@ -162,22 +162,6 @@ impl Engine {
         }
     }
 
-    /// Adds a task that runs on the engine's own worker threads.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] where the engine has stopped.
-    pub(crate) fn spawn<F>(&self, set: &mut tokio::task::JoinSet<F::Output>, work: F) -> Result<()>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        let Some(workers) = self.inner.workers.as_ref() else {
-            return Err(Error::internal("the engine has stopped"));
-        };
-        set.spawn_on(work, workers.handle());
-        Ok(())
-    }
-
     /// Runs on the engine's own worker threads. Dropping the returned future ends the work.
     ///
     /// # Errors

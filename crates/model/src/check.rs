@@ -81,7 +81,7 @@ impl Project {
                     0 => {
                         Some(format!("the project defines no {kind}: begin a document with `{kind}: {name}`"))
                     }
-                    _ => did_you_mean(name, names.iter().copied(), &format!("there are")),
+                    _ => did_you_mean(name, names.iter().copied(), "there are"),
                 }),
         };
         Diagnostic::error(&format!("{kind}_not_found"), format!("{kind} `{name}` not found")).maybe_hint(hint)

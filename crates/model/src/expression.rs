@@ -118,8 +118,19 @@ impl Expression {
         if let Some(wrong) = shape.wrong {
             return Err(wrong);
         }
-        // Written once here, so that canonical() of a checked expression cannot fail later.
+        // Some texts are read and yet written so that they read otherwise, `a. 0` among them.
         let _ = VisitMut::visit(&mut tree, &mut Normalise);
+        if parse_tree(&tree.to_string()).is_err() {
+            return Err(ExpressionError {
+                code: "expression_syntax",
+                message: "this has no one reading".to_owned(),
+                offset: 0,
+                length: text.len().max(1),
+                hint: Some(
+                    "put double quotes around names with other signs than letters, digits and `_`".to_owned(),
+                ),
+            });
+        }
         Ok(Expression { text })
     }
 

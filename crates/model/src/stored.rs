@@ -1,4 +1,5 @@
-//! The stored form of a version: JSON with a format number, the same bytes for the same version.
+//! The stored form of a version: JSON with a format number, the same bytes for the same version
+//! (`docs/formats/definition.md`).
 
 use std::collections::BTreeMap;
 

@@ -218,10 +218,7 @@ fn chunks(text: &str) -> Vec<Range<usize>> {
             line.strip_prefix(word)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
         };
-        if marker("---") {
-            found.push(from..at);
-            from = at + 3;
-        } else if marker("...") {
+        if marker("---") || marker("...") {
             found.push(from..at);
             from = at + 3;
         }

@@ -1,4 +1,4 @@
-//! Stored versions to versions and back, and the catalog they make.
+//! Stored versions to versions and back, and the catalog they make (`docs/formats/registry.md`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

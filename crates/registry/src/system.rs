@@ -14,7 +14,9 @@ use crate::{Registry, RegistryError, Result};
 const NEWEST: i64 = 10_000;
 
 fn columns(all: &[(&str, DataType)]) -> Vec<Column> {
-    all.iter().map(|(name, data_type)| Column { name: (*name).to_owned(), data_type: data_type.clone() }).collect()
+    all.iter()
+        .map(|(name, data_type)| Column { name: (*name).to_owned(), data_type: data_type.clone() })
+        .collect()
 }
 
 impl Registry {

@@ -28,7 +28,7 @@ impl Access {
 
     fn principal(&self, headers: &HeaderMap) -> Result<Principal, Failure> {
         let Some(expected) = self.token else {
-            return self.from_here(headers).map(|()| Principal::owner());
+            return self.asked_here(headers).map(|()| Principal::owner());
         };
         let missing = |message: &str| {
             Failure::new(Kind::Unauthenticated, "token_required", message)
@@ -56,7 +56,7 @@ impl Access {
     }
 
     /// A page from elsewhere, shown by a browser on this machine, must not reach a server without a token.
-    fn from_here(&self, headers: &HeaderMap) -> Result<(), Failure> {
+    fn asked_here(&self, headers: &HeaderMap) -> Result<(), Failure> {
         if self.any_host {
             return Ok(());
         }

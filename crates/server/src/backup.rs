@@ -1,4 +1,5 @@
-//! Copies of all stores of a node: what a backup holds, and that every byte of it is what was written.
+//! Copies of all stores of a node: what a backup holds, and that every byte of it is what was written
+//! (`docs/formats/backup.md`).
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};

@@ -81,8 +81,7 @@ fn cannot_mount(root: &Path) -> Option<String> {
 
 /// The engine's test program, which loads when asked to by its environment.
 fn test_program(root: &Path) -> Result<PathBuf, String> {
-    let arguments =
-        ["test", "-p", "asof-engine", "--test", "it", "--no-run", "--message-format", "json"];
+    let arguments = ["test", "-p", "asof-engine", "--test", "it", "--no-run", "--message-format", "json"];
     let messages = output(root, "cargo", &arguments)?;
     messages
         .lines()

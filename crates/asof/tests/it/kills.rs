@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::project::{DEFINITIONS, Project, files_below};
 
+#[expect(clippy::disallowed_methods, reason = "a campaign asks for more rounds than the test command")]
 /// So many rounds of each; `ASOF_KILL_ROUNDS` asks for more.
 fn rounds() -> u64 {
     std::env::var("ASOF_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(50)

@@ -194,7 +194,7 @@ fn what_is_refused() {
         "column 1: the Arrow type LargeUtf8 cannot be kept in a row",
     );
     let text: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
-    check(layout.encoder(&[text.clone()]).map(|_| ()), "column 0: expected Int64, found Utf8");
+    check(layout.encoder(std::slice::from_ref(&text)).map(|_| ()), "column 0: expected Int64, found Utf8");
     check(layout.encoder(&[text.clone(), text]).map(|_| ()), "expected 1 columns, found 2");
     let mut builder = layout.builder(0, 1).unwrap();
     check(layout.append(&[2, 1, 0, 0], 0, &mut builder), "row format 2 is newer than this Asof reads (1)");

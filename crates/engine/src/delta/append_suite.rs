@@ -11,8 +11,9 @@ use asof_model::{
 
 use super::append::{Committed, Mark, Sizes, Staging};
 use super::durable::DurableFiles;
-use super::scan::{position, stored_files, stored_scan};
+use super::scan::{position, stored_files};
 use super::stored::Layout;
+use super::suite_scan::stored_scan;
 use super::table;
 use crate::{Engine, EngineConfig};
 

@@ -16,9 +16,11 @@ mod table;
 
 #[cfg(test)]
 mod append_suite;
+#[cfg(test)]
+mod suite_scan;
 
 pub(crate) use durable::DurableFiles;
 pub(crate) use foreign::Foreign;
 pub use load::{FileLoad, LoadFile, OnBadRow};
-pub(crate) use scan::{StoredFile, StoredScan, stored_files, stored_scan};
+pub(crate) use scan::stored_files;
 pub(crate) use stored::Layout;

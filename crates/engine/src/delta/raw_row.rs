@@ -36,8 +36,7 @@ pub(crate) fn texts(
 }
 
 fn csv_texts(held: &Arc<Held>, options: &Options, rows: &BTreeSet<u64>) -> Result<BTreeMap<u64, String>> {
-    let failed =
-        |e: std::io::Error| Error::io("read the file", std::path::Path::new(&held.shown), &e);
+    let failed = |e: std::io::Error| Error::io("read the file", std::path::Path::new(&held.shown), &e);
     let tabs = held.shown.to_ascii_lowercase().ends_with(".tsv");
     let delimiter = options.delimiter.unwrap_or(if tabs { b'\t' } else { b',' });
     let mut reader = ReaderBuilder::new()

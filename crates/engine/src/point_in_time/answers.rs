@@ -82,7 +82,7 @@ impl ReadingAnswers {
 
     /// Notes what the other question comes to.
     pub(super) fn compare(&mut self, row: usize, differs: bool, present: bool) {
-        self.otherwise[row] = u8::from(differs) * DIFFERS | u8::from(present) * PRESENT_OTHERWISE;
+        self.otherwise[row] = (u8::from(differs) * DIFFERS) | (u8::from(present) * PRESENT_OTHERWISE);
     }
 
     pub(super) fn counts(&self) -> ReadingCounts {

@@ -77,11 +77,6 @@ impl ReadingFold {
     pub(super) fn shard_of(&self, slot: u32) -> (usize, u32) {
         ((slot >> self.shift) as usize, slot & ((1 << self.shift) - 1))
     }
-
-    /// Bytes of its states.
-    fn bytes(&self) -> u64 {
-        self.shards().map(|(number, _)| self.shard(number)).map(|s| s.asked.bytes() + s.other.bytes()).sum()
-    }
 }
 
 /// A reading, ready to be evaluated on batches of the scan.
@@ -185,11 +180,6 @@ impl Fold {
             reading.null_keys.fetch_add(*null_keys, Ordering::Relaxed);
             reading.never_known.fetch_add(*never_known, Ordering::Relaxed);
         }
-    }
-
-    /// Bytes of all states.
-    pub(super) fn bytes(&self) -> u64 {
-        self.readings.iter().map(ReadingFold::bytes).sum()
     }
 
     /// Folds the rows of a batch; `scratch.kept` says which of them stand somewhere.

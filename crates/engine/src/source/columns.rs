@@ -172,9 +172,13 @@ fn cast_exactly(array: &ArrayRef, target: &ArrowType, to: &DataType) -> Result<A
         && target.is_numeric()
         && !target.is_floating()
         && (from.is_floating() || is_decimal(from) || is_decimal(target));
-    if narrowing {
-        let back = cast_with_options(&out, from, &options).map_err(|_| wrong(0))?;
-        let same = arrow::compute::kernels::cmp::not_distinct(&back, array).map_err(|_| wrong(0))?;
+    // Text beyond a decimal's scale would be rounded: both are compared with all 38 digits behind the point.
+    let rounding = text(from) && is_decimal(target);
+    if narrowing || rounding {
+        let wide = if rounding { &ArrowType::Decimal256(76, 38) } else { from };
+        let given = cast_with_options(array, wide, &options).map_err(|_| wrong(0))?;
+        let back = cast_with_options(&out, wide, &options).map_err(|_| wrong(0))?;
+        let same = arrow::compute::kernels::cmp::not_distinct(&back, &given).map_err(|_| wrong(0))?;
         if let Some(row) = (0..same.len()).find(|row| !same.value(*row)) {
             return Err(wrong(row));
         }

@@ -124,14 +124,6 @@ impl OpenFile {
         self.held.size * lines as u64 / (read as u64).max(1)
     }
 
-    /// The greatest integer of a column in a part, if the file's statistics say it.
-    pub(crate) fn greatest(&self, part: Part, column: &str) -> Option<i64> {
-        match (&self.data, part) {
-            (Data::Parquet(file), Part::Group(group)) => file.greatest(group, column),
-            _ => None,
-        }
-    }
-
     /// Refuses where it is no longer what was opened.
     pub(crate) fn verify(&self) -> Result<()> {
         self.held.verify(&self.identity, self.footer)

@@ -31,8 +31,7 @@ pub(crate) use columns::convert;
 
 use self::fetch::FilesFetch;
 use self::files::OpenFile;
-pub(crate) use self::opened::{Opened, open, read_text, visible_times};
-pub(crate) use self::query::SourceTable;
+pub(crate) use self::opened::{Opened, open};
 use self::rules::Rules;
 use crate::{Engine, Result};
 

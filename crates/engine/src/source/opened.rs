@@ -4,7 +4,7 @@
 //! one position. A Delta table is read at one version. A query is planned over sources that are opened
 //! all at once.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use asof_model::{Catalog, Column, Cut, FileIdentity, Format, Place, SourceCut, SourceVersion, VisibleTimes};
@@ -258,43 +258,4 @@ pub(crate) fn columns_of(schema: &arrow::datatypes::Schema) -> (Vec<Column>, Vec
         }
     }
     (columns, left_out)
-}
-
-/// A file of rows that is no source, e.g. a spine: its rows in file order, in the model's types. The
-/// columns named get the types given, the others those that all their values have. Blocking.
-///
-/// # Errors
-/// [`Error::Invalid`] and [`Error::BadRow`] as for a source's file.
-pub(crate) fn read_text(
-    path: &Path,
-    shown: &str,
-    format: Format,
-    types: &[Column],
-) -> Result<Vec<arrow::array::RecordBatch>> {
-    let options = super::options::Options::read(format, &std::collections::BTreeMap::new())?;
-    let found = Found { path: path.to_owned(), shown: shown.to_owned(), partitions: Vec::new() };
-    let file = files::open_one(found, format, &options)?;
-    let files = vec![file];
-    let mut columns = super::infer::infer(shown, &files)?.columns;
-    for column in &mut columns {
-        if let Some(given) = types.iter().find(|given| given.name == column.name) {
-            column.data_type = given.data_type.clone();
-        }
-    }
-    let rules = Rules::plain(shown, &columns);
-    let mut batches = Vec::new();
-    for file in &files {
-        for (_, part) in file.parts() {
-            for batch in file.read(part, &rules, 8_192)? {
-                let (before, raw) = batch?;
-                let place = super::rules::Place { file: shown, before: Some(before) };
-                batches.push(rules.apply(&raw, place, 0)?);
-            }
-        }
-        file.verify()?;
-    }
-    if batches.is_empty() {
-        batches.push(arrow::array::RecordBatch::new_empty(Arc::clone(rules.schema())));
-    }
-    Ok(batches)
 }

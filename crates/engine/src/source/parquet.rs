@@ -130,16 +130,6 @@ impl ParquetFile {
             .collect()
     }
 
-    /// The greatest value of an `int64` column in a row group, if its statistics say it.
-    pub(crate) fn greatest(&self, group: usize, column: &str) -> Option<i64> {
-        let chunks = self.metadata.metadata().row_groups().get(group)?.columns();
-        let chunk = chunks.iter().find(|chunk| chunk.column_path().parts() == [column])?;
-        match chunk.statistics()? {
-            parquet::file::statistics::Statistics::Int64(known) => known.max_opt().copied(),
-            _ => None,
-        }
-    }
-
     /// The footer with the places of pages, so that pages without wanted rows are skipped unread. Files
     /// without them are read as they are.
     fn paged(&self) -> &ArrowReaderMetadata {

@@ -381,9 +381,6 @@ mod tests {
     /// The hash of version 1 is this forever.
     #[test]
     fn version_1_is_frozen() {
-        assert_eq!(
-            hash(&[rich()]),
-            "74b9490872e80867ddd827ff08873be57714705d5f65a55125efdf438d7fa0c0"
-        );
+        assert_eq!(hash(&[rich()]), "74b9490872e80867ddd827ff08873be57714705d5f65a55125efdf438d7fa0c0");
     }
 }

@@ -190,8 +190,7 @@ impl Engine {
     ) -> Result<Training> {
         let schema = output_schema(&spine.schema, &selection)?;
         let asked = SpineRows { batches: spine.asked.clone(), time: spine::TIME.to_owned() };
-        let answers =
-            answer(self, &catalog, &selection, &asked, recipe.question, at, Some(progress)).await?;
+        let answers = answer(self, &catalog, &selection, &asked, recipe.question, at, Some(progress)).await?;
         recipe.cuts = record::cuts(&selection, &answers.cuts)?;
         let counts = record::counts(&selection, &answers.readings);
         let warnings = record::warnings(recipe.question, &selection, &counts);
@@ -301,11 +300,15 @@ impl Training {
 
     fn check(&self) -> Result<()> {
         match &self.expected {
-            Some((id, expected)) if *expected != self.outcome.content_hash => Err(record::changed("training set", id, &format!(
+            Some((id, expected)) if *expected != self.outcome.content_hash => Err(record::changed(
+                "training set",
+                id,
+                &format!(
                     "comes to other content ({} instead of {}), though everything it names is as it was",
                     start(&self.outcome.content_hash),
                     start(expected)
-                ))),
+                ),
+            )),
             _ => Ok(()),
         }
     }

@@ -149,7 +149,10 @@ pub(super) fn of_rebuild(error: Error) -> Error {
 /// Refuses where what is read now is not what was read then.
 pub(super) fn compare_cuts(then: &[SourceCut], now: &[SourceCut]) -> Result<()> {
     for old in then {
-        let new = now.iter().find(|it| it.source == old.source).ok_or_else(|| changed("source", &old.source.to_string(), "is not read any more"))?;
+        let new = now
+            .iter()
+            .find(|it| it.source == old.source)
+            .ok_or_else(|| changed("source", &old.source.to_string(), "is not read any more"))?;
         compare(&old.source.to_string(), &old.cut, &new.cut)?;
     }
     Ok(())
@@ -176,9 +179,8 @@ fn compare(source: &str, then: &Cut, now: &Cut) -> Result<()> {
 }
 
 fn files(source: &str, then: &[FileIdentity], now: &[FileIdentity]) -> Result<()> {
-    let changed = |path: &str, change: String| {
-        Err(changed("file", path, &format!("of source `{source}` {change}")))
-    };
+    let changed =
+        |path: &str, change: String| Err(changed("file", path, &format!("of source `{source}` {change}")));
     for old in then {
         let Some(new) = now.iter().find(|it| it.path == old.path) else {
             return changed(&old.path, "is gone since the training set was made".to_owned());

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use asof_engine::Error;
 use asof_engine::no_progress;
 use asof_engine::query::{SqlLimits, SqlScope};
 use asof_engine::training::{SpineInput, TrainRequest, Training, TrainingReport};
-use asof_engine::Error;
 use asof_model::{
-    About, Address, Ask, Catalog, DataType, Feature, Features, FileFormat, Format, History, Key, Length, Name,
-    OnNullKey, OutputColumn, Principal, Question, Reading, Reference, Revision, Selection, SourceVersion,
-    SystemTable, TrainingSet, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
+    About, Address, Ask, Catalog, DataType, Feature, Features, FileFormat, Format, History, Key, Length,
+    Name, OnNullKey, OutputColumn, Principal, Question, Reading, Reference, Revision, Selection,
+    SourceVersion, SystemTable, TrainingSet, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
 };
-use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 
 use crate::project::{Folder, at, columns, expression, files, name, version};
@@ -115,7 +115,8 @@ impl Flock {
         ];
         let prices = version(prices, columns(&kinds));
         let sellers = files("seller_rows", "data/sellers.csv", Format::Csv);
-        let sellers = version(sellers, columns(&[("id", "int64"), ("town", "string"), ("Rating", "float64")]));
+        let sellers =
+            version(sellers, columns(&[("id", "int64"), ("town", "string"), ("Rating", "float64")]));
         let views = [
             view_version(
                 "prices",
@@ -228,7 +229,12 @@ impl Flock {
         }
     }
 
-    pub(crate) fn sql_in(&self, scope: SqlScope, text: &str, limits: SqlLimits) -> Result<RecordBatch, Error> {
+    pub(crate) fn sql_in(
+        &self,
+        scope: SqlScope,
+        text: &str,
+        limits: SqlLimits,
+    ) -> Result<RecordBatch, Error> {
         self.folder.runtime.block_on(async {
             let answer = self.folder.engine.sql(scope, text, limits).await?;
             let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;

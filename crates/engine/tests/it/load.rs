@@ -173,7 +173,11 @@ fn a_changed_type_of_a_parquet_file_is_refused() {
     // Narrower is read exactly, another type is not.
     folder.parquet("data/a.parquet", 10, &[batch(Arc::new(arrow::array::Int8Array::from(vec![1, 2])))]);
     folder.load(&prices(Format::Parquet), &[], OnBadRow::Stop).unwrap();
-    folder.parquet("data/b.parquet", 10, &[batch(Arc::new(arrow::array::BooleanArray::from(vec![true, false])))]);
+    folder.parquet(
+        "data/b.parquet",
+        10,
+        &[batch(Arc::new(arrow::array::BooleanArray::from(vec![true, false])))],
+    );
     let error = folder.load(&prices(Format::Parquet), &["data/b.parquet"], OnBadRow::Quarantine).unwrap_err();
     insta::assert_snapshot!(said(&error));
     let none = Arc::new(Int64Array::from(vec![Some(1), None]));
@@ -206,7 +210,9 @@ fn bad_rows_go_to_the_quarantine_with_their_reasons() {
     assert!(folder.load(&source, &[], OnBadRow::Quarantine).unwrap().iter().all(|file| file.loaded_before));
     assert_eq!(folder.quarantine(), before);
     // The log of neither table holds a cell.
-    for table in folder.tables().into_iter().chain([folder.root().join(".asof/offline/shop/events/quarantine")]) {
+    for table in
+        folder.tables().into_iter().chain([folder.root().join(".asof/offline/shop/events/quarantine")])
+    {
         for entry in std::fs::read_dir(table.join("_delta_log")).unwrap().flatten() {
             let text = std::fs::read_to_string(entry.path()).unwrap();
             assert!(!text.contains("seven") && !text.contains("x7"), "{text}");

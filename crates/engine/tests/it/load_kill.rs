@@ -153,8 +153,7 @@ async fn check(data: &Path) -> BTreeMap<String, i64> {
     let batches = session.sql(sql).await.unwrap().collect().await.unwrap();
     let mut expected = 1;
     for batch in &batches {
-        let batch_files =
-            arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8).unwrap();
+        let batch_files = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8).unwrap();
         let batch_files = batch_files.as_string::<i32>();
         let n = batch.column(1).as_primitive::<Int64Type>();
         let seq = batch.column(2).as_primitive::<Int64Type>();
@@ -230,13 +229,8 @@ async fn leftovers(data: &Path) {
     let folder = table_folder(data).unwrap();
     let url = url::Url::from_directory_path(&folder).unwrap();
     let table = DeltaTableBuilder::from_url(url).unwrap().load().await.unwrap();
-    let mut named: Vec<String> = table
-        .snapshot()
-        .unwrap()
-        .log_data()
-        .iter()
-        .map(|file| file.path().to_string())
-        .collect();
+    let mut named: Vec<String> =
+        table.snapshot().unwrap().log_data().iter().map(|file| file.path().to_string()).collect();
     named.sort();
     let mut there: Vec<String> = std::fs::read_dir(&folder)
         .unwrap()

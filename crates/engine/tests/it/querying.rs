@@ -111,7 +111,10 @@ fn nothing_ends_the_process() {
         ("ors", format!("select * from prices where price = 0{}", " or price = 1".repeat(2_000))),
         ("unions", vec!["select 1"; 4_000].join(" union all ")),
         ("parentheses", format!("select {}1{}", "(".repeat(10_000), ")".repeat(10_000))),
-        ("subqueries", format!("select * from {}prices{}", "(select * from ".repeat(1_000), ")".repeat(1_000))),
+        (
+            "subqueries",
+            format!("select * from {}prices{}", "(select * from ".repeat(1_000), ")".repeat(1_000)),
+        ),
         ("products", format!("select 1 from prices{}", ", prices".repeat(1_000))),
     ] {
         let error = flock.sql(&text).unwrap_err();

@@ -33,16 +33,20 @@ fn every_spine_row_once_in_its_order() {
     // expired; e: the newest is 8 days old.
     assert_eq!(
         answers(&rows),
-        ["a 10 20 Oslo 4.5", "b - - Bergen -", "c - - - -", "d - - - -", "e - - Oslo 4.5", "f - - Oslo 4.5", "b - - Bergen -"]
+        [
+            "a 10 20 Oslo 4.5",
+            "b - - Bergen -",
+            "c - - - -",
+            "d - - - -",
+            "e - - Oslo 4.5",
+            "f - - Oslo 4.5",
+            "b - - Bergen -"
+        ]
     );
     let names: Vec<&str> = rows.schema_ref().fields().iter().map(|it| it.name().as_str()).collect();
     assert_eq!(names, ["row", "seller", "at", "price", "twice", "town", "rating"]);
     let prices = &report.outcome.counts[0];
-    assert_eq!(
-        (prices.present, prices.not_found, prices.expired, prices.no_key),
-        (1, 2, 3, 1),
-        "{prices:?}"
-    );
+    assert_eq!((prices.present, prices.not_found, prices.expired, prices.no_key), (1, 2, 3, 1), "{prices:?}");
     // One row is never known; the row without a seller does not pass `where`.
     assert_eq!((prices.never_known, prices.null_keys), (1, 0));
     // Under *event* a, b and b would be answered by newer rows.
@@ -88,7 +92,8 @@ fn a_spine_may_come_in_any_format() {
         ("seller", Arc::new(Int64Array::from(vec![Some(1), Some(2), None])) as ArrayRef, true),
         (
             "at",
-            Arc::new(TimestampNanosecondArray::from(vec![1_704_240_000_000_000_999; 3]).with_timezone("UTC")) as ArrayRef,
+            Arc::new(TimestampNanosecondArray::from(vec![1_704_240_000_000_000_999; 3]).with_timezone("UTC"))
+                as ArrayRef,
             true,
         ),
     ])
@@ -181,7 +186,10 @@ fn what_cannot_be_asked_is_refused_with_a_way_out() {
     ])
     .unwrap();
     let spine = written(&float, FileFormat::Parquet, 1);
-    told.push(format!("float key: {}", said(&flock.train(flock.request(spine, FileFormat::Parquet)).unwrap_err())));
+    told.push(format!(
+        "float key: {}",
+        said(&flock.train(flock.request(spine, FileFormat::Parquet)).unwrap_err())
+    ));
     let request = TrainRequest { on_null_key: OnNullKey::Refuse, ..flock.request(SPINE, FileFormat::Csv) };
     told.push(format!("null key: {}", said(&flock.train(request).unwrap_err())));
     insta::assert_snapshot!(told.join("\n"));
@@ -205,7 +213,11 @@ fn a_rebuild_is_the_same_or_says_what_is_not() {
     // As a table.
     let scope = flock.scope(vec![set.clone()]);
     let answer = flock
-        .sql_in(scope, "select row, price from training_set_0123456789ab where price is not null", Default::default())
+        .sql_in(
+            scope,
+            "select row, price from training_set_0123456789ab where price is not null",
+            Default::default(),
+        )
         .unwrap();
     assert_eq!(answers(&answer), ["a 10"]);
 
@@ -237,7 +249,9 @@ fn written_sets_are_read_back() {
     let flock = Flock::new();
     let (rows, _) = flock.train(flock.request(SPINE, FileFormat::Csv)).unwrap();
     let bytes = written(&rows, FileFormat::Parquet, 3);
-    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes::Bytes::from(bytes), 100).unwrap();
+    let reader =
+        parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes::Bytes::from(bytes), 100)
+            .unwrap();
     let back: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     assert_eq!(table(&back[0]), table(&rows));
     let bytes = written(&rows, FileFormat::Arrow, 3);

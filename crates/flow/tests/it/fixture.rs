@@ -174,7 +174,7 @@ impl Node {
     /// Everything the live generation of the view answers: per item its status, event time, price and
     /// double, at the clock's time or as of another.
     pub(crate) fn answers(&self, reader: &Reader, items: &[Option<i64>], as_of: Option<i64>) -> Vec<Answer> {
-        use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+        use arrow::array::{ArrayRef, AsArray, Int64Array};
         use arrow::datatypes::Int64Type;
         let catalog = self.registry.catalog();
         let ask = asof_model::Ask::Features(vec!["price.*".to_owned()]);

@@ -1,7 +1,12 @@
 //! Views into the online store, over real files, a real registry and a real store.
 
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
 mod killed;
+#[cfg(test)]
 mod materialize;
+#[cfg(test)]
 mod refresh;
+#[cfg(test)]
 mod serving;

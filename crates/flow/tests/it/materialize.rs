@@ -116,7 +116,7 @@ fn what_cannot_answer_is_not_kept_and_what_is_left_out_is_counted() {
         (Shape::default(), 4, 0, 3),
         (Shape { history: History::All, version: "2", ..Shape::default() }, 6, 0, 3),
         (
-            Shape { history: History::Length(Length::from_micros(600)), version: "3", ..Shape::default() },
+            Shape { history: History::Length(Length::from_micros(450)), version: "3", ..Shape::default() },
             5,
             0,
             3,

@@ -120,7 +120,7 @@ fn stored_versions_load_forever() {
         (ThingKind::View, "seller_profile"),
         (ThingKind::Service, "category_model"),
     ] {
-        let text = std::fs::read_to_string(folder.join(format!("version-1-{kind}.json"))).unwrap();
+        let text = std::fs::read_to_string(folder.join(format!("definition-1-{kind}.json"))).unwrap();
         let loaded = Version::from_json(text.trim()).unwrap();
         let made = current.iter().find(|it| it.kind() == kind && it.address().name.as_str() == at).unwrap();
         assert_eq!(loaded.id(), made.id());
@@ -212,7 +212,7 @@ fn write_compat_files() {
     for version in versions(FEATURES) {
         let name = version.address().name.as_str();
         if ["seller", "sellers", "seller_profile", "category_model"].contains(&name) {
-            let path = folder.join(format!("version-1-{}.json", version.kind()));
+            let path = folder.join(format!("definition-1-{}.json", version.kind()));
             assert!(!path.exists(), "{} is there", path.display());
             std::fs::write(path, version.to_json() + "\n").unwrap();
         }

@@ -220,11 +220,9 @@ impl<'a, 'txn> Into<'a, 'txn> {
         let kept = retain(standing.iter().map(|row| row.answering), self.horizon.0);
         for (row, kept) in standing.iter().zip(&kept) {
             match (kept, row.entry) {
-                (true, Some(entry)) => {
-                    if self.insert(&row.key, entry)? {
-                        self.done.added += 1;
-                        self.rows += 1;
-                    }
+                (true, Some(entry)) if self.insert(&row.key, entry)? => {
+                    self.done.added += 1;
+                    self.rows += 1;
                 }
                 (false, _) if row.was_there => {
                     self.table.remove(row.key.as_ref()).map_err(self.store.fail("write to"))?;

@@ -1,6 +1,10 @@
 //! The suite every online store must pass, on real files.
 
+#[cfg(test)]
 mod crash;
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
 mod random;
+#[cfg(test)]
 mod suite;

@@ -1,4 +1,6 @@
 //! Requests against a real store.
 
+#[cfg(test)]
 mod fixture;
+#[cfg(test)]
 mod reading;

@@ -28,7 +28,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     operation: || {
         json!({
             "requestBody": {"required": true, "content": {"application/json": {"example": {
-                "root": "/home/me/shop", "base": 3, "allow_remove": false,
+                "root": "/srv/shop", "base": 3, "allow_remove": false,
                 "files": [{"path": "asof.yaml", "text": "project: shop\n"}],
             }}}},
             "responses": {"200": {"description": "It stands", "content": {"application/json": {"example": {"project": "shop", "revision": 4, "changes": [], "diagnostics": []}}}}},

@@ -82,7 +82,7 @@ async fn materialize(
 ) -> Result<Answer<MaterializeAnswer>, Failure> {
     known_project(&principal, &state.registry.catalog(), &request.project)?;
     let progress = state.work.progress(request.run.as_deref().unwrap_or_default());
-    let views = request.views.into_iter().map(|view| Name::new(view));
+    let views = request.views.into_iter().map(Name::new);
     let views: Vec<Name> =
         views.collect::<Result<_, _>>().map_err(|error| Failure::invalid("bad_name", error.to_string()))?;
     let only = (!views.is_empty()).then_some(views.as_slice());

@@ -27,7 +27,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     operation: || {
         json!({
             "requestBody": {"required": true, "content": {"application/json": {"example": {
-                "root": "/home/me/shop",
+                "root": "/srv/shop",
                 "files": [{"path": "asof.yaml", "text": "project: shop\n"}, {"path": "features/seller.yaml", "text": "entity: seller\n..."}],
             }}}},
             "responses": {"200": {"description": "The plan", "content": {"application/json": {"example": {

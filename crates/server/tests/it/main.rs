@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod connection;
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod listening;
 #[cfg(test)]
 mod socket;

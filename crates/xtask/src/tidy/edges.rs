@@ -36,6 +36,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// What only tests may name beside a room's own edges.
 const FOR_TESTS: &str = "asof-testkit";
+/// Edges that only tests have: what `flow` wrote is read back through the read path.
+const TEST_EDGES: &[(&str, &str)] = &[("asof-flow", "asof-serve")];
 
 /// Libraries, by the beginning of their name, and the only rooms that may name them.
 const LIBRARIES: &[(&str, &[&str])] = &[
@@ -79,7 +81,9 @@ pub(super) fn between_crates(repository: &Repository) -> Vec<Finding> {
         for dependency in &package.dependencies {
             let room = ROOMS.iter().any(|(name, _)| *name == dependency.name);
             let tests = dependency.kind.as_deref() == Some("dev")
-                && (dependency.name == FOR_TESTS || dependency.name == package.name);
+                && (dependency.name == FOR_TESTS
+                    || dependency.name == package.name
+                    || TEST_EDGES.contains(&(package.name.as_str(), dependency.name.as_str())));
             if room && !tests && !allowed.contains(&dependency.name.as_str()) {
                 findings.push(Finding::new(
                     &package.name,
