@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::fmt::temporal::{Pieces, PiecesOffset};
 use serde::{Deserialize, Serialize};
 
 /// An instant: microseconds since 1970-01-01T00:00:00 UTC.
@@ -26,16 +27,37 @@ impl Timestamp {
     /// [`BadTimestamp`] where the text is none of these or outside years 0001..=9999.
     pub fn parse(text: &str) -> Result<Timestamp, BadTimestamp> {
         let bad = || BadTimestamp { text: text.to_owned() };
-        let instant = if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-            instant
-        } else if let Ok(civil) = text.parse::<jiff::civil::DateTime>() {
-            civil.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| bad())?.timestamp()
-        } else {
-            return Err(bad());
+        let read = Pieces::parse(text).map_err(|_| bad())?;
+        // jiff's own instants end a day before the year 9999 does, so the arithmetic is ours.
+        let offset = match (read.offset(), read.time_zone_annotation()) {
+            (Some(PiecesOffset::Numeric(offset)), None) => i64::from(offset.offset().seconds()),
+            (Some(_) | None, None) => 0,
+            (_, Some(_)) => {
+                let zoned: jiff::Zoned = text.parse().map_err(|_| bad())?;
+                i64::from(zoned.offset().seconds())
+            }
         };
-        let micros = instant.as_nanosecond().div_euclid(1_000);
-        let found = i64::try_from(micros).map(Timestamp).map_err(|_| bad())?;
-        if found < Timestamp::FIRST || found > Timestamp::LAST { Err(bad()) } else { Ok(found) }
+        if read.offset().is_some() && read.time().is_none() {
+            return Err(bad());
+        }
+        let civil = read.date().to_datetime(read.time().unwrap_or_default());
+        Timestamp::of_civil(civil)
+            .and_then(|found| found.0.checked_sub(offset * 1_000_000))
+            .map(Timestamp)
+            .filter(|found| (Timestamp::FIRST..=Timestamp::LAST).contains(found))
+            .ok_or_else(bad)
+    }
+
+    /// The instant at which a clock of UTC shows this, floored to microseconds; none outside of the years
+    /// 0001 to 9999.
+    pub fn of_civil(civil: jiff::civil::DateTime) -> Option<Timestamp> {
+        if !(1..=9999).contains(&civil.year()) {
+            return None;
+        }
+        let days = (civil.date() - jiff::civil::date(1970, 1, 1)).get_days();
+        let nanos = jiff::civil::Time::midnight().duration_until(civil.time()).as_nanos();
+        let micros = i64::try_from(nanos.div_euclid(1_000)).ok()?;
+        Some(Timestamp(i64::from(days) * 86_400_000_000 + micros))
     }
 }
 
@@ -45,10 +67,15 @@ impl fmt::Display for Timestamp {
         match *self {
             Timestamp::BEFORE_ALL => f.write_str("before all time"),
             Timestamp::NEVER => f.write_str("never"),
-            Timestamp(micros) => match jiff::Timestamp::from_microsecond(micros) {
-                Ok(instant) => write!(f, "{instant:.6}"),
-                Err(_) => write!(f, "{micros} us"),
-            },
+            at if !(Timestamp::FIRST..=Timestamp::LAST).contains(&at) => write!(f, "{} us", at.0),
+            Timestamp(micros) => {
+                let days = micros.div_euclid(86_400_000_000) as i32;
+                let rest = micros.rem_euclid(86_400_000_000);
+                let date = jiff::civil::date(1970, 1, 1).saturating_add(jiff::Span::new().days(days));
+                let (seconds, micros) = (rest / 1_000_000, rest % 1_000_000);
+                let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+                write!(f, "{date}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+            }
         }
     }
 }
@@ -174,10 +201,19 @@ mod tests {
             ("1969-12-31T23:59:59.9999999Z", "1969-12-31T23:59:59.999999Z"),
             ("2013-06-01", "2013-06-01T00:00:00.000000Z"),
             ("2013-06-01 12:00:00", "2013-06-01T12:00:00.000000Z"),
+            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"),
+            ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+            ("9999-12-31T12:00:00-10:00", "9999-12-31T22:00:00.000000Z"),
         ] {
             assert_eq!(Timestamp::parse(text).unwrap().to_string(), written);
         }
         assert!(Timestamp::parse("yesterday").is_err());
-        assert!(Timestamp::parse("0000-01-01").is_err());
+        for text in
+            ["0000-01-01", "0000-12-31T23:00:00Z", "9999-12-31T23:00:00-02:00", "2013-06-01T25:00:00Z"]
+        {
+            assert!(Timestamp::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(Timestamp::FIRST.to_string(), "0001-01-01T00:00:00.000000Z");
+        assert_eq!(Timestamp::LAST.to_string(), "9999-12-31T23:59:59.999999Z");
     }
 }

@@ -186,15 +186,15 @@ pub(crate) fn parse(text: &str, zone: Option<&TimeZone>) -> Option<i64> {
     if !text.as_bytes().first()?.is_ascii_digit() {
         return None;
     }
-    let instant = match text.parse::<jiff::Timestamp>() {
-        Ok(instant) => instant,
-        Err(_) => {
-            let civil = text.parse::<jiff::civil::DateTime>().ok()?;
-            let zone = zone.cloned().unwrap_or(TimeZone::UTC);
-            zone.to_ambiguous_timestamp(civil).compatible().ok()?
+    let read = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+    match zone {
+        Some(zone) if read.offset().is_none() && read.time_zone_annotation().is_none() => {
+            let civil = read.date().to_datetime(read.time().unwrap_or_default());
+            let instant = zone.to_ambiguous_timestamp(civil).compatible().ok()?;
+            i64::try_from(instant.as_nanosecond().div_euclid(1_000)).ok()
         }
-    };
-    i64::try_from(instant.as_nanosecond().div_euclid(1_000)).ok()
+        _ => Timestamp::parse(text).ok().map(|found| found.0),
+    }
 }
 
 /// All null, or all this instant.
