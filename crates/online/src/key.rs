@@ -1,7 +1,9 @@
 //! The bytes of a row's key and of its entry; `docs/formats/online-store.md`.
 //!
-//!     key   = generation (4, big-endian) entity-key ~e (8) ~v (8) ~o (escaped) ~s (1 or 9) op (1) ~c (16)
-//!     entry = format (1) flags (1) prefix (2) [valid_until (8)] [next_version (8)] values
+//! ```text
+//! key   = generation (4, big-endian) entity-key ~e (8) ~v (8) ~o (escaped) ~s (1 or 9) op (1) ~c (16)
+//! entry = format (1) flags (1) prefix (2) [valid_until (8)] [next_version (8)] values
+//! ```
 //!
 //! `~` is every bit turned, so that the row that is last in order comes first. `prefix` is the length
 //! of generation and entity key together.
