@@ -166,7 +166,7 @@ fn tls_config(trust: &Trust) -> Result<rustls::ClientConfig, Problem> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| Problem::new(Kind::Internal, "tls", error.to_string()))?;
+        .map_err(|error| Problem::new(Kind::Internal, "internal", error.to_string()))?;
     match trust {
         Trust::Certificate(hash) => Ok(builder
             .dangerous()
@@ -323,8 +323,9 @@ impl Client {
         if let Some(content_type) = content_type {
             builder = builder.header(header::CONTENT_TYPE, content_type);
         }
-        let request =
-            builder.body(body).map_err(|error| Problem::new(Kind::Internal, "request", error.to_string()))?;
+        let request = builder
+            .body(body)
+            .map_err(|error| Problem::new(Kind::Internal, "internal", error.to_string()))?;
         let response = match self {
             Client::Inside(node) => node.app().call(Principal::owner(), request).await,
             Client::Remote(remote) => remote.send(request).await?,
@@ -371,7 +372,7 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, Problem> {
         let body = serde_json::to_vec(body)
-            .map_err(|error| Problem::new(Kind::Internal, "request", error.to_string()))?;
+            .map_err(|error| Problem::new(Kind::Internal, "internal", error.to_string()))?;
         let response = self.send(Method::POST, path, Some("application/json"), whole(body)).await?;
         read(&self.collect(response.into_body()).await?)
     }

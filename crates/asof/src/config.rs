@@ -133,16 +133,50 @@ impl Settings {
         let memory_of = |text: Option<String>, what: &str| text.map(|text| bytes(&text, what)).transpose();
         let threads_of = |text: Option<String>| {
             text.map(|text| {
-                text.parse::<usize>().ok().filter(|threads| *threads > 0).ok_or_else(|| {
+                let threads = text.parse::<usize>().ok().filter(|threads| (1..=4096).contains(threads));
+                threads.ok_or_else(|| {
                     Problem::invalid(
                         "bad_setting",
-                        format!("ASOF_THREADS is `{text}`, not a whole number of at least 1"),
+                        format!("ASOF_THREADS is `{text}`, not a whole number from 1 to 4096"),
                     )
                 })
             })
             .transpose()
         };
         let path_variable = |name: &'static str| variable(name).map(|text| text.map(PathBuf::from));
+        let path_of_file = |path: &Option<String>| path.as_ref().map(|path| Some(root.value.join(path)));
+        for (key, instead) in Config::not_built_yet() {
+            let name = format!("ASOF_{}", key.to_uppercase());
+            if variable(&name)?.is_some() {
+                return Err(Problem::invalid(
+                    "not_built_yet",
+                    format!("the variable {name} is not built yet"),
+                )
+                .hint(instead));
+            }
+        }
+        let tls_certificate = Setting::of(
+            (flags.tls_certificate.clone().map(Some), "--tls-certificate"),
+            (path_variable("ASOF_TLS_CERTIFICATE")?.map(Some), "ASOF_TLS_CERTIFICATE"),
+            file.and_then(|config| path_of_file(&config.tls_certificate)),
+            || None,
+        );
+        let tls_key = Setting::of(
+            (flags.tls_key.clone().map(Some), "--tls-key"),
+            (path_variable("ASOF_TLS_KEY")?.map(Some), "ASOF_TLS_KEY"),
+            file.and_then(|config| path_of_file(&config.tls_key)),
+            || None,
+        );
+        let (given, missing, origin) = match (&tls_certificate.value, &tls_key.value) {
+            (Some(_), None) => ("tls_certificate", "tls_key", &tls_certificate.origin),
+            (None, Some(_)) => ("tls_key", "tls_certificate", &tls_key.origin),
+            _ => ("", "", &Origin::Default),
+        };
+        if !given.is_empty() {
+            let message = format!("`{given}` (from {origin}) stands without `{missing}`");
+            return Err(Problem::invalid("bad_setting", message)
+                .hint("name both files, the certificate chain and its private key"));
+        }
         Ok(Settings {
             project: file.map(|config| config.project.clone()),
             server: Setting::of(
@@ -171,22 +205,12 @@ impl Settings {
                 || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             ),
             token: Setting::of((None, ""), (variable("ASOF_TOKEN")?.map(Some), "ASOF_TOKEN"), None, || None),
-            tls_certificate: Setting::of(
-                (flags.tls_certificate.clone().map(Some), "--tls-certificate"),
-                (path_variable("ASOF_TLS_CERTIFICATE")?.map(Some), "ASOF_TLS_CERTIFICATE"),
-                None,
-                || None,
-            ),
-            tls_key: Setting::of(
-                (flags.tls_key.clone().map(Some), "--tls-key"),
-                (path_variable("ASOF_TLS_KEY")?.map(Some), "ASOF_TLS_KEY"),
-                None,
-                || None,
-            ),
+            tls_certificate,
+            tls_key,
             tls_authorities: Setting::of(
                 (None, ""),
                 (path_variable("ASOF_TLS_AUTHORITIES")?.map(Some), "ASOF_TLS_AUTHORITIES"),
-                None,
+                file.and_then(|config| path_of_file(&config.tls_authorities)),
                 || None,
             ),
             insecure: Setting::of((flags.insecure.then_some(true), "--insecure"), (None, ""), None, || false),
@@ -286,8 +310,43 @@ pub(crate) fn project_files(root: &Path) -> Result<Vec<ProjectFile>, Problem> {
     paths.into_iter().map(read).collect()
 }
 
+/// Variables of the environment that begin with `ASOF_` and that nothing reads, each with the name that
+/// may be meant.
+pub(crate) fn unread_variables() -> Vec<(String, Option<&'static str>)> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut unread: Vec<String> =
+        names.filter(|name| name.starts_with("ASOF_") && !VARIABLES.contains(&name.as_str())).collect();
+    unread.sort();
+    let near = |name: &str| asof_model::nearest(name, VARIABLES.iter().copied());
+    unread.into_iter().map(|name| (near(&name), name)).map(|(near, name)| (name, near)).collect()
+}
+
+/// How to call this very program: by its name where a shell finds it so, else by its path.
+pub(crate) fn own_call() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?.canonicalize().ok()?;
+    let path = variable("PATH").ok().flatten()?;
+    let found = std::env::split_paths(&path).map(|folder| folder.join("asof")).find(|file| file.is_file());
+    let same = found.and_then(|file| file.canonicalize().ok()).is_some_and(|file| file == own);
+    (!same).then_some(own)
+}
+
+/// The variables that are read; every setting of `asof.yaml` has one.
+const VARIABLES: [&str; 11] = [
+    "ASOF_PROJECT",
+    "ASOF_SERVER",
+    "ASOF_TOKEN",
+    "ASOF_LISTEN",
+    "ASOF_DATA_DIR",
+    "ASOF_MEMORY",
+    "ASOF_THREADS",
+    "ASOF_TLS_CERTIFICATE",
+    "ASOF_TLS_KEY",
+    "ASOF_TLS_AUTHORITIES",
+    "ASOF_LOG",
+];
+
 /// A variable of the environment; an empty one is as none.
-fn variable(name: &'static str) -> Result<Option<String>, Problem> {
+fn variable(name: &str) -> Result<Option<String>, Problem> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     let found = std::env::var(name);
     match found {

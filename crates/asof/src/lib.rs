@@ -13,6 +13,7 @@
 mod cli;
 mod client;
 mod clock;
+mod codes;
 mod commands;
 mod config;
 mod context;

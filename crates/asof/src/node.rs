@@ -77,7 +77,7 @@ impl Node {
             taken.map_err(|_| {
                 Problem::new(
                     asof_model::Kind::Internal,
-                    "lock",
+                    "internal",
                     "the lock of the data directory was not taken",
                 )
             })??
@@ -86,7 +86,7 @@ impl Node {
             Registry::open(&config.data_dir.join("registry.db"), Arc::clone(&config.clock)).await?;
         let interrupted = registry.interrupt_runs().await?;
         if interrupted > 0 {
-            tracing::info!(runs = interrupted, "runs were interrupted by the end of the last node");
+            tracing::warn!(runs = interrupted, "runs were interrupted by the end of the last node");
         }
         let engine = Engine::new(EngineConfig {
             data_dir: config.data_dir.clone(),
@@ -98,7 +98,7 @@ impl Node {
         let opened =
             tokio::task::spawn_blocking(move || asof_online::open(&path, &asof_online::Options::default()));
         let online = opened.await.map_err(|_| {
-            Problem::new(asof_model::Kind::Internal, "online", "the online store was not opened")
+            Problem::new(asof_model::Kind::Internal, "internal", "the online store was not opened")
         })??;
         let clock = Arc::clone(&config.clock);
         let stop = CancellationToken::new();

@@ -71,18 +71,39 @@ impl Table {
         self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// The text, without a last line end. Columns past `width` are left out and counted, 0: no limit.
+    /// The text, without a last line end. Columns past `width` are left out and counted, long cells are
+    /// cut, those of the last column where the line ends; 0: no limit, every cell whole.
     pub(crate) fn text(&self, width: usize, color: bool) -> String {
-        self.text_within(width, WIDEST, color)
+        self.text_within(width, if width == 0 { usize::MAX } else { WIDEST }, color)
     }
 
     fn text_within(&self, width: usize, widest: usize, color: bool) -> String {
-        let shown =
-            |text: &str| truncate_str(&text.replace(['\n', '\r', '\t'], " "), widest, "…").into_owned();
+        let shown = |text: &str, widest: usize| {
+            truncate_str(&text.replace(['\n', '\r', '\t'], " "), widest, "…").into_owned()
+        };
         let mut widths: Vec<usize> =
             self.heads.iter().map(|head| measure_text_width(head).min(widest)).collect();
-        let rows: Vec<Vec<String>> =
-            self.rows.iter().map(|row| row.iter().map(|text| shown(text)).collect()).collect();
+        let last = widths.len().saturating_sub(1);
+        let mut rows: Vec<Vec<String>> = self
+            .rows
+            .iter()
+            .map(|row| row[..row.len().min(last)].iter().map(|text| shown(text, widest)).collect())
+            .collect();
+        let used: usize = (0..last)
+            .map(|at| {
+                rows.iter()
+                    .map(|row| row.get(at).map_or(0, |text| measure_text_width(text)))
+                    .max()
+                    .unwrap_or(0)
+                    .max(widths[at])
+                    + 2
+            })
+            .sum();
+        // What the line has left, where that is enough to read.
+        let rest = if width == 0 { usize::MAX } else { width.saturating_sub(used).max(widest.min(16)) };
+        for (row, whole) in rows.iter_mut().zip(&self.rows) {
+            row.extend(whole.get(last).map(|text| shown(text, rest)));
+        }
         for row in &rows {
             for (width, text) in widths.iter_mut().zip(row) {
                 *width = (*width).max(measure_text_width(text));
@@ -121,11 +142,12 @@ impl Table {
             }
             line.trim_end().to_owned()
         };
-        let heads: Vec<String> = self.heads.iter().map(|head| shown(head)).collect();
+        let heads: Vec<String> = self.heads.iter().map(|head| shown(head, widest)).collect();
         lines.push(line(&heads, Some(&head_style)));
         lines.extend(rows.iter().map(|row| line(row, None)));
         if fit < widths.len() {
-            lines.push(format!("({} more columns)", widths.len() - fit));
+            let more = widths.len() - fit;
+            lines.push(format!("({more} more column{})", if more == 1 { "" } else { "s" }));
         }
         lines.join("\n")
     }
@@ -191,7 +213,7 @@ mod tests {
         table.row(["weather".to_owned(), grouped(26_115)]);
         table.row(["x".to_owned(), grouped(7)]);
         assert_eq!(table.text(0, false), "view       rows\nweather  26,115\nx             7");
-        assert_eq!(table.text(8, false), "view\nweather\nx\n(1 more columns)");
+        assert_eq!(table.text(8, false), "view\nweather\nx\n(1 more column)");
     }
 
     #[test]

@@ -17,7 +17,6 @@ pub mod delta;
 mod engine;
 mod error;
 pub mod expression;
-mod nearest;
 pub mod point_in_time;
 mod progress;
 pub mod query;

@@ -1,7 +1,5 @@
 //! What `asof.yaml` says, as written: defaults, `ASOF_*` variables and flags are the binary's.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::Name;
@@ -17,34 +15,31 @@ pub struct Config {
     pub listen: Option<String>,
     /// The folder of the node's stores, relative to the project's.
     pub data_dir: Option<String>,
-    /// Where definitions and records are kept.
-    pub registry: Option<String>,
-    /// Where the newest rows are kept.
-    pub online: Option<String>,
-    /// Where tables of stored sources are kept.
-    pub offline: Option<String>,
-    /// Options of object stores.
-    pub storage: BTreeMap<String, StorageOption>,
     /// How many bytes queries may take.
     pub memory: Option<u64>,
     /// How many threads queries may use.
     pub threads: Option<usize>,
+    /// The server's certificate chain in PEM form, relative to the project's folder.
+    pub tls_certificate: Option<String>,
+    /// Its private key in PEM form, relative to the project's folder.
+    pub tls_key: Option<String>,
+    /// The authorities in PEM form that commands trust a remote node by, relative to the project's folder.
+    pub tls_authorities: Option<String>,
 }
 
 impl Config {
+    /// Keys that are not built yet, each with what to do instead: refused in the file by the reader, and
+    /// as `ASOF_*` variables by the binary.
+    pub fn not_built_yet() -> impl Iterator<Item = (&'static str, &'static str)> {
+        crate::keys::CONFIG.keys.iter().filter_map(|key| match key.takes {
+            crate::keys::Takes::NotYet(instead) => Some((key.name, instead)),
+            _ => None,
+        })
+    }
+
     /// The size in bytes of a text such as `512MB`, `8GB`, `24GiB`, for flags and variables that
     /// override the file; none where it is no size.
     pub fn parse_size(text: &str) -> Option<u64> {
         crate::read::parse_size(text)
     }
-}
-
-/// An option of an object store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StorageOption {
-    /// The value itself; never a credential.
-    Value(String),
-    /// The environment variable that holds it.
-    Env(String),
 }

@@ -133,6 +133,64 @@ pub enum Format {
     Delta,
 }
 
+impl Format {
+    /// Every format, in the order of the documentation.
+    pub const ALL: [Format; 4] = [Format::Parquet, Format::Csv, Format::Ndjson, Format::Delta];
+
+    /// Their names, in that order.
+    pub const NAMES: [&str; Format::ALL.len()] = {
+        let mut names = [""; Format::ALL.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = Format::ALL[at].name();
+            at += 1;
+        }
+        names
+    };
+
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Parquet => "parquet",
+            Format::Csv => "csv",
+            Format::Ndjson => "ndjson",
+            Format::Delta => "delta",
+        }
+    }
+
+    /// The format of this name.
+    pub fn from_name(name: &str) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// How paths of this format end, dot included.
+    pub const fn endings(self) -> &'static [&'static str] {
+        match self {
+            Format::Parquet => &[".parquet", ".pq", ".parq"],
+            Format::Csv => &[".csv", ".tsv"],
+            Format::Ndjson => &[".ndjson", ".jsonl", ".json"],
+            Format::Delta => &[".delta"],
+        }
+    }
+
+    /// The options a source of this format takes, by the names that users write.
+    pub const fn options(self) -> &'static [&'static str] {
+        match self {
+            Format::Parquet | Format::Ndjson | Format::Delta => &["hive_partitioning", "union_by_name"],
+            Format::Csv => &[
+                "hive_partitioning",
+                "union_by_name",
+                "delimiter",
+                "header",
+                "quote",
+                "escape",
+                "comment",
+                "null",
+            ],
+        }
+    }
+}
+
 /// What a row with a null key does when it is taken in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

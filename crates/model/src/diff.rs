@@ -23,6 +23,9 @@ pub enum Action {
 }
 
 impl Action {
+    /// All of them.
+    pub const ALL: [Action; 4] = [Action::Created, Action::Changed, Action::Described, Action::Removed];
+
     /// Its name, e.g. `created`.
     pub fn name(self) -> &'static str {
         match self {
@@ -31,6 +34,11 @@ impl Action {
             Action::Described => "described",
             Action::Removed => "removed",
         }
+    }
+
+    /// The action of this name.
+    pub fn from_name(name: &str) -> Option<Action> {
+        Action::ALL.into_iter().find(|action| action.name() == name)
     }
 }
 

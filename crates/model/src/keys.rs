@@ -1,6 +1,8 @@
 //! Every key of every kind of document, once. The reader, the JSON Schema for editors and the
 //! reference page are all made from these tables: a key that is not here does not exist.
 
+use crate::Format;
+
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takes {
@@ -46,8 +48,6 @@ pub(crate) enum Takes {
     Size,
     /// A whole number, at least 1.
     Count,
-    /// Option to value, or to `{env: VARIABLE}`.
-    Secrets,
     /// Recognised, and refused as not built yet: what to do instead.
     NotYet(&'static str),
 }
@@ -102,19 +102,42 @@ pub(crate) static CONFIG: Table = Table {
         may("listen", Takes::Text, "Address and port that `asof up` listens on. Default `127.0.0.1:2763`."),
         may("data_dir", Takes::Text, "The folder of the node's stores. Default `.asof`."),
         may(
-            "registry",
-            Takes::Text,
-            "Where definitions and records are kept. Default: SQLite in `data_dir`.",
-        ),
-        may("online", Takes::Text, "Where the newest rows are kept. Default: embedded, in `data_dir`."),
-        may("offline", Takes::Text, "Where tables of stored sources are kept. Default: in `data_dir`."),
-        may("storage", Takes::Secrets, "Options of object stores; credentials only as `{env: VARIABLE}`."),
-        may(
             "memory",
             Takes::Size,
             "How much memory queries may take, e.g. `8GB`. Default: half of the machine's.",
         ),
         may("threads", Takes::Count, "How many threads queries may use. Default: one a core."),
+        may(
+            "tls_certificate",
+            Takes::Text,
+            "The server's certificate chain, a PEM file; with `tls_key`. Relative paths start at the project's folder.",
+        ),
+        may("tls_key", Takes::Text, "The certificate's private key, a PEM file."),
+        may(
+            "tls_authorities",
+            Takes::Text,
+            "The authorities that commands trust a remote node by, a PEM file. Default: those of the machine.",
+        ),
+        may(
+            "registry",
+            Takes::NotYet("leave it out: definitions and records are kept in SQLite in `data_dir`"),
+            "Where definitions and records are kept.",
+        ),
+        may(
+            "online",
+            Takes::NotYet("leave it out: the newest rows are kept in an embedded store in `data_dir`"),
+            "Where the newest rows are kept.",
+        ),
+        may(
+            "offline",
+            Takes::NotYet("leave it out: tables of stored sources are kept in `data_dir`"),
+            "Where tables of stored sources are kept.",
+        ),
+        may(
+            "storage",
+            Takes::NotYet("leave it out: sources and stores are on this machine's disks"),
+            "Options of object stores.",
+        ),
     ],
     example: "project: shop\nmemory: 8GB\nthreads: 4\n",
 };
@@ -144,7 +167,7 @@ pub(crate) static SOURCE: Table = Table {
         ),
         may(
             "format",
-            Takes::Choice(&["parquet", "csv", "ndjson", "delta"]),
+            Takes::Choice(&Format::NAMES),
             "How the files are read. Default: by the ending of `path`; a folder is `delta`.",
         ),
         may(

@@ -53,7 +53,7 @@ mod version;
 mod yaml;
 
 pub use catalog::*;
-pub use config::{Config, StorageOption};
+pub use config::Config;
 pub use data_type::{BadDataType, Column, DataType};
 pub use definition::*;
 pub use diagnostic::{Diagnostic, Diagnostics, ProjectFile, Severity, Span, has_errors};
@@ -62,6 +62,7 @@ pub use error::{Explain, Kind};
 pub use expression::{Expression, ExpressionError};
 pub use located::Located;
 pub use name::{BadName, Name, Reference};
+pub use nearest::{did_you_mean, nearest};
 pub use principal::Principal;
 pub use read::{CONFIG_FILE, Project};
 pub use reference::reference_page;

@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest of the names there are.
 
 /// The candidate most like the text, where any is like it at all.
-pub(crate) fn nearest<'a>(text: &str, among: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(text: &str, among: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     among
         .into_iter()
         .map(|other| {
@@ -11,14 +11,14 @@ pub(crate) fn nearest<'a>(text: &str, among: impl IntoIterator<Item = &'a str>) 
             (distance, longest, starts, other)
         })
         .filter(|(distance, longest, starts, _)| {
-            *distance <= (longest / 3).max(1) || *starts && *longest >= 4
+            *distance < *longest && *distance <= (longest / 3).max(1) || *starts && *longest >= 4
         })
         .min_by(|a, b| (a.0, a.3).cmp(&(b.0, b.3)))
         .map(|(.., other)| other)
 }
 
 /// ``did you mean `x`?``, or else what there is to choose from.
-pub(crate) fn did_you_mean<'a>(
+pub fn did_you_mean<'a>(
     text: &str,
     among: impl IntoIterator<Item = &'a str> + Clone,
     what: &str,

@@ -113,11 +113,6 @@ fn takes(takes: Takes) -> Value {
             ]},
         }),
         Takes::Options => texts,
-        Takes::Secrets => json!({"type": "object", "additionalProperties": {"anyOf": [
-            {"type": ["string", "number", "boolean"]},
-            {"type": "object", "properties": {"env": {"type": "string"}}, "required": ["env"],
-             "additionalProperties": false},
-        ]}}),
         Takes::Size => json!({"type": ["string", "integer"]}),
         Takes::Count => json!({"type": "integer", "minimum": 1, "maximum": 4096}),
         Takes::NotYet(_) => json!(false),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::yaml::quote;
 use crate::{
-    About, Definition, Feature, Features, Format, History, NullKeys, Pick, Place, TimeRule, TimeUnit, Version,
+    About, Definition, Feature, Features, History, NullKeys, Pick, Place, TimeRule, TimeUnit, Version,
 };
 
 /// One document. Reading it again gives the same definition.
@@ -24,7 +24,7 @@ pub fn to_yaml(definition: &Definition) -> String {
             match &it.place {
                 Place::Files { path, format, options } => {
                     out.put(0, "path", path);
-                    out.put(0, "format", format_name(*format));
+                    out.put(0, "format", format.name());
                     if !options.is_empty() {
                         out.head(0, "options");
                     }
@@ -138,15 +138,6 @@ pub(crate) fn version_lines(version: &Version) -> String {
         _ => {}
     }
     text
-}
-
-pub(crate) fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Parquet => "parquet",
-        Format::Csv => "csv",
-        Format::Ndjson => "ndjson",
-        Format::Delta => "delta",
-    }
 }
 
 #[derive(Default)]

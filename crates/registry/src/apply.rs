@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use asof_model::{Address, Catalog, Name, Principal, Revision, ThingKind, Timestamp, Version, VersionId};
+use asof_model::{
+    Action, Address, Catalog, Name, Principal, Revision, ThingKind, Timestamp, Version, VersionId,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
@@ -25,38 +27,6 @@ pub struct Apply {
     pub put: Vec<Version>,
     /// Things to remove. Their versions are kept.
     pub remove: Vec<(ThingKind, Name)>,
-}
-
-/// What an apply did to a thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// It was not there before.
-    Created,
-    /// It has another version.
-    Changed,
-    /// The same version in other words: owner, description, tags, spelling.
-    Described,
-    /// It no longer stands.
-    Removed,
-}
-
-impl Action {
-    /// Its name, e.g. `changed`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Action::Created => "created",
-            Action::Changed => "changed",
-            Action::Described => "described",
-            Action::Removed => "removed",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Action> {
-        [Action::Created, Action::Changed, Action::Described, Action::Removed]
-            .into_iter()
-            .find(|action| action.name() == name)
-    }
 }
 
 /// One thing that one apply changed.
@@ -303,8 +273,7 @@ async fn step(
 ) -> Result<()> {
     let doing = "applying a change";
     let storage = || RegistryError::storage(doing);
-    let body = record::encode(version)
-        .map_err(|error| RegistryError::Storage { doing, source: sqlx::Error::Encode(error.into()) })?;
+    let body = version.to_json();
     let (kind, thing) = (version.kind().name(), version.address());
     sqlx::query(
         "INSERT INTO version (project, kind, name, revision, action, id, format, body)

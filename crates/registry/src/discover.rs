@@ -4,7 +4,8 @@
 use asof_model::{Address, Catalog, Column, Definition, Name, ThingKind, Timestamp, Version, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Action, Registry, RegistryError, Result};
+use crate::{Registry, RegistryError, Result};
+use asof_model::Action;
 
 /// One line of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

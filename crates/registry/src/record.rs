@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use asof_model::{
-    Address, Catalog, EntityVersion, Name, Revision, ServiceVersion, SourceVersion, ThingKind, Version,
-    ViewVersion,
-};
+use asof_model::{Address, Catalog, Name, Revision, ThingKind, Version};
+use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
 use crate::{RegistryError, Result};
 
 /// The newest format of a stored version this program writes; it reads every one up to it.
-pub(crate) const VERSION_FORMAT: i64 = 1;
+pub(crate) const VERSION_FORMAT: i64 = asof_model::VERSION_FORMAT as i64;
 
 pub(crate) fn kind_from(name: &str) -> Option<ThingKind> {
     [ThingKind::Entity, ThingKind::Source, ThingKind::View, ThingKind::Service]
@@ -22,22 +19,18 @@ pub(crate) fn kind_from(name: &str) -> Option<ThingKind> {
         .find(|kind| kind.name() == name)
 }
 
-pub(crate) fn encode(version: &Version) -> serde_json::Result<String> {
-    match version {
-        Version::Entity(it) => serde_json::to_string(it),
-        Version::Source(it) => serde_json::to_string(it),
-        Version::View(it) => serde_json::to_string(it),
-        Version::Service(it) => serde_json::to_string(it),
-    }
-}
-
-fn decode(kind: ThingKind, body: &str) -> serde_json::Result<Version> {
-    Ok(match kind {
-        ThingKind::Entity => Version::Entity(Arc::new(serde_json::from_str::<EntityVersion>(body)?)),
-        ThingKind::Source => Version::Source(Arc::new(serde_json::from_str::<SourceVersion>(body)?)),
-        ThingKind::View => Version::View(Arc::new(serde_json::from_str::<ViewVersion>(body)?)),
-        ThingKind::Service => Version::Service(Arc::new(serde_json::from_str::<ServiceVersion>(body)?)),
-    })
+/// Reads a body. Those of the first registries lack `kind` and `format`, which stand in columns beside them.
+fn decode(kind: ThingKind, format: i64, body: &str) -> std::result::Result<Version, String> {
+    let mut value: Value = serde_json::from_str(body).map_err(|error| error.to_string())?;
+    let read = match &mut value {
+        Value::Object(fields) if !fields.contains_key("format") => {
+            fields.insert("format".to_owned(), json!(format));
+            fields.insert("kind".to_owned(), json!(kind));
+            Version::from_json(&value.to_string())
+        }
+        _ => Version::from_json(body),
+    };
+    read.map_err(|error| error.to_string())
 }
 
 /// Reads columns of a row; a value of another type than the schema's says the file is damaged.
@@ -93,9 +86,9 @@ impl Fields<'_> {
                 known: VERSION_FORMAT,
             });
         }
-        let version = decode(kind, &self.text("body")?)
+        let version = decode(kind, format, &self.text("body")?)
             .map_err(|error| self.damaged(format!("{kind} `{address}`: {error}")))?;
-        if *version.address() != address || version.id().0 != self.text("id")? {
+        if version.kind() != kind || *version.address() != address || version.id().0 != self.text("id")? {
             return Err(self.damaged(format!("{kind} `{address}` is stored under another name")));
         }
         Ok(version)

@@ -91,7 +91,7 @@ impl Registry {
         let mut connection = pool.acquire().await.map_err(RegistryError::storage("opening its file"))?;
         let catalog = record::catalog(&mut connection, path).await?;
         drop(connection);
-        tracing::info!(revision = catalog.revision.0, projects = catalog.projects.len(), "registry opened");
+        tracing::debug!(revision = catalog.revision.0, projects = catalog.projects.len(), "registry opened");
         let inner = Inner {
             path: path.to_owned(),
             clock,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use asof_model::{Catalog, Column, DataType, Name, Principal, SystemTable, Version};
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteRow;
 
 use crate::record::Fields;
 use crate::registry::may_see;
@@ -38,35 +37,36 @@ impl Registry {
         ])
     }
 
-    async fn rows(&self, sql: &'static str) -> Result<Vec<SqliteRow>> {
+    /// A table of the rows of a query, those of open projects.
+    async fn table(
+        &self,
+        name: &'static str,
+        columns: Vec<Column>,
+        sql: &'static str,
+        open: &(dyn Fn(&Name) -> bool + Sync),
+        line: impl Fn(&Fields<'_>, &Name) -> Result<Value>,
+    ) -> Result<SystemTable> {
         let doing = "reading its tables";
         let query = sqlx::query(sql).bind(NEWEST);
-        query.fetch_all(&mut *self.reader(doing).await?).await.map_err(RegistryError::storage(doing))
-    }
-
-    async fn versions(&self, open: &(dyn Fn(&Name) -> bool + Sync)) -> Result<SystemTable> {
-        let found = self
-            .rows(
-                "SELECT v.project, v.kind, v.name, v.revision, v.action, v.id, c.by, c.at,
-                        s.revision IS NOT NULL AS standing
-                   FROM version v JOIN change c USING (revision)
-                   LEFT JOIN standing s USING (project, kind, name, revision)
-                  ORDER BY v.revision DESC, v.kind, v.name LIMIT ?",
-            )
-            .await?;
+        let found =
+            query.fetch_all(&mut *self.reader(doing).await?).await.map_err(RegistryError::storage(doing))?;
         let mut rows = Vec::new();
         for row in &found {
             let fields = Fields { row, path: &self.inner.path };
             let project = fields.name("project")?;
             if open(&project) {
-                rows.push(json!({
-                    "project": project, "kind": fields.text("kind")?, "name": fields.text("name")?,
-                    "revision": fields.number("revision")?, "action": fields.text("action")?,
-                    "version": fields.text("id")?, "by": fields.text("by")?, "at": fields.number("at")?,
-                    "standing": fields.number("standing")? != 0,
-                }));
+                rows.push(line(&fields, &project)?);
             }
         }
+        Ok(SystemTable { name, columns, rows })
+    }
+
+    async fn versions(&self, open: &(dyn Fn(&Name) -> bool + Sync)) -> Result<SystemTable> {
+        let sql = "SELECT v.project, v.kind, v.name, v.revision, v.action, v.id, c.by, c.at,
+                          s.revision IS NOT NULL AS standing
+                     FROM version v JOIN change c USING (revision)
+                     LEFT JOIN standing s USING (project, kind, name, revision)
+                    ORDER BY v.revision DESC, v.kind, v.name LIMIT ?";
         let columns = columns(&[
             ("project", DataType::String),
             ("kind", DataType::String),
@@ -78,25 +78,19 @@ impl Registry {
             ("at", DataType::Timestamp),
             ("standing", DataType::Bool),
         ]);
-        Ok(SystemTable { name: "versions", columns, rows })
+        self.table("versions", columns, sql, open, |fields, project| {
+            Ok(json!({
+                "project": project, "kind": fields.text("kind")?, "name": fields.text("name")?,
+                "revision": fields.number("revision")?, "action": fields.text("action")?,
+                "version": fields.text("id")?, "by": fields.text("by")?, "at": fields.number("at")?,
+                "standing": fields.number("standing")? != 0,
+            }))
+        })
+        .await
     }
 
     async fn run_rows(&self, open: &(dyn Fn(&Name) -> bool + Sync)) -> Result<SystemTable> {
-        let found = self.rows("SELECT * FROM run ORDER BY started_at DESC, id LIMIT ?").await?;
-        let mut rows = Vec::new();
-        for row in &found {
-            let fields = Fields { row, path: &self.inner.path };
-            let project = fields.name("project")?;
-            if open(&project) {
-                rows.push(json!({
-                    "id": fields.text("id")?, "project": project, "kind": fields.text("kind")?,
-                    "subject": fields.text("subject")?, "by": fields.text("by")?,
-                    "started_at": fields.number("started_at")?, "ended_at": fields.maybe_number("ended_at")?,
-                    "state": fields.text("state")?, "error": fields.maybe_text("error")?,
-                    "counts": fields.text("counts")?,
-                }));
-            }
-        }
+        let sql = "SELECT * FROM run ORDER BY started_at DESC, id LIMIT ?";
         let columns = columns(&[
             ("id", DataType::String),
             ("project", DataType::String),
@@ -109,24 +103,21 @@ impl Registry {
             ("error", DataType::Json),
             ("counts", DataType::Json),
         ]);
-        Ok(SystemTable { name: "runs", columns, rows })
+        self.table("runs", columns, sql, open, |fields, project| {
+            Ok(json!({
+                "id": fields.text("id")?, "project": project, "kind": fields.text("kind")?,
+                "subject": fields.text("subject")?, "by": fields.text("by")?,
+                "started_at": fields.number("started_at")?, "ended_at": fields.maybe_number("ended_at")?,
+                "state": fields.text("state")?, "error": fields.maybe_text("error")?,
+                "counts": fields.text("counts")?,
+            }))
+        })
+        .await
     }
 
     async fn training_set_rows(&self, open: &(dyn Fn(&Name) -> bool + Sync)) -> Result<SystemTable> {
         let sql = "SELECT id, project, created_at, created_by, content_hash, row_count
                      FROM training_set ORDER BY created_at DESC, id LIMIT ?";
-        let mut rows = Vec::new();
-        for row in &self.rows(sql).await? {
-            let fields = Fields { row, path: &self.inner.path };
-            let project = fields.name("project")?;
-            if open(&project) {
-                rows.push(json!({
-                    "id": fields.text("id")?, "project": project, "created_at": fields.number("created_at")?,
-                    "created_by": fields.text("created_by")?, "rows": fields.number("row_count")?,
-                    "content_hash": fields.text("content_hash")?,
-                }));
-            }
-        }
         let columns = columns(&[
             ("id", DataType::String),
             ("project", DataType::String),
@@ -135,7 +126,14 @@ impl Registry {
             ("rows", DataType::Int64),
             ("content_hash", DataType::String),
         ]);
-        Ok(SystemTable { name: "training_sets", columns, rows })
+        self.table("training_sets", columns, sql, open, |fields, project| {
+            Ok(json!({
+                "id": fields.text("id")?, "project": project, "created_at": fields.number("created_at")?,
+                "created_by": fields.text("created_by")?, "rows": fields.number("row_count")?,
+                "content_hash": fields.text("content_hash")?,
+            }))
+        })
+        .await
     }
 }
 

@@ -13,7 +13,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
-use asof_model::{DataType, Timestamp};
+use asof_model::{DataType, Timestamp, nearest};
 use base64::Engine as _;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -128,13 +128,9 @@ fn extra(name: &str, wanted: &[Wanted<'_>], asked: &str) -> Failure {
         "unknown_key",
         format!("`entities` has a column `{name}`, which is no key of {asked}"),
     );
-    let near = wanted
-        .iter()
-        .map(|key| (strsim::damerau_levenshtein(key.name, name), key.name))
-        .filter(|(distance, near)| *distance <= 1 + near.len() / 3)
-        .min();
+    let near = nearest(name, wanted.iter().map(|key| key.name));
     match near {
-        Some((_, near)) => failure.hint(format!("did you mean `{near}`?")),
+        Some(near) => failure.hint(format!("did you mean `{near}`?")),
         None => failure.hint(format!("{asked} takes {}", listed(wanted))),
     }
 }
@@ -270,14 +266,30 @@ where
                 builder.append_value(number)
             }
             _ => {
-                let sign = usize::from(digits.starts_with('-'));
-                let whole = !digits[sign..].is_empty() && digits[sign..].bytes().all(|b| b.is_ascii_digit());
-                let wrong = if whole { "a number outside its range" } else { json_kind(text) };
-                return Err(place(index, Wrong::from(wrong)));
+                return Err(place(index, Wrong::from(not_whole(text, digits))));
             }
         }
     }
     Ok(Arc::new(builder.finish()))
+}
+
+/// Why digits, as they stand in a JSON text or in its string, are no whole number of the type.
+fn not_whole(text: &str, digits: &str) -> &'static str {
+    let quoted = digits.len() != text.len();
+    let number = digits.strip_prefix('-').unwrap_or(digits);
+    let fraction = number.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b))
+        && number.bytes().any(|b| b.is_ascii_digit());
+    if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) {
+        "a number outside its range"
+    } else if !quoted {
+        json_kind(text)
+    } else if digits.is_empty() {
+        "an empty string"
+    } else if fraction && !digits.starts_with('+') {
+        "a string with the digits of a number with a fraction or exponent"
+    } else {
+        "a string that is no whole number"
+    }
 }
 
 fn string(text: &str) -> Result<Cow<'_, str>, Wrong> {
@@ -413,6 +425,13 @@ mod tests {
             ("int64", r#"{"k": [1e3]}"#),
             ("int64", r#"{"k": [9223372036854775808]}"#),
             ("int64", r#"{"k": ["x"]}"#),
+            ("int64", r#"{"k": ["1.0"]}"#),
+            ("int64", r#"{"k": ["1e3"]}"#),
+            ("int64", r#"{"k": ["-"]}"#),
+            ("int64", r#"{"k": ["1,2"]}"#),
+            ("int64", r#"{"k": [" 1"]}"#),
+            ("int64", r#"{"k": ["\"1\""]}"#),
+            ("int64", r#"{"k": ["9223372036854775808"]}"#),
             ("int64", r#"{"k": [""]}"#),
             ("int64", r#"{"k": ["+1"]}"#),
             ("int64", r#"{"k": [true]}"#),

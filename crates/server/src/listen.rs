@@ -33,6 +33,33 @@ pub struct Listen {
     pub limits: Limits,
 }
 
+impl Listen {
+    /// The addresses meant, none of them one that may not be listened on as told. Nothing is bound.
+    ///
+    /// # Errors
+    /// The address is no address, or others can reach it and a token or TLS is missing.
+    pub async fn check(&self) -> Result<Vec<SocketAddr>, ServerError> {
+        let bad = |source: io::Error| ServerError::Address { address: self.address.clone(), source };
+        let mut addresses = tokio::net::lookup_host(&self.address).await.map_err(bad)?.peekable();
+        let mut open = Vec::new();
+        if addresses.peek().is_none() {
+            return Err(bad(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+        }
+        for address in addresses {
+            let safe = address.ip().is_loopback() || (self.token && self.tls.is_some());
+            if !safe && !self.insecure {
+                return Err(ServerError::Exposed {
+                    address: self.address.clone(),
+                    token: self.token,
+                    tls: self.tls.is_some(),
+                });
+            }
+            open.push(address);
+        }
+        Ok(open)
+    }
+}
+
 /// Files in PEM form.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
@@ -64,22 +91,7 @@ impl Server {
     /// The address is no address, is taken, may not be listened on as told, or the TLS files are bad.
     pub async fn bind(listen: &Listen) -> Result<Server, ServerError> {
         let bad = |source: io::Error| ServerError::Address { address: listen.address.clone(), source };
-        let mut addresses = tokio::net::lookup_host(&listen.address).await.map_err(bad)?.peekable();
-        let mut open = Vec::new();
-        if addresses.peek().is_none() {
-            return Err(bad(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
-        }
-        for address in addresses {
-            let safe = address.ip().is_loopback() || (listen.token && listen.tls.is_some());
-            if !safe && !listen.insecure {
-                return Err(ServerError::Exposed {
-                    address: listen.address.clone(),
-                    token: listen.token,
-                    tls: listen.tls.is_some(),
-                });
-            }
-            open.push(address);
-        }
+        let open = listen.check().await?;
         let (tls, certificate) = listen.tls.as_ref().map(tls::acceptor).transpose()?.unzip();
         let listener = match TcpListener::bind(open.as_slice()).await {
             Ok(listener) => listener,

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use asof_model::{Catalog, Kind, Name, Principal};
+use asof_model::{Catalog, Kind, Name, Principal, nearest};
 
 use crate::access::may_see;
 use crate::connection::{Unread, read_whole};
@@ -136,15 +136,10 @@ pub(crate) fn known_project(principal: &Principal, catalog: &Catalog, project: &
         return Ok(());
     }
     let failure = Failure::new(Kind::NotFound, "project_not_found", format!("project `{project}` not found"));
-    let near = catalog
-        .projects
-        .keys()
-        .filter(|other| may_see(principal, other))
-        .map(|other| (strsim::damerau_levenshtein(other.as_str(), project.as_str()), other))
-        .filter(|(distance, other)| *distance <= 1 + other.as_str().len() / 3)
-        .min();
+    let seen = catalog.projects.keys().filter(|other| may_see(principal, other));
+    let near = nearest(project.as_str(), seen.map(Name::as_str));
     Err(match near {
-        Some((_, near)) => failure.hint(format!("did you mean `{near}`?")),
+        Some(near) => failure.hint(format!("did you mean `{near}`?")),
         None => failure.hint("`asof apply` in its folder makes a project known"),
     })
 }

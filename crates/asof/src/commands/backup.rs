@@ -24,7 +24,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     if context.printer.json {
         context.printer.json_line(&answer);
     } else {
-        let text = format!("{} ({}, {} bytes)", answer.to.display(), counted(answer.files, "file"), answer.bytes);
+        let text = format!("{} ({}, {:.1} MB)", answer.to.display(), counted(answer.files, "file"), answer.bytes as f64 / 1e6);
         context.printer.note("Backed up", Style::new().green().bold(), text);
     }
     Ok(())

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::client::{Client, Remote, Trust, path, path_with, whole};
-use crate::commands::train::{report, watched};
+use crate::commands::train::{counts, differs, watched};
 use crate::commands::{get, up};
-use crate::config::{Flags, Settings, project_files};
+use crate::config::{Flags, Settings, own_call, project_files};
 use crate::context::Context;
 use crate::example;
 use crate::node::Node;
@@ -54,17 +54,22 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let size: u64 = example::FILES.iter().map(|(_, bytes)| bytes.len() as u64).sum();
     let what = format!("{}  ({} files, {:.1} MB)", args.dir.display(), example::FILES.len(), size as f64 / 1e6);
     step(printer, "Wrote", &what, began);
+    let folder = shown_folder(&args.dir);
     let flags = Flags { project: Some(args.dir.clone()), listen: args.listen, ..context.flags.clone() };
     let settings = Settings::read(&flags)?;
     let mut node_config = context.node_config(&settings);
     node_config.name = "asof demo".to_owned();
     let node = Arc::new(Node::open(node_config).await?);
+    up::listen(&settings).check().await?;
     let (sender, address) = oneshot::channel();
+    // Views are refreshed once all is shown, so that the demo itself is seen materialising.
+    let (shown_sender, refresh_from) = oneshot::channel::<()>();
     let mut serving = tokio::task::JoinSet::new();
     {
         let (node, settings) = (Arc::clone(&node), settings.clone());
         serving.spawn(async move {
-            up::serve(&node, &settings, |url| {
+            let refresh_from = async move { drop(refresh_from.await) };
+            up::serve(&node, &settings, refresh_from, |url| {
                 // The demo has ended where nobody waits.
                 drop(sender.send(url.to_owned()));
             })
@@ -72,30 +77,41 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         });
     }
     let shown = match address.await {
-        Ok(url) => show(context, &settings, &node, &url, began).await,
+        Ok(url) => show(context, &settings, &node, &url, &folder, args.once, began).await,
         // It could not listen: its own end says why.
         Err(_) => Ok(()),
     };
+    drop(shown_sender);
     if args.once || shown.is_err() || node.stop().is_cancelled() {
         node.stop().cancel();
     } else if !printer.json {
-        printer.note("\nServing", Style::new().green().bold(), "until Ctrl-C");
+        printer.line(format!("\n{} until Ctrl-C", Style::new().green().bold().apply_to("Serving")));
     }
     let mut ended = Ok(());
     while let Some(one) = serving.join_next().await {
-        ended = one.unwrap_or_else(|_| Err(Problem::new(asof_model::Kind::Internal, "server", "the server ended")));
+        ended = one.unwrap_or_else(|_| Err(Problem::new(asof_model::Kind::Internal, "internal", "the server ended")));
     }
     node.close().await;
     shown.and(ended)
 }
 
+/// How the folder is named to a person: from where they stand, if it is below.
+fn shown_folder(folder: &Path) -> PathBuf {
+    let below = |folder: &Path| {
+        let here = std::env::current_dir().ok()?.canonicalize().ok()?;
+        Some(folder.canonicalize().ok()?.strip_prefix(here).ok()?.to_owned())
+    };
+    below(folder).filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| folder.to_owned())
+}
+
+/// Says what was done. What the demo shows is its data: all of it goes to stdout, in order.
 fn step(printer: Printer, word: &str, text: &str, began: Instant) {
     if printer.json {
         printer.json_line(&json!({"step": word.to_lowercase(), "text": text, "seconds": began.elapsed().as_secs_f64()}));
     } else {
-        let word = Style::new().green().bold().for_stderr().apply_to(format!("{word:>13}"));
-        let time = Style::new().dim().for_stderr().apply_to(format!("[{}]", took(began.elapsed())));
-        printer.say(format!("{word}  {text}  {time}"));
+        let word = Style::new().green().bold().apply_to(format!("{word:>13}"));
+        let time = Style::new().dim().apply_to(format!("[{}]", took(began.elapsed())));
+        printer.line(format!("{word}  {text}  {time}"));
     }
 }
 
@@ -104,6 +120,8 @@ async fn show(
     settings: &Settings,
     node: &Arc<Node>,
     url: &str,
+    folder: &Path,
+    once: bool,
     began: Instant,
 ) -> Result<(), Problem> {
     let printer = context.printer;
@@ -114,11 +132,11 @@ async fn show(
     };
     let client = Client::Remote(Arc::new(Remote::new(url, settings.token.value.clone(), &trust)?));
     apply(printer, settings, &client).await?;
-    let (set, first) = train(context, settings, &client).await?;
+    let (set, first) = train(context, settings, &client, folder).await?;
     materialize(context, settings, &client).await?;
     ask(printer, settings, &client, &set, &first).await?;
     if !printer.json {
-        next_commands(printer, settings, url, &set);
+        next_commands(printer, folder, (!once).then_some(url), &set);
     }
     Ok(())
 }
@@ -154,6 +172,7 @@ async fn train(
     context: &Context,
     settings: &Settings,
     client: &Client,
+    folder: &Path,
 ) -> Result<(TrainingSet, Vec<RecordBatch>), Problem> {
     let printer = context.printer;
     let began = Instant::now();
@@ -186,20 +205,24 @@ async fn train(
     let answer: RunAnswer = client.get(&path(&["v1", "runs", &run], &[])).await?;
     let id = answer.training_set.unwrap_or_default();
     let set: TrainingSet = client.get(&path(&["v1", "training-sets", &id], &[])).await?;
-    let rate = set.outcome.rows as f64 / began.elapsed().as_secs_f64().max(1e-9);
     let text = format!(
-        "a training set of {} x {} to {}  ({} rows a second)",
+        "{} x {} to {}",
         counted(set.outcome.rows, "row"),
         counted(set.outcome.columns.len() as u64, "column"),
-        out.display(),
-        grouped(rate as u64),
+        folder.join("train.arrow").display(),
     );
     step(printer, "Trained", &text, began);
     if !printer.json {
-        printer.line("");
-        printer.line(Table::of_batches(&reader.first, 5).text(terminal_width().max(100), printer.color));
-        report(printer, &set, None, began.elapsed());
-        printer.say("");
+        let first: Vec<RecordBatch> = reader.first.iter().filter_map(|batch| of_columns(batch, &FIRST)).collect();
+        let (width, bold) = (terminal_width(), Style::new().bold());
+        printer.line(format!("\n{}", bold.apply_to("The first rows, and some of their columns")));
+        printer.line(Table::of_batches(&first, 5).text(width, printer.color));
+        printer.line(format!("\n{}", bold.apply_to("What the views answered, row by row of the spine")));
+        printer.line(counts(&set).text(0, printer.color));
+        printer.line(format!("{}\n", differs(&set)));
+        for warning in &set.outcome.warnings {
+            printer.warn(warning);
+        }
     }
     Ok((set, reader.first))
 }
@@ -211,10 +234,25 @@ async fn materialize(context: &Context, settings: &Settings, client: &Client) ->
         MaterializeRequest { project: settings.project()?.clone(), views: Vec::new(), run: Some(run.clone()) };
     let work = client.post("/v1/materialize", &request);
     let answer: MaterializeAnswer = watched(context, client, &run, "materialize", work).await?;
-    let rows: u64 = answer.views.iter().map(|view| view.rows_read).sum();
-    let what = format!("{}, {}", counted(answer.views.len() as u64, "view"), counted(rows, "row"));
+    let read: u64 = answer.views.iter().map(|view| view.rows_read).sum();
+    let online: u64 = answer.views.iter().map(|view| view.rows).sum();
+    let views = counted(answer.views.len() as u64, "view");
+    let what = if read == 0 {
+        format!("{views}: nothing new, {} online", counted(online, "row"))
+    } else {
+        format!("{views}: {} read, {} online", counted(read, "row"), grouped(online))
+    };
     step(context.printer, "Materialised", &what, began);
     Ok(())
+}
+
+/// Columns of the training set that show what it is about.
+const FIRST: [&str; 8] =
+    ["scheduled_at", "origin", "tailnum", "late", "temperature", "seats", "departure_delay", "left_late"];
+
+fn of_columns(batch: &RecordBatch, names: &[&str]) -> Option<RecordBatch> {
+    let columns = names.iter().map(|name| batch.schema().index_of(name));
+    batch.project(&columns.collect::<Result<Vec<usize>, _>>().ok()?).ok()
 }
 
 /// A flight of the training set.
@@ -269,7 +307,8 @@ async fn ask(
         best = best.min(began.elapsed());
     }
     let began = Instant::now().checked_sub(best).unwrap_or_else(Instant::now);
-    let what = format!("plane {} from {} as of {}", flight.tailnum, flight.origin, flight.at);
+    let at = flight.at.to_string().replace(".000000Z", "Z");
+    let what = format!("plane {} from {} as of {at}", flight.tailnum, flight.origin);
     step(printer, "Asked", &what, began);
     let (same, all) = equal(&answer, &flight.row, set);
     if printer.json {
@@ -280,7 +319,10 @@ async fn ask(
         printer.line("");
     }
     if same == all {
-        step(printer, "Compared", &format!("all {all} values are those of this flight's row in the training set"), Instant::now());
+        if !printer.json {
+            let word = Style::new().green().bold().apply_to(format!("{:>13}", "Compared"));
+            printer.line(format!("{word}  all {all} values are those of this flight's row in the training set\n"));
+        }
         Ok(())
     } else {
         Err(Problem::new(
@@ -311,23 +353,40 @@ fn equal(answer: &Value, row: &RecordBatch, set: &TrainingSet) -> (usize, usize)
     (columns.iter().filter(same).count(), set.recipe.selection.columns.len())
 }
 
-fn next_commands(printer: Printer, settings: &Settings, url: &str, set: &TrainingSet) {
-    let folder = &settings.root.value;
-    let here = std::env::current_dir().ok();
-    let shown = here.and_then(|here| folder.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or_else(|| folder.clone());
-    printer.line(Style::new().bold().apply_to("Try next, in another terminal:"));
+/// Commands that work as they stand, pasted into a shell where the demo was started; with the node's
+/// address where it goes on serving.
+fn next_commands(printer: Printer, folder: &Path, url: Option<&str>, set: &TrainingSet) {
+    let mut lines = Vec::new();
+    if let Some(folder_of_binary) = own_call().as_deref().and_then(Path::parent) {
+        lines.push(format!("export PATH=\"{}:$PATH\"", folder_of_binary.display()));
+    }
+    lines.push(format!("cd {}", quoted(folder)));
     for line in [
-        format!("cd {}", shown.display()),
-        "asof get late_departure origin=JFK tailnum=N804JB --as-of 2013-01-02T12:00:00Z".to_owned(),
-        "asof train late_departure --spine data/departures.parquet --out event.parquet --question event".to_owned(),
-        "asof sql \"select origin, count(*) as flights, avg(dep_delay) as delay from flights group by origin\"".to_owned(),
-        "asof show previous_flight".to_owned(),
-        "asof search delay".to_owned(),
-        format!("asof train --rebuild {} --out again.parquet", set.id),
-        format!(
-            "curl -s {url}/v1/features -H 'content-type: application/json' \\\n      -d '{{\"service\": \"late_departure\", \"entities\": {{\"origin\": [\"JFK\"], \"tailnum\": [\"N804JB\"]}}, \"as_of\": \"2013-01-02T12:00:00Z\"}}'"
-        ),
+        "asof get late_departure origin=JFK tailnum=N804JB --as-of 2013-01-02T12:00:00Z",
+        "asof train late_departure --spine data/departures.parquet --out event.parquet \\\n      --question event",
+        "asof sql \"select dest, count(*) as flights, avg(arr_delay) as late \\\n      from flights group by dest order by flights desc limit 5\"",
+        "asof show previous_flight",
+        "asof search delay",
     ] {
+        lines.push(line.to_owned());
+    }
+    lines.push(format!("asof train --rebuild {} --out again.parquet", set.id));
+    match url {
+        Some(url) => lines.push(format!(
+            "curl -s {url}/v1/features -H 'content-type: application/json' \\\n      -d '{{\"service\": \"late_departure\", \"as_of\": \"2013-01-02T12:00:00Z\",\n           \"entities\": {{\"origin\": [\"JFK\"], \"tailnum\": [\"N804JB\"]}}}}'"
+        )),
+        None => lines.push("asof up".to_owned()),
+    }
+    let head = if url.is_some() { "Try next, in another terminal:" } else { "Try next:" };
+    printer.line(Style::new().bold().apply_to(head));
+    for line in lines {
         printer.line(format!("  {}", Style::new().cyan().apply_to(line)));
     }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,@%".contains(&b);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

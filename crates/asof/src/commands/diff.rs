@@ -25,5 +25,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
             plan::print_lines(printer, &change.lines);
         }
     }
+    if planned.changes.is_empty() && !printer.json {
+        printer.say("No differences: the folder is what stands.");
+    }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::config::Settings;
+use crate::config::{Settings, unread_variables};
 use crate::context::Context;
 use crate::lock::{NodeFile, try_lock};
 use crate::problem::Problem;
@@ -31,6 +31,10 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
         Some(project) => ("project", true, format!("`{project}` in {}", settings.root.value.display())),
         None => ("project", false, format!("{} holds no asof.yaml", settings.root.value.display())),
     });
+    for (name, near) in unread_variables() {
+        let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        checks.push(("environment", false, format!("nothing reads the variable {name}{meant}")));
+    }
     checks.push(data_dir(&settings));
     let known = settings.project.is_some() || settings.server.value.is_some() || settings.data_dir.value.is_dir();
     if known {
@@ -53,7 +57,8 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
     if well {
         Ok(())
     } else {
-        Err(Problem::new(asof_model::Kind::Unavailable, "not_well", "not all is well"))
+        let unwell = checks.iter().filter(|(_, well, _)| !well).map(|(name, ..)| *name).collect::<Vec<_>>();
+        Err(Problem::new(asof_model::Kind::Unavailable, "not_well", format!("not all is well: {}", unwell.join(", "))))
     }
 }
 
@@ -61,19 +66,20 @@ fn settings_of(settings: &Settings) -> Vec<(&'static str, String, String)> {
     fn path(path: Option<&std::path::PathBuf>) -> String {
         path.map_or_else(|| "-".to_owned(), |path| path.display().to_string())
     }
-    let megabytes = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let size = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
     let secret = |token: &Option<String>| if token.is_some() { "set, not shown" } else { "-" }.to_owned();
     vec![
-        ("project folder", settings.root.value.display().to_string(), settings.root.origin.to_string()),
+        ("project", settings.root.value.display().to_string(), settings.root.origin.to_string()),
         ("server", settings.server.value.clone().unwrap_or_else(|| "-".to_owned()), settings.server.origin.to_string()),
         ("listen", settings.listen.value.clone(), settings.listen.origin.to_string()),
         ("data_dir", settings.data_dir.value.display().to_string(), settings.data_dir.origin.to_string()),
-        ("memory", megabytes(settings.memory.value), settings.memory.origin.to_string()),
+        ("memory", size(settings.memory.value), settings.memory.origin.to_string()),
         ("threads", settings.threads.value.to_string(), settings.threads.origin.to_string()),
         ("token", secret(&settings.token.value), settings.token.origin.to_string()),
         ("tls_certificate", path(settings.tls_certificate.value.as_ref()), settings.tls_certificate.origin.to_string()),
         ("tls_key", path(settings.tls_key.value.as_ref()), settings.tls_key.origin.to_string()),
         ("tls_authorities", path(settings.tls_authorities.value.as_ref()), settings.tls_authorities.origin.to_string()),
+        ("insecure", settings.insecure.value.to_string(), settings.insecure.origin.to_string()),
     ]
 }
 

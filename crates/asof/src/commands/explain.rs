@@ -1,68 +1,52 @@
 //! `asof explain`: how a view answers, in words; or what an error code means.
 
-use asof_model::{Definition, History, Kind, Place, TimeRule, View};
+use asof_model::{Definition, History, Kind, Place, TimeRule, View, nearest};
 use asof_registry::Shown;
 
 use crate::client::path;
+use crate::codes;
 use crate::context::Context;
+use crate::printer::Printer;
 use crate::problem::Problem;
+use crate::table::{Table, terminal_width};
 
 /// Flags of `explain`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A view, or the code of an error.
-    what: String,
+    /// A view, or the code of an error; without it every code is listed.
+    what: Option<String>,
 }
-
-/// What the codes that people meet most mean, and the way out. Others are told by their kind.
-const CODES: &[(&str, Kind, &str)] = &[
-    ("address_taken", Kind::Conflict, "Another program listens on the address. Often it is another `asof up`: `asof doctor` in its folder shows its process. Choose another address with --listen; port 0 takes a free one."),
-    ("apply_conflict", Kind::Conflict, "Somebody applied another change to this project after your plan was made. The message names the changes and who made them. Get them into your folder, plan again, apply again."),
-    ("bad_definitions", Kind::Invalid, "The files of the project have problems. All are listed above the message, each with its file, line and column, what is wrong and what to do."),
-    ("bad_key_value", Kind::Invalid, "A value of a key column is not of the type its entity says. Nothing is rounded or converted: 1.0 is no int64. The message names the column and the position, never the value."),
-    ("bad_row", Kind::Invalid, "A row of a file breaks a rule of its source, and the file was not loaded. Mend the file, or load with --on-bad-row quarantine: then bad rows go to a table of their own, each with its reason."),
-    ("bad_token", Kind::Unauthenticated, "The token sent is not the server's. The commands send ASOF_TOKEN; a node in this folder writes its own to .asof/node.json, which only its owner can read."),
-    ("body_too_large", Kind::Invalid, "The request's body is over the limit. Split the request; for many rows use `asof train`."),
-    ("changed", Kind::Conflict, "A file or table that was being read, or that a recorded training set was made from, is no longer what it was. Nothing was written. Run it again when nobody writes to it; a rebuild needs the data as it was."),
-    ("data_dir_in_use", Kind::Conflict, "One node owns a data directory. The message names the process that does. If it serves, commands speak to it by themselves; if it is another command, wait for it."),
-    ("data_dir_not_empty", Kind::Conflict, "A backup is restored only where nothing stands, so that nothing is lost. Restore into another folder with --data-dir, or move the old one away."),
-    ("exposed_address", Kind::Invalid, "Other machines can reach the address, and the server has no token or no TLS. Set ASOF_TOKEN and give --tls-certificate and --tls-key, or say --insecure where the network itself is trusted."),
-    ("foreign_host", Kind::Forbidden, "Without a token the server answers only programs of its own machine that call it by a name of loopback, so that no web page can reach it through a browser."),
-    ("no_project", Kind::NotFound, "The folder, and none above it, has an asof.yaml. One line makes a project: `project: NAME`."),
-    ("removal_not_allowed", Kind::Conflict, "The folder is the whole of its project: what it does not define would be removed. Say --allow-remove if that is meant."),
-    ("token_required", Kind::Unauthenticated, "The server asks for a token. Set ASOF_TOKEN, or send `Authorization: Bearer TOKEN`."),
-    ("too_many_connections", Kind::Exhausted, "The server has as many connections open as it allows. Keep connections open and use them again."),
-    ("unequal_lengths", Kind::Invalid, "Every column of `entities` has one value per entity asked for, so all have the same length."),
-    ("view_not_materialized", Kind::Unavailable, "The online store has no rows of the view's present version yet. `asof materialize` makes it ready; `asof status` shows how far it is."),
-];
 
 /// Explains.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let printer = context.printer;
-    if let Some((code, kind, text)) = CODES.iter().find(|(code, _, _)| *code == args.what) {
+    let Some(what) = args.what else {
+        list(printer);
+        return Ok(());
+    };
+    if let Some((kind, code, text)) = codes::all().find(|(_, code, _)| *code == what) {
         if printer.json {
-            printer.json_line(&serde_json::json!({
-                "code": code, "kind": kind.name(), "http_status": kind.http_status(), "exit_code": kind.exit_code(), "text": text
-            }));
+            printer.json_line(&of_code(kind, code, text));
         } else {
-            printer.line(format!("{code} ({kind}: HTTP {}, exit code {})\n\n{text}", kind.http_status(), kind.exit_code()));
+            printer.line(format!("{code} ({kind}: HTTP {}, exit code {})\n", kind.http_status(), kind.exit_code()));
+            let width = match terminal_width() {
+                0 => 100,
+                width => width.clamp(40, 100),
+            };
+            printer.line(wrapped(text, width));
         }
         return Ok(());
     }
     let unknown = |hint: String| {
-        Problem::new(Kind::NotFound, "nothing_to_explain", format!("`{}` is neither a view nor a known error code", args.what))
+        Problem::new(Kind::NotFound, "nothing_to_explain", format!("`{what}` is neither a view nor a known error code"))
             .hint(hint)
     };
-    let nearest = CODES
-        .iter()
-        .map(|(code, _, _)| (strsim::damerau_levenshtein(code, &args.what), *code))
-        .filter(|(distance, code)| *distance <= 1 + code.len() / 3)
-        .min()
-        .map(|(_, code)| format!("did you mean `{code}`?"));
-    let fallback = || nearest.clone().unwrap_or_else(|| "`asof list views` lists the views".to_owned());
+    let nearest = nearest(&what, codes::all().map(|(_, code, _)| code)).map(|code| format!("did you mean `{code}`?"));
+    let fallback =
+        || nearest.clone().unwrap_or_else(|| "`asof list views` lists the views, `asof explain` the codes".to_owned());
     let Ok(project) = context.project() else { return Err(unknown(fallback())) };
     let client = context.client().await?;
-    let thing = format!("view/{}", args.what);
+    let thing = format!("view/{what}");
     let shown: Shown = match client.get(&path(&["v1", "projects", project.as_str(), "things", &thing], &[])).await {
         Ok(shown) => shown,
         Err(problem) if problem.kind() == Kind::NotFound => {
@@ -83,6 +67,44 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+fn of_code(kind: Kind, code: &str, text: &str) -> serde_json::Value {
+    serde_json::json!({
+        "code": code, "kind": kind.name(), "http_status": kind.http_status(), "exit_code": kind.exit_code(), "text": text
+    })
+}
+
+/// Every code, by kind.
+fn list(printer: Printer) {
+    let mut table = Table::new(&["code", "kind", "meaning"]);
+    for (kind, code, text) in codes::all() {
+        if printer.json {
+            printer.json_line(&of_code(kind, code, text));
+        }
+        table.row([code.to_owned(), kind.to_string(), text.to_owned()]);
+    }
+    if !printer.json {
+        printer.line(table.text(terminal_width(), printer.color));
+    }
+}
+
+/// A text in lines of at most this many letters.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        if line > 0 && line + 1 + word.chars().count() > width {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
 }
 
 fn rule(rule: &TimeRule) -> String {

@@ -71,7 +71,14 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         request.insert("entities".to_owned(), Value::Object(entities.clone()));
         answer = client.post("/v1/features", &request).await;
     }
-    let answer = answer?;
+    let listed = words.iter().any(|word| word.contains([',', '[']));
+    let answer = answer.map_err(|problem| match &problem.body.hint {
+        Some(hint) if listed && problem.body.code == "bad_key_value" => {
+            let hint = format!("{hint}; for several entities write the key again: KEY=1 KEY=2");
+            problem.hint(hint)
+        }
+        _ => problem,
+    })?;
     if printer.json {
         printer.json_line(&answer);
         return Ok(());
@@ -109,7 +116,7 @@ pub(crate) fn table(answer: &Value) -> Table {
     let entities = columns.first().map_or(0, |column| list(column, "values").len());
     let single = entities == 1;
     let mut table = if single {
-        Table::new(&["feature", "value", "type", "status", "as of"])
+        Table::new(&["feature", "value", "type", "status", "event time"])
     } else {
         Table::new(&["feature", "type"])
     };
@@ -131,7 +138,17 @@ pub(crate) fn table(answer: &Value) -> Table {
             let value = values.first().map(&text).unwrap_or_default();
             table.row([name, value, kind, of("status"), of("event_time").replace(".000000Z", "Z")]);
         } else {
-            table.row([name, kind].into_iter().chain(values.iter().map(&text)));
+            // Of a null it is said why, as far as that is not the row's own value.
+            let shown = values.iter().enumerate().map(|(entity, value)| {
+                let status = column
+                    .get("reading")
+                    .and_then(Value::as_u64)
+                    .and_then(|it| readings.get(usize::try_from(it).ok()?))
+                    .and_then(|reading| reading.get("status")?.get(entity)?.as_str())
+                    .filter(|status| value.is_null() && *status != "present");
+                status.map_or_else(|| text(value), |status| format!("null ({status})"))
+            });
+            table.row([name, kind].into_iter().chain(shown));
         }
     }
     table

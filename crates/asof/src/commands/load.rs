@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use asof_model::Name;
-use asof_server::{Body, LoadAnswer, LoadFiles, LoadQuery, OnBadRow};
+use asof_server::{Body, LoadAnswer, LoadFiles, LoadQuery, OnBadRow, UploadedFile};
 use clap::ValueEnum;
 use console::Style;
 
 use crate::client::{nothing, path_with, whole};
-use crate::commands::train::{file_body, watched};
+use crate::commands::train::{file_body, one_after_the_other, watched};
 use crate::context::Context;
 use crate::problem::Problem;
 use crate::table::{counted, grouped};
@@ -33,7 +33,7 @@ enum BadRow {
     Quarantine,
 }
 
-/// Loads: all files or none, where the node sees this machine's files; else one upload after the other.
+/// Loads: all files or none.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let project = context.project()?;
     let source = Name::new(args.source.clone())
@@ -42,6 +42,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         project,
         source,
         name: None,
+        files: None,
         on_bad_row: match args.on_bad_row {
             BadRow::Stop => OnBadRow::Stop,
             BadRow::Quarantine => OnBadRow::Quarantine,
@@ -61,13 +62,18 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         let body = serde_json::to_vec(&LoadFiles { files }).unwrap_or_default();
         return send(context, &query, Some("application/json"), whole(body)).await;
     }
+    // The node sees only what is sent: all files in one request, so that all are loaded or none.
     let mut files = args.files;
     files.sort();
+    let mut listed = Vec::new();
+    let mut bodies = Vec::new();
     for file in &files {
-        query.name = Some(file.to_string_lossy().into_owned());
-        send(context, &query, Some("application/octet-stream"), file_body(file).await?).await?;
+        let (body, bytes) = file_body(file).await?;
+        listed.push(UploadedFile { name: file.to_string_lossy().into_owned(), bytes });
+        bodies.push(body);
     }
-    Ok(())
+    query.files = Some(serde_json::to_string(&listed).unwrap_or_default());
+    send(context, &query, Some("application/octet-stream"), one_after_the_other(bodies)).await
 }
 
 async fn send(context: &Context, query: &LoadQuery, kind: Option<&str>, body: Body) -> Result<(), Problem> {

@@ -36,7 +36,7 @@ pub(crate) fn show(printer: Printer, answer: &MaterializeAnswer) {
         }
         let how = view.rebuilt.as_ref().map_or_else(String::new, |why| format!(", rebuilt: {why}"));
         let what = if view.rows_read == 0 {
-            "up to date".to_owned()
+            format!("nothing new, {} online", counted(view.rows, "row"))
         } else {
             format!("{} read, {} online{how}", counted(view.rows_read, "row"), grouped(view.rows))
         };

@@ -28,7 +28,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         move || restore(&from, &data_dir)
     })
     .await
-    .map_err(|_| Problem::new(Kind::Internal, "restore", "the restore ended"))??;
+    .map_err(|_| Problem::new(Kind::Internal, "internal", "the restore ended"))??;
     if context.printer.json {
         context.printer.json_line(&restored);
     } else {

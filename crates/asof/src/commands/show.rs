@@ -2,6 +2,7 @@
 
 use asof_registry::Shown;
 use console::Style;
+use serde_json::value::RawValue;
 
 use crate::client::path;
 use crate::context::Context;
@@ -24,12 +25,14 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let printer = context.printer;
     let project = context.project()?;
     let client = context.client().await?;
-    let shown: Shown =
-        client.get(&path(&["v1", "projects", project.as_str(), "things", &args.thing], &[])).await?;
+    let parts = ["v1", "projects", project.as_str(), "things", &args.thing];
     if printer.json {
+        let sample: &[(&str, &str)] = if args.no_sample { &[] } else { &[("sample", "5")] };
+        let shown: Box<RawValue> = client.get(&path(&parts, sample)).await?;
         printer.json_line(&shown);
         return Ok(());
     }
+    let shown: Shown = client.get(&path(&parts, &[])).await?;
     print(printer, &shown);
     let sampled = matches!(shown.kind, asof_model::ThingKind::View | asof_model::ThingKind::Source);
     if sampled && !args.no_sample {

@@ -212,7 +212,7 @@ async fn question(
         return Err(Problem::invalid("unknown_format", format!("the ending of spine `{spine}` names no format"))
             .hint("say --spine-format parquet, csv, ndjson or arrow"));
     }
-    Ok((query, bytes, file_body(path).await?))
+    Ok((query, bytes, file_body(path).await?.0))
 }
 
 /// What the first bytes of a spine say it is.
@@ -225,20 +225,28 @@ fn sniffed(bytes: &[u8]) -> FileFormat {
     }
 }
 
-/// A file as a body, read as it is sent.
+/// A file as a body, read as it is sent, and its length in bytes.
 ///
 /// # Errors
 /// It cannot be opened.
-pub(crate) async fn file_body(path: &Path) -> Result<Body, Problem> {
+pub(crate) async fn file_body(path: &Path) -> Result<(Body, u64), Problem> {
     let unread = |error: std::io::Error| Problem::file("read", path, &error);
     let file = tokio::fs::File::open(path).await.map_err(unread)?;
-    if file.metadata().await.map_err(unread)?.is_dir() {
+    let metadata = file.metadata().await.map_err(unread)?;
+    if metadata.is_dir() {
         return Err(Problem::invalid("is_a_folder", format!("`{}` is a folder, not a file", path.display())));
     }
     let frames = tokio_util::io::ReaderStream::with_capacity(file, 256 << 10)
         .map_ok(hyper::body::Frame::data)
         .map_err(Into::into);
-    Ok(StreamBody::new(frames).boxed_unsync())
+    Ok((StreamBody::new(frames).boxed_unsync(), metadata.len()))
+}
+
+/// Bodies as one.
+pub(crate) fn one_after_the_other(bodies: Vec<Body>) -> Body {
+    use futures::StreamExt as _;
+    let frames = futures::stream::iter(bodies).flat_map(http_body_util::BodyStream::new);
+    StreamBody::new(frames).boxed_unsync()
 }
 
 /// A long operation that answers with a file.
@@ -310,13 +318,12 @@ pub(crate) async fn watched<T>(
     }
 }
 
-/// Shows what was made, the counts, and the warning.
-pub(crate) fn report(printer: Printer, set: &TrainingSet, out: Option<&Path>, elapsed: Duration) {
-    let outcome = &set.outcome;
+/// The counts of every view.
+pub(crate) fn counts(set: &TrainingSet) -> Table {
     let mut table = Table::new(&[
         "view", "keys", ">present", ">null", ">not_found", ">expired", ">no_key", ">never known", ">differs",
     ]);
-    for counts in &outcome.counts {
+    for counts in &set.outcome.counts {
         table.row([
             counts.view.clone(),
             counts.keys.join(", "),
@@ -329,13 +336,24 @@ pub(crate) fn report(printer: Printer, set: &TrainingSet, out: Option<&Path>, el
             grouped(counts.differs),
         ]);
     }
-    printer.say("");
-    printer.say(table.text(0, console::colors_enabled_stderr()));
+    table
+}
+
+/// What the column `differs` says.
+pub(crate) fn differs(set: &TrainingSet) -> String {
     let other = match set.recipe.question {
         Question::Known => "event",
         Question::Event => "known",
     };
-    printer.say(format!("differs: answers that would be others under the question {other}\n"));
+    format!("differs: answers that would be others under the question `{other}`")
+}
+
+/// Shows what was made, the counts, and the warning.
+pub(crate) fn report(printer: Printer, set: &TrainingSet, out: Option<&Path>, elapsed: Duration) {
+    let outcome = &set.outcome;
+    printer.say("");
+    printer.say(counts(set).text(0, console::colors_enabled_stderr()));
+    printer.say(format!("{}\n", differs(set)));
     for warning in &outcome.warnings {
         printer.warn(warning);
     }

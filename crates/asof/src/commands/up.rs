@@ -21,13 +21,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
     /// How many threads queries may use [default: one a core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
     /// The server's certificate chain, in PEM form.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE")]
     tls_certificate: Option<PathBuf>,
     /// Its private key, in PEM form.
-    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
     /// Listen beyond this machine even without token and TLS.
     #[arg(long)]
@@ -49,10 +49,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     if settings.project.is_none() && !settings.data_dir.value.is_dir() {
         return Err(crate::config::no_project(&settings.root.value));
     }
+    // What can be refused is refused before any store is opened.
+    listen(&settings).check().await?;
     let node = Arc::new(Node::open(context.node_config(&settings)).await?);
     let printer = context.printer;
     let json = printer.json;
-    let ended = serve(&node, &settings, |url| {
+    let ended = serve(&node, &settings, std::future::ready(()), |url| {
         if json {
             printer.json_line(&serde_json::json!({"address": url, "pid": std::process::id()}));
         } else {
@@ -64,13 +66,15 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     ended
 }
 
-/// Listens as the settings say and refreshes views, until the process is told to stop.
+/// Listens as the settings say and, from `refresh_from` on, refreshes views, until the process is told to
+/// stop.
 ///
 /// # Errors
 /// It may not or cannot listen there.
 pub(crate) async fn serve(
     node: &Arc<Node>,
     settings: &Settings,
+    refresh_from: impl Future<Output = ()> + Send + 'static,
     listening: impl FnOnce(&str),
 ) -> Result<(), Problem> {
     let stop = node.stop().clone();
@@ -86,7 +90,10 @@ pub(crate) async fn serve(
     let token = settings.token.value.as_deref();
     let serving = node.serve(&listen, token, |url| {
         let refreshing = Arc::clone(node);
-        tasks.spawn(async move { refreshing.refresh().await });
+        tasks.spawn(async move {
+            refresh_from.await;
+            refreshing.refresh().await;
+        });
         listening(url);
     });
     let ended = serving.await;

@@ -50,12 +50,18 @@ fn a_project_goes_from_plan_to_a_served_value() {
     assert_eq!(project.json(&["list"]).len(), 4);
     assert_eq!(project.json(&["list", "views"])[0]["name"], "seller_profile");
     let shown = project.well(&["show", "seller_profile"]);
+    let whole = &project.json(&["show", "seller_profile"])[0];
+    assert_eq!(whole["sample"].as_array().unwrap().len(), 4);
+    assert_eq!(whole["used_by"][0]["name"], "shop.pricing");
+    assert!(project.json(&["show", "pricing"])[0].get("sample").is_none());
+    assert!(project.json(&["show", "profiles", "--no-sample"])[0].get("sample").is_none());
     for part in ["tier", "char_length(name)", "service shop.pricing", "Sample"] {
         assert!(shown.contains(part), "{part} in\n{shown}");
     }
     assert_eq!(project.json(&["search", "rating"])[0]["name"], "shop.seller_profile.rating");
     assert!(project.well(&["explain", "seller_profile"]).contains("last one answers"));
     assert!(project.well(&["explain", "bad_row"]).contains("quarantine"));
+    assert!(project.json(&["explain"]).len() > 200);
     assert!(project.well(&["schema"]).contains("\"$schema\""));
     assert!(project.well(&["doctor"]).contains("no node runs"));
     assert!(project.well(&["diff"]).is_empty());
@@ -152,4 +158,29 @@ fn a_backup_is_restored_where_nothing_stands() {
     assert_eq!(damaged.code, Some(10), "{}", damaged.err);
     assert!(!project.path().join("elsewhere").exists());
     assert!(files_below(project.path()).iter().all(|path| !path.to_string_lossy().contains(".partial")));
+}
+
+/// The registry's own record is SQL's to read, whoever opens the stores.
+#[test]
+fn the_record_is_queried_with_and_without_a_node() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "train.csv"]);
+    let queries = [
+        "select kind, name, owner from things order by kind, name",
+        "select view, name, type from features order by name",
+        "select name, action, standing from versions order by name",
+        "select kind, subject, state from runs",
+        "select rows from training_sets",
+        "select count(*) as n from system.things t join system.versions v on v.name = t.name",
+    ];
+    let ask = || -> Vec<_> { queries.iter().map(|query| project.json(&["sql", query])).collect() };
+    let alone = ask();
+    let counts: Vec<usize> = alone.iter().map(Vec::len).collect();
+    assert_eq!(counts, [4, 3, 4, 1, 1, 1], "{alone:?}");
+    assert_eq!(alone[0][0], serde_json::json!({"kind": "entity", "name": "seller", "owner": "marketplace"}));
+    assert_eq!(alone[4][0]["rows"], 6);
+    let node = project.up(&[], &[]);
+    node.wait_ready();
+    assert_eq!(ask(), alone);
 }

@@ -1,6 +1,8 @@
 //! Several nodes, tokens, TLS, and many writers at once.
 
-use std::process::Stdio;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 
 use crate::project::{DEFINITIONS, Project};
 
@@ -109,4 +111,152 @@ fn a_killed_node_leaves_nothing_in_the_way() {
     project.well(&["list"]);
     let help = project.command(&["--help"]).stdout(Stdio::null()).status().unwrap();
     assert!(help.success());
+}
+
+/// What was accepted when the signal comes is answered, then the process ends well.
+#[test]
+fn a_stop_by_signal_answers_what_it_accepted() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let mut node = project.up(&[], &[]);
+    node.wait_ready();
+    let body = r#"{"service": "pricing", "entities": {"seller_id": [1]}}"#;
+    let mut stream = TcpStream::connect(node.address.split_once("://").unwrap().1).unwrap();
+    let head = format!(
+        "POST /v1/features HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&body.as_bytes()[..10]).unwrap();
+    // The head has arrived once another request that came after it is answered.
+    assert_eq!(node.get("/health").0, 200);
+    let told = Command::new("kill").args(["-TERM", &node.child.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    while node.try_get("/health").is_some() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    stream.write_all(&body.as_bytes()[10..]).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("gold"), "{answer}");
+    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+}
+
+/// Files that only the client sees: all of them are loaded, or none.
+#[test]
+fn files_sent_to_a_remote_node_are_loaded_all_or_none() {
+    let project = Project::shop();
+    let definitions = DEFINITIONS.replace("path: data/profiles.csv", "path: data/profiles.csv\nstore: true");
+    project.write("features/shop.yaml", &definitions);
+    project.well(&["apply", "--yes"]);
+    let node = project.up(&[], &[]);
+    let client = Project::empty();
+    client.write("asof.yaml", "project: shop\n");
+    let row = |number: usize| format!("{number},2024-03-0{number}T00:00:00Z,gold,1.5,Eve\n");
+    let head = "seller_id,updated_at,tier,rating,name\n";
+    let files: Vec<String> = (1..=5).map(|number| format!("part{number}.csv")).collect();
+    for (number, file) in files.iter().enumerate() {
+        client.write(file, &format!("{head}{}", row(number + 1)));
+    }
+    client.write("part3.csv", &format!("{head}{}x,y,z,u,v\n", row(3)));
+    let mut arguments = vec!["load", "profiles", "--server", &node.address];
+    arguments.extend(files.iter().map(String::as_str));
+    let refused = client.run(&arguments);
+    assert_eq!(refused.code, Some(1), "{}", refused.err);
+    assert!(refused.err.contains("part3.csv"), "{}", refused.err);
+    let count = || project.json(&["sql", "select count(*) as n from profiles"])[0]["n"].clone();
+    assert_eq!(count(), 0, "nothing of the five is loaded");
+
+    client.write("part3.csv", &format!("{head}{}", row(3)));
+    let mut json = arguments.clone();
+    json.push("--json");
+    let loaded = client.run(&json);
+    assert_eq!(loaded.code, Some(0), "{}", loaded.err);
+    let names: Vec<String> = loaded
+        .out
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["name"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(names, files);
+    assert_eq!(count(), 5);
+    let again = client.run(&arguments);
+    assert!(again.err.contains("was loaded before"), "{}", again.err);
+    assert_eq!(count(), 5);
+}
+
+/// Every setting of `asof.yaml`, what overrides it, and what is refused.
+#[test]
+fn settings_come_from_the_file_the_environment_and_flags_in_that_order() {
+    let project = Project::empty();
+    project.write(
+        "asof.yaml",
+        "project: shop\nlisten: 127.0.0.1:1\ndata_dir: stores\nmemory: 1GiB\nthreads: 3\n\
+         server: http://127.0.0.1:9\ntls_certificate: cert.pem\ntls_key: key.pem\ntls_authorities: ca.pem\n",
+    );
+    let settings = |args: &[&str], environment: &[(&str, &str)]| {
+        let mut command = project.command(&[&["doctor", "--json"], args].concat());
+        command.env_remove("ASOF_MEMORY").env_remove("ASOF_THREADS").envs(environment.iter().copied());
+        let ended = crate::project::ended(command);
+        let told: serde_json::Value = serde_json::from_str(&ended.out).expect(&ended.err);
+        let root = project.path().canonicalize().unwrap();
+        let mut lines = Vec::new();
+        for setting in told["settings"].as_array().unwrap() {
+            let text = |key: &str| setting[key].as_str().unwrap().replace(root.to_str().unwrap(), "PROJECT");
+            lines.push(format!("{} = {} ({})", text("setting"), text("value"), text("from")));
+        }
+        lines.join("\n")
+    };
+    let mut table = format!("file\n{}\n", settings(&[], &[]));
+    let environment = [
+        ("ASOF_LISTEN", "127.0.0.1:2"),
+        ("ASOF_DATA_DIR", "/tmp/elsewhere"),
+        ("ASOF_MEMORY", "2GiB"),
+        ("ASOF_THREADS", "4"),
+        ("ASOF_SERVER", "http://127.0.0.1:8"),
+        ("ASOF_TOKEN", "s3cret"),
+        ("ASOF_TLS_CERTIFICATE", "/c.pem"),
+        ("ASOF_TLS_KEY", "/k.pem"),
+        ("ASOF_TLS_AUTHORITIES", "/a.pem"),
+    ];
+    table.push_str(&format!("\nenvironment\n{}\n", settings(&[], &environment)));
+    let flags = ["--server", "http://127.0.0.1:7", "--data-dir", "/tmp/flag"];
+    table.push_str(&format!("\nflags\n{}\n", settings(&flags, &environment)));
+    insta::assert_snapshot!("settings", table);
+
+    let mut refusals = String::new();
+    for (name, value) in [
+        ("ASOF_REGISTRY", "postgres://db/asof"),
+        ("ASOF_ONLINE", "redis://cache"),
+        ("ASOF_OFFLINE", "s3://bucket"),
+        ("ASOF_STORAGE", "region"),
+        ("ASOF_MEMORY", "lots"),
+        ("ASOF_THREADS", "0"),
+        ("ASOF_THREADS", "many"),
+        ("ASOF_TREADS", "4"),
+    ] {
+        let shop = Project::shop();
+        let mut command = shop.command(&["doctor"]);
+        command.env(name, value);
+        let ended = crate::project::ended(command);
+        assert_ne!(ended.code, Some(0), "{name}");
+        let crosses: Vec<&str> = ended.out.lines().filter(|line| line.starts_with('✗')).collect();
+        refusals.push_str(&format!("{name}={value}\n{}{}\n", ended.err, crosses.join("\n")));
+    }
+    // One file of two is no TLS, wherever it is named.
+    let shop = Project::shop();
+    let ended = shop.run(&["up", "--listen", "127.0.0.1:0", "--tls-key", "key.pem"]);
+    refusals.push_str(&format!("--tls-key\n{}", ended.err));
+    insta::assert_snapshot!("settings_refused", refusals);
+}
+
+/// A refusal is all that a command says: no line of the log stands before it.
+#[test]
+fn a_refused_node_opens_nothing_and_logs_nothing() {
+    let project = Project::shop();
+    let refused = project.run(&["up", "--listen", "0.0.0.0:0"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.starts_with("error: refused to listen"), "{}", refused.err);
+    assert!(!project.path().join(".asof").exists());
 }

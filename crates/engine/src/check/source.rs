@@ -8,12 +8,12 @@ use asof_model::{
 use super::Check;
 
 use crate::expression::{Purpose, compile};
-use crate::nearest::nearest;
 use crate::source::columns::can_read;
 use crate::source::infer::{Found, infer};
 use crate::source::instants::{readable, zone};
 use crate::source::opened::columns_of;
 use crate::source::{Opened, open};
+use asof_model::nearest;
 
 impl Check<'_> {
     /// A source of files or of a Delta table.

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Spanned, Visit, Visitor};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
 
-use crate::nearest::nearest;
+use asof_model::nearest;
 
 /// What is wrong with an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
 
 use super::Problem;
 use super::problem::place;
-use crate::nearest::nearest;
+use asof_model::nearest;
 
 /// A larger expression is refused before anything recurses into it.
 const MOST_TOKENS: usize = 4_000;

@@ -8,6 +8,8 @@ use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
+use asof_model::nearest;
+
 use crate::Error;
 
 /// An error of planning.
@@ -112,13 +114,4 @@ fn shown(names: &[&str]) -> String {
         text.push_str(", ...");
     }
     text
-}
-
-fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let limit = (wanted.chars().count() / 3).clamp(1, 4);
-    names
-        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, name)| name)
 }

@@ -8,7 +8,7 @@ use arrow::array::{
 };
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use arrow::datatypes::{DataType as ArrowType, Field, TimeUnit as ArrowUnit, TimestampMicrosecondType};
-use asof_compute::arrow_type;
+use asof_compute::{arrow_type, from_arrow_type};
 use asof_model::DataType;
 
 use super::instants::{BadValue, instants, readable};
@@ -24,31 +24,10 @@ pub(crate) fn model_type(field: &Field) -> Option<DataType> {
         _ => {}
     }
     Some(match field.data_type() {
-        ArrowType::Null | ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View => DataType::String,
-        ArrowType::Boolean => DataType::Bool,
-        ArrowType::Int8 => DataType::Int8,
-        ArrowType::Int16 => DataType::Int16,
-        ArrowType::Int32 => DataType::Int32,
-        ArrowType::Int64 => DataType::Int64,
-        ArrowType::UInt8 => DataType::UInt8,
-        ArrowType::UInt16 => DataType::UInt16,
-        ArrowType::UInt32 => DataType::UInt32,
-        ArrowType::UInt64 => DataType::UInt64,
-        ArrowType::Float16 | ArrowType::Float32 => DataType::Float32,
-        ArrowType::Float64 => DataType::Float64,
-        ArrowType::Decimal32(precision, scale)
-        | ArrowType::Decimal64(precision, scale)
-        | ArrowType::Decimal128(precision, scale)
-        | ArrowType::Decimal256(precision, scale) => {
-            let good = (1..=38).contains(precision) && *scale >= 0 && *scale as u8 <= *precision;
-            return good.then_some(DataType::Decimal { precision: *precision, scale: *scale });
-        }
-        ArrowType::Binary
-        | ArrowType::LargeBinary
-        | ArrowType::BinaryView
-        | ArrowType::FixedSizeBinary(_) => DataType::Bytes,
-        ArrowType::Date32 | ArrowType::Date64 => DataType::Date,
-        ArrowType::Timestamp(..) => DataType::Timestamp,
+        ArrowType::Null => DataType::String,
+        // Sixteen bytes are a uuid only where the file says so.
+        ArrowType::FixedSizeBinary(_) => DataType::Bytes,
+        ArrowType::RunEndEncoded(..) => return None,
         ArrowType::Dictionary(_, value) => {
             return model_type(&Field::new(field.name(), value.as_ref().clone(), true));
         }
@@ -64,7 +43,7 @@ pub(crate) fn model_type(field: &Field) -> Option<DataType> {
                 .map(|field| Some((field.name().clone(), model_type(field)?)))
                 .collect::<Option<Vec<_>>>()?,
         ),
-        _ => return None,
+        plain => return from_arrow_type(plain),
     })
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn find(root: &Path, path: &str, format: Format, hive: bool) -> Resul
         if files.is_empty() {
             return Err(Error::invalid(
                 "source_no_files",
-                format!("folder `{path}` holds no file that ends in {}", endings(format).join(" or ")),
+                format!("folder `{path}` holds no file that ends in {}", format.endings().join(" or ")),
             )
             .with_hint("name the files with a glob, or set `format`"));
         }
@@ -103,16 +103,6 @@ pub(crate) fn find(root: &Path, path: &str, format: Format, hive: bool) -> Resul
     Ok(found)
 }
 
-/// How files of a format end.
-pub(crate) fn endings(format: Format) -> &'static [&'static str] {
-    match format {
-        Format::Parquet => &[".parquet", ".pq", ".parq"],
-        Format::Csv => &[".csv", ".tsv"],
-        Format::Ndjson => &[".ndjson", ".jsonl", ".json"],
-        Format::Delta => &[],
-    }
-}
-
 fn hidden(name: &str) -> bool {
     name.starts_with(['.', '_'])
 }
@@ -137,7 +127,7 @@ fn below(folder: &Path, format: Format, depth: usize, files: &mut BTreeSet<PathB
             if depth < DEEPEST {
                 below(&path, format, depth + 1, files)?;
             }
-        } else if endings(format).iter().any(|end| name.to_ascii_lowercase().ends_with(end)) {
+        } else if format.endings().iter().any(|end| name.to_ascii_lowercase().ends_with(end)) {
             files.insert(path);
         }
     }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use asof_model::Format;
+use asof_model::{Format, nearest};
 
-use crate::nearest::nearest;
 use crate::{Error, Result};
 
 /// Options of every format, read.
@@ -28,9 +27,6 @@ pub(crate) struct Options {
     pub null: Option<String>,
 }
 
-const COMMON: [&str; 2] = ["hive_partitioning", "union_by_name"];
-const CSV: [&str; 6] = ["delimiter", "header", "quote", "escape", "comment", "null"];
-
 impl Options {
     /// Reads the options as written.
     ///
@@ -48,8 +44,7 @@ impl Options {
             comment: None,
             null: None,
         };
-        let own: &[&str] = if format == Format::Csv { &CSV } else { &[] };
-        let known: Vec<&str> = COMMON.iter().chain(own).copied().collect();
+        let known = format.options();
         for (name, value) in written {
             match (name.as_str(), format) {
                 ("hive_partitioning", _) => options.hive_partitioning = flag(name, value)?,
@@ -63,7 +58,7 @@ impl Options {
                 _ => {
                     let error = Error::invalid(
                         "source_option",
-                        format!("option `{name}` is not one of format {}", format_name(format)),
+                        format!("option `{name}` is not one of format {}", format.name()),
                     );
                     let near = nearest(name, known.iter().copied());
                     return Err(error.with_hint(match near {
@@ -74,16 +69,6 @@ impl Options {
             }
         }
         Ok(options)
-    }
-}
-
-/// The format's name as users write it.
-pub(crate) fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::Parquet => "parquet",
-        Format::Csv => "csv",
-        Format::Ndjson => "ndjson",
-        Format::Delta => "delta",
     }
 }
 

@@ -23,8 +23,8 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use super::ScanColumns;
 use super::opened::{Opened, open};
 use super::rules::Rules;
-use crate::nearest::nearest;
 use crate::{Engine, Error, Result};
+use asof_model::nearest;
 
 /// A query, planned; its sources open.
 pub(crate) struct Query {

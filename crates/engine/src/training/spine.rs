@@ -17,7 +17,6 @@ use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{SpineInput, key_names};
-use crate::nearest::nearest;
 use crate::query::SqlLimits;
 use crate::source::ScanColumns;
 use crate::source::files::open_one;
@@ -27,6 +26,7 @@ use crate::source::instants::{instant_type, instants, readable};
 use crate::source::options::Options;
 use crate::source::rules::{Place, Rules};
 use crate::{Engine, Error, Result};
+use asof_model::nearest;
 
 /// The column of times in what the operator is asked with.
 pub(super) const TIME: &str = "__time";

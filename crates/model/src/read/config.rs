@@ -1,15 +1,10 @@
 //! `asof.yaml`.
 
-use std::collections::BTreeMap;
-
 use super::fields::{Fields, Reader, is_plain};
 use super::{CONFIG_FILE, config_error, top_of};
 use crate::keys;
-use crate::yaml::{self, Data};
-use crate::{Config, Diagnostics, ProjectFile, StorageOption};
-
-/// Words in the name of an option whose value is a secret.
-const SECRET: [&str; 6] = ["secret", "password", "token", "access_key", "account_key", "credential"];
+use crate::yaml;
+use crate::{Config, Diagnostics, ProjectFile};
 
 pub(super) fn read(files: &[ProjectFile], out: &mut Diagnostics) -> Option<Config> {
     let Some(file) = files.iter().find(|file| file.path == CONFIG_FILE) else {
@@ -41,23 +36,23 @@ pub(super) fn read(files: &[ProjectFile], out: &mut Diagnostics) -> Option<Confi
         );
     }
     let fields = reader.fields(&document.root, &keys::CONFIG, CONFIG_FILE)?;
+    let (tls_certificate, tls_key) = reader.tls(&fields);
     let config = Config {
         server: reader.url(&fields, "server"),
         listen: reader.listen(&fields),
         data_dir: reader.text(&fields, "data_dir"),
-        registry: reader.url(&fields, "registry"),
-        online: reader.url(&fields, "online"),
-        offline: reader.url(&fields, "offline"),
-        storage: reader.storage(&fields),
         memory: reader.size(&fields, "memory"),
         threads: reader.count(&fields, "threads"),
+        tls_certificate,
+        tls_key,
+        tls_authorities: reader.text(&fields, "tls_authorities"),
         project: reader.name(&fields, "project")?,
     };
     Some(config)
 }
 
 impl<'a> Reader<'a> {
-    /// A path or URL that holds no password.
+    /// A URL that holds no password.
     fn url(&mut self, fields: &Fields<'a>, key: &str) -> Option<String> {
         let text = self.text(fields, key)?;
         let authority =
@@ -71,7 +66,7 @@ impl<'a> Reader<'a> {
                 node,
                 "config_secret",
                 format!("`{key}` in {CONFIG_FILE} holds a password"),
-                Some("credentials stand only as names of environment variables, under `storage`".to_owned()),
+                Some("leave it out; commands send the token of the variable ASOF_TOKEN".to_owned()),
             );
             return None;
         }
@@ -82,6 +77,23 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(text)
+    }
+
+    /// The server's certificate and key: both or neither.
+    fn tls(&mut self, fields: &Fields<'a>) -> (Option<String>, Option<String>) {
+        let both = (self.text(fields, "tls_certificate"), self.text(fields, "tls_key"));
+        let (given, missing) = match (fields.get("tls_certificate"), fields.get("tls_key")) {
+            (Some(node), None) => (node, ("tls_certificate", "tls_key")),
+            (None, Some(node)) => (node, ("tls_key", "tls_certificate")),
+            _ => return both,
+        };
+        self.wrong(
+            given,
+            "missing_key",
+            format!("`{}` in {CONFIG_FILE} stands without `{}`", missing.0, missing.1),
+            Some("name both files, the certificate chain and its private key".to_owned()),
+        );
+        both
     }
 
     fn listen(&mut self, fields: &Fields<'a>) -> Option<String> {
@@ -124,41 +136,6 @@ impl<'a> Reader<'a> {
             let text = node.scalar().unwrap_or(node.shape());
             let message = format!("`{key}` in {CONFIG_FILE} takes a number of bytes, not `{text}`");
             self.wrong(node, "wrong_value", message, Some("e.g. `512MB`, `8GB`, `24GiB`".to_owned()));
-        }
-        found
-    }
-
-    fn storage(&mut self, fields: &Fields<'a>) -> BTreeMap<String, StorageOption> {
-        let mut found = BTreeMap::new();
-        let Some(node) = fields.get("storage") else { return found };
-        for (name, _, value) in self.entries(node, "`storage` in asof.yaml").unwrap_or_default() {
-            let secret =
-                SECRET.iter().any(|word| name.to_lowercase().contains(word)) && !name.ends_with("_id");
-            let variable = value.get("env").and_then(|it| it.scalar()).filter(|it| !it.is_empty());
-            let only_env = matches!(&value.data, Data::Map { entries, .. } if entries.len() == 1);
-            match (value.scalar(), variable) {
-                (Some(_), _) if secret => self.wrong(
-                    value,
-                    "config_secret",
-                    format!("`{name}` in `storage` is a credential, written out"),
-                    Some(format!("name an environment variable: `{name}: {{env: {}}}`", name.to_uppercase())),
-                ),
-                (Some(text), _) if !value.is_nothing() => {
-                    found.insert(name.to_owned(), StorageOption::Value(text.to_owned()));
-                }
-                (None, Some(variable)) if only_env => {
-                    found.insert(name.to_owned(), StorageOption::Env(variable.to_owned()));
-                }
-                _ => self.wrong(
-                    value,
-                    "wrong_value",
-                    format!(
-                        "`{name}` in `storage` takes a value or `{{env: VARIABLE}}`, not {}",
-                        value.shape()
-                    ),
-                    None,
-                ),
-            }
         }
         found
     }

@@ -6,14 +6,10 @@ use super::fields::{Fields, Reader, is_plain};
 use crate::expression::parse_query;
 use crate::keys;
 use crate::nearest::{did_you_mean, nearest};
-use crate::to_yaml::format_name;
 use crate::yaml::{Data, Node, quote};
 use crate::{Expression, Format, NullKeys, Place, Source, TimeRule, TimeUnit};
 
 /// The options of every format, then those of CSV alone.
-const OPTIONS: [&str; 8] =
-    ["hive_partitioning", "union_by_name", "delimiter", "header", "quote", "escape", "comment", "null"];
-
 impl<'a> Reader<'a> {
     pub(super) fn source(&mut self, node: &'a Node, what: &str) -> Option<Source> {
         let fields = self.fields(node, &keys::SOURCE, what)?;
@@ -111,18 +107,12 @@ impl<'a> Reader<'a> {
             && authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
         {
             let message = format!("`path` of {} holds a password", fields.what);
-            let hint =
-                "credentials stand only as names of environment variables, under `storage` in asof.yaml";
+            let hint = "leave it out; passwords do not stand in definitions";
             self.wrong(at, "config_secret", message, Some(hint.to_owned()));
             return None;
         }
         let format = if fields.get("format").is_some() {
-            self.choice(fields, "format").map(|word| match word {
-                "csv" => Format::Csv,
-                "ndjson" => Format::Ndjson,
-                "delta" => Format::Delta,
-                _ => Format::Parquet,
-            })
+            self.choice(fields, "format").and_then(Format::from_name)
         } else {
             let found = by_ending(&path);
             if found.is_none() {
@@ -141,14 +131,11 @@ impl<'a> Reader<'a> {
         let Some(node) = fields.get("options") else { return found };
         let what = format!("`options` of {}", fields.what);
         let entries = self.entries(node, &what).unwrap_or_default();
-        let known: &[&str] = match format {
-            Some(Format::Csv) => &OPTIONS,
-            Some(_) => &OPTIONS[..2],
-            None => return found,
-        };
+        let Some(format) = format else { return found };
+        let known = format.options();
         for (name, key, value) in entries {
             if !known.contains(&name) {
-                let format = format.map(format_name).unwrap_or_default();
+                let format = format.name();
                 let hint = did_you_mean(name, known.iter().copied(), "its options are");
                 self.wrong(key, "unknown_option", format!("{what}: {format} has no option `{name}`"), hint);
                 continue;
@@ -300,11 +287,10 @@ fn by_ending(path: &str) -> Option<Format> {
         _ if path.ends_with('/') => Some(Format::Delta),
         None if !file.contains('*') => Some(Format::Delta),
         None => None,
-        Some((_, "parquet" | "pq" | "parq")) => Some(Format::Parquet),
-        Some((_, "csv" | "tsv")) => Some(Format::Csv),
-        Some((_, "ndjson" | "jsonl" | "json")) => Some(Format::Ndjson),
-        Some((_, "delta")) => Some(Format::Delta),
-        Some(_) => None,
+        Some((name, _)) => {
+            let ending = &file[name.len()..];
+            Format::ALL.into_iter().find(|format| format.endings().contains(&ending))
+        }
     }
 }
 

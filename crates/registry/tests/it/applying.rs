@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use asof_model::Action;
 use asof_model::{Explain, Kind, Principal, Revision, ThingKind, Version};
-use asof_registry::{Action, Apply, Registry, RegistryError};
+use asof_registry::{Apply, Registry, RegistryError};
 
 use crate::fixture::{about, apply, at, by, entity, name, open, service, shop, source, view};
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use asof_model::{Principal, ThingKind};
-use asof_registry::{Action, RunState};
+use asof_model::{Action, Principal, ThingKind};
+use asof_registry::RunState;
 
 use crate::fixture::{name, open, shop};
 use crate::records::{outcome, recipe};

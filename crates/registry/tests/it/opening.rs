@@ -122,3 +122,22 @@ async fn a_backup_of_a_busy_registry_is_whole() {
     }
     tasks.join_next().await.unwrap().unwrap();
 }
+
+/// What stands in the file is the form that docs/formats/definition.md describes.
+#[tokio::test]
+async fn bodies_are_versions_in_their_stored_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let registry = open(&path).await;
+    registry.apply(&by("ann"), apply("shop", Revision(0), shop())).await.unwrap();
+    let mut connection =
+        SqliteConnection::connect(&format!("sqlite://{}?mode=ro", path.display())).await.unwrap();
+    let rows: Vec<(i64, String)> =
+        sqlx::query_as("SELECT format, body FROM version").fetch_all(&mut connection).await.unwrap();
+    let mut bodies: Vec<String> = rows.iter().map(|(_, body)| body.clone()).collect();
+    let mut expected: Vec<String> = shop().iter().map(asof_model::Version::to_json).collect();
+    bodies.sort();
+    expected.sort();
+    assert_eq!(bodies, expected);
+    assert!(rows.iter().all(|(format, _)| *format == i64::from(asof_model::VERSION_FORMAT)));
+}

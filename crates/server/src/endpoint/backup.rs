@@ -103,7 +103,7 @@ async fn copy(state: &Shared, aside: &Path) -> Result<BackupManifest, Failure> {
         copy_growing(&data_dir.join("spines"), &aside.join("spines"))?;
         Ok(BackupManifest::write(&aside, created_at, &code_version)?)
     });
-    copied.await.map_err(|_| Failure::new(Kind::Internal, "backup", "the backup ended by a defect"))?
+    copied.await.map_err(|_| Failure::new(Kind::Internal, "internal", "the backup ended by a defect"))?
 }
 
 /// Lets the folder stand under its name; of two to one name one is refused.

@@ -22,9 +22,9 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}\
 h1{margin-bottom:0}h2{margin:2.5rem 0 .25rem;font-size:1.1rem;font-family:ui-monospace,monospace;border-top:1px solid #ddd;padding-top:1rem}\
-.m{display:inline-block;min-width:3.5rem;color:#0b6e4f}pre{background:#f5f5f2;padding:.75rem;overflow:auto;border-radius:4px;font-size:.85rem}\
-table{border-collapse:collapse}td{padding:.15rem 1rem .15rem 0;vertical-align:top}code{font-family:ui-monospace,monospace}nav a{margin-right:1rem;white-space:nowrap}\
-@media(prefers-color-scheme:dark){body{color:#e8e8e8;background:#161616}pre{background:#222}h2{border-color:#333}a{color:#7db7ff}.m{color:#5fd3a8}}";
+.n{font-size:.85rem;opacity:.8}.m{display:inline-block;min-width:3.5rem;color:#0b6e4f}pre{background:#f5f5f2;padding:.75rem;overflow:auto;border-radius:4px;font-size:.85rem}\
+table{border-collapse:collapse}td{padding:.15rem 1rem .15rem 0;vertical-align:top}code{font-family:ui-monospace,monospace}nav td{padding-right:1.5rem}\
+@media(prefers-color-scheme:dark){body{color:#e8e8e8;background:#161616}pre{background:#222}h2{border-color:#333}td,th{border-color:#333}a{color:#7db7ff}.m{color:#5fd3a8}}";
 
 async fn docs() -> impl IntoResponse {
     (
@@ -47,10 +47,20 @@ fn page() -> String {
     html.push_str("</style><h1>Asof</h1><p>The HTTP interface. The same for machines: <a href=\"/openapi.json\">openapi.json</a>. \
         Where the server has a token, send <code>Authorization: Bearer TOKEN</code>. \
         Errors are <code>{\"error\": {\"kind\", \"code\", \"message\", \"hint\"}}</code>; an answer is whole or an error.</p><nav>");
+    html.push_str("<table>");
     for endpoint in ENDPOINTS {
-        put(&mut html, format_args!("<a href=\"#{}\">{}</a> ", anchor(endpoint), escaped(endpoint.path)));
+        put(
+            &mut html,
+            format_args!(
+                "<tr><td><code><span class=\"m\">{}</span> <a href=\"#{}\">{}</a></code></td><td>{}</td></tr>",
+                endpoint.method,
+                anchor(endpoint),
+                escaped(endpoint.path),
+                escaped(endpoint.summary),
+            ),
+        );
     }
-    html.push_str("</nav>");
+    html.push_str("</table></nav>");
     for endpoint in ENDPOINTS {
         section(&mut html, endpoint);
     }
@@ -71,6 +81,17 @@ fn section(html: &mut String, endpoint: &Endpoint) {
         ),
     );
     let operation = (endpoint.operation)();
+    let mut notes = Vec::new();
+    if endpoint.open {
+        notes.push("Needs no token.");
+    }
+    if endpoint.patience == Patience::Long {
+        notes.push("Takes as long as the work does; give a <code>run</code> id to ask for its progress at <code>/v1/runs/{id}</code>, where it takes one.");
+    }
+    if !notes.is_empty() {
+        put(html, format_args!("<p class=\"n\">{}</p>", notes.join(" ")));
+    }
+    put(html, format_args!("<pre>{}</pre>", escaped(&curl(endpoint, &operation))));
     if let Some(Value::Array(parameters)) = operation.get("parameters") {
         html.push_str("<table>");
         for parameter in parameters {
@@ -99,6 +120,37 @@ fn section(html: &mut String, endpoint: &Endpoint) {
             block(html, &format!("Answers {kind}"), content);
         }
     }
+}
+
+/// The request as a command; names in braces stand for what is the reader's.
+fn curl(endpoint: &Endpoint, operation: &Value) -> String {
+    let mut path = endpoint.path.to_owned();
+    let mut mark = '?';
+    for parameter in operation.get("parameters").and_then(Value::as_array).into_iter().flatten() {
+        let required = parameter.get("required").and_then(Value::as_bool).unwrap_or_default();
+        if required && parameter.get("in").and_then(Value::as_str) == Some("query") {
+            let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default();
+            path.push_str(&format!("{mark}{name}={{{name}}}"));
+            mark = '&';
+        }
+    }
+    let mut text = "curl -s".to_owned();
+    if endpoint.method != "GET" {
+        text.push_str(&format!(" -X {}", endpoint.method));
+    }
+    text.push_str(&format!(" 'http://127.0.0.1:2763{path}'"));
+    if let Some(Value::Object(contents)) = operation.pointer("/requestBody/content") {
+        match contents.get("application/json").and_then(|content| content.get("example")) {
+            Some(example) => {
+                text.push_str(&format!(" \\\n  -H 'content-type: application/json' \\\n  -d '{example}'"));
+            }
+            None => {
+                let kind = contents.keys().next().map(String::as_str).unwrap_or_default();
+                text.push_str(&format!(" \\\n  -H 'content-type: {kind}' \\\n  --data-binary @FILE"));
+            }
+        }
+    }
+    text
 }
 
 fn block(html: &mut String, title: &str, content: &Value) {

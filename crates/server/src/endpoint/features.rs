@@ -104,7 +104,7 @@ async fn features(
         .as_ref()
         .map(|text| Timestamp::parse(&text.0))
         .transpose()
-        .map_err(|error| Failure::invalid("bad_as_of", format!("`as_of` is no time: {error}")))?;
+        .map_err(|error| Failure::invalid("bad_as_of", format!("`as_of`: {error}")))?;
     let catalog = state.registry.catalog();
     let project = project(&state, &principal, &catalog, request.project.as_ref())?;
     let listed = |features: &Vec<Text<'_>>| features.iter().map(|text| text.0.clone().into_owned()).collect();

@@ -25,9 +25,9 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     open: false,
     patience: Patience::Long,
     summary: "Copy files into the table of a stored source",
-    about: "The body is one file's bytes (`application/octet-stream`, with `name`), or JSON that names files on the node's \
-            machine, or nothing: then the files of the source's own path are loaded. All files of one request are loaded or none; \
-            the same content is loaded once.",
+    about: "The body is one file's bytes (`application/octet-stream`, with `name`), or several files' one after the other (with \
+            `files`), or JSON that names files on the node's machine, or nothing: then the files of the source's own path are \
+            loaded. All files of one request are loaded or none; the same content is loaded once.",
     route: || post(load),
     operation: || {
         json!({
@@ -35,6 +35,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                 {"name": "project", "in": "query", "required": true, "schema": {"type": "string"}, "description": "The project"},
                 {"name": "source", "in": "query", "required": true, "schema": {"type": "string"}, "description": "The stored source"},
                 {"name": "name", "in": "query", "schema": {"type": "string"}, "description": "What the uploaded file is called in errors and records"},
+                {"name": "files", "in": "query", "schema": {"type": "string"}, "description": "What the body holds, where it is several files: JSON, `[{\"name\": \"a.csv\", \"bytes\": 120}, ...]`"},
                 {"name": "on_bad_row", "in": "query", "schema": {"enum": ["stop", "quarantine"]}, "description": "What a bad row does; `stop` if not said"},
                 {"name": "run", "in": "query", "schema": {"type": "string"}, "description": "An id to ask for progress by"},
             ],
@@ -61,6 +62,9 @@ pub struct LoadQuery {
     /// What the uploaded file is called.
     #[serde(default)]
     pub name: Option<String>,
+    /// What the body holds, where it is several files one after the other: a JSON list of [`UploadedFile`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
     /// What a bad row does.
     #[serde(default)]
     pub on_bad_row: OnBadRow,
@@ -78,6 +82,16 @@ pub enum OnBadRow {
     Stop,
     /// Goes to the quarantine table with its reason.
     Quarantine,
+}
+
+/// One of several files of a body.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadedFile {
+    /// What it is called in errors and records.
+    pub name: String,
+    /// How many bytes of the body are its own.
+    pub bytes: u64,
 }
 
 /// Files on the node's machine.
@@ -143,7 +157,7 @@ async fn load(
     let kind =
         request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let of_json = kind.split(';').next().unwrap_or_default().trim() == "application/json";
-    let mut upload = None;
+    let mut uploads = Vec::new();
     let files = if of_json {
         let limit = state.limits.body_bytes;
         let body = read_whole(request.into_body(), limit).await.map_err(|unread| unread.explain(limit))?;
@@ -158,15 +172,29 @@ async fn load(
             _ => Vec::new(),
         }
     } else {
-        match Upload::take(&state, request).await? {
-            None => Vec::new(),
-            Some(taken) => {
-                let name = query.name.clone().unwrap_or_else(|| "upload".to_owned());
-                let file = LoadFile { path: taken.path.clone(), name, partitions: Vec::new() };
-                upload = Some(taken);
-                vec![file]
+        let mut names = Vec::new();
+        match &query.files {
+            None => {
+                names.extend(query.name.clone().or_else(|| Some("upload".to_owned())));
+                uploads.extend(Upload::take(&state, request).await?);
+            }
+            Some(files) => {
+                let files: Vec<UploadedFile> =
+                    serde_json::from_str(files).map_err(|error| not_json(&error))?;
+                let sizes: Vec<u64> = files.iter().map(|file| file.bytes).collect();
+                names.extend(files.into_iter().map(|file| file.name));
+                uploads = Upload::take_several(&state, request, &sizes).await?;
             }
         }
+        let file = |(upload, name): (&Upload, String)| LoadFile {
+            path: upload.path.clone(),
+            name,
+            partitions: Vec::new(),
+        };
+        let mut files: Vec<LoadFile> = uploads.iter().zip(names).map(file).collect();
+        // Rows get their positions by the files' names.
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        files
     };
     let progress = state.work.progress(query.run.as_deref().unwrap_or_default());
     let on_bad_row = match query.on_bad_row {
@@ -175,7 +203,7 @@ async fn load(
     };
     let report =
         state.flow.load(&principal, &query.project, &query.source, files, on_bad_row, progress).await?;
-    drop(upload);
+    drop(uploads);
     Ok(Answer(LoadAnswer {
         source: report.source.to_string(),
         rows: report.rows,
@@ -194,31 +222,81 @@ pub(super) struct Upload {
 impl Upload {
     /// Writes a body to a file; none where the body is empty.
     pub(super) async fn take(state: &Shared, request: Request) -> Result<Option<Upload>, Failure> {
+        let mut all = Upload::take_body(state, request, &[u64::MAX]).await?;
+        let (upload, size) = all.pop().ok_or_else(|| broken("nothing came"))?;
+        Ok((size > 0).then_some(upload))
+    }
+
+    /// Writes a body to as many files as there are sizes; it must be exactly so long.
+    async fn take_several(state: &Shared, request: Request, sizes: &[u64]) -> Result<Vec<Upload>, Failure> {
+        let all = Upload::take_body(state, request, sizes).await?;
+        let short = all.iter().zip(sizes).position(|((_, size), wanted)| size < wanted);
+        match short {
+            Some(at) => Err(broken(&format!("the body ends within the file number {}", at + 1))),
+            None => Ok(all.into_iter().map(|(upload, _)| upload).collect()),
+        }
+    }
+
+    /// Files of at most these sizes, each with the size it got; a byte more than all of them is refused.
+    async fn take_body(
+        state: &Shared,
+        request: Request,
+        sizes: &[u64],
+    ) -> Result<Vec<(Upload, u64)>, Failure> {
         let folder = state.data_dir.join("uploads");
         let unwritten = |error: std::io::Error| {
             Failure::new(Kind::Unavailable, "upload_failed", format!("the upload cannot be written: {error}"))
         };
         tokio::fs::create_dir_all(&folder).await.map_err(unwritten)?;
-        let upload = Upload { path: folder.join(format!("{:032x}", rand::random::<u128>())) };
-        let mut file = tokio::fs::File::create(&upload.path).await.map_err(unwritten)?;
         let mut data = request.into_body().into_data_stream();
-        let mut any = false;
-        loop {
-            match data.try_next().await {
-                Ok(None) => break,
-                Ok(Some(bytes)) => {
-                    any |= !bytes.is_empty();
-                    file.write_all(&bytes).await.map_err(unwritten)?;
+        let mut rest = bytes::Bytes::new();
+        let mut all = Vec::new();
+        for wanted in sizes {
+            let upload = Upload { path: folder.join(format!("{:032x}", rand::random::<u128>())) };
+            let mut file = tokio::fs::File::create(&upload.path).await.map_err(unwritten)?;
+            let mut size = 0;
+            while size < *wanted {
+                if rest.is_empty() {
+                    match next(state, &mut data).await? {
+                        Some(bytes) => rest = bytes,
+                        None => break,
+                    }
                 }
-                Err(error) => {
-                    let unread = Unread::from_error(&error);
-                    return Err(unread.explain(state.limits.body_bytes).status(StatusCode::BAD_REQUEST));
-                }
+                let most = usize::try_from(wanted - size).unwrap_or(usize::MAX);
+                let part = rest.split_to(rest.len().min(most));
+                file.write_all(&part).await.map_err(unwritten)?;
+                size += part.len() as u64;
+            }
+            file.flush().await.map_err(unwritten)?;
+            all.push((upload, size));
+        }
+        if !rest.is_empty() || next(state, &mut data).await?.is_some() {
+            return Err(broken("the body is longer than its files together"));
+        }
+        Ok(all)
+    }
+}
+
+/// The next bytes of a body, none of them empty; none at its end.
+async fn next(
+    state: &Shared,
+    data: &mut axum::body::BodyDataStream,
+) -> Result<Option<bytes::Bytes>, Failure> {
+    loop {
+        match data.try_next().await {
+            Ok(Some(bytes)) if bytes.is_empty() => {}
+            Ok(found) => return Ok(found),
+            Err(error) => {
+                let unread = Unread::from_error(&error);
+                return Err(unread.explain(state.limits.body_bytes).status(StatusCode::BAD_REQUEST));
             }
         }
-        file.flush().await.map_err(unwritten)?;
-        Ok(any.then_some(upload))
     }
+}
+
+fn broken(what: &str) -> Failure {
+    Failure::invalid("bad_upload", format!("the upload is not what `files` says: {what}"))
+        .hint("send the files' bytes one after the other, each as long as `files` says; nothing was loaded")
 }
 
 impl Drop for Upload {

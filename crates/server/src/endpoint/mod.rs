@@ -26,7 +26,7 @@ mod training_sets;
 
 pub use apply::{ApplyAnswer, ApplyRequest};
 pub use backup::{BackupAnswer, BackupRequest};
-pub use load::{LoadAnswer, LoadFiles, LoadQuery, LoadedFile, OnBadRow};
+pub use load::{LoadAnswer, LoadFiles, LoadQuery, LoadedFile, OnBadRow, UploadedFile};
 pub use materialize::{MaterializeAnswer, MaterializeRequest, MaterializedView};
 pub use plan::{PlanAnswer, PlanRequest, RowsToMaterialize};
 pub use rebuild::RebuildQuery;
@@ -41,7 +41,7 @@ pub use training_sets::{TrainingSetLine, TrainingSets};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use asof_model::Kind;
+use asof_model::{Kind, nearest};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -177,13 +177,9 @@ async fn no_such_path(uri: Uri) -> Failure {
     let path = uri.path();
     let failure =
         Failure::new(Kind::NotFound, "no_such_endpoint", format!("no endpoint has the path `{path}`"));
-    let near = ENDPOINTS
-        .iter()
-        .map(|endpoint| (strsim::damerau_levenshtein(endpoint.path, path), endpoint))
-        .filter(|(distance, endpoint)| *distance <= 1 + endpoint.path.len() / 3)
-        .min_by_key(|(distance, _)| *distance);
-    match near {
-        Some((_, endpoint)) => failure.hint(format!("did you mean {} {}?", endpoint.method, endpoint.path)),
+    let near = nearest(path, ENDPOINTS.iter().map(|endpoint| endpoint.path));
+    match near.and_then(|near| ENDPOINTS.iter().find(|endpoint| endpoint.path == near)) {
+        Some(endpoint) => failure.hint(format!("did you mean {} {}?", endpoint.method, endpoint.path)),
         None => failure.hint("/docs lists the endpoints"),
     }
 }

@@ -21,8 +21,10 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     open: false,
     patience: Patience::Long,
     summary: "Run a read-only query",
-    about: "Over sources, views and recorded training sets (`training_set_ID`) of the projects the caller may see; in the \
-            project asked in a thing is its bare name, elsewhere `project.name`. Limits hold bytes, tokens, nesting, time, memory and rows.",
+    about: "Over sources, views and recorded training sets (`training_set_ID`) of the projects the caller may see, and over the \
+            registry itself: `things`, `features`, `versions`, `runs`, `training_sets` (`system.NAME` where a thing has such a name). \
+            In the project asked in a thing is its bare name, elsewhere `project.name`. Limits hold bytes, tokens, nesting, time, \
+            memory and rows.",
     route: || post(sql),
     operation: || {
         json!({
@@ -78,6 +80,6 @@ pub(super) async fn scope(state: &Shared, principal: Principal, project: Name) -
     let catalog = state.registry.catalog();
     known_project(&principal, &catalog, &project)?;
     let training_sets = state.registry.training_sets(&principal, &project).await?;
-    let system = Vec::new();
+    let system = state.registry.system_tables(&principal, &project).await?;
     Ok(SqlScope { catalog, project, principal, system, training_sets })
 }
