@@ -9,6 +9,8 @@ fn a_project_goes_from_plan_to_a_served_value() {
     assert_eq!(plan[0]["project"], "shop");
     assert_eq!(plan[0]["changes"].as_array().unwrap().len(), 4);
     assert_eq!(plan[0]["changes"][0]["action"], "created");
+    assert_eq!(plan[0]["rows_to_materialize"], serde_json::json!([{"view": "seller_profile", "rows": 4}]));
+    assert_eq!(plan[0]["without_owner"], serde_json::json!(["source profiles", "service pricing"]));
     let applied = project.json(&["apply", "--yes"]);
     assert_eq!(applied[0]["revision"], 1);
     assert!(project.well(&["plan"]).contains("up to date"));
@@ -78,7 +80,11 @@ fn changes_are_planned_described_and_applied() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|change| format!("{} {} {}", change["action"], change["kind"], change["name"]))
+        .map(|change| {
+            let head = format!("{} {} {}", change["action"], change["kind"], change["name"]);
+            let invalid = change["invalidates"].as_array().unwrap();
+            invalid.iter().fold(head, |text, one| format!("{text}\n    invalidates {one}"))
+        })
         .collect();
     insta::assert_snapshot!("changed", changed.join("\n"));
     assert!(project.well(&["diff"]).contains("rating * 2"));
@@ -136,6 +142,11 @@ fn a_backup_is_restored_where_nothing_stands() {
     let node = project.up(&[], &[]);
     node.wait_ready();
     project.well(&["backup", "copy"]);
+    // What a node owns is not written over.
+    let owned = project.run(&["restore", "copy"]);
+    assert_eq!(owned.code, Some(4), "{}", owned.err);
+    assert!(owned.err.contains("`asof up`"), "{}", owned.err);
+    assert_eq!(project.json(&["get", "pricing", "seller_id=1"])[0]["columns"][0]["values"][0], "gold");
     assert_eq!(node.stop(), Some(0));
     let twice = project.run(&["backup", "copy"]);
     assert_eq!(twice.code, Some(4), "{}", twice.err);
