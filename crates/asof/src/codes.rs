@@ -372,12 +372,15 @@ mod tests {
 
     /// `docs/reference/errors.md`: the same for readers.
     fn page() -> String {
-        let mut page = "# Error codes\n\nEvery error has a kind, which maps once to an HTTP status and an exit \
+        let mut page =
+            "# Error codes\n\nEvery error has a kind, which maps once to an HTTP status and an exit \
                         code, and a code that never changes. `asof explain CODE` says the same.\n"
-            .to_owned();
+                .to_owned();
         for (kind, codes) in CODES {
             let (status, exit) = (kind.http_status(), kind.exit_code());
-            page.push_str(&format!("\n## {kind}: HTTP {status}, exit code {exit}\n\n| code | meaning |\n|---|---|\n"));
+            page.push_str(&format!(
+                "\n## {kind}: HTTP {status}, exit code {exit}\n\n| code | meaning |\n|---|---|\n"
+            ));
             for (code, text) in codes {
                 page.push_str(&format!("| `{code}` | {} |\n", text.replace('|', "\\|")));
             }

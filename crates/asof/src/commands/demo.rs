@@ -125,7 +125,7 @@ async fn show(
     began: Instant,
 ) -> Result<(), Problem> {
     let printer = context.printer;
-    step(printer, "Serving", &format!("{url}  (docs at {url}/docs)"), began);
+    step(printer, "Serving", &format!("{url}  (its docs: /docs)"), began);
     let trust = match node.certificate_hash() {
         Some(hash) => Trust::Certificate(hash),
         None => Trust::Authorities(None),

@@ -321,12 +321,11 @@ pub(crate) async fn watched<T>(
 /// The counts of every view.
 pub(crate) fn counts(set: &TrainingSet) -> Table {
     let mut table = Table::new(&[
-        "view", "keys", ">present", ">null", ">not_found", ">expired", ">no_key", ">never known", ">differs",
+        "view", ">present", ">null", ">not_found", ">expired", ">no_key", ">never", ">differs",
     ]);
     for counts in &set.outcome.counts {
         table.row([
             counts.view.clone(),
-            counts.keys.join(", "),
             grouped(counts.present),
             grouped(counts.null_values),
             grouped(counts.not_found),
@@ -339,13 +338,15 @@ pub(crate) fn counts(set: &TrainingSet) -> Table {
     table
 }
 
-/// What the column `differs` says.
+/// What the last two columns say.
 pub(crate) fn differs(set: &TrainingSet) -> String {
     let other = match set.recipe.question {
         Question::Known => "event",
         Question::Event => "known",
     };
-    format!("differs: answers that would be others under the question `{other}`")
+    format!(
+        "never: rows of the source that are never known; differs: answers that would\nbe others under the question `{other}`"
+    )
 }
 
 /// Shows what was made, the counts, and the warning.

@@ -9,7 +9,9 @@ fn a_project_goes_from_plan_to_a_served_value() {
     assert_eq!(plan[0]["project"], "shop");
     assert_eq!(plan[0]["changes"].as_array().unwrap().len(), 4);
     assert_eq!(plan[0]["changes"][0]["action"], "created");
-    assert_eq!(plan[0]["rows_to_materialize"], serde_json::json!([{"view": "seller_profile", "rows": 4}]));
+    // Of a CSV file it is an estimate from its bytes.
+    assert_eq!(plan[0]["rows_to_materialize"][0]["view"], "seller_profile");
+    assert!((2..=8).contains(&plan[0]["rows_to_materialize"][0]["rows"].as_u64().unwrap()));
     assert_eq!(plan[0]["without_owner"], serde_json::json!(["source profiles", "service pricing"]));
     let applied = project.json(&["apply", "--yes"]);
     assert_eq!(applied[0]["revision"], 1);

@@ -77,7 +77,7 @@ fn section(html: &mut String, endpoint: &Endpoint) {
             endpoint.method,
             escaped(endpoint.path),
             escaped(endpoint.summary),
-            escaped(endpoint.about),
+            prose(endpoint.about),
         ),
     );
     let operation = (endpoint.operation)();
@@ -104,14 +104,18 @@ fn section(html: &mut String, endpoint: &Endpoint) {
                     escaped(text("name")),
                     escaped(text("in")),
                     if needed { ", required" } else { "" },
-                    escaped(text("description")),
+                    prose(text("description")),
                 ),
             );
         }
         html.push_str("</table>");
     }
     if let Some(Value::Object(contents)) = operation.pointer("/requestBody/content") {
-        for (kind, content) in contents {
+        // What is JSON stands in the command above.
+        let json = "application/json";
+        for (kind, content) in
+            contents.iter().filter(|(kind, it)| *kind != json || it.get("example").is_none())
+        {
             block(html, &format!("Takes {kind}"), content);
         }
     }
@@ -142,7 +146,9 @@ fn curl(endpoint: &Endpoint, operation: &Value) -> String {
     if let Some(Value::Object(contents)) = operation.pointer("/requestBody/content") {
         match contents.get("application/json").and_then(|content| content.get("example")) {
             Some(example) => {
-                text.push_str(&format!(" \\\n  -H 'content-type: application/json' \\\n  -d '{example}'"));
+                text.push_str(" \\\n  -H 'content-type: application/json' \\\n  -d '");
+                lay_out(&mut text, example, 6);
+                text.push('\'');
             }
             None => {
                 let kind = contents.keys().next().map(String::as_str).unwrap_or_default();
@@ -158,7 +164,11 @@ fn block(html: &mut String, title: &str, content: &Value) {
     let Some(shown) = shown else { return };
     let text = match shown {
         Value::String(text) => text.clone(),
-        other => serde_json::to_string_pretty(other).unwrap_or_default(),
+        other => {
+            let mut text = String::new();
+            lay_out(&mut text, other, 0);
+            text
+        }
     };
     put(html, format_args!("<p>{}:</p><pre>{}</pre>", escaped(title), escaped(&text)));
 }
@@ -172,6 +182,51 @@ fn anchor(endpoint: &Endpoint) -> String {
 fn put(html: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = html.write_fmt(text);
+}
+
+/// JSON in lines of at most about 96 letters: what fits stands on one.
+fn lay_out(out: &mut String, value: &Value, indent: usize) {
+    let line = value.to_string();
+    let (open, close) = match value {
+        Value::Object(fields) if !fields.is_empty() && indent + line.len() > 96 => ('{', '}'),
+        Value::Array(items) if !items.is_empty() && indent + line.len() > 96 => ('[', ']'),
+        _ => return out.push_str(&line),
+    };
+    out.push(open);
+    let mut first = true;
+    let mut begin = |out: &mut String| {
+        out.push_str(if std::mem::take(&mut first) { "\n" } else { ",\n" });
+        out.push_str(&" ".repeat(indent + 2));
+    };
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                begin(out);
+                out.push_str(&format!("{}: ", Value::from(name.as_str())));
+                lay_out(out, field, indent + 2);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                begin(out);
+                lay_out(out, item, indent + 2);
+            }
+        }
+        _ => {}
+    }
+    out.push('\n');
+    out.push_str(&" ".repeat(indent));
+    out.push(close);
+}
+
+/// Text whose `words` in back quotes are code.
+fn prose(text: &str) -> String {
+    let mut html = String::with_capacity(text.len() + 32);
+    for (at, part) in text.split('`').enumerate() {
+        let part = escaped(part);
+        html.push_str(&if at % 2 == 1 { format!("<code>{part}</code>") } else { part });
+    }
+    html
 }
 
 fn escaped(text: &str) -> String {
