@@ -293,8 +293,6 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
 
-    use regex::Regex;
-
     use super::*;
 
     fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -308,19 +306,48 @@ mod tests {
         }
     }
 
-    /// Where error codes stand in the sources: in what `Explain::code` returns, as the first text given to
-    /// what makes an error, and in fields of that name.
+    /// What makes an error, its code being the first text it is given.
+    const MAKERS: [&str; 17] = [
+        "Failure::new(",
+        "Problem::new(",
+        "Failure::invalid(",
+        "Problem::invalid(",
+        "Error::invalid(",
+        "Diagnostic::error(",
+        "Diagnostic::warning(",
+        "Problem::at(",
+        "Problem::whole(",
+        "Problem::spanning(",
+        ".warn(",
+        ".problem(",
+        "config_error(",
+        "refuse(",
+        "wrong(",
+        "code: ",
+        "code: Cow::Borrowed(",
+    ];
+
+    fn is_code(text: &str) -> bool {
+        text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    }
+
+    /// The first text after a maker, where it is an argument of its own.
+    fn first_text(rest: &str) -> Option<&str> {
+        let (before, after) = rest.split_once('"')?;
+        let mut depth = 0_i32;
+        for letter in before.chars() {
+            depth += i32::from(letter == '(') - i32::from(letter == ')');
+            if depth < 0 || matches!(letter, ';' | '{') {
+                return None;
+            }
+        }
+        (depth == 0).then(|| after.split('"').next().unwrap())
+    }
+
+    /// Where error codes stand in the sources: given to what makes an error, and in what `Explain::code`
+    /// returns.
     fn written() -> BTreeMap<String, PathBuf> {
-        let places = [
-            r#"\b(?:Failure|Problem)::new\(\s*[^"();]*(?:\([^()"]*\))?,\s*"([a-z][a-z0-9_]*)""#,
-            r#"\b(?:Failure|Problem|Error|Diagnostic)::(?:invalid|error|warning)\(\s*"([a-z][a-z0-9_]*)""#,
-            r#"\bProblem::(?:at|whole|spanning)\(\s*(?:[^"();]*(?:\([^()"]*\))?,\s*)?"([a-z][a-z0-9_]*)""#,
-            r#"\.(?:wrong|warn|problem)\(\s*(?:[^"();]*(?:\([^()"]*\))?,\s*)?"([a-z][a-z0-9_]*)""#,
-            r#"\b(?:config_error|refuse|wrong)\(\s*(?:[^"();]*(?:\([^()"]*\))?,\s*)?"([a-z][a-z0-9_]*)""#,
-            r#"\bcode:\s*(?:Cow::Borrowed\()?"([a-z][a-z0-9_]*)""#,
-        ];
-        let places: Vec<Regex> = places.iter().map(|place| Regex::new(place).unwrap()).collect();
-        let arms = Regex::new(r#"(?:=>|\{|else)\s*"([a-z][a-z0-9_]*)""#).unwrap();
         let mut files = Vec::new();
         for room in ["asof", "compute", "engine", "flow", "model", "online", "registry", "serve", "server"] {
             sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(room).join("src"), &mut files);
@@ -333,17 +360,21 @@ mod tests {
             }
             let text = std::fs::read_to_string(&file).unwrap();
             let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
-            for place in &places {
-                for found in place.captures_iter(text) {
-                    codes.insert(found[1].to_owned(), file.clone());
-                }
-            }
-            for (at, _) in text.match_indices("fn code(&self)") {
+            let made = MAKERS.iter().flat_map(|maker| {
+                text.match_indices(maker).filter_map(move |(at, _)| first_text(&text[at + maker.len()..]))
+            });
+            let returned = text.match_indices("fn code(&self)").flat_map(|(at, _)| {
                 let body = &text[at..];
                 let body = &body[..body.find("\n    }").unwrap_or(body.len())];
-                for found in arms.captures_iter(body) {
-                    codes.insert(found[1].to_owned(), file.clone());
-                }
+                let texts = body.match_indices('"').step_by(2);
+                texts.filter_map(|(at, _)| {
+                    let before = body[..at].trim_end();
+                    let whole = before.ends_with("=>") || before.ends_with('{');
+                    whole.then(|| body[at + 1..].split('"').next().unwrap())
+                })
+            });
+            for code in made.chain(returned).filter(|code| is_code(code)) {
+                codes.insert(code.to_owned(), file.clone());
             }
         }
         codes

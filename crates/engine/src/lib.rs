@@ -17,6 +17,10 @@ pub mod delta;
 mod engine;
 mod error;
 pub mod expression;
+mod nearest {
+    //! The model's own "did you mean".
+    pub(crate) use asof_model::nearest;
+}
 pub mod point_in_time;
 mod progress;
 pub mod query;

@@ -17,8 +17,8 @@ use super::columns::{as_instants, convert, field, is_instant};
 use super::instants::{BadValue, constant, instant_type, instants, zone};
 use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
+use crate::nearest::nearest;
 use crate::{Engine, Error, Result};
-use asof_model::nearest;
 
 /// Where rows come from, for errors.
 #[derive(Debug, Clone, Copy)]
