@@ -1,7 +1,7 @@
 """Seeded data of the benchmarks.    python bench/generate.py --size XS|S|M|L --out FOLDER
 
     features.parquet            entity_id, event_timestamp, created_timestamp, 4 floats, 4 integers, 2 strings
-    features_late_N.parquet     the same with available_at: N percent of the rows are up to a day late
+    features_late_N.parquet     the same with available_at: N percent of the rows are up to a day late (not of size L)
     spine.parquet               row_id, entity_id, event_timestamp, uniform over entities
     spine_zipf.parquet          the same times, as skewed as the history
 
@@ -119,8 +119,9 @@ def generate(size: str, out: Path) -> Path:
     done = folder / "made"
     if not done.exists():
         history_and_spines(size, folder)
-        for share in LATE_SHARES:
-            late_history(folder, share)
+        if size != "L":
+            for share in LATE_SHARES:
+                late_history(folder, share)
         done.touch()
     return folder
 

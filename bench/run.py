@@ -97,6 +97,8 @@ def joins(given: argparse.Namespace, data: Path, out: Path) -> None:
         ("features", "spine", PEERS), ("features", "spine_zipf", PEERS),
         ("features_late_1", "spine", []), ("features_late_100", "spine", []),
     ]:
+        if given.size == "L" and history != "features":
+            continue
         if given.size in ("XS", "S") and history != "features":
             peers = ["duckdb-known"]
         folder = project(binary, data, history)

@@ -22,12 +22,8 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     let python = install::virtual_environment(root, &folder, "bench/requirements.txt")?;
     let dry = options.rest.iter().any(|it| matches!(it.as_str(), "--dry-run" | "--help" | "-h"));
     if !dry {
-        process::run(root, "cargo", &["build", "--release", "--package", "asof"])?;
-        process::run(
-            root,
-            "cargo",
-            &["build", "--release", "--package", "asof-server", "--example", "floor"],
-        )?;
+        let build = ["build", "--release", "--package", "asof", "--package", "asof-server", "--bin", "asof"];
+        process::run(root, "cargo", &[&build[..], &["--example", "floor"]].concat())?;
     }
     let mut arguments = vec!["bench/run.py".to_owned()];
     arguments.push("--release".to_owned());

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// Rows whose values are read and evaluated at once.
+/// About how many rows' values are read and evaluated at once, and how many answers are given at once.
 pub(super) const CHUNK: usize = 65_536;
 
 /// The other question answers otherwise.
@@ -55,10 +55,12 @@ pub(super) struct ReadingAnswers {
     compared: bool,
     /// Per spine row the event time of the row that answers or has expired; `i64::MIN` is none.
     pub(super) event_time: Vec<i64>,
-    /// Per spine row the number of the row that answers, counted through `chunks` of [`CHUNK`].
+    /// Per spine row the number of the row that answers, counted through the chunks.
     pub(super) winner: Vec<u32>,
-    /// The features of winning rows.
-    pub(super) chunks: Vec<Vec<ArrayRef>>,
+    /// The features of winning rows, chunk by chunk.
+    chunks: Vec<Vec<ArrayRef>>,
+    /// The number of the first row of each chunk, and of all rows.
+    starts: Vec<u32>,
     /// Rows read that pass `where` and have a null key.
     pub(super) null_keys: u64,
     /// Rows read that pass `where` and are never known.
@@ -75,9 +77,28 @@ impl ReadingAnswers {
             event_time: vec![i64::MIN; rows],
             winner: vec![NONE; rows],
             chunks: Vec::new(),
+            starts: vec![0],
             null_keys: 0,
             never_known: 0,
         }
+    }
+
+    /// How many winning rows there are.
+    pub(super) fn winners(&self) -> usize {
+        self.starts.last().map_or(0, |rows| *rows as usize)
+    }
+
+    /// Adds the features of more winning rows, which are numbered on.
+    pub(super) fn add(&mut self, rows: usize, features: Vec<ArrayRef>) {
+        self.chunks.push(features);
+        self.starts.push((self.winners() + rows) as u32);
+    }
+
+    /// Where a winning row is: its chunk, and its place there.
+    #[inline]
+    fn place(&self, winner: u32) -> (usize, usize) {
+        let chunk = self.starts.partition_point(|start| *start <= winner) - 1;
+        (chunk, (winner - self.starts[chunk]) as usize)
     }
 
     /// Notes what the other question comes to.
@@ -109,8 +130,8 @@ impl ReadingAnswers {
         if self.chunks.iter().all(|chunk| chunk[feature].null_count() == 0) {
             return 0;
         }
-        let winners = self.winner.iter().filter(|winner| **winner != NONE).map(|winner| *winner as usize);
-        winners.filter(|winner| self.chunks[winner / CHUNK][feature].is_null(winner % CHUNK)).count() as u64
+        let winners = self.winner.iter().filter(|winner| **winner != NONE).map(|winner| self.place(*winner));
+        winners.filter(|(chunk, at)| self.chunks[*chunk][feature].is_null(*at)).count() as u64
     }
 
     /// The columns of some spine rows, as in [`super::Spec::answer_schema`].
@@ -130,7 +151,10 @@ impl ReadingAnswers {
             .iter()
             .map(|winner| match *winner {
                 NONE => (0, 0),
-                winner => (1 + winner as usize / CHUNK, winner as usize % CHUNK),
+                winner => {
+                    let (chunk, at) = self.place(winner);
+                    (1 + chunk, at)
+                }
             })
             .collect();
         for (feature, data_type) in self.types.iter().enumerate() {

@@ -62,7 +62,7 @@ impl Buffer {
         self.bytes > self.compact_at
     }
 
-    /// Drops the rows that stand in no slot any more. `keep_all`: rows without a clock stand anyway.
+    /// Drops the rows that stand in no slot any more.
     pub(super) fn compact(&mut self, fold: &Fold) -> Result<()> {
         let (low, high) = (self.thread << THREAD_SHIFT, (self.thread + 1) << THREAD_SHIFT);
         let mut live = Vec::new();
@@ -107,7 +107,7 @@ fn standing(fold: &Fold, mut visit: impl FnMut(Address)) {
     for reading in &fold.readings {
         for (number, _) in reading.shards() {
             let shard = reading.shard(number);
-            for states in [&shard.asked, &shard.other] {
+            for states in shard.all() {
                 states.visit(&mut visit);
             }
         }
@@ -162,6 +162,10 @@ impl FetchRows for Buffers {
             ))));
         }
         Ok(interleave_record_batch(&sources.iter().collect::<Vec<_>>(), &places)?)
+    }
+
+    fn read_together(&self, address: u64) -> u64 {
+        address + 1
     }
 }
 

@@ -8,6 +8,7 @@ use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
 use asof_compute::{KeyEncoder, conform};
 use asof_model::{
     Address, Catalog, Column, Cut, DataType, Name, Question, Reading, Selection, SourceCut, SourceVersion,
+    Timestamp,
 };
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::stream::BoxStream;
@@ -84,7 +85,7 @@ pub async fn answer(
             let spec = spec(&engine, &selection, &source, &members, &key_sets, columns.hash(), question);
             let spec = Arc::new(spec);
             let at = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
-            let scan = scan_for(&engine, &catalog, &source, &spec, at).await?;
+            let scan = scan_for(&engine, &catalog, &source, &spec, columns.last_time(), at).await?;
             let hooks = Hooks { progress: progress.clone(), fetch: scan.fetch.clone(), ..Hooks::default() };
             let counts = Arc::clone(&hooks.counts);
             let input = Arc::clone(&scan.plan);
@@ -249,6 +250,7 @@ async fn scan_for(
     catalog: &Catalog,
     source: &SourceVersion,
     spec: &Spec,
+    until: Option<Timestamp>,
     at: Option<&Cut>,
 ) -> Result<SourceScan> {
     let mut columns: Vec<String> = Vec::new();
@@ -265,7 +267,7 @@ async fn scan_for(
     columns.sort();
     columns.dedup();
     let opened = open(engine, catalog, source, at, 0).await?;
-    let thin = ScanColumns { columns, address: true, ..ScanColumns::default() };
+    let thin = ScanColumns { columns, address: true, until, ..ScanColumns::default() };
     let found = scan_opened(engine, source, &opened, &thin).await?;
     if found.fetch.is_some() {
         return Ok(found);
@@ -313,7 +315,22 @@ fn assemble(selection: &Selection, groups: Vec<Group>, cuts: Vec<(Address, Cut)>
             Ok(Some((answer_batch(&selection, &places, &batches)?, streams)))
         }
     });
-    PointInTimeAnswer { readings, cuts, batches: batches.boxed() }
+    PointInTimeAnswer { readings, cuts, batches: ahead(batches.boxed()) }
+}
+
+/// Answers put together on the engine's threads while the caller is busy with those before.
+fn ahead(mut batches: BoxStream<'static, Result<AnswerBatch>>) -> BoxStream<'static, Result<AnswerBatch>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(batch) = batches.next().await {
+            // Who no longer asks needs no more.
+            if sender.send(batch).await.is_err() {
+                return;
+            }
+        }
+    });
+    futures::stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
+        .boxed()
 }
 
 fn answer_batch(

@@ -23,11 +23,57 @@ use crate::{Error, Result};
 /// About how many shards several threads share.
 const SHARDS: usize = 256;
 
-/// The states of a run of slots: of the question asked, and of the other where it is compared.
+/// The states of a run of slots. A row that answers both questions from the same slot on, as every row
+/// does that is known by its event time, is folded once, into `same`; so rows that are late pay for
+/// the comparison, and no others. Rows that tie on (e, v) are in the same states of the same slot.
 #[derive(Debug)]
 pub(super) struct Shard {
-    pub(super) asked: LatestStates,
-    pub(super) other: LatestStates,
+    same: LatestStates,
+    asked: LatestStates,
+    other: LatestStates,
+}
+
+impl Shard {
+    fn new(slots: usize) -> Shard {
+        Shard {
+            same: LatestStates::new(slots),
+            asked: LatestStates::new(slots),
+            other: LatestStates::new(slots),
+        }
+    }
+
+    /// All its states.
+    pub(super) fn all(&self) -> [&LatestStates; 3] {
+        [&self.same, &self.asked, &self.other]
+    }
+
+    /// The states that hold the last row of a slot, under the question asked or under the other.
+    #[inline]
+    pub(super) fn standing(&self, slot: u32, other: bool) -> &LatestStates {
+        let own = if other { &self.other } else { &self.asked };
+        if own.order(slot) > self.same.order(slot) { own } else { &self.same }
+    }
+
+    /// Keeps of the rows tied in a slot only these; [`Shard::standing`].
+    pub(super) fn resolve(&mut self, slot: u32, other: bool, keep: &[Address]) {
+        let own = if other { &mut self.other } else { &mut self.asked };
+        if own.order(slot) > self.same.order(slot) {
+            own.resolve(slot, keep);
+        } else {
+            self.same.resolve(slot, keep);
+        }
+    }
+
+    /// The slots in which the last rows tie, under the question asked or under the other.
+    pub(super) fn tied_slots(&self, other: bool) -> impl Iterator<Item = u32> {
+        let own = if other { &self.other } else { &self.asked };
+        let stands =
+            move |slot: &u32, states: &LatestStates| std::ptr::eq(self.standing(*slot, other), states);
+        self.same
+            .tied_slots()
+            .filter(move |slot| stands(slot, &self.same))
+            .chain(own.tied_slots().filter(move |slot| stands(slot, own)))
+    }
 }
 
 /// What folding the history into one reading's slots has come to.
@@ -51,11 +97,10 @@ impl ReadingFold {
         let shards = if threads == 1 { 1 } else { SHARDS };
         let shift = slots.div_ceil(shards).max(1).next_power_of_two().trailing_zeros();
         let count = (slots >> shift) + 1;
-        let empty = || Shard { asked: LatestStates::new(1 << shift), other: LatestStates::new(1 << shift) };
         let seen = if clockless { slots } else { 0 };
         ReadingFold {
             index,
-            shards: (0..count).map(|_| Mutex::new(empty())).collect(),
+            shards: (0..count).map(|_| Mutex::new(Shard::new(1 << shift))).collect(),
             shift,
             seen: (0..seen).map(|_| AtomicBool::new(false)).collect(),
             null_keys: AtomicU64::new(0),
@@ -124,9 +169,16 @@ pub(super) struct Scratch {
 #[derive(Debug, Clone, Copy, Default)]
 struct Item {
     slot: u32,
-    /// Its number in the batch, and in the lowest bit whether it is for the other question.
+    /// Its number in the batch, and in the lowest two bits which of the shard's states it is for.
     row: u32,
 }
+
+/// For both questions, or no other is compared.
+const SAME: u32 = 0;
+/// For the question asked only.
+const ASKED: u32 = 1;
+/// For the other question only.
+const OTHER: u32 = 2;
 
 /// How the rows of a batch are named.
 #[derive(Debug, Clone, Copy)]
@@ -242,6 +294,7 @@ impl Fold {
         let reading = &self.readings[number];
         let index = reading.index.as_ref();
         scratch.items.clear();
+        index.warm(ranges);
         for (row, range) in ranges.iter().enumerate() {
             if range.is_empty() || keep.is_some_and(|keep| !keep.value(row)) {
                 continue;
@@ -259,19 +312,18 @@ impl Fold {
                 first => index.slot(*range, first),
             };
             let asked = first(self.spec.question);
-            if let Some(slot) = asked {
-                scratch.items.push(Item { slot, row: (row as u32) << 1 });
-            }
-            if self.spec.compare {
-                // A row known by its event time answers both questions from the same slot on.
-                let other = match self.spec.question {
-                    _ if visible_at <= event_time => asked,
-                    Question::Known => first(Question::Event),
-                    Question::Event => first(Question::Known),
-                };
-                if let Some(slot) = other {
-                    scratch.items.push(Item { slot, row: (row as u32) << 1 | 1 });
-                }
+            // A row known by its event time answers both questions from the same slot on.
+            let other = match self.spec.question {
+                _ if !self.spec.compare || visible_at <= event_time => asked,
+                Question::Known => first(Question::Event),
+                Question::Event => first(Question::Known),
+            };
+            let row = (row as u32) << 2;
+            if asked == other {
+                scratch.items.extend(asked.map(|slot| Item { slot, row: row | SAME }));
+            } else {
+                scratch.items.extend(asked.map(|slot| Item { slot, row: row | ASKED }));
+                scratch.items.extend(other.map(|slot| Item { slot, row: row | OTHER }));
             }
         }
         Ok(())
@@ -306,14 +358,18 @@ impl Fold {
             rest = later;
             let mut shard = reading.shard(number as usize);
             for item in now {
-                let row = (item.row >> 1) as usize;
+                let row = (item.row >> 2) as usize;
                 let slot = item.slot & ((1 << reading.shift) - 1);
                 let named = match naming {
                     Naming::From(first) => first + row as u64,
                     Naming::Column(addresses) => addresses.value(row),
                 };
                 let address = Address(named << 1 | u64::from(facts.ops.value(row)));
-                let states = if item.row & 1 == 0 { &mut shard.asked } else { &mut shard.other };
+                let states = match item.row & 3 {
+                    SAME => &mut shard.same,
+                    ASKED => &mut shard.asked,
+                    _ => &mut shard.other,
+                };
                 kept[row] |= states.fold(slot, facts.event_time(row), facts.visible_at(row), address);
             }
         }

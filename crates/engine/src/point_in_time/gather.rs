@@ -1,11 +1,12 @@
 //! From folded states to answers: the sweep, ties told apart, the values of winning rows only.
 
+use std::ops::Range;
 use std::sync::MutexGuard;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
-use asof_compute::{Address, NONE, Op, Place, RowDigest, RowDigester, RowOrder, Status, status_at};
+use asof_compute::{Address, NONE, Op, Place, Position, RowDigest, RowDigester, RowOrder, Status, status_at};
 use asof_model::Timestamp;
 
 use super::answers::{CHUNK, ReadingAnswers};
@@ -49,15 +50,17 @@ impl Outcome {
     }
 }
 
-/// Adds the answers of a folded portion.
+/// Adds the answers of a folded portion, whose rows several threads read.
 pub(super) fn collect(
     spec: &Spec,
     features: &[Vec<Compiled>],
     spine: &SpineColumns,
     fold: &Fold,
     rows: &dyn FetchRows,
+    threads: usize,
     answers: &mut [ReadingAnswers],
 ) -> Result<()> {
+    let rows = &Winners { rows, threads };
     for (number, (reading, answers)) in fold.readings.iter().zip(answers).enumerate() {
         let portion = PortionAnswers { spec, reading_spec: &spec.readings[number], reading, rows };
         portion.collect(&features[number], spine, answers)?;
@@ -71,7 +74,75 @@ struct PortionAnswers<'a> {
     spec: &'a Spec,
     reading_spec: &'a ReadingSpec,
     reading: &'a ReadingFold,
+    rows: &'a Winners<'a>,
+}
+
+/// Reads columns of rows that win or may win.
+struct Winners<'a> {
     rows: &'a dyn FetchRows,
+    threads: usize,
+}
+
+impl Winners<'_> {
+    /// Reads columns of ascending rows in parts, each made into something by one of several threads; in
+    /// the order of the rows. What is read together is in one part, so nothing is read twice.
+    fn read<T: Send>(
+        &self,
+        rows: &[u64],
+        columns: &[String],
+        make: impl Fn(RecordBatch) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let parts = self.parts(rows);
+        let part = |range: &Range<usize>| {
+            let rows = &rows[range.clone()];
+            make(self.rows.fetch(rows, columns)?)
+        };
+        let threads = self.threads.min(parts.len());
+        if threads < 2 {
+            return parts.iter().map(part).collect();
+        }
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<Vec<(usize, T)>> {
+            let mut made = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(range) = parts.get(number) else { return Ok(made) };
+                made.push((number, part(range)?));
+            }
+        };
+        // Scoped, because the work borrows; as many threads as the scan had, which is over.
+        let ended: Vec<_> = std::thread::scope(|scope| {
+            let started: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            started.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        });
+        let mut made = Vec::with_capacity(parts.len());
+        for ended in ended {
+            made.extend(ended.map_err(|_| Error::internal("a thread that reads winning rows ended"))??);
+        }
+        made.sort_unstable_by_key(|(number, _)| *number);
+        Ok(made.into_iter().map(|(_, made)| made).collect())
+    }
+
+    /// Runs of about [`CHUNK`] rows, fewer where they are few for several threads, cut where nothing is
+    /// read together.
+    fn parts(&self, rows: &[u64]) -> Vec<Range<usize>> {
+        let most = CHUNK.min(rows.len().div_ceil(self.threads * 4));
+        let mut parts = Vec::new();
+        let (mut start, mut at) = (0, 0);
+        while at < rows.len() {
+            let past = self.rows.read_together(rows[at]);
+            let end = at + rows[at..].partition_point(|row| *row < past).max(1);
+            if end - start > most && at > start {
+                parts.push(start..at);
+                start = at;
+            }
+            at = end;
+        }
+        if start < rows.len() {
+            parts.push(start..rows.len());
+        }
+        parts
+    }
 }
 
 impl PortionAnswers<'_> {
@@ -96,7 +167,7 @@ impl PortionAnswers<'_> {
         let mut wanted: Vec<(u64, u32)> =
             answering.iter().map(|slot| (asked.rows[*slot as usize] >> 1, *slot)).collect();
         wanted.sort_unstable();
-        let first = answers.chunks.len() * CHUNK;
+        let first = answers.winners();
         if first + wanted.len() >= NONE as usize {
             return Err(Error::internal("more winning rows than can be numbered"));
         }
@@ -144,15 +215,13 @@ impl PortionAnswers<'_> {
         let index = &self.reading.index;
         let answers = index.sweep(|slot| {
             let (shard, slot) = self.reading.shard_of(slot);
-            let states = if other { &shards[shard].other } else { &shards[shard].asked };
-            states.order(slot).map(|(event_time, visible_at)| (event_time.0, visible_at.0))
+            let order = shards[shard].standing(slot, other).order(slot);
+            order.map(|(event_time, visible_at)| (event_time.0, visible_at.0))
         });
         let mut tied = Vec::new();
         for (number, first) in self.reading.shards() {
-            let states = if other { &shards[number].other } else { &shards[number].asked };
-            tied.extend(
-                states.tied_slots().map(|slot| first + slot).filter(|slot| answers[*slot as usize] == *slot),
-            );
+            let slots = shards[number].tied_slots(other).map(|slot| first + slot);
+            tied.extend(slots.filter(|slot| answers[*slot as usize] == *slot));
         }
         if !tied.is_empty() {
             self.tell_apart(&tied, &mut shards, other)?;
@@ -161,7 +230,7 @@ impl PortionAnswers<'_> {
         let mut event_times = vec![i64::MIN; answers.len()];
         for slot in (0..answers.len() as u32).filter(|slot| answers[*slot as usize] == *slot) {
             let (shard, local) = self.reading.shard_of(slot);
-            let states = if other { &shards[shard].other } else { &shards[shard].asked };
+            let states = shards[shard].standing(local, other);
             if let (Some(Address(row)), Some((event_time, _))) =
                 (states.rows(local).next(), states.order(local))
             {
@@ -177,48 +246,79 @@ impl PortionAnswers<'_> {
         let mut rows: Vec<u64> = Vec::new();
         for slot in tied {
             let (shard, local) = self.reading.shard_of(*slot);
-            let states = if other { &shards[shard].other } else { &shards[shard].asked };
+            let states = shards[shard].standing(local, other);
             rows.extend(states.rows(local).map(|address| address.0));
         }
         rows.sort_unstable();
         rows.dedup();
-        let digester = RowDigester::new(&self.spec.columns);
-        let mut wanted = vec![fixed::ORDER_BY.to_owned(), fixed::POSITION.to_owned()];
-        wanted.extend(self.spec.columns.iter().map(|column| column.name.clone()));
-        let mut orders: Vec<RowOrder> = Vec::with_capacity(rows.len());
-        for part in rows.chunks(CHUNK) {
-            let batch = self.rows.fetch(&part.iter().map(|row| row >> 1).collect::<Vec<_>>(), &wanted)?;
-            let broken = || Error::internal("`__o` or `__s` of the scan is of another type");
-            let order_by = batch.column(0).as_binary_opt::<i32>().ok_or_else(broken)?;
-            let positions = batch.column(1).as_primitive_opt::<Int64Type>().ok_or_else(broken)?;
-            let digests: Vec<RowDigest> = digester.digest(&batch).map_err(compute)?;
-            for (row, address) in part.iter().enumerate() {
+        let orders = self.orders(&rows)?;
+        let order_of = |address: &Address| rows.binary_search(&address.0).ok().map(|at| &orders[at]);
+        let mut still = Vec::new();
+        let mut equal: Vec<u64> = Vec::new();
+        for slot in tied {
+            let (shard, local) = self.reading.shard_of(*slot);
+            let mut found: Vec<Address> = shards[shard].standing(local, other).rows(local).collect();
+            let last = found.iter().filter_map(order_of).max();
+            found.retain(|address| order_of(address) == last);
+            if found.len() > 1 {
+                still.push(*slot);
+                equal.extend(found.iter().map(|address| address.0));
+            }
+            shards[shard].resolve(local, other, &found);
+        }
+        if still.is_empty() {
+            return Ok(());
+        }
+        equal.sort_unstable();
+        equal.dedup();
+        let digests = self.digests(&equal)?;
+        let digest_of =
+            |address: Address| equal.binary_search(&address.0).ok().map(|at| (digests[at], address));
+        for slot in still {
+            let (shard, local) = self.reading.shard_of(slot);
+            let last = shards[shard].standing(local, other).rows(local).filter_map(digest_of).max();
+            if let Some((_, last)) = last {
+                shards[shard].resolve(local, other, &[last]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The order of rows of one (e, v), but for their digests, which few need: by o, s and op.
+    fn orders(&self, rows: &[u64]) -> Result<Vec<RowOrder>> {
+        let wanted = [fixed::ORDER_BY.to_owned(), fixed::POSITION.to_owned()];
+        let broken = || Error::internal("`__o` or `__s` of the scan is of another type");
+        let read = self.rows.read(&numbers(rows), &wanted, |batch| {
+            let order_by = batch.column(0).as_binary_opt::<i32>().ok_or_else(broken)?.clone();
+            let positions = batch.column(1).as_primitive_opt::<Int64Type>().ok_or_else(broken)?.clone();
+            Ok((order_by, positions))
+        })?;
+        let mut orders = Vec::with_capacity(rows.len());
+        for (order_by, positions) in read {
+            for row in 0..order_by.len() {
                 let order_by: &[u8] = if order_by.is_null(row) { &[] } else { order_by.value(row) };
+                let position =
+                    if positions.is_null(row) { Position::NONE } else { Position(positions.value(row)) };
+                let op = if rows[orders.len()] & 1 == 1 { Op::Delete } else { Op::Value };
                 orders.push(RowOrder {
                     event_time: Timestamp::BEFORE_ALL,
                     visible_at: Timestamp::BEFORE_ALL,
                     order_by: order_by.into(),
-                    position: asof_compute::Position(if positions.is_null(row) {
-                        asof_compute::Position::NONE.0
-                    } else {
-                        positions.value(row)
-                    }),
-                    op: if address & 1 == 1 { Op::Delete } else { Op::Value },
-                    digest: digests[row],
+                    position,
+                    op,
+                    digest: RowDigest::default(),
                 });
             }
         }
-        let order_of =
-            |address: Address| rows.binary_search(&address.0).ok().map(|at| (&orders[at], address));
-        for slot in tied {
-            let (shard, local) = self.reading.shard_of(*slot);
-            let shard = &mut *shards[shard];
-            let states = if other { &mut shard.other } else { &mut shard.asked };
-            if let Some((_, last)) = states.rows(local).filter_map(order_of).max() {
-                states.resolve(local, &[last]);
-            }
-        }
-        Ok(())
+        Ok(orders)
+    }
+
+    fn digests(&self, rows: &[u64]) -> Result<Vec<RowDigest>> {
+        let digester = RowDigester::new(&self.spec.columns);
+        let wanted: Vec<String> = self.spec.columns.iter().map(|column| column.name.clone()).collect();
+        let read =
+            self.rows.read(&numbers(rows), &wanted, |batch| digester.digest(&batch).map_err(compute))?;
+        Ok(read.concat())
     }
 
     /// The slots whose rows are `present` at some spine row, as far as ttl and op tell; ascending.
@@ -238,16 +338,15 @@ impl PortionAnswers<'_> {
             slots.iter().map(|slot| (outcome.rows[*slot as usize] >> 1, *slot)).collect();
         wanted.sort_unstable();
         outcome.until = vec![i64::MAX; outcome.answers.len()];
-        for part in wanted.chunks(CHUNK) {
-            let rows: Vec<u64> = part.iter().map(|(row, _)| *row).collect();
-            let batch = self.rows.fetch(&rows, &[fixed::UNTIL.to_owned()])?;
-            let until = batch
-                .column(0)
-                .as_primitive_opt::<TimestampMicrosecondType>()
-                .ok_or_else(|| Error::internal("`__until` of the scan is no timestamp"))?;
-            for (at, (_, slot)) in part.iter().enumerate().filter(|(at, _)| until.is_valid(*at)) {
-                outcome.until[*slot as usize] = until.value(at);
-            }
+        let rows: Vec<u64> = wanted.iter().map(|(row, _)| *row).collect();
+        let read = self.rows.read(&rows, &[fixed::UNTIL.to_owned()], |batch| {
+            let until = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
+            let until = until.ok_or_else(|| Error::internal("`__until` of the scan is no timestamp"))?;
+            Ok(until.clone())
+        })?;
+        let until = read.iter().flat_map(|until| until.iter());
+        for ((_, slot), until) in wanted.iter().zip(until) {
+            outcome.until[*slot as usize] = until.unwrap_or(i64::MAX);
         }
         Ok(())
     }
@@ -265,16 +364,18 @@ impl PortionAnswers<'_> {
             // A batch of no columns has no length; constants are evaluated beside any one column.
             columns.push(fixed::OP.to_owned());
         }
-        for part in wanted.chunks(CHUNK) {
-            let rows: Vec<u64> = part.iter().map(|(row, _)| *row).collect();
-            let batch = self.rows.fetch(&rows, &columns)?;
+        let rows: Vec<u64> = wanted.iter().map(|(row, _)| *row).collect();
+        let read = self.rows.read(&rows, &columns, |batch| {
             let schema: SchemaRef = batch.schema();
-            let mut values = Vec::with_capacity(features.len());
-            for feature in features {
-                values.push(feature.bind(&schema)?.evaluate(&batch)?);
-            }
-            answers.chunks.push(values);
-        }
+            let evaluated = features.iter().map(|feature| feature.bind(&schema)?.evaluate(&batch));
+            Ok((batch.num_rows(), evaluated.collect::<Result<Vec<_>>>()?))
+        })?;
+        read.into_iter().for_each(|(rows, values)| answers.add(rows, values));
         Ok(())
     }
+}
+
+/// The numbers of rows that states name with a delete bit. They ascend: a row is a delete or is not.
+fn numbers(named: &[u64]) -> Vec<u64> {
+    named.iter().map(|row| row >> 1).collect()
 }

@@ -24,7 +24,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use super::answers::{ReadingAnswers, ReadingCounts};
+use super::answers::{CHUNK, ReadingAnswers, ReadingCounts};
 use super::buffer::{Buffer, Buffers};
 use super::fold::{Fold, Naming, Scratch, addresses};
 use super::gather::collect;
@@ -248,7 +248,8 @@ impl PointInTimeExec {
     }
 
     fn collect(&self, fold: &Fold, rows: &dyn FetchRows, answers: &mut [ReadingAnswers]) -> Result<()> {
-        collect(&self.spec, &self.features, &self.spine, fold, rows, answers)
+        let threads = self.engine.config().threads;
+        collect(&self.spec, &self.features, &self.spine, fold, rows, threads, answers)
     }
 }
 
@@ -412,7 +413,6 @@ impl ExecutionPlan for PointInTimeExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> PlanResult<SendableRecordBatchStream> {
         let exec = self.clone();
         let schema = self.schema();
-        let size = context.session_config().batch_size().max(1);
         let stream = match self.mode {
             Mode::Partial => futures::stream::once(async move {
                 let batches = exec.reduce(partition, context).await?;
@@ -424,8 +424,8 @@ impl ExecutionPlan for PointInTimeExec {
                 let counts = answers.iter().map(ReadingAnswers::counts).collect();
                 *exec.hooks.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
                 let rows = exec.spine.rows();
-                let batches = (0..rows).step_by(size).map(move |start| {
-                    let rows = start..(start + size).min(rows);
+                let batches = (0..rows).step_by(CHUNK).map(move |start| {
+                    let rows = start..(start + CHUNK).min(rows);
                     let mut columns = Vec::new();
                     for answers in answers.iter() {
                         columns.extend(answers.columns(rows.clone())?);

@@ -7,7 +7,7 @@ use arrow::array::ArrayRef;
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
 use asof_compute::{EntityKeys, Portion, SpineIndex, arrow_type};
-use asof_model::{Column, DataType, Expression, Length, Question};
+use asof_model::{Column, DataType, Expression, Length, Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -98,9 +98,9 @@ impl Spec {
         Arc::new(Schema::new(fields))
     }
 
-    /// How many states a slot has.
-    pub(super) fn questions(&self) -> usize {
-        1 + usize::from(self.compare)
+    /// How many states a slot has at most.
+    pub(super) fn states(&self) -> usize {
+        if self.compare { 3 } else { 1 }
     }
 }
 
@@ -149,6 +149,11 @@ impl SpineColumns {
         &self.hash
     }
 
+    /// The greatest time of all; none without rows.
+    pub(super) fn last_time(&self) -> Option<Timestamp> {
+        self.times.iter().max().map(|time| Timestamp(*time))
+    }
+
     /// The time of a row.
     pub(super) fn time(&self, row: usize) -> i64 {
         self.times[row]
@@ -171,7 +176,7 @@ impl SpineColumns {
     /// Bytes that answering all of it at once takes, but for candidate rows: what portions start from.
     pub(super) fn state_bytes(&self, spec: &Spec) -> u64 {
         let states = asof_compute::LatestStates::BYTES_PER_SLOT + 4;
-        let reading = SpineIndex::BYTES_PER_ROW + states * spec.questions() as u64;
+        let reading = SpineIndex::BYTES_PER_ROW + states * spec.states() as u64;
         self.rows() as u64 * reading * spec.readings.len() as u64
     }
 }

@@ -50,7 +50,9 @@ impl FilesExec {
             .iter()
             .enumerate()
             .flat_map(|(at, file)| file.parts().into_iter().map(move |(size, part)| (size, at, part)))
-            .filter(|(_, at, part)| files.get(*at).is_some_and(|file| pick(*at, file, *part)))
+            .filter(|(_, at, part)| {
+                files.get(*at).is_some_and(|file| pick(*at, file, *part) && !file.is_past_need(*part, &rules))
+            })
             .collect();
         parts.sort_by_key(|(size, at, part)| (std::cmp::Reverse(*size), *at, *part));
         let partitions = partitions.clamp(1, parts.len().max(1));

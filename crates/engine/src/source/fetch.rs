@@ -136,6 +136,13 @@ impl FetchRows for FilesFetch {
         }
         Ok(take_record_batch(&whole, &UInt64Array::from(places))?)
     }
+
+    fn read_together(&self, address: u64) -> u64 {
+        let (file, row) = (address >> ROW_BITS, address & ((1 << ROW_BITS) - 1));
+        let groups = usize::try_from(file).ok().and_then(|at| self.files.get(at)).map(OpenFile::groups);
+        let end = groups.into_iter().flatten().map(|(first, rows)| first + rows).find(|end| row < *end);
+        file << ROW_BITS | end.unwrap_or(row + 1)
+    }
 }
 
 /// Ascending rows of a file as a selection within a row group that begins at `first`.

@@ -152,6 +152,17 @@ impl OpenFile {
         }
     }
 
+    /// Whether no row of a part is needed, as far as its statistics say.
+    pub(crate) fn is_past_need(&self, part: Part, rules: &Rules) -> bool {
+        match (&self.data, part, rules.prunes_by()) {
+            (Data::Parquet(file), Part::Group(group), Some(column)) => {
+                let found = file.range(group, column, &rules.inputs());
+                found.is_some_and(|(least, greatest)| rules.is_past_need(&least, &greatest))
+            }
+            _ => false,
+        }
+    }
+
     /// Reads a part: the columns that the rules need, as the file has them.
     pub(crate) fn read(&self, part: Part, rules: &Rules, batch: usize) -> Result<Batches> {
         let columns = self.needed(rules);

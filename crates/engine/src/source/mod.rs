@@ -64,8 +64,12 @@ pub struct ScanColumns {
     /// All source columns, in the source's order, because a digest of the row is needed; `columns`
     /// is then not looked at.
     pub all_for_digest: bool,
-    /// Also [`fixed::ADDRESS`], where the source's rows have stable addresses.
+    /// Also [`fixed::ADDRESS`], where the source's rows have stable addresses. `order_by` and
+    /// `valid_until` are then not read: both columns are null, to be fetched for the rows that need them.
     pub address: bool,
+    /// Rows of later event times are not needed: row groups whose statistics say that they hold no others,
+    /// and no null that would be counted, are left out.
+    pub until: Option<asof_model::Timestamp>,
     /// Read what was read then: a stored source up to that position, a Delta table at that version,
     /// the files of that record ([`crate::Error::Changed`] where one is gone or another). None: as it is now.
     pub at: Option<Cut>,
@@ -91,6 +95,10 @@ pub trait FetchRows: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// As reading the source.
     fn fetch(&self, addresses: &[u64], columns: &[String]) -> Result<arrow::array::RecordBatch>;
+
+    /// One past the last address of what is read together with this row, a row group say: who fetches
+    /// many rows reads nothing twice if no fetch begins or ends within.
+    fn read_together(&self, address: u64) -> u64;
 }
 
 impl SourceScan {

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
     RowSelection,
@@ -128,6 +129,29 @@ impl ParquetFile {
                 (first - rows, rows)
             })
             .collect()
+    }
+
+    /// The least and the greatest value of a column in a row group, by its statistics; none where these
+    /// columns may hold a null there.
+    pub(crate) fn range(
+        &self,
+        group: usize,
+        column: &str,
+        complete: &[String],
+    ) -> Option<(ArrayRef, ArrayRef)> {
+        let known = self.metadata.metadata();
+        let group = known.row_groups().get(group)?;
+        let of = |name: &str| {
+            let found = StatisticsConverter::try_new(name, self.schema(), self.metadata.parquet_schema());
+            found.map(|found| found.with_missing_null_counts_as_zero(false)).ok()
+        };
+        let without_nulls = |name: &String| {
+            let nulls = of(name)?.row_group_null_counts([group]).ok()?;
+            (nulls.is_valid(0) && nulls.value(0) == 0).then_some(())
+        };
+        complete.iter().map(without_nulls).collect::<Option<()>>()?;
+        let column = of(column)?;
+        Some((column.row_group_mins([group]).ok()?, column.row_group_maxes([group]).ok()?))
     }
 
     /// The footer with the places of pages, so that pages without wanted rows are skipped unread. Files

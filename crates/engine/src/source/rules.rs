@@ -48,6 +48,7 @@ pub(crate) struct Rules {
     schema: SchemaRef,
     given: Given,
     address: bool,
+    until: Option<Timestamp>,
 }
 
 /// What the input has of the fixed columns.
@@ -104,7 +105,12 @@ impl Rules {
     ) -> Result<Rules> {
         let with_fixed = !matches!(given, Given::Unwanted);
         let stored = matches!(given, Given::Stored(_));
-        let made = |key: &str| with_fixed && !(stored && matches!(key, "event_time" | "available_at"));
+        // A scan for addresses leaves to the fetch of winning rows what only winning rows need.
+        let made = |key: &str| {
+            with_fixed
+                && !(stored && matches!(key, "event_time" | "available_at"))
+                && !(want.address && matches!(key, "order_by" | "valid_until"))
+        };
         let wanted: Vec<&Column> = if want.all_for_digest {
             all.iter().collect()
         } else {
@@ -137,7 +143,7 @@ impl Rules {
                     compiled.push((key, typed(key, &text.text, Purpose::Time)?));
                 }
             }
-            if let Some(text) = &source.order_by {
+            if let Some(text) = source.order_by.as_ref().filter(|_| made("order_by")) {
                 compiled.push(("order_by", typed("order_by", &text.text, Purpose::Order)?));
             }
             if let Some(text) = source.delete_when.as_ref().filter(|_| !stored) {
@@ -203,6 +209,7 @@ impl Rules {
             schema: Arc::new(Schema::new(fields)),
             given,
             address: want.address,
+            until: want.until,
         })
     }
 
@@ -225,12 +232,40 @@ impl Rules {
             schema,
             given: Given::Unwanted,
             address: false,
+            until: None,
         }
     }
 
     /// What the input has of the fixed columns.
     pub(crate) fn given(&self) -> &Given {
         &self.given
+    }
+
+    /// Whether all rows of a part are later than any that is needed, judged by the least and the greatest
+    /// value of the column of event times, as the file has them.
+    pub(crate) fn is_past_need(&self, least: &ArrayRef, greatest: &ArrayRef) -> bool {
+        let Some(until) = self.until else { return false };
+        let unit = match (&self.given, &self.event_time) {
+            (Given::Nothing, Some(Instant::Column { unit, zone: None, .. })) => *unit,
+            (Given::Stored(_), _) => None,
+            _ => return false,
+        };
+        let read = |found: &ArrayRef| {
+            let found = instants(found, unit, None).ok()?;
+            (found.len() == 1 && found.is_valid(0)).then(|| found.value(0))
+        };
+        // A part that holds a time that is none is read, for its error.
+        matches!((read(least), read(greatest)), (Some(least), Some(_)) if least > until.0)
+    }
+
+    /// The column of event times, where parts can be left out by it.
+    pub(crate) fn prunes_by(&self) -> Option<&str> {
+        self.until?;
+        match (&self.given, &self.event_time) {
+            (Given::Nothing, Some(Instant::Column { name, zone: None, .. })) => Some(name),
+            (Given::Stored(columns), _) => Some(&columns.event_time),
+            _ => None,
+        }
     }
 
     /// The names of all columns that the input has to give.

@@ -14,6 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
 use crate::{Error, Result};
 
@@ -56,8 +57,13 @@ impl<W: Write + Send> TrainingWriter<W> {
     pub fn new(format: FileFormat, schema: &SchemaRef, to: W) -> Result<TrainingWriter<W>> {
         let sink = match format {
             FileFormat::Parquet => {
-                let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-                let writer = ArrowWriter::try_new(to, Arc::clone(schema), Some(properties));
+                let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+                // Floats seldom repeat: looking for repeats costs more than all else of writing them.
+                for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
+                    let column = ColumnPath::from(field.name().as_str());
+                    properties = properties.set_column_dictionary_enabled(column, false);
+                }
+                let writer = ArrowWriter::try_new(to, Arc::clone(schema), Some(properties.build()));
                 Sink::Parquet(Box::new(writer.map_err(parquet_failed)?))
             }
             FileFormat::Csv => {
@@ -87,23 +93,30 @@ impl<W: Write + Send> TrainingWriter<W> {
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == BATCH && self.coalescer.get_buffered_rows() == 0 {
+            return self.put(batch);
+        }
         self.coalescer.push_batch(batch.clone())?;
         self.drain()
     }
 
     fn drain(&mut self) -> Result<()> {
         while let Some(batch) = self.coalescer.next_completed_batch() {
-            match &mut self.sink {
-                Sink::Parquet(writer) => writer.write(&batch).map_err(parquet_failed)?,
-                Sink::Csv(writer, begun) => {
-                    *begun = true;
-                    writer.write(&batch).map_err(|e| failed(&e))?;
-                }
-                Sink::Ndjson(writer) => writer.write(&batch).map_err(|e| failed(&e))?,
-                Sink::Arrow(writer) => writer.write(&batch).map_err(|e| failed(&e))?,
-            }
+            self.put(&batch)?;
         }
         Ok(())
+    }
+
+    fn put(&mut self, batch: &RecordBatch) -> Result<()> {
+        match &mut self.sink {
+            Sink::Parquet(writer) => writer.write(batch).map_err(parquet_failed),
+            Sink::Csv(writer, begun) => {
+                *begun = true;
+                writer.write(batch).map_err(|e| failed(&e))
+            }
+            Sink::Ndjson(writer) => writer.write(batch).map_err(|e| failed(&e)),
+            Sink::Arrow(writer) => writer.write(batch).map_err(|e| failed(&e)),
+        }
     }
 
     /// Ends the file; gives back what it was written to.
