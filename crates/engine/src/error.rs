@@ -138,6 +138,22 @@ impl Error {
         self
     }
 
+    /// The same error, with paths below a folder written as from that folder.
+    #[must_use]
+    pub(crate) fn without(mut self, root: &Path) -> Error {
+        let root = format!("{}/", root.display());
+        match &mut self {
+            Error::Invalid { message: text, .. }
+            | Error::NotFound { name: text, .. }
+            | Error::Changed { name: text, .. }
+            | Error::Conflict { message: text, .. }
+            | Error::Io { path: text, .. }
+            | Error::Internal { what: text, .. } => *text = text.replace(&root, ""),
+            Error::BadRow { .. } | Error::Exhausted { .. } | Error::Timeout { .. } => {}
+        }
+        self
+    }
+
     /// Ours, wherever it stands within an error of DataFusion's.
     pub(crate) fn within(error: &DataFusionError) -> Option<&Error> {
         match error {

@@ -302,7 +302,11 @@ pub(crate) static FEATURE: Table = Table {
             Takes::Expression,
             "Its value, over the columns of the row that answers; `event_time` is the row's own time.",
         ),
-        may("sensitivity", Takes::Text, "e.g. `pii`; carried into every list and record."),
+        may(
+            "sensitivity",
+            Takes::Text,
+            "e.g. `pii`; carried into every list and record. `asof show` masks its values, and those of the columns it reads, unless it is `public` or `none`.",
+        ),
         DESCRIPTION,
         OWNER,
         TAGS,

@@ -1,6 +1,8 @@
 //! Finding things: list, show, search. Pure functions over a catalog, and [`Registry::show`] which
 //! adds the history.
 
+use std::collections::BTreeMap;
+
 use asof_model::{Address, Catalog, Column, Definition, Name, ThingKind, Timestamp, Version, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +32,8 @@ pub struct Listed {
     pub columns: usize,
 }
 
-/// Everything about a thing that the registry knows. The sample is the engine's to add.
+/// Everything about a thing that the registry knows. The sample is for others to add: [`masked`] says
+/// of which columns it may not show the values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shown {
     /// The project.
@@ -66,6 +69,57 @@ pub struct Shown {
     pub also: Vec<User>,
     /// Its versions, newest first; filled by [`Registry::show`].
     pub versions: Vec<ShownVersion>,
+    /// Some of its rows, where it is a view or a source and they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<ShownSample>,
+}
+
+/// Some rows of a view or a source, column by column.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ShownSample {
+    /// How many rows.
+    pub rows: usize,
+    /// Of a view its keys, `event_time` and features, of a source its columns.
+    pub columns: Vec<SampleColumn>,
+    /// The time was up before as many rows were found as were asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut_short: bool,
+    /// Why there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The way out of the problem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// One column of a sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SampleColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type, as users write it.
+    #[serde(rename = "type")]
+    pub data_type: asof_model::DataType,
+    /// Its sensitivity, where it has one: every value that is there is then shown as [`MASK`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<String>,
+    /// The values of its rows, as answers of features write them.
+    pub values: Vec<serde_json::Value>,
+}
+
+/// What stands for a value that is not shown.
+pub const MASK: &str = "***";
+
+/// The columns of a thing whose values a sample does not show, each with its sensitivity: all that have
+/// one but `public` and `none`.
+pub fn masked(catalog: &Catalog, version: &Version) -> BTreeMap<String, String> {
+    let mut all = columns(version);
+    mark(catalog, version, &mut all);
+    all.into_iter().filter_map(|it| Some((it.name, it.sensitivity.filter(|word| !open(word))?))).collect()
+}
+
+fn open(sensitivity: &str) -> bool {
+    ["public", "none"].iter().any(|word| sensitivity.eq_ignore_ascii_case(word))
 }
 
 /// A column of a thing.
@@ -224,6 +278,7 @@ pub fn show(catalog: &Catalog, project: &Name, thing: &str) -> Result<Shown> {
 fn shown(catalog: &Catalog, version: &Version, feature: Option<Name>, also: Vec<User>) -> Shown {
     let mut about = version.about().clone();
     let mut columns = columns(version);
+    mark(catalog, version, &mut columns);
     if let (Some(feature), Version::View(view)) = (&feature, version) {
         columns.retain(|column| column.role == "feature" && column.name == feature.as_str());
         if let Some(it) = view.features.iter().find(|it| it.feature.name == *feature) {
@@ -253,7 +308,73 @@ fn shown(catalog: &Catalog, version: &Version, feature: Option<Name>, also: Vec<
         also,
         feature,
         versions: Vec::new(),
+        sample: None,
     }
+}
+
+/// Gives columns the sensitivity that features over the same source say they have: a column of a source
+/// that a sensitive feature reads, and the keys and features that are such a column. A feature computed
+/// from one is as sensitive as its own view says.
+fn mark(catalog: &Catalog, version: &Version, columns: &mut [ShownColumn]) {
+    match version {
+        Version::Source(source) => {
+            let marks = sensitive(catalog, &source.address, 0);
+            for column in columns {
+                column.sensitivity = marks.of(&column.name);
+            }
+        }
+        Version::View(view) => {
+            let marks = sensitive(catalog, &view.source, 0);
+            for column in columns.iter_mut().filter(|column| column.sensitivity.is_none()) {
+                let name = match &column.expression {
+                    None => Some(column.name.clone()),
+                    Some(text) if column.role == "key" => Some(text.clone()),
+                    Some(text) => asof_model::Expression { text: text.clone() }.as_column(),
+                };
+                column.sensitivity = name.and_then(|name| marks.of(&name));
+            }
+        }
+        Version::Entity(_) | Version::Service(_) => {}
+    }
+}
+
+/// Which columns of a source hold what is sensitive.
+#[derive(Debug, Default)]
+struct Marks {
+    /// By column, names in lower case: an expression names a column in any case.
+    columns: BTreeMap<String, String>,
+    /// Of a query whose input has such columns: any of its columns may come from them.
+    all: Option<String>,
+}
+
+impl Marks {
+    fn of(&self, column: &str) -> Option<String> {
+        self.columns.get(&column.to_lowercase()).or(self.all.as_ref()).cloned()
+    }
+}
+
+/// Queries read queries no deeper than this; a ring of them ends here.
+const DEEPEST: usize = 16;
+
+fn sensitive(catalog: &Catalog, source: &Address, depth: usize) -> Marks {
+    let mut marks = Marks::default();
+    for view in catalog.views().filter(|view| view.source == *source) {
+        for it in &view.features {
+            let Some(sensitivity) = it.feature.sensitivity.as_ref().filter(|word| !open(word)) else {
+                continue;
+            };
+            for column in it.feature.expression.columns() {
+                marks.columns.entry(column.to_lowercase()).or_insert_with(|| sensitivity.clone());
+            }
+        }
+    }
+    let Some(version) = catalog.source(source).filter(|_| depth < DEEPEST) else { return marks };
+    for read in version.definition.reads() {
+        let project = read.project.unwrap_or_else(|| source.project.clone());
+        let below = sensitive(catalog, &Address { project, name: read.name }, depth + 1);
+        marks.all = marks.all.or(below.all).or_else(|| below.columns.into_values().next());
+    }
+    marks
 }
 
 fn user(version: &Version) -> User {

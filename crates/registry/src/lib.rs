@@ -43,8 +43,11 @@ mod run;
 mod system;
 mod training_set;
 
-pub use apply::{Apply, ChangeRecord, VersionRecord};
-pub use discover::{Found, Hit, Listed, Shown, ShownColumn, ShownVersion, User, list, search, show};
+pub use apply::{Action, Apply, ChangeRecord, VersionRecord};
+pub use discover::{
+    Found, Hit, Listed, MASK, SampleColumn, Shown, ShownColumn, ShownSample, ShownVersion, User, list,
+    masked, search, show,
+};
 pub use error::{RegistryError, Result};
 pub use registry::Registry;
 pub use run::{NewRun, Run, RunError, RunKind, RunState};

@@ -14,7 +14,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http::{HeaderValue, header};
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -157,25 +156,4 @@ pub(crate) async fn write_all(
         file.write(&batch?).await?;
     }
     file.finish()
-}
-
-/// The rows of a small answer as JSON objects, each column as it stands in NDJSON.
-///
-/// # Errors
-/// The rows fail, or cannot be written.
-pub(crate) async fn objects(
-    schema: SchemaRef,
-    mut rows: impl Stream<Item = asof_engine::Result<RecordBatch>> + Unpin,
-) -> asof_engine::Result<Vec<Box<RawValue>>> {
-    let pipe = Pipe::default();
-    let mut writer = TrainingWriter::new(FileFormat::Ndjson, &schema, pipe.clone())?;
-    while let Some(batch) = rows.next().await {
-        writer.write(&batch?)?;
-    }
-    writer.finish()?;
-    let bytes = pipe.take(0).unwrap_or_default();
-    serde_json::Deserializer::from_slice(&bytes)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .map_err(|error| asof_engine::Error::internal(format!("rows are not written as JSON: {error}")))
 }

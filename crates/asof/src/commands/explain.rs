@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let Ok(project) = context.project() else { return Err(unknown(fallback())) };
     let client = context.client().await?;
     let thing = format!("view/{what}");
-    let shown: Shown = match client.get(&path(&["v1", "projects", project.as_str(), "things", &thing], &[])).await {
+    let shown: Shown = match client.get(&path(&["v1", "projects", project.as_str(), "things", &thing], &[("sample", "0")])).await {
         Ok(shown) => shown,
         Err(problem) if problem.kind() == Kind::NotFound => {
             return Err(unknown(nearest.clone().or(problem.body.hint).unwrap_or_else(fallback)));
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         Err(problem) => return Err(problem),
     };
     let Definition::View(view) = &shown.definition else { return Err(unknown(fallback())) };
-    let source_path = path(&["v1", "projects", shown.project.as_str(), "things", &format!("source/{}", view.source)], &[]);
+    let source_path = path(&["v1", "projects", shown.project.as_str(), "things", &format!("source/{}", view.source)], &[("sample", "0")]);
     let source: Shown = client.get(&source_path).await?;
     let lines = explain(view, &source);
     if printer.json {

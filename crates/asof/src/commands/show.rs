@@ -1,8 +1,9 @@
 //! `asof show THING`: everything about one thing.
 
-use asof_registry::Shown;
+use asof_model::DataType;
+use asof_registry::{Shown, ShownSample};
 use console::Style;
-use serde_json::value::RawValue;
+use serde_json::Value;
 
 use crate::client::path;
 use crate::context::Context;
@@ -25,27 +26,56 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let printer = context.printer;
     let project = context.project()?;
     let client = context.client().await?;
-    let parts = ["v1", "projects", project.as_str(), "things", &args.thing];
+    let rows = if args.no_sample { "0" } else { "5" };
+    let path = path(&["v1", "projects", project.as_str(), "things", &args.thing], &[("sample", rows)]);
+    let shown: Shown = client.get(&path).await?;
     if printer.json {
-        let sample: &[(&str, &str)] = if args.no_sample { &[] } else { &[("sample", "5")] };
-        let shown: Box<RawValue> = client.get(&path(&parts, sample)).await?;
         printer.json_line(&shown);
         return Ok(());
     }
-    let shown: Shown = client.get(&path(&parts, &[])).await?;
     print(printer, &shown);
-    let sampled = matches!(shown.kind, asof_model::ThingKind::View | asof_model::ThingKind::Source);
-    if sampled && !args.no_sample {
-        let text = format!("select * from {}.{} limit 5", shown.project, shown.name);
-        match super::sql::batches(context, &text, Some(5)).await {
-            Ok(batches) => {
-                heading(printer, "Sample");
-                printer.line(Table::of_batches(&batches, 5).text(terminal_width(), printer.color));
-            }
-            Err(problem) => printer.say(format!("No sample: {}", problem.body.message)),
-        }
+    if let Some(sample) = &shown.sample {
+        print_sample(printer, sample);
     }
     Ok(())
+}
+
+fn print_sample(printer: Printer, sample: &ShownSample) {
+    if let Some(problem) = &sample.problem {
+        let hint = sample.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        printer.say(format!("No sample: {problem}{hint}"));
+        return;
+    }
+    if sample.rows == 0 {
+        let why = if sample.cut_short { "none was found in time" } else { "there are no rows" };
+        printer.say(format!("No sample: {why}."));
+        return;
+    }
+    heading(printer, "Sample");
+    let heads: Vec<String> = sample.columns.iter().map(|column| {
+        let number = column.masked.is_none() && column.values.iter().any(Value::is_number);
+        format!("{}{}", if number { ">" } else { "" }, column.name)
+    }).collect();
+    let mut table = Table::new(&heads.iter().map(String::as_str).collect::<Vec<_>>());
+    for row in 0..sample.rows {
+        table.row(sample.columns.iter().map(|column| match column.values.get(row) {
+            None | Some(Value::Null) => "null".to_owned(),
+            Some(Value::String(text)) if column.data_type == DataType::Timestamp => {
+                text.replace(".000000Z", "Z")
+            }
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        }));
+    }
+    printer.line(table.text(terminal_width(), printer.color));
+    let masked: Vec<&str> =
+        sample.columns.iter().filter(|it| it.masked.is_some()).map(|it| it.name.as_str()).collect();
+    if !masked.is_empty() {
+        printer.say(format!("Not shown, being sensitive: {}.", masked.join(", ")));
+    }
+    if sample.cut_short {
+        printer.say("The time was up before more rows were found.");
+    }
 }
 
 fn heading(printer: Printer, text: &str) {

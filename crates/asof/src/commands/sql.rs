@@ -1,6 +1,5 @@
 //! `asof sql`: a read-only query.
 
-use arrow::array::RecordBatch;
 use asof_model::FileFormat;
 use asof_server::SqlRequest;
 use clap::ValueEnum;
@@ -70,16 +69,6 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         printer.say(format!("The first {SHOWN} of {}; --format csv writes all.", counted(reader.rows, "row")));
     }
     Ok(())
-}
-
-/// The rows of a query, at most `most` of them where said.
-///
-/// # Errors
-/// What the node says of the query.
-pub(crate) async fn batches(context: &Context, text: &str, most: Option<usize>) -> Result<Vec<RecordBatch>, Problem> {
-    let mut reader = ArrowReader::new(most.unwrap_or(usize::MAX));
-    reader.read(ask(context, text, FileFormat::Arrow).await?).await?;
-    Ok(reader.first)
 }
 
 async fn ask(context: &Context, text: &str, format: FileFormat) -> Result<asof_server::Body, Problem> {

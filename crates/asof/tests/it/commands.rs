@@ -56,7 +56,7 @@ fn a_project_goes_from_plan_to_a_served_value() {
     assert_eq!(project.json(&["list", "views"])[0]["name"], "seller_profile");
     let shown = project.well(&["show", "seller_profile"]);
     let whole = &project.json(&["show", "seller_profile"])[0];
-    assert_eq!(whole["sample"].as_array().unwrap().len(), 4);
+    assert_eq!(whole["sample"]["rows"], 4);
     assert_eq!(whole["used_by"][0]["name"], "shop.pricing");
     assert!(project.json(&["show", "pricing"])[0].get("sample").is_none());
     assert!(project.json(&["show", "profiles", "--no-sample"])[0].get("sample").is_none());
@@ -70,6 +70,77 @@ fn a_project_goes_from_plan_to_a_served_value() {
     assert!(project.well(&["schema"]).contains("\"$schema\""));
     assert!(project.well(&["doctor"]).contains("no node runs"));
     assert!(project.well(&["diff"]).is_empty());
+}
+
+#[test]
+fn a_sample_is_shown_and_what_is_sensitive_is_not() {
+    let project = Project::shop();
+    let text = project.read("features/shop.yaml");
+    let text =
+        text.replace("  rating: rating\n", "  rating: rating\n  who: {expr: name, sensitivity: pii}\n");
+    project.write("features/shop.yaml", &text);
+    project.well(&["apply", "--yes"]);
+
+    let view = &project.json(&["show", "seller_profile"])[0]["sample"];
+    assert_eq!(view["rows"], 4);
+    let columns: Vec<&str> =
+        view["columns"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(columns, ["seller_id", "event_time", "tier", "rating", "who", "name_length"]);
+    assert_eq!(
+        view["columns"][0]["values"].to_string(),
+        "[1,1,2,9007199254740993]",
+        "integers keep their digits"
+    );
+    assert_eq!(view["columns"][1]["values"][0], "2024-01-01T00:00:00.000000Z");
+    assert_eq!(view["columns"][3]["values"][3], 0.1);
+    assert_eq!(view["columns"][4]["values"], serde_json::json!(["***", "***", "***", "***"]));
+    assert_eq!(view["columns"][4]["masked"], "pii");
+
+    let source = project.json(&["show", "profiles"]);
+    assert_eq!(source[0]["sample"]["columns"][4]["name"], "name");
+    assert_eq!(source[0]["sample"]["columns"][4]["masked"], "pii");
+    assert_eq!(source[0]["columns"][4]["sensitivity"], "pii");
+
+    let feature = &project.json(&["show", "seller_profile.tier"])[0]["sample"];
+    assert_eq!(feature["columns"].as_array().unwrap().len(), 3);
+    assert_eq!(feature["columns"][2]["values"], serde_json::json!(["basic", "gold", "basic", "gold"]));
+    assert!(project.json(&["show", "seller_profile.who"])[0].to_string().contains("***"));
+    assert!(project.json(&["show", "pricing"])[0]["sample"].is_null());
+    assert!(project.json(&["show", "seller_profile", "--no-sample"])[0]["sample"].is_null());
+
+    for thing in ["seller_profile", "profiles", "seller_profile.who"] {
+        let shown = project.run(&["show", thing]);
+        assert!(shown.out.contains("Sample") && shown.out.contains("***"), "{}", shown.out);
+        assert!(shown.err.contains("Not shown, being sensitive"), "{}", shown.err);
+        assert!(!shown.out.contains("Bertil") && !shown.err.contains("Bertil"), "{}", shown.out);
+    }
+
+    let node = project.up(&[], &[]);
+    node.wait_ready();
+    let ask = |query: &str| node.get(&format!("/v1/projects/shop/things/seller_profile{query}"));
+    let rows = |query: &str| -> serde_json::Value {
+        let (status, body) = ask(query);
+        assert_eq!(status, 200, "{body}");
+        assert!(!body.contains("Bertil"), "{body}");
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()["sample"]["rows"].clone()
+    };
+    assert_eq!(rows(""), 4);
+    assert_eq!(rows("?sample=2"), 2);
+    assert!(rows("?sample=0").is_null());
+    for query in ["?sample=101", "?sample=-1", "?sample=all", "?rows=3"] {
+        assert_eq!(ask(query).0, 400, "{query}");
+    }
+    // Where the data cannot be read all else is still said, and why there is no sample.
+    project.write("data/profiles.csv", "seller_id,updated_at,tier,rating,name\n1,soon,gold,1,Ann\n");
+    let (status, body) = ask("");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["owner"]), (200, &serde_json::json!("marketplace")));
+    let problem = body["sample"]["problem"].as_str().unwrap();
+    assert!(problem.contains("data/profiles.csv, row 1") && !problem.contains("soon"), "{problem}");
+    drop(node);
+    let shown = project.run(&["show", "seller_profile"]);
+    assert_eq!(shown.code, Some(0), "{}", shown.err);
+    assert!(shown.err.contains("No sample: source `profiles`"), "{}", shown.err);
 }
 
 #[test]

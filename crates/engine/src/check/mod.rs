@@ -25,6 +25,8 @@ struct Check<'a> {
     project: &'a Project,
     /// What is agreed, with this project's sources as the data has them.
     catalog: Catalog,
+    /// Of each source the columns whose type the model does not have, with that type.
+    left_out: BTreeMap<Name, Vec<(String, String)>>,
     types: TypedProject,
     out: Diagnostics,
 }
@@ -53,6 +55,7 @@ impl Engine {
                 engine: &engine,
                 project: &owned,
                 catalog,
+                left_out: BTreeMap::new(),
                 types: TypedProject::default(),
                 out: Diagnostics::new(),
             };

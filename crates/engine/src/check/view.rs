@@ -6,8 +6,8 @@ use asof_model::{
 };
 
 use super::Check;
-use super::source::did_you_mean;
-use crate::expression::{Purpose, compile};
+use super::source::{did_you_mean, of_no_type};
+use crate::expression::{Problem, Purpose, compile};
 
 impl Check<'_> {
     pub(super) fn views(&mut self) {
@@ -39,6 +39,17 @@ impl Check<'_> {
     fn view(&mut self, at: &Located<Definition>, view: &View) {
         let Some((source, columns)) = self.source_of(&view.source) else { return };
         let Some(entity) = self.entity_of(&view.entity) else { return };
+        let left_out = self.left_out.get(&source.name).cloned().unwrap_or_default();
+        // A column that an expression names and that is there in a type of no use.
+        let told = |mut problem: Problem, text: &str| {
+            let part = text.get(problem.start..problem.start + problem.length).unwrap_or_default();
+            if problem.code == "column_not_found"
+                && let Some(hint) = of_no_type(part.trim_matches('"'), &left_out)
+            {
+                problem.hint = Some(hint);
+            }
+            problem
+        };
         let keys = bind_keys(view, &entity);
         for key in &keys {
             let written = view.keys.contains_key(&key.key.name);
@@ -49,8 +60,9 @@ impl Check<'_> {
                     "key `{}` of view `{}`: column `{}` not found in source `{}`",
                     key.key.name, view.name, key.column, view.source
                 );
-                let hint = match did_you_mean(&key.column, &columns) {
-                    Some(hint) if written => Some(hint),
+                let of_no_type = of_no_type(&key.column, &left_out);
+                let hint = match of_no_type.clone().or_else(|| did_you_mean(&key.column, &columns)) {
+                    Some(hint) if written || of_no_type.is_some() => Some(hint),
                     Some(hint) => Some(format!("{hint}; bind it with `keys: {{{}: COLUMN}}`", key.key.name)),
                     None => None,
                 };
@@ -74,7 +86,7 @@ impl Check<'_> {
             && let Err(problem) = compile(self.engine, &filter.text, &columns, clock, Purpose::Condition)
         {
             let span = at.inside(&["where"], problem.start..problem.start + problem.length);
-            self.problem(problem, &format!("where of view `{}`", view.name), span);
+            self.problem(told(problem, &filter.text), &format!("where of view `{}`", view.name), span);
         }
         // What cannot be expanded is reported where the view is resolved.
         let Ok(features) = expand_features(view, &keys, &source, &columns) else { return };
@@ -92,7 +104,7 @@ impl Check<'_> {
                     let bytes = problem.start..problem.start + problem.length;
                     let span = at.feature(&feature.name, Some(bytes));
                     self.problem(
-                        problem,
+                        told(problem, &feature.expression.text),
                         &format!("feature `{}` of view `{}`", feature.name, view.name),
                         span,
                     );

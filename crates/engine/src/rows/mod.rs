@@ -27,6 +27,7 @@ use futures::TryStreamExt;
 use tokio::sync::mpsc;
 
 pub use progress::ViewProgress;
+pub use sample::Sampled;
 
 use self::progress::Seen;
 use crate::expression::{Bound, Compiled, Problem, Purpose, compile};

@@ -1,13 +1,16 @@
-//! The first rows of a view, for people to look at.
+//! Some rows of a view or a source, for people to look at.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::compute::{and, filter_record_batch, not};
+use arrow::compute::{and, concat_batches, filter_record_batch, not};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use asof_compute::arrow_type;
 use asof_model::{Catalog, SourceVersion, ViewVersion};
+use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
+use tokio::time::Instant;
 
 use crate::expression::{Bound, EVENT_TIME, Purpose, compile};
 use crate::source::columns::field;
@@ -15,41 +18,120 @@ use crate::source::instants::instant_type;
 use crate::source::{ScanColumns, convert, fixed, scan};
 use crate::{Engine, Error, Result};
 
+/// Rows to look at.
+#[derive(Debug, Clone)]
+pub struct Sampled {
+    /// The rows.
+    pub rows: RecordBatch,
+    /// The time was up before as many were found as were asked for.
+    pub cut_short: bool,
+}
+
 impl Engine {
     /// The first rows of a view, in no stated order: its keys, `event_time`, its features. Deletes and
-    /// rows that its `where` leaves out are not among them.
+    /// rows that its `where` leaves out are not among them. What is found `within` that time is given.
     ///
     /// # Errors
-    /// As reading its source.
-    pub async fn sample(&self, catalog: &Catalog, view: &ViewVersion, rows: usize) -> Result<RecordBatch> {
+    /// As reading its source; [`Error::Timeout`] where it could not even be opened in time.
+    pub async fn sample(
+        &self,
+        catalog: &Catalog,
+        view: &ViewVersion,
+        rows: usize,
+        within: Duration,
+    ) -> Result<Sampled> {
         let source = catalog.source(&view.source).cloned().ok_or_else(|| Error::NotFound {
             what: "source",
             name: view.source.to_string(),
             hint: None,
         })?;
         let (engine, catalog, view) = (self.clone(), catalog.clone(), view.clone());
+        let what = format!("opening source `{}`", source.address.name);
+        let deadline = Instant::now() + within;
         self.run(async move {
             let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
-            let scan = scan(&engine, &catalog, &source, &want).await?;
+            let opening = scan(&engine, &catalog, &source, &want);
+            let scan = in_time(deadline, within, what, opening).await?;
             let sample = Sample::new(&engine, &view, &source, &scan.plan.schema())?;
-            let context = engine.session().task_ctx();
-            let mut batches = Vec::new();
-            let mut left = rows;
-            for partition in 0..scan.plan.properties().partitioning.partition_count() {
-                let mut stream = scan.plan.execute(partition, Arc::clone(&context))?;
-                while left > 0
-                    && let Some(batch) = stream.next().await
-                {
-                    let batch = sample.of(&batch?)?;
-                    let some = batch.slice(0, left.min(batch.num_rows()));
-                    left -= some.num_rows();
-                    batches.push(some);
-                }
-            }
-            Ok(arrow::compute::concat_batches(&sample.schema, &batches)?)
+            let schema = Arc::clone(&sample.schema);
+            first(&engine, &scan.plan, &schema, rows, deadline, |batch| sample.of(batch)).await
         })
         .await
     }
+
+    /// The first rows of a source, in no stated order: all its columns, deletes too. What is found
+    /// `within` that time is given.
+    ///
+    /// # Errors
+    /// As [`Engine::sample`].
+    pub async fn sample_source(
+        &self,
+        catalog: &Catalog,
+        source: &SourceVersion,
+        rows: usize,
+        within: Duration,
+    ) -> Result<Sampled> {
+        let (engine, catalog, source) = (self.clone(), catalog.clone(), source.clone());
+        let what = format!("opening source `{}`", source.address.name);
+        let deadline = Instant::now() + within;
+        self.run(async move {
+            let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
+            let opening = scan(&engine, &catalog, &source, &want);
+            let scan = in_time(deadline, within, what, opening).await?;
+            let whole = scan.plan.schema();
+            let own: Vec<usize> = (fixed::ALL.len()..whole.fields().len()).collect();
+            let schema = Arc::new(whole.project(&own)?);
+            first(&engine, &scan.plan, &schema, rows, deadline, |batch| Ok(batch.project(&own)?)).await
+        })
+        .await
+    }
+}
+
+/// What is done by the deadline.
+async fn in_time<T>(
+    deadline: Instant,
+    within: Duration,
+    what: String,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout_at(deadline, work).await {
+        Ok(done) => done,
+        Err(_) => Err(Error::Timeout { what, limit: format!("{} s", within.as_secs_f64()) }),
+    }
+}
+
+/// The first rows that a plan gives, each batch made into rows of `schema`.
+async fn first(
+    engine: &Engine,
+    plan: &Arc<dyn ExecutionPlan>,
+    schema: &SchemaRef,
+    rows: usize,
+    deadline: Instant,
+    made: impl Fn(&RecordBatch) -> Result<RecordBatch>,
+) -> Result<Sampled> {
+    let context = engine.session().task_ctx();
+    let (mut batches, mut left, mut cut_short) = (Vec::new(), rows, false);
+    'plan: for partition in 0..plan.properties().partitioning.partition_count() {
+        if left == 0 {
+            break;
+        }
+        let mut stream = plan.execute(partition, Arc::clone(&context))?;
+        loop {
+            let Ok(next) = tokio::time::timeout_at(deadline, stream.next()).await else {
+                cut_short = true;
+                break 'plan;
+            };
+            let Some(batch) = next else { break };
+            let batch = made(&batch?)?;
+            let some = batch.slice(0, left.min(batch.num_rows()));
+            left -= some.num_rows();
+            batches.push(some);
+            if left == 0 {
+                break 'plan;
+            }
+        }
+    }
+    Ok(Sampled { rows: concat_batches(schema, &batches)?, cut_short })
 }
 
 struct Sample {

@@ -43,6 +43,7 @@ impl CsvFile {
                         "file_broken",
                         format!("file `{}`: its header is not UTF-8", file.held.shown),
                     )
+                    .with_hint("convert the file to UTF-8, e.g. with `iconv -t utf-8`")
                 })?;
                 let text = text.trim_start_matches('\u{feff}').trim();
                 if text.is_empty() { unnamed } else { text.to_owned() }
@@ -225,7 +226,7 @@ impl Iterator for CsvBatches {
 /// What the texts seen so far may all be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Guess {
-    any: bool,
+    seen: u64,
     bool: bool,
     int64: bool,
     uint64: bool,
@@ -239,7 +240,7 @@ impl Guess {
     /// Nothing seen: anything.
     pub(crate) fn new() -> Guess {
         Guess {
-            any: false,
+            seen: 0,
             bool: true,
             int64: true,
             uint64: true,
@@ -252,7 +253,7 @@ impl Guess {
 
     /// One more text.
     pub(crate) fn see(&mut self, text: &str) {
-        self.any = true;
+        self.seen += 1;
         self.bool = self.bool && (text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false"));
         let digits = text.trim_start_matches(['-', '+']);
         let integer = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -266,10 +267,15 @@ impl Guess {
         self.time = self.time && text.len() >= 10 && parse(text, None).is_some();
     }
 
+    /// How many texts there were.
+    pub(crate) fn seen(self) -> u64 {
+        self.seen
+    }
+
     /// The narrowest type that holds all that was seen; string where nothing was.
     pub(crate) fn data_type(self) -> DataType {
         match self {
-            Guess { any: false, .. } => DataType::String,
+            Guess { seen: 0, .. } => DataType::String,
             Guess { bool: true, .. } => DataType::Bool,
             Guess { int64: true, .. } => DataType::Int64,
             Guess { uint64: true, .. } => DataType::UInt64,

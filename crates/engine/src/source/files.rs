@@ -14,7 +14,7 @@ use super::csv::CsvFile;
 use super::find::{Found, find};
 use super::identity::Held;
 use super::ndjson::NdjsonFile;
-use super::options::Options;
+use super::options::{Options, format_name};
 use super::parquet::{ParquetFile, footer_length};
 use super::rules::{Given, Rules};
 use crate::{Error, Result};
@@ -73,7 +73,10 @@ pub(crate) fn open_one(found: Found, format: Format, options: &Options) -> Resul
     let held = Arc::new(Held::open(&found.path, &found.shown)?);
     let footer = match format {
         Format::Parquet => Some(footer_length(&held)?),
-        _ => None,
+        _ => {
+            not_text(&held, format)?;
+            None
+        }
     };
     let identity = held.identity(footer)?;
     let data = match format {
@@ -83,6 +86,25 @@ pub(crate) fn open_one(found: Found, format: Format, options: &Options) -> Resul
         Format::Delta => return Err(Error::internal("a Delta table is not read as files")),
     };
     Ok(OpenFile { found, held, identity, footer, data, options: options.clone() })
+}
+
+/// Refuses a file that begins as one of another kind does.
+fn not_text(held: &Held, format: Format) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let mut start = [0; 4];
+    let read = held.file.read_at(&mut start, 0).unwrap_or(0);
+    let (is, hint) = match &start[..read] {
+        [0x1f, 0x8b, ..] => ("is compressed with gzip", "decompress it, or convert it to Parquet"),
+        [0x28, 0xb5, 0x2f, 0xfd] => ("is compressed with zstd", "decompress it, or convert it to Parquet"),
+        b"PK\x03\x04" => ("is a zip archive", "unpack it and name the file within"),
+        b"PAR1" => ("is a Parquet file", "set `format: parquet`"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            ("is UTF-16 text", "convert the file to UTF-8, e.g. with `iconv -t utf-8`")
+        }
+        _ => return Ok(()),
+    };
+    let message = format!("file `{}` {is}, and is to be read as {}", held.shown, format_name(format));
+    Err(Error::invalid("file_broken", message).with_hint(hint))
 }
 
 impl OpenFile {
@@ -119,9 +141,13 @@ impl OpenFile {
             return file.rows();
         }
         let mut start = vec![0; 1 << 16];
-        let read = self.held.file.read_at(&mut start, 0).unwrap_or(0);
-        let lines = start[..read].iter().filter(|byte| **byte == b'\n').count().max(1);
-        self.held.size * lines as u64 / (read as u64).max(1)
+        let read = self.held.file.read_at(&mut start, 0).unwrap_or(0) as u64;
+        let Some(last) = start[..read as usize].last() else { return 0 };
+        // A last line without an end is one as well.
+        let open = u64::from(read == self.held.size && *last != b'\n');
+        let lines = start[..read as usize].iter().filter(|byte| **byte == b'\n').count() as u64 + open;
+        let header = u64::from(matches!(self.data, Data::Csv(_)) && self.options.header);
+        (self.held.size * lines.max(1) / read).saturating_sub(header)
     }
 
     /// Refuses where it is no longer what was opened.

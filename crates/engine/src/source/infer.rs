@@ -24,21 +24,34 @@ pub(crate) struct Found {
     pub left_out: Vec<(String, String)>,
     /// Rows, where they were counted on the way or stand in footers.
     pub rows: u64,
+    /// In how many rows a column is null, where that was counted or stands in footers; the others are
+    /// null in none, or nobody knows.
+    pub nulls: Vec<(String, u64)>,
+    /// Columns of files that a `key=value` folder of the same name stands over.
+    pub hidden: Vec<String>,
 }
 
-/// Looks at all files. Blocking.
+impl Found {
+    /// In how many rows the column is known to be null.
+    pub(crate) fn nulls(&self, column: &str) -> u64 {
+        self.nulls.iter().filter(|(name, _)| name == column).map(|(_, nulls)| nulls).sum()
+    }
+}
+
+/// Looks at all files. The types of columns that are `declared` may differ from file to file, since each
+/// is read as declared. Blocking.
 ///
 /// # Errors
-/// [`Error::Invalid`] with code `source_files_differ`, or what reading a file gives.
-pub(crate) fn infer(source: &str, files: &[OpenFile]) -> Result<Found> {
+/// [`Error::Invalid`] with code `source_files_differ` or `column_twice`, or what reading a file gives.
+pub(crate) fn infer(source: &str, files: &[OpenFile], declared: &[Column]) -> Result<Found> {
     let mut found = Found::default();
     let mut csv: Option<(Vec<String>, Vec<Guess>)> = None;
-    let mut ndjson: Vec<(String, Shape)> = Vec::new();
+    let mut ndjson: Vec<(String, Shape, u64)> = Vec::new();
     for file in files {
         match &file.data {
             Data::Parquet(parquet) => {
                 found.rows += parquet.rows();
-                parquet_columns(source, files, file, &mut found)?;
+                parquet_columns(source, files, file, declared, &mut found)?;
             }
             Data::Csv(read) => {
                 let (names, guesses) = csv
@@ -69,12 +82,18 @@ pub(crate) fn infer(source: &str, files: &[OpenFile]) -> Result<Found> {
             Data::Ndjson(read) => found.rows += read.guess(source, &mut ndjson)?,
         }
     }
-    let texts = csv
-        .map(|(names, guesses)| {
-            names.into_iter().zip(guesses).map(|(name, guess)| (name, guess.data_type())).collect::<Vec<_>>()
-        })
-        .unwrap_or_else(|| ndjson.into_iter().map(|(name, shape)| (name, shape.data_type())).collect());
-    for (name, data_type) in texts {
+    let rows = found.rows;
+    let texts: Vec<(String, DataType, u64)> = match csv {
+        Some((names, guesses)) => {
+            let typed = |(name, guess): (String, Guess)| (name, guess.data_type(), rows - guess.seen());
+            names.into_iter().zip(guesses).map(typed).collect()
+        }
+        None => {
+            ndjson.into_iter().map(|(name, shape, seen)| (name, shape.data_type(), rows - seen)).collect()
+        }
+    };
+    for (name, data_type, nulls) in texts {
+        found.nulls.push((name.clone(), nulls));
         found.raw.push((name.clone(), text_type(&data_type)));
         found.columns.push(Column { name, data_type });
     }
@@ -90,13 +109,26 @@ pub(crate) fn text_type(kind: &DataType) -> ArrowType {
     }
 }
 
-fn parquet_columns(source: &str, files: &[OpenFile], file: &OpenFile, found: &mut Found) -> Result<()> {
+fn parquet_columns(
+    source: &str,
+    files: &[OpenFile],
+    file: &OpenFile,
+    declared: &[Column],
+    found: &mut Found,
+) -> Result<()> {
     let Data::Parquet(parquet) = &file.data else { return Ok(()) };
     let first = file.found.path == files[0].found.path;
     let union = file.options.union_by_name;
     let fields = parquet.schema().fields();
-    for field in fields {
+    for (at, field) in fields.iter().enumerate() {
         let name = field.name();
+        if fields.iter().skip(at + 1).any(|other| other.name() == name) {
+            let message =
+                format!("source `{source}`: file `{}` has two columns named `{name}`", file.shown());
+            return Err(Error::invalid("column_twice", message)
+                .with_hint("write the file again with names that differ"));
+        }
+        found.nulls.extend(parquet.nulls(at).map(|nulls| (name.clone(), nulls)));
         let Some(data_type) = model_type(field) else {
             if !found.left_out.iter().any(|(other, _)| other == name) {
                 found.left_out.push((name.clone(), field.data_type().to_string()));
@@ -113,6 +145,9 @@ fn parquet_columns(source: &str, files: &[OpenFile], file: &OpenFile, found: &mu
             Some(column) if column.data_type == new.data_type => {}
             // A file in which the column is null throughout may not know its type.
             Some(_) if *field.data_type() == ArrowType::Null => {}
+            Some(_) if declared.iter().any(|column| column.name == *name) => {
+                found.raw.push((name.clone(), field.data_type().clone()));
+            }
             Some(column) => match widened(&column.data_type, &new.data_type).filter(|_| union) {
                 Some(wide) => column.data_type = wide,
                 None => {
@@ -191,6 +226,10 @@ fn partitions(files: &[OpenFile], found: &mut Found) {
             kind @ (DataType::Int64 | DataType::Date | DataType::Timestamp) => kind,
             _ => DataType::String,
         };
+        if found.columns.iter().any(|column| column.name == *key) {
+            found.hidden.push(key.clone());
+        }
+        found.nulls.retain(|(name, _)| name != key);
         found.columns.retain(|column| column.name != *key);
         found.raw.retain(|(name, _)| name != key);
         found.raw.push((key.clone(), ArrowType::Utf8));

@@ -161,8 +161,23 @@ fn scaled<T: ArrowPrimitiveType>(
 
 /// The instant at which clocks of the zone show what these microseconds show in UTC.
 fn civil_micros(micros: i64, zone: &TimeZone) -> Option<i64> {
-    let civil = TimeZone::UTC.to_datetime(jiff::Timestamp::from_microsecond(micros).ok()?);
-    zone.to_ambiguous_timestamp(civil).compatible().ok().map(jiff::Timestamp::as_microsecond)
+    let (days, rest) = (micros.div_euclid(86_400_000_000), micros.rem_euclid(86_400_000_000));
+    let days = jiff::Span::new().try_days(days).ok()?;
+    let date = jiff::civil::date(1970, 1, 1).checked_add(days).ok()?;
+    let time = jiff::Span::new().try_microseconds(rest).ok()?;
+    civil_instant(date.at(0, 0, 0, 0).checked_add(time).ok()?, zone)
+}
+
+/// The instant at which clocks of the zone show this, in microseconds.
+fn civil_instant(civil: jiff::civil::DateTime, zone: &TimeZone) -> Option<i64> {
+    match zone.to_ambiguous_timestamp(civil).compatible() {
+        Ok(instant) => i64::try_from(instant.as_nanosecond().div_euclid(1_000)).ok(),
+        // jiff's instants end a day before the year 9999 does, and no zone changes its clocks then.
+        Err(_) => {
+            let offset = zone.to_offset(jiff::Timestamp::MAX).seconds();
+            Timestamp::of_civil(civil)?.0.checked_sub(i64::from(offset) * 1_000_000)
+        }
+    }
 }
 
 fn texts(array: &ArrayRef, zone: Option<&TimeZone>) -> Result<TimestampMicrosecondArray, BadValue> {
@@ -171,10 +186,8 @@ fn texts(array: &ArrayRef, zone: Option<&TimeZone>) -> Result<TimestampMicroseco
     let mut out = Vec::with_capacity(plain.len());
     for row in 0..plain.len() {
         out.push(match plain.is_valid(row) {
-            true => parse(plain.value(row), zone).ok_or_else(|| BadValue {
-                row,
-                reason: "is not a time as 2013-06-01T12:00:00Z".to_owned(),
-            })?,
+            true => parse(plain.value(row), zone)
+                .ok_or_else(|| BadValue { row, reason: why_not(plain.value(row)).to_owned() })?,
             false => 0,
         });
     }
@@ -190,10 +203,31 @@ pub(crate) fn parse(text: &str, zone: Option<&TimeZone>) -> Option<i64> {
     match zone {
         Some(zone) if read.offset().is_none() && read.time_zone_annotation().is_none() => {
             let civil = read.date().to_datetime(read.time().unwrap_or_default());
-            let instant = zone.to_ambiguous_timestamp(civil).compatible().ok()?;
-            i64::try_from(instant.as_nanosecond().div_euclid(1_000)).ok()
+            civil_instant(civil, zone)
         }
         _ => Timestamp::parse(text).ok().map(|found| found.0),
+    }
+}
+
+/// Why [`parse`] has no instant for a text: a time, but of another year, or none at all.
+fn why_not(text: &str) -> &'static str {
+    const NONE: &str = "is not a time as 2013-06-01T12:00:00Z";
+    let unsigned = text.trim_start_matches(['+', '-']);
+    let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
+    let (year, rest) = unsigned.split_at(digits);
+    let signed = unsigned.len() < text.len();
+    if digits < 4 || text.len() - unsigned.len() > 1 || !rest.starts_with('-') {
+        return NONE;
+    }
+    // The same time in a year that there is; 29 February only where the year has one, as far as we know.
+    let other = match year {
+        "0001" | "9999" => "2001",
+        _ if digits > 4 || signed || year == "0000" => "2000",
+        _ => return NONE,
+    };
+    match parse(&format!("{other}{rest}"), None) {
+        Some(_) => OUTSIDE,
+        None => NONE,
     }
 }
 
@@ -204,4 +238,51 @@ pub(crate) fn constant(value: Option<i64>, rows: usize) -> ArrayRef {
         None => TimestampMicrosecondArray::new_null(rows),
     };
     Arc::new(array.with_timezone("UTC"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_no_instant_says_why() {
+        let none = "is not a time as 2013-06-01T12:00:00Z";
+        for (text, why) in [
+            ("0000-12-31T23:59:59Z", OUTSIDE),
+            ("0000-02-29", OUTSIDE),
+            ("10000-01-01T00:00:00Z", OUTSIDE),
+            ("+012013-06-01T12:00:00Z", OUTSIDE),
+            ("-000044-03-15", OUTSIDE),
+            ("-0044-03-15 12:00:00", OUTSIDE),
+            ("0001-01-01T00:00:00+02:00", OUTSIDE),
+            ("9999-12-31T23:00:00-02:00", OUTSIDE),
+            ("9999-02-29", none),
+            ("0000-13-01", none),
+            ("0000-00-00", none),
+            ("10000-01-01T25:00:00Z", none),
+            ("2013-02-30", none),
+            ("20130601x", none),
+            ("--2013-06-01", none),
+            ("yesterday", none),
+            ("\u{660}000-01-01", none),
+            ("", none),
+        ] {
+            assert_eq!(parse(text, None), None, "{text}");
+            assert_eq!(why_not(text), why, "{text}");
+        }
+    }
+
+    #[test]
+    fn civil_times_of_the_last_day_are_instants() {
+        let tokyo = zone("Asia/Tokyo").unwrap();
+        let last = Timestamp::parse("9999-12-31T14:59:59Z").unwrap().0;
+        assert_eq!(parse("9999-12-31 23:59:59", Some(&tokyo)), Some(last));
+        let civil = Timestamp::parse("9999-12-31T23:59:59Z").unwrap().0;
+        assert_eq!(civil_micros(civil, &tokyo), Some(last));
+        assert_eq!(civil_micros(i64::MAX, &tokyo), None);
+        // Noon of a summer's day, and a time before 1970 that is no whole second.
+        let noon = Timestamp::parse("2013-06-01T03:00:00Z").unwrap().0;
+        assert_eq!(civil_micros(noon + 9 * 3_600_000_000, &tokyo), Some(noon));
+        assert_eq!(civil_micros(-1, &TimeZone::UTC), Some(-1));
+    }
 }

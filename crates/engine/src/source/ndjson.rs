@@ -14,6 +14,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use asof_compute::arrow_type;
 use asof_model::{Column, DataType};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::columns::{convert, parse_date};
@@ -30,6 +31,31 @@ pub(crate) struct NdjsonFile {
 
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
+/// The keys of an object as they stand in the text.
+struct Ordered<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Ordered<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ordered<'a>, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Ordered<'de>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered<'de>, A::Error> {
+                let mut keys: Vec<(String, &'de RawValue)> = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    // Of a key that stands twice the last value counts, as where rows are read.
+                    keys.retain(|(other, _)| *other != name);
+                    keys.push((name, value));
+                }
+                Ok(Ordered(keys))
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
 impl NdjsonFile {
     pub(crate) fn open(held: Arc<Held>) -> NdjsonFile {
         NdjsonFile { held }
@@ -40,22 +66,24 @@ impl NdjsonFile {
         Lines { file: self.clone(), reader, line: 0 }
     }
 
-    /// What every row says about the columns and their types. Reads the whole file.
-    pub(crate) fn guess(&self, source: &str, columns: &mut Vec<(String, Shape)>) -> Result<u64> {
+    /// What every row says about the columns, their types, and in how many rows each has a value. Reads the
+    /// whole file.
+    pub(crate) fn guess(&self, source: &str, columns: &mut Vec<(String, Shape, u64)>) -> Result<u64> {
         let mut lines = self.lines();
         let mut text = String::new();
         let mut rows = 0;
         while lines.next(&mut text)? {
-            let object = lines.object(&text, rows).map_err(|bad| bad.of(source))?;
-            for (name, value) in object {
-                let at = match columns.iter().position(|(other, _)| *other == name) {
+            let object: Ordered<'_> = lines.object(&text, rows).map_err(|bad| bad.of(source))?;
+            for (name, value) in object.0 {
+                let at = match columns.iter().position(|(other, ..)| *other == name) {
                     Some(at) => at,
                     None => {
-                        columns.push((name, Shape::Null));
+                        columns.push((name, Shape::Null, 0));
                         columns.len() - 1
                     }
                 };
-                let (_, shape) = &mut columns[at];
+                let (_, shape, seen) = &mut columns[at];
+                *seen += u64::from(value.get() != "null");
                 *shape = std::mem::take(shape).with(Shape::of(value));
             }
             rows += 1;
@@ -119,7 +147,7 @@ impl Lines {
         }
     }
 
-    fn object<'a>(&self, text: &'a str, before: u64) -> Result<Object<'a>, BadRow> {
+    fn object<'a, T: Deserialize<'a>>(&self, text: &'a str, before: u64) -> Result<T, BadRow> {
         serde_json::from_str(text).map_err(|e| {
             let reason = match e.classify() {
                 serde_json::error::Category::Eof => "is cut short: its JSON does not end",
@@ -160,7 +188,7 @@ impl NdjsonBatches {
             self.rows += u64::from(!matches!(read, Ok(false)));
             let bad = match read {
                 Ok(false) => break,
-                Ok(true) => match self.lines.object(&text, self.rows - 1) {
+                Ok(true) => match self.lines.object::<Object<'_>>(&text, self.rows - 1) {
                     Ok(object) => {
                         for (builder, name) in builders.iter_mut().zip(&self.names) {
                             let cell = object.get(name).map(|cell| cell.get()).filter(|cell| *cell != "null");
@@ -356,8 +384,8 @@ impl Shape {
                 Shape::List(Box::new(item))
             }
             Some(b'{') => {
-                let object: Object<'_> = serde_json::from_str(text).unwrap_or_default();
-                Shape::Struct(object.into_iter().map(|(name, value)| (name, Shape::of(value))).collect())
+                let fields = serde_json::from_str::<Ordered<'_>>(text).map(|it| it.0).unwrap_or_default();
+                Shape::Struct(fields.into_iter().map(|(name, value)| (name, Shape::of(value))).collect())
             }
             Some(_) if text.parse::<i64>().is_ok() => Shape::Int64,
             Some(_) if text.parse::<u64>().is_ok() => Shape::UInt64,

@@ -57,7 +57,13 @@ pub(crate) fn open<'a>(
                     Some(Cut::Delta { version, .. }) => Some(*version),
                     _ => None,
                 };
-                let table = Foreign::open(&root.join(path), version).await?;
+                let opened = Foreign::open(&root.join(path), version).await;
+                let table = opened.map_err(|error| match error.without(&root) {
+                    // A log that cannot be read is the table's owner's to mend, and no defect of ours.
+                    Error::Internal { what, .. } => Error::invalid("delta_broken", what)
+                        .with_hint("read it with the engine that writes it, and mend it there"),
+                    other => other,
+                })?;
                 if let Some(Cut::Delta { table_id, .. }) = at
                     && *table_id != table.table_id
                 {

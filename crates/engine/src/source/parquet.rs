@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
     RowSelection,
 };
-use parquet::basic::Type as PhysicalType;
+use parquet::basic::{LogicalType, Type as PhysicalType};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 
 use super::identity::{Chunks, Held};
@@ -21,6 +21,8 @@ use crate::{Error, Result};
 pub(crate) struct ParquetFile {
     held: Arc<Held>,
     metadata: ArrowReaderMetadata,
+    /// The columns, told apart where Parquet does and Arrow's types do not: uuids, json.
+    schema: SchemaRef,
     /// The same with the places of pages, read when single rows are first wanted.
     paged: Arc<OnceLock<ArrowReaderMetadata>>,
 }
@@ -65,6 +67,18 @@ pub(crate) fn footer_length(held: &Held) -> Result<u64> {
     Ok(length)
 }
 
+/// A column with the name of the type that Parquet knows and Arrow does not.
+fn named(field: &Field, root: &parquet::schema::types::Type) -> Field {
+    let extension = match root.get_basic_info().logical_type_ref() {
+        Some(LogicalType::Uuid) => "arrow.uuid",
+        Some(LogicalType::Json) => "arrow.json",
+        _ => return field.clone(),
+    };
+    let mut metadata = field.metadata().clone();
+    metadata.insert("ARROW:extension:name".to_owned(), extension.to_owned());
+    field.clone().with_metadata(metadata)
+}
+
 impl ParquetFile {
     /// Reads the footer.
     pub(crate) fn open(held: Arc<Held>) -> Result<ParquetFile> {
@@ -103,17 +117,32 @@ impl ParquetFile {
             let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
             ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options).map_err(broken)?
         };
-        Ok(ParquetFile { held, metadata, paged: Arc::default() })
+        let roots = metadata.parquet_schema().root_schema().get_fields();
+        let named: Vec<Field> =
+            metadata.schema().fields().iter().zip(roots).map(|(field, root)| named(field, root)).collect();
+        let schema = Arc::new(Schema::new(named));
+        Ok(ParquetFile { held, metadata, schema, paged: Arc::default() })
     }
 
     /// The columns as the file has them.
     pub(crate) fn schema(&self) -> &SchemaRef {
-        self.metadata.schema()
+        &self.schema
     }
 
     /// How many rows it has.
     pub(crate) fn rows(&self) -> u64 {
         u64::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// In how many rows a top-level column of plain values is null; none where the footer does not say.
+    pub(crate) fn nulls(&self, root: usize) -> Option<u64> {
+        let metadata = self.metadata.metadata();
+        let schema = metadata.file_metadata().schema_descr();
+        let mut leaves = (0..schema.num_columns()).filter(|leaf| schema.get_column_root_idx(*leaf) == root);
+        let leaf = leaves.next().filter(|leaf| schema.get_column_root(*leaf).is_primitive())?;
+        let counts =
+            metadata.row_groups().iter().map(|group| group.column(leaf).statistics()?.null_count_opt());
+        counts.sum()
     }
 
     /// Its row groups: the number of the first row of each, and how many it has.

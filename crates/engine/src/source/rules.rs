@@ -502,7 +502,9 @@ impl Rules {
             source_name: self.source.clone(),
             place: shown(place, bad.row),
             reason: format!("{what} {}", bad.reason),
-            hint: None,
+            hint: Some(format!(
+                "mend the row, write an expression for `{key}`, or leave such rows out in a source with `sql`"
+            )),
         }
     }
 

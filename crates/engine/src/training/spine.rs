@@ -372,7 +372,7 @@ fn text_rows(
     let found = Found { path: path.to_owned(), shown: shown.to_owned(), partitions: Vec::new() };
     let options = Options::read(format, &BTreeMap::new())?;
     let file = open_one(found, format, &options)?;
-    let mut columns = infer(NAME, std::slice::from_ref(&file))?.columns;
+    let mut columns = infer(NAME, std::slice::from_ref(&file), &[])?.columns;
     for column in &mut columns {
         if let Some(known) = types.iter().find(|it| it.name == column.name) {
             column.data_type = known.data_type.clone();

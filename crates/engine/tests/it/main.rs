@@ -9,6 +9,10 @@ mod load;
 #[cfg(test)]
 mod load_kill;
 #[cfg(test)]
+mod looking;
+#[cfg(test)]
+mod plain_files;
+#[cfg(test)]
 mod point_in_time;
 #[cfg(test)]
 mod project;
@@ -24,3 +28,5 @@ mod scan_text;
 mod scan_times;
 #[cfg(test)]
 mod training;
+#[cfg(test)]
+mod wrong_sources;

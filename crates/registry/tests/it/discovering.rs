@@ -1,7 +1,10 @@
 //! List, show and search.
 
-use asof_model::{Catalog, Explain, Principal, Revision, ThingKind};
-use asof_registry::{list, search, show};
+use asof_model::{
+    Catalog, Column, DataType, Explain, Principal, Project, ProjectFile, Revision, ThingKind, TypedProject,
+    resolve,
+};
+use asof_registry::{list, masked, search, show};
 
 use crate::fixture::{about, apply, at, entity, name, open, shop, view};
 
@@ -128,4 +131,86 @@ async fn shown_with_its_versions() {
     assert!(shown.versions[0].standing && !shown.versions[1].standing);
     assert_eq!(shown.versions[0].version, shown.versions[1].version);
     assert_eq!(shown.owner.as_deref(), Some("growth"));
+}
+
+#[test]
+fn what_is_sensitive_is_marked_wherever_it_stands() {
+    let file = |path: &str, text: &str| ProjectFile { path: path.to_owned(), text: text.to_owned() };
+    let definitions = "\
+entity: person
+keys: {email: string}
+---
+source: people
+path: people.parquet
+event_time: at
+---
+source: joined
+sql: select p.email as mail, p.at from people p
+event_time: at
+---
+view: contacts
+entity: person
+source: people
+features:
+  domain: {expr: \"split_part(EMAIL, '@', 2)\", sensitivity: pii}
+  name: name
+  letters: char_length(name)
+  years: {expr: age, sensitivity: public}
+---
+view: called
+entity: person
+source: people
+features:
+  who: {expr: name, sensitivity: personal}
+---
+view: of_a_query
+entity: person
+source: joined
+keys: {email: mail}
+features: {latest: at}
+";
+    let (project, told) =
+        Project::read(&[file("asof.yaml", "project: shop"), file("features/a.yaml", definitions)]);
+    assert!(told.is_empty(), "{told:?}");
+    let columns = |all: &[(&str, &str)]| -> Vec<Column> {
+        let typed = |(name, kind): &(&str, &str)| Column {
+            name: (*name).to_owned(),
+            data_type: DataType::parse(kind).unwrap(),
+        };
+        all.iter().map(typed).collect()
+    };
+    let people = [("email", "string"), ("name", "string"), ("age", "int64"), ("at", "timestamp")];
+    let mut types = TypedProject::default();
+    types.source_columns.insert(name("people"), columns(&people));
+    types.source_columns.insert(name("joined"), columns(&[("mail", "string"), ("at", "timestamp")]));
+    for (view, feature, kind) in [
+        ("contacts", "domain", "string"),
+        ("contacts", "name", "string"),
+        ("contacts", "letters", "int64"),
+        ("contacts", "years", "int64"),
+        ("called", "who", "string"),
+        ("of_a_query", "latest", "timestamp"),
+    ] {
+        types.feature_types.insert((name(view), name(feature)), DataType::parse(kind).unwrap());
+    }
+    let (versions, told) = resolve(&project.unwrap(), &Catalog::default(), &types);
+    assert!(told.is_empty(), "{told:?}");
+    let catalog = Catalog::from_versions(Revision(1), Default::default(), versions);
+    for (kind, thing, wanted) in [
+        (ThingKind::Source, "people", &["email pii", "name personal"][..]),
+        (ThingKind::Source, "joined", &["at pii", "mail pii"]),
+        // Computed from a name, and said by its own view not to be sensitive: shown. The name itself is not.
+        (ThingKind::View, "contacts", &["domain pii", "email pii", "name personal"]),
+        (ThingKind::View, "called", &["email pii", "who personal"]),
+        (ThingKind::View, "of_a_query", &["email pii", "latest pii"]),
+        (ThingKind::Entity, "person", &[]),
+    ] {
+        let version = catalog.get(kind, &at("shop", thing)).unwrap();
+        let found: Vec<String> =
+            masked(&catalog, &version).into_iter().map(|(column, why)| format!("{column} {why}")).collect();
+        assert_eq!(found, wanted, "{thing}");
+    }
+    let shown = show(&catalog, &name("shop"), "people").unwrap();
+    let marks: Vec<Option<&str>> = shown.columns.iter().map(|it| it.sensitivity.as_deref()).collect();
+    assert_eq!(marks, [Some("pii"), Some("personal"), None, None]);
 }
