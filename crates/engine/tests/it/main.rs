@@ -28,5 +28,3 @@ mod scan_text;
 mod scan_times;
 #[cfg(test)]
 mod training;
-#[cfg(test)]
-mod wrong_sources;
