@@ -241,6 +241,9 @@ impl Explain for Error {
             | Error::Exhausted { hint, .. } => hint.clone(),
             Error::Changed { .. } => Some("run it again when nobody writes to it".to_owned()),
             Error::Timeout { .. } => Some("ask for less at once, or allow more time".to_owned()),
+            Error::Io { reason, .. } if reason == "permission denied" => {
+                Some("let the user that Asof runs as use it".to_owned())
+            }
             Error::Io { .. } | Error::Internal { .. } => None,
         }
     }

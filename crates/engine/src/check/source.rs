@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType as ArrowType;
+use arrow::datatypes::{DataType as ArrowType, Field};
 use asof_model::{
     Column, DataType, Definition, Diagnostic, Explain, Format, Located, Place, Source, SourceVersion, Span,
     TimeRule, TimeUnit,
@@ -11,14 +11,14 @@ use futures::StreamExt;
 
 use super::Check;
 
-use crate::Result;
 use crate::expression::{Purpose, compile};
-use crate::source::columns::can_read;
+use asof_model::nearest;
+use crate::source::columns::{can_read, model_type};
 use crate::source::infer::{Found, infer};
 use crate::source::instants::{readable, zone};
 use crate::source::opened::columns_of;
 use crate::source::{Opened, ScanColumns, open, scan_opened};
-use asof_model::nearest;
+use crate::{Error, Result};
 
 impl Check<'_> {
     /// A source of files or of a Delta table.
@@ -76,7 +76,12 @@ impl Check<'_> {
                 self.found(at, source, found, None).await;
             }
             Err(error) if error.code() == "source_not_found" => return false,
-            Err(error) => self.failed(&error, source, at.at(&["sql"])),
+            Err(error) => {
+                let Place::Sql { text } = &source.place else { return true };
+                let named = named_in(&error, text);
+                let span = named.map_or_else(|| at.at(&["sql"]), |bytes| at.inside(&["sql"], bytes));
+                self.failed(&error, source, span);
+            }
         }
         true
     }
@@ -197,6 +202,10 @@ impl Check<'_> {
                 .filter(|(column, _)| *column == declared.name)
                 .map(|(_, kind)| kind)
                 .peekable();
+            let nothing = is_text(source) && found.rows == 0 && found.columns.is_empty();
+            if kinds.peek().is_none() && nothing {
+                continue;
+            }
             if kinds.peek().is_none() {
                 let message =
                     format!("source `{name}`: `schema` column `{}` is not in the data", declared.name);
@@ -214,8 +223,10 @@ impl Check<'_> {
                 }
             } else if let Some(kind) = kinds.find(|kind| !can_read(kind, &declared.data_type)) {
                 let message = format!(
-                    "source `{name}`: `schema` column `{}` is {kind} in the data, which cannot be read as {}",
-                    declared.name, declared.data_type
+                    "source `{name}`: `schema` column `{}` is {} in the data, which cannot be read as {}",
+                    declared.name,
+                    type_name(kind),
+                    declared.data_type
                 );
                 self.out.push(
                     Diagnostic::error("column_type", message)
@@ -402,6 +413,14 @@ fn may_not_be(guessed: &DataType, declared: &DataType) -> bool {
     }
 }
 
+/// A type of the data as users write it, where they can.
+fn type_name(kind: &ArrowType) -> String {
+    match model_type(&Field::new("", kind.clone(), true)) {
+        Some(known) => known.to_string(),
+        None => kind.to_string(),
+    }
+}
+
 /// What to say of a column that is not in the data.
 fn absent(column: &str, found: &Found) -> Option<String> {
     if let Some(hint) = of_no_type(column, &found.left_out) {
@@ -426,6 +445,15 @@ fn absent(column: &str, found: &Found) -> Option<String> {
         }
         all => did_you_mean(column, all),
     }
+}
+
+/// Where a query holds what an error of it names: the third thing in backticks, behind the source and `sql`.
+fn named_in(error: &Error, text: &str) -> Option<std::ops::Range<usize>> {
+    let message = error.to_string();
+    let name = message.split('`').nth(5)?;
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = text.match_indices(name).map(|(at, name)| at..at + name.len());
+    found.find(|at| !text[..at.start].ends_with(word) && !text[at.end..].starts_with(word))
 }
 
 /// What an opened table or query has.

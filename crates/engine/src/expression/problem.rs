@@ -1,5 +1,6 @@
 //! What is wrong with an expression, and where in its text.
 
+use asof_compute::from_arrow_type;
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -94,20 +95,56 @@ pub(super) fn locate(
         state: &'a SessionState,
     }
     impl Visitor for Finder<'_> {
-        type Break = Box<(Span, DataFusionError)>;
+        type Break = Box<(SqlExpr, DataFusionError)>;
         fn post_visit_expr(&mut self, part: &SqlExpr) -> ControlFlow<Self::Break> {
             match super::plan(part, self.schema, self.state) {
                 Ok(_) => ControlFlow::Continue(()),
-                Err(error) => ControlFlow::Break(Box::new((part.span(), error))),
+                Err(error) => ControlFlow::Break(Box::new((part.clone(), error))),
             }
         }
     }
     let found = Visit::visit(expression, &mut Finder { schema, state });
     match found {
         ControlFlow::Break(found) => {
-            let (span, error) = *found;
-            Problem::spanning(text, span, "expression_type", super::plain(&error))
+            let (part, error) = *found;
+            let problem = Problem::spanning(text, part.span(), "expression_type", super::plain(&error));
+            problem.hint(types(&part, schema))
         }
-        ControlFlow::Continue(()) => Problem::whole(text, "expression_type", super::plain(error)),
+        ControlFlow::Continue(()) => {
+            let problem = Problem::whole(text, "expression_type", super::plain(error));
+            problem.hint(types(expression, schema))
+        }
+    }
+}
+
+/// The types of the columns in a part that cannot be typed, and how to have another.
+fn types(part: &SqlExpr, schema: &DFSchema) -> String {
+    struct Names(Vec<String>);
+    impl Visitor for Names {
+        type Break = ();
+        fn pre_visit_expr(&mut self, part: &SqlExpr) -> ControlFlow<()> {
+            if let SqlExpr::Identifier(name) = part
+                && !self.0.contains(&name.value)
+            {
+                self.0.push(name.value.clone());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut names = Names(Vec::new());
+    // It never breaks off.
+    let _ = Visit::visit(part, &mut names);
+    let typed: Vec<String> = names
+        .0
+        .iter()
+        .filter_map(|name| {
+            let found = schema.field_with_unqualified_name(name).ok()?.data_type().clone();
+            let shown = from_arrow_type(&found).map_or_else(|| found.to_string(), |kind| kind.to_string());
+            Some(format!("`{name}` is {shown}"))
+        })
+        .collect();
+    match typed.as_slice() {
+        [] => "`cast(... as bigint)` and the like make another type".to_owned(),
+        all => format!("{}; `cast(... as bigint)` and the like make another type", all.join(", ")),
     }
 }

@@ -60,8 +60,11 @@ pub(crate) fn open<'a>(
                 let opened = Foreign::open(&root.join(path), version).await;
                 let table = opened.map_err(|error| match error.without(&root) {
                     // A log that cannot be read is the table's owner's to mend, and no defect of ours.
-                    Error::Internal { what, .. } => Error::invalid("delta_broken", what)
-                        .with_hint("read it with the engine that writes it, and mend it there"),
+                    // Its reader's words go on with where in its code it stood.
+                    Error::Internal { what, .. } => {
+                        Error::invalid("delta_broken", what.lines().next().unwrap_or_default())
+                            .with_hint("read it with the engine that writes it, and mend it there")
+                    }
                     other => other,
                 })?;
                 if let Some(Cut::Delta { table_id, .. }) = at

@@ -9,9 +9,11 @@ use arrow::datatypes::SchemaRef;
 use asof_model::{Catalog, Cut, Name, SourceVersion};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
+use datafusion::common::SchemaError;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{TableProvider, TableType};
-use datafusion::error::Result as PlanResult;
+use datafusion::error::{DataFusionError, Result as PlanResult};
+use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use datafusion::physical_plan::ExecutionPlan;
@@ -60,12 +62,13 @@ impl Query {
         let wrong = |code: &'static str, message: String| {
             Error::invalid(code, format!("source `{name}`: its `sql` {message}"))
         };
-        let statement = parse(text).map_err(|message| wrong("sql_syntax", message))?;
+        let one = "it is one `select` over sources of the project";
+        let statement = parse(text).map_err(|message| wrong("sql_syntax", message).with_hint(one))?;
         let context = engine.named_session(1);
         let state = context.state();
         let references = state
             .resolve_table_references(&statement)
-            .map_err(|e| wrong("sql_syntax", crate::expression::plain(&e)))?;
+            .map_err(|e| wrong("sql_syntax", crate::expression::plain(&e)).with_hint(one))?;
         let empty = Arc::default();
         let project = catalog.projects.get(&source.address.project).unwrap_or(&empty);
         let mut inputs: Vec<(Arc<SourceVersion>, Opened)> = Vec::new();
@@ -96,15 +99,15 @@ impl Query {
             context.register_table(named, Arc::new(table))?;
             inputs.push((Arc::clone(input), opened));
         }
-        let plan = state
-            .statement_to_plan(statement)
-            .await
-            .map_err(|e| wrong("sql_type", format!("cannot be planned: {}", crate::expression::plain(&e))))?;
+        let plan = state.statement_to_plan(statement).await.map_err(|error| {
+            let Unplanned { code, message, hint } = unplanned(&error, &state);
+            wrong(code, message).with_hint(hint)
+        })?;
         let read_only =
             SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only
             .verify_plan(&plan)
-            .map_err(|_| wrong("sql_not_read_only", "does more than read".to_owned()))?;
+            .map_err(|_| wrong("sql_not_read_only", "does more than read".to_owned()).with_hint(one))?;
         if let Some(function) = changing(&plan)? {
             let message = format!("calls `{function}`, which gives another answer each time it runs");
             return Err(wrong("function_not_deterministic", message)
@@ -137,6 +140,59 @@ impl Query {
     }
 }
 
+/// Why a query cannot be planned.
+struct Unplanned {
+    code: &'static str,
+    message: String,
+    hint: String,
+}
+
+fn unplanned(error: &DataFusionError, state: &SessionState) -> Unplanned {
+    let near = |wanted: &str, names: &[&str], what: &str| match nearest(wanted, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => {
+            let some: Vec<String> = names.iter().take(8).map(|name| format!("`{name}`")).collect();
+            format!("{what} {}{}", some.join(", "), if names.len() > 8 { ", ..." } else { "" })
+        }
+    };
+    let root = error.find_root();
+    if let DataFusionError::SchemaError(schema, _) = root
+        && let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref()
+    {
+        let names: Vec<&str> = valid_fields.iter().map(|it| it.name.as_str()).collect();
+        let hint = match names.as_slice() {
+            [] => "there is no column at all: is `from` left out, or misspelt?".to_owned(),
+            names => near(&field.name, names, "the columns are"),
+        };
+        let message = format!("names column `{}`, which is not there", field.name);
+        return Unplanned { code: "column_not_found", message, hint };
+    }
+    let text = crate::expression::plain(error);
+    if let Some(name) = text.strip_prefix("Invalid function '").and_then(|rest| rest.split('\'').next()) {
+        let functions = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+        let mut names: Vec<&str> =
+            functions.chain(state.window_functions().keys()).map(String::as_str).collect();
+        names.sort_unstable();
+        return Unplanned {
+            code: "function_not_found",
+            message: format!("calls function `{name}`, which is not there"),
+            hint: near(name, &names, "the functions are DataFusion's, among them"),
+        };
+    }
+    let hint = "try it with `asof sql`, which knows the same sources and functions".to_owned();
+    Unplanned { code: "sql_type", message: format!("cannot be planned: {text}"), hint }
+}
+
+/// The parser's words without the wrapping they come in.
+fn parsed(error: &DataFusionError) -> String {
+    let text = crate::expression::plain(error);
+    let text = text.trim_start_matches("ParserError(\"").trim_end_matches("\")");
+    if text.starts_with("RecursionLimitExceeded") {
+        return format!("nests deeper than {DEEPEST}");
+    }
+    format!("cannot be parsed: {text}")
+}
+
 fn parse(text: &str) -> Result<Statement, String> {
     if text.len() > MOST_BYTES {
         return Err(format!("has {} bytes, and at most {MOST_BYTES} are allowed", text.len()));
@@ -151,10 +207,8 @@ fn parse(text: &str) -> Result<Statement, String> {
         .with_dialect(&dialect)
         .with_recursion_limit(DEEPEST)
         .build()
-        .map_err(|e| format!("cannot be parsed: {}", crate::expression::plain(&e)))?;
-    let mut statements = parser
-        .parse_statements()
-        .map_err(|e| format!("cannot be parsed: {}", crate::expression::plain(&e)))?;
+        .map_err(|e| parsed(&e))?;
+    let mut statements = parser.parse_statements().map_err(|e| parsed(&e))?;
     match (statements.pop_front(), statements.is_empty()) {
         (Some(Statement::Statement(statement)), true) if matches!(*statement, SqlStatement::Query(_)) => {
             Ok(Statement::Statement(statement))

@@ -514,7 +514,7 @@ impl Rules {
             source_name: self.source.clone(),
             place: shown(place, bad.row),
             reason: format!("column `{column}` {}", bad.reason),
-            hint: Some("mend the cell, or declare the column in the source's `schema`".to_owned()),
+            hint: Some("mend the cell, or give the column another type in the source's `schema`".to_owned()),
         }
     }
 }

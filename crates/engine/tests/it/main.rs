@@ -28,3 +28,5 @@ mod scan_text;
 mod scan_times;
 #[cfg(test)]
 mod training;
+#[cfg(test)]
+mod wrong_sources;
