@@ -117,8 +117,9 @@ fn told(folder: &Folder, definitions: &str) -> (String, bool) {
         assert!(!said.contains(CELL), "a cell in: {said}");
         assert!(!said.contains(folder.root().to_str().unwrap()), "a path of this machine in: {said}");
         assert!(it.span.is_some(), "no place: {it:?}");
-        // A message that says what a key takes is its own way out.
-        let way_out = it.message.contains(" takes ") || it.hint.as_ref().is_some_and(|hint| !hint.is_empty());
+        // A message that says what is taken, or what was expected, is its own way out.
+        let says = [" takes ", "expected ", "it is one SELECT"].iter().any(|way| it.message.contains(way));
+        let way_out = says || it.hint.as_ref().is_some_and(|hint| !hint.is_empty());
         assert!(way_out, "no way out: {it:?}");
     }
     (render(&found, &files, false), found.iter().any(asof_model::Diagnostic::is_error))
