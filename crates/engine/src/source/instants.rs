@@ -136,6 +136,9 @@ pub(crate) fn instants(
 
 const OUTSIDE: &str = "is outside the years 0001 to 9999";
 
+/// What is wrong with a value that is no time at all.
+pub(super) const NO_TIME: &str = "is not a time as 2013-06-01T12:00:00Z";
+
 fn scaled<T: ArrowPrimitiveType>(
     array: &ArrayRef,
     zone: Option<&TimeZone>,
@@ -211,23 +214,22 @@ pub(crate) fn parse(text: &str, zone: Option<&TimeZone>) -> Option<i64> {
 
 /// Why [`parse`] has no instant for a text: a time, but of another year, or none at all.
 fn why_not(text: &str) -> &'static str {
-    const NONE: &str = "is not a time as 2013-06-01T12:00:00Z";
     let unsigned = text.trim_start_matches(['+', '-']);
     let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
     let (year, rest) = unsigned.split_at(digits);
     let signed = unsigned.len() < text.len();
     if digits < 4 || text.len() - unsigned.len() > 1 || !rest.starts_with('-') {
-        return NONE;
+        return NO_TIME;
     }
     // The same time in a year that there is; 29 February only where the year has one, as far as we know.
     let other = match year {
         "0001" | "9999" => "2001",
         _ if digits > 4 || signed || year == "0000" => "2000",
-        _ => return NONE,
+        _ => return NO_TIME,
     };
     match parse(&format!("{other}{rest}"), None) {
         Some(_) => OUTSIDE,
-        None => NONE,
+        None => NO_TIME,
     }
 }
 

@@ -14,7 +14,7 @@ use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp};
 use jiff::tz::TimeZone;
 
 use super::columns::{as_instants, convert, field, is_instant};
-use super::instants::{BadValue, constant, instant_type, instants, zone};
+use super::instants::{BadValue, NO_TIME, constant, instant_type, instants, zone};
 use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
 use crate::nearest::nearest;
@@ -476,7 +476,11 @@ impl Rules {
         }
         let kind = self.raw.iter().find(|column| column.name == name).map(|column| &column.data_type);
         Ok(Cow::Owned(match kind {
-            Some(DataType::Timestamp | DataType::Date) | None => ndjson::typed(found, &DataType::String)?,
+            // Of values of several shapes those that are texts may be times.
+            Some(DataType::Timestamp | DataType::Date | DataType::Json) | None => {
+                ndjson::typed(found, &DataType::String)
+                    .map_err(|bad| BadValue { reason: NO_TIME.to_owned(), ..bad })?
+            }
             Some(kind) => ndjson::typed(found, kind)?,
         }))
     }
