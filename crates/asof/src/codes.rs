@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 152] = [
+const INVALID: [(&str, &str); 156] = [
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. Window views, which aggregate, are not built yet; aggregate where the source is made, or in a source's `sql`."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
@@ -59,15 +59,18 @@ const INVALID: [(&str, &str); 152] = [
     ("both_asked", "A service and single features were asked for at once. Ask for one or the other."),
     ("clockless", "A source with `event_time: none` holds facts without a clock: nothing of it has a ttl, a history or a time at which it is available. Name its `event_time`, or leave those keys out."),
     ("column_collision", "Two output columns would have the same name. Give one of them another with `as:`, or ask for full names, which are view__feature."),
+    ("column_hidden", "A column stands in the files of a source and in the names of their `key=value` folders, and the folders' value is read. To read the files' own, set `options: {hive_partitioning: false}`."),
     ("column_left_out", "A column of the data has a type there is no counterpart of, so it is left out. A source with `sql` can cast it."),
     ("column_name_twice", "The spine has two columns of one name, so neither can be meant. Rename one."),
     ("column_not_found", "A column is named that the data does not have. Columns are named as the data has them, letter for letter; the hint names the nearest."),
+    ("column_twice", "Two columns of a source have one name, in a file or in the result of its `sql`. Rename one of them; in a query give it another name with `as`."),
     ("column_type", "A column's type is not what the definition says or what its use needs. Correct `schema`, or cast the column in an expression."),
     ("config_documents", "asof.yaml is one document. Definitions stand in files below features/."),
     ("config_secret", "A password stands in a file. Files go into version control: leave it out; commands send the token of the variable ASOF_TOKEN."),
     ("conflicting_keys", "Two keys of a definition exclude one another. The hint says which to remove."),
     ("csv_nested", "A training set with lists or structs cannot be written as CSV. Write Parquet, NDJSON or Arrow."),
     ("defined_twice", "Two documents of the project define a thing of the same kind and name. Rename or remove one; the message names both places."),
+    ("delta_broken", "The log of a Delta table cannot be read. Read the table with the engine that writes it, and mend it there."),
     ("delta_mapping_by_id", "A Delta table maps its columns by id, and a file's ids do not fit its log. The table is refused rather than read wrong; let the engine that wrote it rewrite that file."),
     ("delta_reader_feature", "The Delta table asks of its readers a feature that this program does not know, so it is refused rather than read wrong. Turn the feature off where the table is written, or export it as Parquet."),
     ("delta_reader_version", "The Delta table asks for a newer reader than this program is. Write it for reader version 3 or below."),
@@ -133,6 +136,7 @@ const INVALID: [(&str, &str); 152] = [
     ("second_row", "Facts without a clock have one row per key, and there are two. Give the source an `event_time`, or the view a `where` that leaves one."),
     ("several_time_columns", "The spine has several columns of times. Say which with --time COLUMN."),
     ("source_cycle", "A source's query reads, by way of others, the source itself. Break the ring."),
+    ("source_empty", "The text files of a source have no rows, so there is nothing to tell the types of its columns by. Declare them in `schema`, or apply again when there are rows."),
     ("source_file_missing", "The file of a source does not exist. Paths start at the project's folder; the hint names the nearest file."),
     ("source_files_differ", "The files of a source have different columns. Give all the same, or say `options: {union_by_name: true}`."),
     ("source_no_files", "A source's path fits no file. Look at the pattern and its ending."),

@@ -12,13 +12,13 @@ use futures::StreamExt;
 use super::Check;
 
 use crate::expression::{Purpose, compile};
-use asof_model::nearest;
 use crate::source::columns::{can_read, model_type};
 use crate::source::infer::{Found, infer};
 use crate::source::instants::{readable, zone};
 use crate::source::opened::columns_of;
 use crate::source::{Opened, ScanColumns, open, scan_opened};
 use crate::{Error, Result};
+use asof_model::nearest;
 
 impl Check<'_> {
     /// A source of files or of a Delta table.
