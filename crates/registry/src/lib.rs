@@ -43,7 +43,7 @@ mod run;
 mod system;
 mod training_set;
 
-pub use apply::{Action, Apply, ChangeRecord, VersionRecord};
+pub use apply::{Apply, ChangeRecord, VersionRecord};
 pub use discover::{
     Found, Hit, Listed, MASK, SampleColumn, Shown, ShownColumn, ShownSample, ShownVersion, User, list,
     masked, search, show,

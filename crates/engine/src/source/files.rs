@@ -14,7 +14,7 @@ use super::csv::CsvFile;
 use super::find::{Found, find};
 use super::identity::Held;
 use super::ndjson::NdjsonFile;
-use super::options::{Options, format_name};
+use super::options::Options;
 use super::parquet::{ParquetFile, footer_length};
 use super::rules::{Given, Rules};
 use crate::{Error, Result};
@@ -103,7 +103,7 @@ fn not_text(held: &Held, format: Format) -> Result<()> {
         }
         _ => return Ok(()),
     };
-    let message = format!("file `{}` {is}, and is to be read as {}", held.shown, format_name(format));
+    let message = format!("file `{}` {is}, and is to be read as {}", held.shown, format.name());
     Err(Error::invalid("file_broken", message).with_hint(hint))
 }
 
