@@ -526,7 +526,6 @@ fn schemas() {
 }
 
 #[test]
-#[ignore = "its snapshot has not been read yet"]
 fn views() {
     let cases: Vec<(&str, Files, String)> = vec![
         ("key column not there", NO_FILES, view("keys: {id: idd}\nfeatures: [price]\n")),
@@ -581,7 +580,6 @@ fn views() {
 }
 
 #[test]
-#[ignore = "its snapshot has not been read yet"]
 fn queries() {
     let cases: Vec<(&str, Files, String)> = vec![
         ("syntax", NO_FILES, sql("select id, frm base")),
