@@ -54,7 +54,7 @@ const INVALID: [(&str, &str); 156] = [
     ("bad_upload", "The body of a load of several files is not as long as `files` says. Nothing was loaded; send it again. A file that grew while it was sent gives this as well."),
     ("beyond_history", "Online the past is answered as far back as the view's `history` says. Ask offline with `asof train` and a spine of the keys and times, or give the view a longer history."),
     ("body_broken", "The request's body ended before it was whole. Nothing was done with it; send it again."),
-    ("body_stalled", "The request's body stood still for too long. Nothing was done with it; send it again."),
+    ("body_stalled", "The request's body stood still for too long, or came at next to nothing a second. Nothing was done with it; send it again."),
     ("body_too_large", "The request's body is over the limit. Split the request; for many rows use `asof train`."),
     ("both_asked", "A service and single features were asked for at once. Ask for one or the other."),
     ("clockless", "A source with `event_time: none` holds facts without a clock: nothing of it has a ttl, a history or a time at which it is available. Name its `event_time`, or leave those keys out."),
@@ -250,7 +250,10 @@ const TIMEOUT: [(&str, &str); 2] = [
         "request_timeout",
         "The request took longer than the server allows. Ask for less at once; long work has endpoints of its own, which /docs marks.",
     ),
-    ("timeout", "The query ran out of its time and was ended. Ask for less at once."),
+    (
+        "timeout",
+        "The query, or the reading of its answer, ran out of its time and was ended. Ask for less at once.",
+    ),
 ];
 
 #[rustfmt::skip]
@@ -269,9 +272,9 @@ const UNAVAILABLE: [(&str, &str); 17] = [
     ("registry_unavailable", "The registry cannot be read or written now. Look at the disk of the data directory."),
     ("server_unreachable", "No node answers at the address. Start one with `asof up`, or look at --server, ASOF_SERVER or `server` in asof.yaml."),
     ("starting", "The node is starting: some views do not answer yet. Ask again soon; `asof status` shows how far it is."),
-    ("stopping", "The node is stopping and takes no new work. Ask again when it is back."),
+    ("stopping", "The node is stopping and takes no new work; a materialization or load that was going on ended at its next safe point. Ask again when it is back: what was done is kept, and the rest is gone on with."),
     ("upload_failed", "The node could not keep a body it was sent. Look at the disk of its data directory."),
-    ("view_not_materialized", "The online store has no rows of the view's present version yet. `asof materialize` makes it ready; `asof status` shows how far it is."),
+    ("view_not_materialized", "The online store has no rows of the view's present version yet, and those of an earlier one are no answer to what is defined now. `asof materialize` makes it ready, a running node does so by itself; `asof status` shows how far it is. To change a view without a gap, define the changed one under another name first."),
 ];
 
 #[rustfmt::skip]

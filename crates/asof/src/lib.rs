@@ -18,6 +18,7 @@ mod commands;
 mod config;
 mod context;
 mod example;
+mod leftovers;
 mod lock;
 mod node;
 mod printer;

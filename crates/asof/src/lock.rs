@@ -41,6 +41,8 @@ pub(crate) fn try_lock(data_dir: &Path, name: &str) -> Result<Result<DataDirLock
         .open(&path)
         .map_err(|error| failed(&error))?;
     match file.try_lock() {
+        // A restore has put another folder in this one's place: the lock of the old one holds nobody off.
+        Ok(()) if !stands(&file, &path) => Ok(Err(None)),
         Ok(()) => {
             let holder = Holder { name: name.to_owned(), pid: std::process::id() };
             let text = serde_json::to_vec(&holder).unwrap_or_default();
@@ -56,6 +58,22 @@ pub(crate) fn try_lock(data_dir: &Path, name: &str) -> Result<Result<DataDirLock
             Ok(Err(holder))
         }
         Err(TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
+/// Whether an open file is the one that stands at this path now.
+fn stands(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let of = |found: std::io::Result<std::fs::Metadata>| found.ok().map(|it| (it.dev(), it.ino()));
+        let held = of(file.metadata());
+        held.is_some() && held == of(path.metadata())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
     }
 }
 
@@ -88,19 +106,19 @@ pub(crate) fn in_use(data_dir: &Path, holder: Option<&Holder>) -> Problem {
     .hint("one node owns a data directory: wait for it, stop it, or use another with --data-dir")
 }
 
-/// Makes a folder that only its owner enters, which version control does not look into.
-fn make_private_folder(path: &Path) -> Result<(), Problem> {
+/// Makes a folder that only its owner enters, which version control does not look into; one that stands
+/// stays as it is.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn make_private_folder(path: &Path) -> Result<(), Problem> {
     if path.is_dir() {
         return Ok(());
     }
-    let made = std::fs::create_dir_all(path).and_then(|()| {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-        }
-        std::fs::write(path.join(".gitignore"), "*\n")
-    });
+    let made = asof_server::make_private_folder(path)
+        // Another command may have been quicker.
+        .or_else(|error| if path.is_dir() { Ok(()) } else { Err(error) })
+        .and_then(|()| std::fs::write(path.join(".gitignore"), "*\n"));
     made.map_err(|error| Problem::file("make the data directory", path, &error))
 }
 

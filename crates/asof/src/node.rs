@@ -82,6 +82,11 @@ impl Node {
                 )
             })??
         };
+        let data_dir = config.data_dir.clone();
+        let cleared = tokio::task::spawn_blocking(move || crate::leftovers::clear(&data_dir)).await;
+        if let Err(error) = cleared {
+            tracing::warn!(%error, "what a killed process left was not removed");
+        }
         let registry =
             Registry::open(&config.data_dir.join("registry.db"), Arc::clone(&config.clock)).await?;
         let interrupted = registry.interrupt_runs().await?;
@@ -157,7 +162,9 @@ impl Node {
         }
         file.write(&self.config.data_dir)?;
         listening(&file.address);
-        let access = Access::new(token, listen.insecure);
+        // Told to be open to other machines it is so only where they can reach it at all.
+        let beyond = listen.insecure && !server.address().ip().is_loopback();
+        let access = Access::new(token, beyond);
         server.serve(self.app.clone(), access, self.stop.clone()).await;
         NodeFile::remove(&self.config.data_dir);
         Ok(())
@@ -176,12 +183,16 @@ impl Node {
     /// Waits for what goes on to end and the stores to be closed.
     pub async fn close(&self) {
         self.stop.cancel();
+        self.rooms.flow.close().await;
         self.app.finished().await;
         self.rooms.registry.close().await;
     }
 }
 
-/// The version that records carry.
+/// The version that records carry, with the commit where it was built from a clone: `0.1.0+3f2a91c0b7d4`.
 pub(crate) fn code_version() -> String {
-    env!("CARGO_PKG_VERSION").to_owned()
+    match option_env!("ASOF_COMMIT") {
+        Some(commit) => format!("{}+{commit}", env!("CARGO_PKG_VERSION")),
+        None => env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }

@@ -48,6 +48,9 @@ pub enum FlowError {
         /// Why.
         source: asof_compute::RowError,
     },
+    /// The node is told to stop.
+    #[error("the node is stopping, so the operation was not finished")]
+    Stopping,
     /// A defect in Asof.
     #[error("{what}")]
     Internal {
@@ -80,6 +83,7 @@ impl Explain for FlowError {
             FlowError::Online(error) => error.kind(),
             FlowError::View { source, .. } => source.kind(),
             FlowError::SecondRow { .. } => Kind::Invalid,
+            FlowError::Stopping => Kind::Unavailable,
             FlowError::Row { .. } | FlowError::Internal { .. } => Kind::Internal,
             FlowError::NotFound { .. } => Kind::NotFound,
             FlowError::Forbidden { .. } => Kind::Forbidden,
@@ -93,6 +97,7 @@ impl Explain for FlowError {
             FlowError::Online(error) => error.code(),
             FlowError::View { source, .. } => source.code(),
             FlowError::SecondRow { .. } => "second_row",
+            FlowError::Stopping => "stopping",
             FlowError::Row { .. } => "row_not_kept",
             FlowError::Internal { .. } => "internal",
             FlowError::NotFound { .. } => "not_found",
@@ -105,9 +110,18 @@ impl Explain for FlowError {
             FlowError::Engine(error) => error.hint(),
             FlowError::Registry(error) => error.hint(),
             FlowError::Online(error) => error.hint(),
+            FlowError::View { source, .. } if source.code() == "expression_failed" => Some(
+                "online every row that the view's `where` keeps may have to answer, so the features of all of them \
+                 are evaluated, where `asof train` evaluates only rows that answer: leave the row out with `where`, \
+                 or guard the expression, e.g. with `try_cast`, `nullif` or `case`"
+                    .to_owned(),
+            ),
             FlowError::View { source, .. } => source.hint(),
             FlowError::SecondRow { .. } => Some(
                 "give the source an `event_time`, or the view a `where` that leaves one row a key".to_owned(),
+            ),
+            FlowError::Stopping => Some(
+                "ask again when it is up: what was done is kept, and the rest is gone on with".to_owned(),
             ),
             FlowError::Row { .. } | FlowError::Internal { .. } => None,
             FlowError::NotFound { hint, .. } => hint.clone(),

@@ -6,6 +6,7 @@
 mod error;
 mod load;
 mod materialize;
+mod operation;
 mod refresh;
 mod status;
 mod writer;
@@ -16,6 +17,8 @@ use asof_engine::Engine;
 use asof_model::Clock;
 use asof_online::OnlineStore;
 use asof_registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
 pub use error::{FlowError, Result};
@@ -31,6 +34,10 @@ pub struct Flow {
     pub(crate) online: Arc<dyn OnlineStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) views: Arc<status::Views>,
+    /// What goes on, whoever waits for it.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when no more is to be begun.
+    pub(crate) stop: CancellationToken,
     /// Bytes of rows that a materialisation gathers before it commits.
     pub(crate) batch_bytes: usize,
 }
@@ -52,8 +59,16 @@ impl Flow {
         online: Arc<dyn OnlineStore>,
         clock: Arc<dyn Clock>,
     ) -> Flow {
-        let views = Arc::default();
-        Flow { registry, engine, online, clock, views, batch_bytes: BATCH_BYTES }
+        Flow {
+            registry,
+            engine,
+            online,
+            clock,
+            views: Arc::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            batch_bytes: BATCH_BYTES,
+        }
     }
 
     /// The same, gathering so many bytes of rows before each commit of a materialisation; 64 MiB is

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use asof_engine::Progress;
 use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
 use asof_model::{Address, Catalog, Name, Principal, SourceVersion};
-use asof_registry::{NewRun, RunError, RunKind};
+use asof_registry::{NewRun, RunKind};
 use serde::Serialize;
 
 use crate::{Flow, FlowError, Result};
@@ -36,11 +36,13 @@ pub struct LoadReport {
 
 impl Flow {
     /// Loads files into a stored source, all of them or none, and keeps the record of the run. Without
-    /// files the source's own path is loaded. When this returns, what it says is durable.
+    /// files the source's own path is loaded. When this returns, what it says is durable; where nobody
+    /// waits for it any more, it goes on to its end.
     ///
     /// # Errors
     /// [`FlowError::NotFound`] for an unknown project or source; else what
-    /// [`asof_engine::Engine::load`] says. After an error nothing is loaded.
+    /// [`asof_engine::Engine::load`] says. After an error nothing is loaded, but for
+    /// [`FlowError::Stopping`], after which all of it may be: loaded again, it is passed over.
     pub async fn load(
         &self,
         principal: &Principal,
@@ -55,28 +57,19 @@ impl Flow {
         let version = stored(&catalog, project, source)?;
         let new =
             NewRun { id: None, project: project.clone(), kind: RunKind::Load, subject: source.to_string() };
-        let run = self.registry.start_run(principal, new).await?;
-        let loaded = self.load_version(&catalog, &version, files, on_bad_row, &progress).await;
-        let mut counts = BTreeMap::new();
-        let report = match loaded {
-            Ok((files, position)) => {
-                let report = report(run.clone(), version.address.clone(), files, position);
-                counts.insert("files".to_owned(), report.files_loaded);
-                counts.insert("files_skipped".to_owned(), report.files_skipped);
-                counts.insert("rows".to_owned(), report.rows);
-                counts.insert("quarantined".to_owned(), report.quarantined);
-                Ok(report)
+        let flow = self.clone();
+        let work = async move {
+            tokio::select! {
+                loaded = flow.load_version(&catalog, &version, files, on_bad_row, &progress) => {
+                    loaded.map(|(files, position)| report(version.address.clone(), files, position))
+                }
+                // As if the process had ended here: what is committed is in, and asked for again it is
+                // passed over.
+                () = flow.stop.cancelled() => Err(FlowError::Stopping),
             }
-            Err(error) => Err(error),
         };
-        let error = report.as_ref().err().map(|error| RunError::of(error));
-        let finished = self.registry.finish_run(&run, error, counts).await;
-        let report = report?;
-        // The rows are in and durable, so the record's trouble is not the caller's.
-        if let Err(error) = finished {
-            tracing::warn!(run, %error, "a finished load could not be recorded");
-        }
-        Ok(report)
+        let (run, report) = self.in_run(principal, new, work, LoadReport::counts).await?;
+        Ok(LoadReport { run, ..report })
     }
 
     async fn load_version(
@@ -95,18 +88,40 @@ impl Flow {
         };
         let keys = key_columns(catalog, &version.address);
         let done = self.engine.load(version, &files, on_bad_row, &keys, progress).await?;
-        let position = self.engine.position(version).await?;
+        let given = done.iter().filter_map(|file| file.positions).map(|(_, last)| last).max();
+        let position = match given {
+            Some(last) => Some(last),
+            // The rows are in: that the table cannot be asked about them is no failure of the load.
+            None => self.engine.position(version).await.unwrap_or_else(|error| {
+                tracing::warn!(source = %version.address, %error, "the last position of a source is not known");
+                None
+            }),
+        };
         Ok((done, position))
     }
 }
 
-fn report(run: String, source: Address, files: Vec<FileLoad>, position: Option<i64>) -> LoadReport {
+impl LoadReport {
+    fn counts(&self) -> BTreeMap<String, u64> {
+        [
+            ("files", self.files_loaded),
+            ("files_skipped", self.files_skipped),
+            ("rows", self.rows),
+            ("quarantined", self.quarantined),
+        ]
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
+    }
+}
+
+fn report(source: Address, files: Vec<FileLoad>, position: Option<i64>) -> LoadReport {
     let skipped = files.iter().filter(|file| file.loaded_before).count() as u64;
     let quarantined = files.iter().map(|file| file.quarantined).sum();
     let quarantine =
         (quarantined > 0).then(|| format!("offline/{}/{}/quarantine", source.project, source.name));
     LoadReport {
-        run,
+        run: String::new(),
         files_loaded: files.len() as u64 - skipped,
         files_skipped: skipped,
         rows: files.iter().map(|file| file.rows).sum(),

@@ -12,11 +12,12 @@ use asof_engine::rows::{Unit, ViewProgress, ViewRows};
 use asof_engine::{Progress, ProgressEvent};
 use asof_model::{Address, Catalog, Name, Principal, Timestamp, VersionId, ViewVersion};
 use asof_online::{Commit, Generation, GenerationId, GenerationState, GenerationUsage, OnlineStore};
-use asof_registry::{NewRun, RunError, RunKind};
+use asof_registry::{NewRun, RunKind};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::load::may_see;
+use crate::operation::caught;
 use crate::writer::{Target, Terms, Writer};
 use crate::{Flow, FlowError, Result};
 
@@ -60,12 +61,14 @@ const PARTIAL: &str = "partial ";
 
 impl Flow {
     /// Brings views up to date online: those named, or all of the project. When this returns, what it
-    /// says is durable and readable.
+    /// says is durable and readable. Where nobody waits for it any more, the view in its turn goes on to
+    /// its end, and no other is begun.
     ///
     /// # Errors
     /// [`FlowError::NotFound`] for an unknown project or view, before anything is done.
     /// [`FlowError::View`] where one fails; the others are brought up to date nevertheless, and what
-    /// was online of it stays.
+    /// was online of it stays. An expression that fails on any row that the view's `where` keeps fails
+    /// the view: each may be the one that answers.
     pub async fn materialize(
         &self,
         principal: &Principal,
@@ -84,15 +87,10 @@ impl Flow {
                 kind: RunKind::Materialize,
                 subject: view.address.name.to_string(),
             };
-            let run = self.registry.start_run(principal, new).await?;
-            let done = self.materialize_view(&catalog, &view, &progress).await;
-            let counts = done.as_ref().map(MaterializeReport::counts).unwrap_or_default();
-            let error = done.as_ref().err().map(|error| RunError::of(error));
-            if let Err(error) = self.registry.finish_run(&run, error, counts).await {
-                tracing::warn!(run, %error, "a finished materialisation could not be recorded");
-            }
-            match done {
-                Ok(report) => reports.push(MaterializeReport { run: Some(run), ..report }),
+            let work = self.clone().turn(view.address.clone(), Arc::clone(&progress));
+            match self.in_run(principal, new, work, MaterializeReport::counts).await {
+                Ok((run, report)) => reports.push(MaterializeReport { run: Some(run), ..report }),
+                Err(FlowError::Stopping) => return Err(FlowError::Stopping),
                 Err(error) => failed.push((view.address.clone(), error)),
             }
         }
@@ -103,17 +101,37 @@ impl Flow {
         }
     }
 
-    /// Brings one view up to date; one at a time of each.
+    /// Brings one view up to date, in the version that stands when its turn comes.
     pub(crate) async fn materialize_view(
         &self,
-        catalog: &Arc<Catalog>,
-        view: &ViewVersion,
+        view: &Address,
         progress: &Progress,
     ) -> Result<MaterializeReport> {
-        let gate = self.views.gate(&view.address);
-        let _turn = gate.lock().await;
-        let done = self.bring_up(catalog, view, progress).await;
-        self.views.ended(&view.address, self.clock.now(), done.as_ref().err());
+        self.in_task(self.clone().turn(view.clone(), Arc::clone(progress))).await
+    }
+
+    /// One view's turn; one at a time of each. It must not be dropped on its way, since what it lets do
+    /// in the store would go on without the gate.
+    async fn turn(self, address: Address, progress: Progress) -> Result<MaterializeReport> {
+        let gate = self.views.gate(&address);
+        let _alone = gate.lock().await;
+        if self.stop.is_cancelled() {
+            return Err(FlowError::Stopping);
+        }
+        // Definitions may have changed while this waited: an older version must not take the place of
+        // the one that readers ask for.
+        let catalog = self.registry.catalog();
+        let Some(view) = catalog.view(&address) else {
+            return Err(FlowError::NotFound {
+                what: "view",
+                name: address.name.to_string(),
+                hint: Some("it was removed before its turn came".to_owned()),
+            });
+        };
+        let done = caught(self.bring_up(&catalog, view, &progress)).await;
+        if !matches!(done, Err(FlowError::Stopping)) {
+            self.views.ended(&address, self.clock.now(), done.as_ref().err());
+        }
         done
     }
 
@@ -166,7 +184,10 @@ impl Flow {
             self.read_unit(view, rows, unit, &mut live, &terms, Target::Live, &mut report, progress).await?;
         }
         live.succeeded_at = Some(self.clock.now());
-        self.commit_records(vec![live.clone()]).await?;
+        let mut records = self.replaced(&live).await?;
+        records.push(live.clone());
+        self.commit_records(records).await?;
+        self.sweep(&live).await;
         self.finish(&live, report).await
     }
 
@@ -203,19 +224,42 @@ impl Flow {
         }
         building.state = GenerationState::Live;
         building.succeeded_at = Some(self.clock.now());
-        let others = self.generations().await?;
-        let mut records: Vec<Generation> = others
-            .iter()
-            .filter(|other| other.view == view.address && other.id != building.id)
-            .map(|other| Generation { state: GenerationState::Dropped, ..other.clone() })
-            .collect();
-        let old: Vec<GenerationId> = records.iter().map(|record| record.id).collect();
+        let mut records = self.replaced(&building).await?;
         records.push(building.clone());
         self.commit_records(records).await?;
-        for id in old {
-            self.drop_generation(id).await?;
-        }
+        self.sweep(&building).await;
         self.finish(&building, report).await
+    }
+
+    /// The records of the generations whose place this one takes, marked as dropped. The version that
+    /// stands by now may be another than this one's, and then keeps what it has.
+    async fn replaced(&self, by: &Generation) -> Result<Vec<Generation>> {
+        let catalog = self.registry.catalog();
+        let standing = catalog.view(&by.view).map(|view| view.id.clone());
+        let others = self.generations().await?;
+        let replaced = others
+            .iter()
+            .filter(|other| other.view == by.view && other.id != by.id)
+            .filter(|other| other.version == by.version || Some(&other.version) != standing.as_ref())
+            .map(|other| Generation { state: GenerationState::Dropped, ..other.clone() });
+        Ok(replaced.collect())
+    }
+
+    /// Lets go of what this generation took the place of. It answers already, so trouble here is no
+    /// failure of its: the next turn tries again.
+    async fn sweep(&self, live: &Generation) {
+        let swept = async {
+            let others = self.generations().await?;
+            for other in others.iter().filter(|other| other.view == live.view) {
+                if other.state == GenerationState::Dropped {
+                    self.drop_generation(other.id).await?;
+                }
+            }
+            Ok::<(), FlowError>(())
+        };
+        if let Err(error) = swept.await {
+            tracing::warn!(view = %live.view, %error, "old rows of a view could not be let go of");
+        }
     }
 
     /// Reads one unit into a generation; how many rows were put.
@@ -240,14 +284,21 @@ impl Flow {
             said(ProgressEvent { phase: "materialize", done: before + done, total, unit: "rows" });
         };
         let draining = blocking(move || writer.drain(from, &tell));
-        let (read, drained) = tokio::join!(rows.read(unit, to), draining);
+        let reading = async {
+            tokio::select! {
+                read = caught(async { Ok(rows.read(unit, to).await?) }) => read,
+                () = self.stop.cancelled() => Err(FlowError::Stopping),
+            }
+        };
+        // However the reading ends, what was taken of it is waited for.
+        let (read, drained) = tokio::join!(reading, draining);
         // Where the store failed, the engine only knows that nobody took its rows.
         let mut writer = drained?;
         let read = match read {
             Ok(read) => read,
             Err(error) => {
                 blocking(move || writer.give_up()).await?;
-                return Err(error.into());
+                return Err(error);
             }
         };
         report.units += 1;
@@ -279,7 +330,7 @@ impl Flow {
             let ours = record.version == view.id;
             match record.state {
                 GenerationState::Live if ours => standing.live = Some(record.clone()),
-                // Another version's answers until ours takes its place.
+                // Nobody is answered from another version's rows, but it may stand again by then.
                 GenerationState::Live => {}
                 GenerationState::Building if ours && !clockless && standing.building.is_none() => {
                     standing.building = Some(record.clone());

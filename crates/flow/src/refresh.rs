@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asof_engine::no_progress;
-use asof_model::{Address, Catalog, VersionId, ViewVersion};
+use asof_model::{Address, Catalog, VersionId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::Flow;
+use crate::{Flow, FlowError};
 
 /// How many views are brought up to date at once; a slow one leaves room for the others.
 const AT_ONCE: usize = 4;
@@ -42,7 +42,7 @@ impl Flow {
                     turn.running = true;
                     turn.version = view.id.clone();
                     turn.at = None;
-                    running.spawn(turn_of(self.clone(), Arc::clone(&catalog), Arc::clone(view)));
+                    running.spawn(turn_of(self.clone(), view.address.clone()));
                 }
             }
             let waiting = due.values().filter(|turn| !turn.running).filter_map(|turn| turn.at).min();
@@ -66,7 +66,7 @@ impl Flow {
                 () = until(wake) => {}
             }
         }
-        // A turn that is cut off goes on from its last commit another time.
+        // What is in its turn goes on in a task of its own, until it is through or the flow is closed.
         running.shutdown().await;
     }
 }
@@ -87,12 +87,12 @@ fn agree(due: &mut BTreeMap<Address, Due>, catalog: &Catalog, now: Instant) {
     }
 }
 
-async fn turn_of(flow: Flow, catalog: Arc<Catalog>, view: Arc<ViewVersion>) -> Address {
-    let address = view.address.clone();
-    match flow.materialize_view(&catalog, &view, &no_progress()).await {
+async fn turn_of(flow: Flow, address: Address) -> Address {
+    match flow.materialize_view(&address, &no_progress()).await {
         Ok(report) => {
             tracing::debug!(view = %address, rows_read = report.rows_read, rows = report.rows, "view refreshed");
         }
+        Err(FlowError::Stopping) => tracing::debug!(view = %address, "view goes on another time"),
         Err(error) => tracing::warn!(view = %address, %error, "view could not be refreshed"),
     }
     address

@@ -66,6 +66,8 @@ pub(crate) struct Writer {
     unit: Vec<u8>,
     layout: RowLayout,
     record: Generation,
+    /// The record while the unit is on its way: with what rows are judged by, without counts of it.
+    begun: Generation,
     terms: Terms,
     target: Target,
     batch: RowBatch,
@@ -94,6 +96,7 @@ impl Writer {
             unit: unit.as_bytes().to_vec(),
             layout,
             batch: RowBatch::new(record.id),
+            begun: record.clone(),
             record,
             terms,
             target,
@@ -151,6 +154,8 @@ impl Writer {
         match &self.target {
             Target::Building { stamp } => {
                 let done = store.commit(&Commit {
+                    // With the rows that it lets go of: a clock set back must not ask before them.
+                    generations: std::slice::from_ref(&self.begun),
                     rows: Some(&self.batch),
                     horizon: self.terms.horizon,
                     progress: &[(self.record.id, &self.unit, stamp.as_bytes())],
@@ -198,8 +203,11 @@ impl Writer {
                 return Err(error.into());
             }
         };
-        if let Some(staging) = self.staging.take() {
-            store.drop_generation(staging)?;
+        // The unit is in: what is left of its way in goes another time, if not now.
+        if let Some(staging) = self.staging.take()
+            && let Err(error) = store.drop_generation(staging)
+        {
+            tracing::warn!(view = %self.view, %error, "staged rows could not be let go of");
         }
         Ok(Written {
             record: self.record,

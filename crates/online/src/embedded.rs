@@ -54,7 +54,6 @@ impl Embedded {
         std::fs::create_dir_all(directory).map_err(|error| io("create", error))?;
         let lock = DirectoryLock::take(directory)?;
         let file = directory.join(FILE);
-        let is_new = !file.exists();
         let fail = |error: redb::Error| store_error("open", directory, error);
         let database = redb::Builder::new()
             .set_cache_size(options.cache)
@@ -62,13 +61,14 @@ impl Embedded {
             .map_err(|error| fail(error.into()))?;
         let store = Embedded { database, path: directory.to_owned(), records: Arc::default(), _lock: lock };
         store.make_tables()?;
-        if is_new {
-            // The file's own entry must be as durable as what is acknowledged in it.
-            let parents = directory.ancestors().take(2);
-            for folder in parents.filter(|folder| !folder.as_os_str().is_empty()) {
-                File::open(folder)
-                    .and_then(|folder| folder.sync_all())
-                    .map_err(|error| io("create", error))?;
+        // The file's own entry, and its folders', must be as durable as what is acknowledged in it. Asked at
+        // every start: who made them may have been killed before.
+        for folder in directory.ancestors().take(3) {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            match File::open(folder).and_then(|folder| folder.sync_all()) {
+                // The outermost may be another's, who lets us pass and not look.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+                synced => synced.map_err(|error| io("create", error))?,
             }
         }
         Ok(store)

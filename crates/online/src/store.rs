@@ -20,12 +20,14 @@ pub trait OnlineStore: Send + Sync + std::fmt::Debug {
     /// Applies all of it or nothing; durable when it returns.
     ///
     /// # Errors
-    /// Nothing was changed: [`crate::Error::NoGeneration`], [`crate::Error::Full`],
+    /// Nothing was changed: [`crate::Error::NoGeneration`] (also for one that is being dropped),
+    /// [`crate::Error::Full`],
     /// [`crate::Error::Io`], [`crate::Error::Damaged`].
     fn commit(&self, commit: &Commit<'_>) -> Result<Committed>;
 
     /// Removes a generation with its rows, progress and record, in several steps that may be cut off
-    /// and begun again; its record goes last. One that does not exist is no error.
+    /// and begun again: the first leaves it [`crate::GenerationState::Dropped`], which no commit puts
+    /// rows into or takes rows from, and its record goes last. One that does not exist is no error.
     ///
     /// # Errors
     /// [`crate::Error::Io`], [`crate::Error::Damaged`].

@@ -20,8 +20,9 @@ pub struct Access {
 }
 
 impl Access {
-    /// With a token every request carries it. Without one only programs of this machine are served,
-    /// and no web page that a browser here shows: the host must be a name of loopback, unless `any_host`.
+    /// With a token every request carries it. Without one only programs of this machine are served: the
+    /// host must be a name of loopback, unless `any_host`; and no web page of another host, whoever's
+    /// browser shows it.
     pub fn new(token: Option<&str>, any_host: bool) -> Access {
         Access { token: token.map(|token| blake3::hash(token.as_bytes())), any_host }
     }
@@ -57,15 +58,16 @@ impl Access {
 
     /// A page from elsewhere, shown by a browser on this machine, must not reach a server without a token.
     fn asked_here(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        if self.any_host {
-            return Ok(());
-        }
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let refused = |message: String| {
             Failure::new(Kind::Forbidden, "foreign_host", message)
-                .hint("without a token this server answers programs on its own machine only: use 127.0.0.1 or localhost, or set ASOF_TOKEN")
+                .hint(if self.any_host {
+                    "without a token this server answers no web page of another host: set ASOF_TOKEN"
+                } else {
+                    "without a token this server answers programs on its own machine only: use 127.0.0.1 or localhost, or set ASOF_TOKEN"
+                })
         };
-        if !is_loopback_name(host) {
+        if !self.any_host && !is_loopback_name(host) {
             return Err(refused(format!(
                 "the request is for host `{host}`, which is not this machine's loopback"
             )));
@@ -124,6 +126,31 @@ pub(crate) fn may_see(principal: &Principal, project: &Name) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_token_no_page_of_elsewhere_is_answered() {
+        // Open to any host, host, origin, let in.
+        for (any_host, host, origin, let_in) in [
+            (false, "localhost:2763", None, true),
+            (false, "localhost:2763", Some("http://localhost:2763"), true),
+            (false, "localhost:2763", Some("http://attacker.example"), false),
+            (false, "localhost:2763", Some("null"), false),
+            (false, "attacker.example", None, false),
+            (false, "attacker.example", Some("http://attacker.example"), false),
+            (true, "features.example", None, true),
+            (true, "features.example", Some("https://features.example"), true),
+            (true, "features.example", Some("http://attacker.example"), false),
+            (true, "10.0.0.7:2763", Some("null"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            let answered = Access::new(None, any_host).principal(&headers).is_ok();
+            assert_eq!(answered, let_in, "any host {any_host}, host {host}, origin {origin:?}");
+        }
+    }
 
     #[test]
     fn only_names_of_loopback_are_here() {

@@ -79,7 +79,7 @@ impl BackupManifest {
         for file in &self.files {
             let source = from.join(&file.path);
             let target = to.join(&file.path);
-            let copied = copy(&source, &target)?;
+            let copied = copy(&source, &target, &|| false)?;
             if copied != (file.size, file.hash.clone()) {
                 return Err(ServerError::BackupDamaged { file: source });
             }
@@ -123,8 +123,8 @@ impl BackupManifest {
 /// table's log names only files that stand: so the log is copied first, and what it names is there.
 ///
 /// # Errors
-/// A file cannot be copied.
-pub(crate) fn copy_growing(from: &Path, to: &Path) -> Result<(), ServerError> {
+/// A file cannot be copied, or `cut_off` says to end.
+pub(crate) fn copy_growing(from: &Path, to: &Path, cut_off: &dyn Fn() -> bool) -> Result<(), ServerError> {
     if !from.is_dir() {
         return Ok(());
     }
@@ -146,9 +146,9 @@ pub(crate) fn copy_growing(from: &Path, to: &Path) -> Result<(), ServerError> {
         }
         let target = to.join(&name);
         if path.is_dir() {
-            copy_growing(&path, &target)?;
+            copy_growing(&path, &target, cut_off)?;
         } else {
-            match copy(&path, &target) {
+            match copy(&path, &target, cut_off) {
                 // A log entry that a checkpoint has replaced meanwhile is in the checkpoint.
                 Err(ServerError::Backup { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
                 other => drop(other?),
@@ -170,7 +170,7 @@ fn is_temporary(name: &str) -> bool {
         || name.ends_with(".tmp")
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(u64, String), ServerError> {
+fn copy(from: &Path, to: &Path, cut_off: &dyn Fn() -> bool) -> Result<(u64, String), ServerError> {
     if let Some(folder) = to.parent() {
         make_folder(folder)?;
     }
@@ -180,6 +180,10 @@ fn copy(from: &Path, to: &Path) -> Result<(u64, String), ServerError> {
     let mut buffer = vec![0; 1 << 20];
     let mut size = 0;
     loop {
+        if cut_off() {
+            let ended = std::io::Error::new(std::io::ErrorKind::Interrupted, "whoever asked went away");
+            return Err(failed("write", to)(ended));
+        }
         let read = source.read(&mut buffer).map_err(failed("read", from))?;
         if read == 0 {
             break;
@@ -209,6 +213,99 @@ fn walk(folder: &Path) -> Result<Vec<PathBuf>, ServerError> {
         }
     }
     Ok(files)
+}
+
+/// Makes a folder, with all above it, that only its owner enters.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    if let Some(above) = path.parent() {
+        std::fs::create_dir_all(above)?;
+    }
+    let mut folder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        folder.mode(0o700);
+    }
+    folder.create(path)
+}
+
+/// In the data directory: a file for each backup that is being made, which says where its folder grows.
+const UNFINISHED: &str = "backups";
+
+/// A backup on its way: a folder aside, which is removed unless it came to stand, also after a kill.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    /// Where it grows.
+    pub(crate) aside: PathBuf,
+    note: PathBuf,
+}
+
+impl Unfinished {
+    /// Makes the folder beside the place where the backup is to stand, for its owner only.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn begin(data_dir: &Path, to: &Path) -> Result<Unfinished, ServerError> {
+        let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = format!("{:08x}", rand::random::<u32>());
+        let aside = to.with_file_name(format!(".{name}.{number}.partial"));
+        let notes = data_dir.join(UNFINISHED);
+        let note = notes.join(number);
+        std::fs::create_dir_all(&notes)
+            .and_then(|()| std::fs::write(&note, aside.as_os_str().as_encoded_bytes()))
+            .map_err(failed("write", &note))?;
+        let unfinished = Unfinished { aside, note };
+        make_private_folder(&unfinished.aside).map_err(failed("make the folder", &unfinished.aside))?;
+        Ok(unfinished)
+    }
+
+    /// Lets the folder stand under its name; of two to one name one is refused.
+    ///
+    /// # Errors
+    /// It cannot stand there for good; then it does not.
+    pub(crate) fn publish(self, to: &Path) -> Result<(), ServerError> {
+        std::fs::rename(&self.aside, to).map_err(failed("write", to))?;
+        let folder = to.parent().unwrap_or(Path::new("/"));
+        let durable = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
+        durable.map_err(|error| {
+            drop(std::fs::rename(to, &self.aside));
+            failed("write", to)(error)
+        })
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        remove_unfinished(&self.aside, &self.note);
+    }
+}
+
+fn remove_unfinished(aside: &Path, note: &Path) {
+    let removed = match std::fs::remove_dir_all(aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => std::fs::remove_file(note),
+    };
+    if let Err(error) = removed {
+        tracing::warn!(folder = %aside.display(), %error, "an unfinished backup cannot be removed");
+    }
+}
+
+/// Removes the folders of backups that a killed process was making; for the one owner of the data directory.
+pub fn clear_unfinished_backups(data_dir: &Path) {
+    let Ok(notes) = std::fs::read_dir(data_dir.join(UNFINISHED)) else { return };
+    for note in notes.filter_map(|note| Some(note.ok()?.path())) {
+        let aside = std::fs::read(&note).ok().and_then(|text| String::from_utf8(text).ok());
+        let Some(aside) = aside.map(PathBuf::from) else { continue };
+        // Nothing but what `Unfinished` made is ever removed.
+        let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = note.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') && name.ends_with(&format!(".{number}.partial")) {
+            remove_unfinished(&aside, &note);
+        }
+    }
 }
 
 fn make_folder(path: &Path) -> Result<(), ServerError> {

@@ -53,13 +53,13 @@ where
 {
     let phase = Arc::new(Phase::default());
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase), limits));
-    let stall = limits.stall;
+    let (stall, rate) = (limits.stall, limits.body_rate);
     let stopping = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         phase.set(Phase::SERVING);
         let (app, phase, stopping) = (app.clone(), Arc::clone(&phase), stopping.clone());
         async move {
-            let request = request.map(|body| Body::new(Moving::new(body, stall)));
+            let request = request.map(|body| Body::new(Moving::new(body, stall, rate)));
             let mut response = match app.oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -213,23 +213,47 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// A request's body that fails when it stands still.
+/// A request's body that fails when it stands still, or comes in drops that would hold what it takes up
+/// for ever.
 struct Moving {
     body: Incoming,
     stall: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    rate: u64,
+    /// Since when the sender is waited for; the time that the reader takes is not the sender's.
+    waiting: Option<Instant>,
+    waited: Duration,
+    /// Bytes that came in that time.
+    came: u64,
 }
 
 impl Moving {
-    fn new(body: Incoming, stall: Duration) -> Moving {
-        Moving { body, stall, timer: None }
+    fn new(body: Incoming, stall: Duration, rate: u64) -> Moving {
+        Moving { body, stall, timer: None, rate, waiting: None, waited: Duration::ZERO, came: 0 }
+    }
+
+    /// Whether what came is too little for the time that it was waited for.
+    fn trickles(&mut self, bytes: usize) -> bool {
+        self.came += bytes as u64;
+        self.waited += self.waiting.take().map(|since| since.elapsed()).unwrap_or_default();
+        if self.waited < self.stall {
+            return false;
+        }
+        let least = self.waited.as_secs_f64() * self.rate as f64;
+        let too_little = (self.came as f64) < least;
+        (self.waited, self.came) = (Duration::ZERO, 0);
+        too_little
     }
 }
 
-/// The sender of a body stopped sending.
+/// The sender of a body stopped sending, or sends next to nothing.
 #[derive(Debug, thiserror::Error)]
-#[error("the body of the request stood still for {seconds} s", seconds = .0.as_secs())]
-pub(crate) struct Stalled(Duration);
+pub(crate) enum Stalled {
+    #[error("the body of the request stood still for {seconds} s", seconds = .0.as_secs())]
+    Still(Duration),
+    #[error("the body of the request comes at less than {0} bytes a second")]
+    Trickles(u64),
+}
 
 impl HttpBody for Moving {
     type Data = Bytes;
@@ -242,12 +266,18 @@ impl HttpBody for Moving {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.timer = None;
+            if let Some(Ok(part)) = &frame
+                && this.trickles(part.data_ref().map_or(0, Bytes::len))
+            {
+                return Poll::Ready(Some(Err(Stalled::Trickles(this.rate).into())));
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let stall = this.stall;
+        this.waiting.get_or_insert_with(Instant::now);
         let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Some(Err(Stalled(stall).into())))
+        Poll::Ready(Some(Err(Stalled::Still(stall).into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -25,7 +25,7 @@ mod values;
 mod work;
 
 pub use access::Access;
-pub use backup::{BackupFile, BackupManifest};
+pub use backup::{BackupFile, BackupManifest, clear_unfinished_backups, make_private_folder};
 pub use endpoint::*;
 pub use error::{Failure, FailureBody, FailureDocument, ServerError};
 pub use limits::Limits;

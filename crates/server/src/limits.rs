@@ -18,6 +18,9 @@ pub struct Limits {
     pub request: Duration,
     /// How long either side of a body may stand still.
     pub stall: Duration,
+    /// The least bytes a second that a request's body must bring, over every [`Limits::stall`] of waiting
+    /// for it.
+    pub body_rate: u64,
     /// The greatest body that is taken whole, in bytes; streamed bodies have no such limit.
     pub body_bytes: usize,
     /// How long a stop waits for the answers of what was accepted.
@@ -35,6 +38,7 @@ impl Default for Limits {
             header_bytes: 64 << 10,
             request: Duration::from_secs(30),
             stall: Duration::from_secs(60),
+            body_rate: 1 << 10,
             body_bytes: 16 << 20,
             drain: Duration::from_secs(30),
             linger: Duration::from_millis(200),

@@ -241,9 +241,26 @@ pub(crate) fn time(out: &mut Vec<u8>, micros: i64) {
     let _ = write!(out, "\"{}\"", Timestamp(micros));
 }
 
+/// Writes a date as ISO 8601 has it: beyond the years 0000 to 9999 with a sign.
 fn date(out: &mut Vec<u8>, days: i32) {
-    let instant = Timestamp(i64::from(days) * 86_400_000_000).to_string();
-    text(out, instant.split('T').next().unwrap_or_default());
+    // Howard Hinnant, "chrono-compatible low-level date algorithms", civil_from_days: years begin with
+    // March, eras are of 400 years.
+    let days = i64::from(days) + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let sign = if (0..=9999).contains(&year) {
+        ""
+    } else if year < 0 {
+        "-"
+    } else {
+        "+"
+    };
+    let _ = write!(out, "\"{sign}{:04}-{month:02}-{day:02}\"", year.abs());
 }
 
 fn uuid(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -319,8 +336,13 @@ mod tests {
             ("bytes", Arc::new(BinaryArray::from(vec![b"hi".as_slice()])), "[\"aGk=\"]"),
             (
                 "date",
-                Arc::new(Date32Array::from(vec![0, -1, 15_857])),
-                "[\"1970-01-01\",\"1969-12-31\",\"2013-06-01\"]",
+                Arc::new(Date32Array::from(vec![0, -1, 15_857, 11_016, -719_162, 2_932_896])),
+                "[\"1970-01-01\",\"1969-12-31\",\"2013-06-01\",\"2000-02-29\",\"0001-01-01\",\"9999-12-31\"]",
+            ),
+            (
+                "date",
+                Arc::new(Date32Array::from(vec![2_932_897, -719_529, i32::MAX, i32::MIN])),
+                "[\"+10000-01-01\",\"-0001-12-31\",\"+5881580-07-11\",\"-5877641-06-23\"]",
             ),
             (
                 "timestamp",

@@ -59,6 +59,14 @@ fn other_machines_and_web_pages_are_kept_out_without_a_token() {
     assert_eq!(from("host: localhost"), 200);
     assert_eq!(from("host: attacker.example"), 403);
     assert_eq!(from("host: localhost\r\norigin: http://attacker.example"), 403);
+    // What opens a node to other machines opens none of loopback to web pages.
+    let node = project.up(&["--insecure", "--data-dir", "other"], &[]);
+    let from = |headers: &str| {
+        node.send(&format!("GET /v1/projects/*/things HTTP/1.1\r\n{headers}\r\nconnection: close\r\n\r\n")).0
+    };
+    assert_eq!(from("host: localhost"), 200);
+    assert_eq!(from("host: attacker.example"), 403);
+    assert_eq!(from("host: localhost\r\norigin: http://attacker.example"), 403);
 }
 
 #[test]
@@ -259,4 +267,83 @@ fn a_refused_node_opens_nothing_and_logs_nothing() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.err.starts_with("error: refused to listen"), "{}", refused.err);
     assert!(!project.path().join(".asof").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_restore_owns_the_data_directory_to_its_end() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    project.well(&["backup", "copy"]);
+    let mode = |path: &str| project.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("copy"), 0o700);
+    // The folder stands, as a first command or a service manager leaves it.
+    std::fs::create_dir(project.path().join("restored")).unwrap();
+    // A pipe in place of a file stops the restore in its middle.
+    let file = project.path().join("copy/registry.db");
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let mut restoring = project.command(&["restore", "copy", "--data-dir", "restored"]).spawn().unwrap();
+    let lock = project.path().join("restored/lock");
+    while !std::fs::read_to_string(&lock).is_ok_and(|holder| holder.contains("asof restore")) {
+        assert!(restoring.try_wait().unwrap().is_none(), "the restore ended");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let refused = project.run(&["up", "--listen", "127.0.0.1:0", "--data-dir", "restored"]);
+    assert_eq!(refused.code, Some(4), "{}", refused.err);
+    let expected = format!("`asof restore`, process {}", restoring.id());
+    assert!(refused.err.contains(&expected), "{}", refused.err);
+    std::fs::write(&file, bytes).unwrap();
+    assert!(restoring.wait().unwrap().success());
+    assert_eq!(mode("restored"), 0o700);
+    let things = project.json(&["list", "views", "--data-dir", "restored"]);
+    assert!(things[0].to_string().contains("seller_profile"), "{things:?}");
+    // Into one that holds stores nothing is restored, and they stay.
+    let refused = project.run(&["restore", "copy", "--data-dir", "restored"]);
+    assert!(refused.err.contains("holds stores already"), "{}", refused.err);
+    project.well(&["list", "--data-dir", "restored"]);
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed_by_the_next_owner() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let partial = project.path().join("elsewhere/.copy.0a1b2c3d.partial");
+    let left = [".asof/uploads/0f", ".asof/spill/query/1", ".asof.4711.partial/registry.db"];
+    let stays = ["elsewhere/.copy.99999999.partial/registry.db", ".asof.mine.partial/note"];
+    for path in left.iter().chain(&stays) {
+        project.write(path, "x");
+    }
+    project.write("elsewhere/.copy.0a1b2c3d.partial/online/rows.redb", "x");
+    project.write(".asof/backups/0a1b2c3d", partial.to_str().unwrap());
+    // A note that names no unfinished backup removes nothing.
+    let mine = project.path().join("data");
+    project.write(".asof/backups/deadbeef", mine.to_str().unwrap());
+    project.well(&["list"]);
+    for path in left {
+        assert!(!project.path().join(path).exists(), "{path}");
+    }
+    assert!(!partial.exists());
+    for path in stays {
+        assert!(project.path().join(path).exists(), "{path}");
+    }
+    assert!(mine.join("profiles.csv").exists());
+}
+
+#[test]
+fn the_version_names_the_commit_of_a_clone() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    project.well(&["backup", "copy"]);
+    let manifest: serde_json::Value = serde_json::from_str(&project.read("copy/manifest.json")).unwrap();
+    let version = manifest["code_version"].as_str().unwrap();
+    let commit = version.strip_prefix(env!("CARGO_PKG_VERSION")).unwrap();
+    let is_clone = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.git").exists();
+    let shape = commit
+        .strip_prefix('+')
+        .is_some_and(|it| it.len() == 12 && it.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    assert_eq!(shape, is_clone, "{version}");
+    assert!(shape || commit.is_empty(), "{version}");
 }

@@ -191,7 +191,9 @@ pub(crate) async fn commit(
             if let Err(error) = committed.await {
                 tracing::warn!(folder = %folder.display(), %error, "work after a commit failed");
             }
-            table.update_state().await.map_err(failed)?;
+            if let Err(error) = table.update_state().await {
+                tracing::warn!(folder = %folder.display(), %error, "a table could not be read after a commit");
+            }
             Ok(Attempt::Done)
         }
         Err(

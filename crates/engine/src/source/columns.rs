@@ -103,7 +103,10 @@ fn text(kind: &ArrowType) -> bool {
 pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadValue> {
     let target = arrow_type(to);
     if *array.data_type() == target {
-        return Ok(Arc::clone(array));
+        return match to {
+            DataType::Date => in_years(Arc::clone(array)),
+            _ => Ok(Arc::clone(array)),
+        };
     }
     let wrong = |row: usize| BadValue { row, reason: format!("is not a value of type {to}") };
     let first_wrong = |_| wrong(0);
@@ -121,6 +124,7 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadVa
             ))
         }
         (_, DataType::Date) if text(array.data_type()) => dates(array),
+        (_, DataType::Date) => in_years(cast_exactly(array, &target, to)?),
         (_, DataType::Uuid) if text(array.data_type()) => uuids(array),
         (ArrowType::Binary, DataType::Uuid) => {
             let out = arrow::compute::cast(array, &target).map_err(first_wrong)?;
@@ -136,7 +140,19 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadVa
     }
 }
 
-/// A cast that may not lose anything: a value that comes out null, or does not come back, is refused.
+/// Dates, all of the years 0001 to 9999: no text has others.
+fn in_years(dates: ArrayRef) -> Result<ArrayRef, BadValue> {
+    /// Days since 1970 of 0001-01-01 and of 9999-12-31.
+    const YEARS: std::ops::RangeInclusive<i32> = -719_162..=2_932_896;
+    let days = dates.as_primitive::<arrow::datatypes::Date32Type>();
+    match (0..days.len()).find(|row| days.is_valid(*row) && !YEARS.contains(&days.value(*row))) {
+        Some(row) => Err(BadValue { row, reason: "is outside the years 0001 to 9999".to_owned() }),
+        None => Ok(dates),
+    }
+}
+
+/// A cast that may not lose anything: a value that comes out null, or does not come back, is refused. Only
+/// what is given as a decimal, a text or a wider float is rounded to the nearest float, as floats are.
 fn cast_exactly(array: &ArrayRef, target: &ArrowType, to: &DataType) -> Result<ArrayRef, BadValue> {
     let wrong = |row: usize| BadValue { row, reason: format!("is not a value of type {to}") };
     let options = CastOptions { safe: true, ..CastOptions::default() };
@@ -151,9 +167,15 @@ fn cast_exactly(array: &ArrayRef, target: &ArrowType, to: &DataType) -> Result<A
         && target.is_numeric()
         && !target.is_floating()
         && (from.is_floating() || is_decimal(from) || is_decimal(target));
+    // Digits of an integer past a float's are another number, and often another thing's.
+    let widening = from.is_integer() && target.is_floating();
+    let overflowing = from.is_floating() && target.is_floating();
+    if overflowing && let Some(row) = first_infinite(array, &out, &options).map_err(|_| wrong(0))? {
+        return Err(wrong(row));
+    }
     // Text beyond a decimal's scale would be rounded: both are compared with all 38 digits behind the point.
     let rounding = text(from) && is_decimal(target);
-    if narrowing || rounding {
+    if narrowing || rounding || widening {
         let wide = if rounding { &ArrowType::Decimal256(76, 38) } else { from };
         let given = cast_with_options(array, wide, &options).map_err(|_| wrong(0))?;
         let back = cast_with_options(&out, wide, &options).map_err(|_| wrong(0))?;
@@ -163,6 +185,21 @@ fn cast_exactly(array: &ArrayRef, target: &ArrowType, to: &DataType) -> Result<A
         }
     }
     Ok(out)
+}
+
+/// The first finite value that came out infinite.
+fn first_infinite(
+    given: &ArrayRef,
+    out: &ArrayRef,
+    options: &CastOptions<'_>,
+) -> Result<Option<usize>, arrow::error::ArrowError> {
+    let wide = |array: &ArrayRef| cast_with_options(array, &ArrowType::Float64, options);
+    let (given, out) = (wide(given)?, wide(out)?);
+    let (given, out) = (
+        given.as_primitive::<arrow::datatypes::Float64Type>(),
+        out.as_primitive::<arrow::datatypes::Float64Type>(),
+    );
+    Ok((0..out.len()).find(|row| out.value(*row).is_infinite() && !given.value(*row).is_infinite()))
 }
 
 fn is_decimal(kind: &ArrowType) -> bool {
@@ -296,4 +333,52 @@ pub(crate) fn is_instant(kind: &ArrowType) -> bool {
 /// Instants of an array of that type, for callers that know it is.
 pub(crate) fn as_instants(array: &ArrayRef) -> &arrow::array::TimestampMicrosecondArray {
     array.as_primitive::<TimestampMicrosecondType>()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Date64Array, Float32Array, Float64Array, Int64Array, UInt64Array};
+
+    use super::*;
+
+    #[test]
+    fn a_number_is_another_type_only_where_it_stays_the_same_number() {
+        let ints = |n: i64| Arc::new(Int64Array::from(vec![Some(1), None, Some(n)])) as ArrayRef;
+        let floats = |n: f64| Arc::new(Float64Array::from(vec![Some(1.0), None, Some(n)])) as ArrayRef;
+        let days = |n: i32| Arc::new(Date32Array::from(vec![Some(1), None, Some(n)])) as ArrayRef;
+        let cases: Vec<(ArrayRef, &str, Option<&str>)> = vec![
+            (ints(1 << 53), "float64", None),
+            (ints((1 << 53) + 1), "float64", Some("is not a value of type float64")),
+            (ints(i64::MAX), "float64", Some("is not a value of type float64")),
+            (ints(i64::MIN), "float64", None),
+            (ints(1 << 24), "float32", None),
+            (ints((1 << 24) + 1), "float32", Some("is not a value of type float32")),
+            (
+                Arc::new(UInt64Array::from(vec![Some(1), None, Some(u64::MAX)])),
+                "float64",
+                Some("is not a value of type float64"),
+            ),
+            (floats(0.1), "float32", None),
+            (floats(1e300), "float32", Some("is not a value of type float32")),
+            (floats(f64::INFINITY), "float32", None),
+            (floats(f64::NAN), "float32", None),
+            (Arc::new(Float32Array::from(vec![1.0, f32::MAX])), "float64", None),
+            (floats(1.5), "int64", Some("is not a value of type int64")),
+            (days(-719_162), "date", None),
+            (days(2_932_896), "date", None),
+            (days(-719_163), "date", Some("is outside the years 0001 to 9999")),
+            (days(i32::MAX), "date", Some("is outside the years 0001 to 9999")),
+            (
+                Arc::new(Date64Array::from(vec![Some(0), None, Some(253_402_300_800_000)])),
+                "date",
+                Some("is outside the years 0001 to 9999"),
+            ),
+        ];
+        for (array, to, expected) in cases {
+            let converted = convert(&array, &DataType::parse(to).unwrap());
+            let refused = converted.map(|_| ()).map_err(|bad| (bad.row, bad.reason));
+            let expected = expected.map_or(Ok(()), |reason| Err((2, reason.to_owned())));
+            assert_eq!(refused, expected, "{array:?} as {to}");
+        }
+    }
 }

@@ -85,6 +85,7 @@ pub(crate) struct Shape {
     pub(crate) history: History,
     pub(crate) retention: Option<i64>,
     pub(crate) refresh: Option<i64>,
+    pub(crate) filter: &'static str,
     pub(crate) double: &'static str,
 }
 
@@ -97,6 +98,7 @@ impl Default for Shape {
             history: History::None,
             retention: None,
             refresh: None,
+            filter: "price <> 13",
             double: "price * 2",
         }
     }
@@ -157,6 +159,17 @@ impl Node {
             base: catalog.revision,
             put,
             remove: vec![],
+        };
+        self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
+    }
+
+    pub(crate) fn remove_view(&self, called: &str) {
+        let change = Apply {
+            project: name("shop"),
+            root: self.root.clone(),
+            base: self.registry.catalog().revision,
+            put: vec![],
+            remove: vec![(asof_model::ThingKind::View, name(called))],
         };
         self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
     }
@@ -267,7 +280,7 @@ fn view(called: &str, shape: &Shape) -> ViewVersion {
             entity: reference("item"),
             source: reference("prices"),
             keys: BTreeMap::new(),
-            filter: Some(expression("price <> 13")),
+            filter: Some(expression(shape.filter)),
             ttl: shape.ttl.map(Length::from_micros),
             history: shape.history,
             refresh: shape.refresh.map(Length::from_micros),

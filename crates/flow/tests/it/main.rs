@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod interrupted;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod materialize;

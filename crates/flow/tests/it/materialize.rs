@@ -198,6 +198,8 @@ fn a_view_that_fails_says_why_and_keeps_what_it_had() {
     let FlowError::View { view, others: 0, .. } = &error else { panic!("{error}") };
     assert_eq!(view.name.as_str(), "aside");
     assert_eq!(error.code(), "expression_failed");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("leave the row out with `where`") && hint.contains("`try_cast`"), "{hint}");
     let status = node.runtime.block_on(node.flow.status(&Principal::owner(), Some(&name("shop")))).unwrap();
     let failure = status[0].last_error.as_ref().unwrap();
     assert_eq!((failure.error.code.as_str(), failure.at.0), ("expression_failed", 1_000));
@@ -206,6 +208,14 @@ fn a_view_that_fails_says_why_and_keeps_what_it_had() {
     assert_eq!(node.answers(&node.reader(), &[Some(1)], None), [("present", Some(20), Some(200), Some(400))]);
 
     let (owner, shop, asked) = (Principal::owner(), name("shop"), [name("prise")]);
+    // Either way out is one: the row is left out, or its value is null.
+    let views = [("price <> 200", "1000 / (price - 200)"), ("true", "1000 / nullif(price - 200, 0)")];
+    for (version, (filter, double)) in ["2", "3"].into_iter().zip(views) {
+        let mended = Shape { version, filter, double, ..Shape::default() };
+        node.apply_views(&[("aside", &mended), ("price", &Shape::default())]);
+        node.materialize().unwrap();
+    }
+
     let unknown = node.flow.materialize(&owner, &shop, Some(&asked), asof_engine::no_progress());
     let error = node.runtime.block_on(unknown).unwrap_err();
     assert_eq!(error.to_string(), "view `prise` not found");

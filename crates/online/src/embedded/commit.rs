@@ -2,13 +2,13 @@
 
 use asof_compute::{Answering, retain};
 use asof_model::Timestamp;
-use redb::{ReadableDatabase, ReadableTable, Table};
+use redb::{ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::{
     COUNTS, Embedded, GENERATIONS, META, PROGRESS, RECORDS_ENTRY, ROWS, STEP, generation_range, prefix_of,
 };
 use crate::store::{Commit, Committed, Horizon};
-use crate::{Error, GenerationId, Result, key};
+use crate::{Error, Generation, GenerationId, GenerationState, Result, key};
 
 pub(super) fn apply(store: &Embedded, commit: &Commit<'_>) -> Result<Committed> {
     let mut done = Committed::default();
@@ -25,10 +25,11 @@ pub(super) fn apply(store: &Embedded, commit: &Commit<'_>) -> Result<Committed> 
             let mut meta = transaction.open_table(META).map_err(store.fail("write to"))?;
             bump(store, &mut meta)?;
         }
+        // What is being dropped is no more than what was: a part of its rows may be gone.
         let exists = |id: GenerationId| -> Result<()> {
-            match records.get(id.0).map_err(store.fail("write to"))? {
+            match state_of(store, &records, id)? {
+                None | Some(GenerationState::Dropped) => Err(Error::NoGeneration { id }),
                 Some(_) => Ok(()),
-                None => Err(Error::NoGeneration { id }),
             }
         };
 
@@ -243,6 +244,38 @@ impl<'a, 'txn> Into<'a, 'txn> {
     }
 }
 
+/// Where a generation is in its life; none where there is no such generation.
+fn state_of(
+    store: &Embedded,
+    records: &impl ReadableTable<u32, &'static [u8]>,
+    id: GenerationId,
+) -> Result<Option<GenerationState>> {
+    let Some(json) = records.get(id.0).map_err(store.fail("write to"))? else { return Ok(None) };
+    Ok(Some(parsed(store, json.value())?.state))
+}
+
+fn parsed(store: &Embedded, json: &[u8]) -> Result<Generation> {
+    serde_json::from_slice(json)
+        .map_err(|error| store.damaged(&format!("a generation's record cannot be read: {error}")))
+}
+
+fn mark_dropped(store: &Embedded, transaction: &WriteTransaction, id: GenerationId) -> Result<()> {
+    let mut records = transaction.open_table(GENERATIONS).map_err(store.fail("write to"))?;
+    let record = match records.get(id.0).map_err(store.fail("write to"))? {
+        Some(json) => parsed(store, json.value())?,
+        None => return Ok(()),
+    };
+    if record.state == GenerationState::Dropped {
+        return Ok(());
+    }
+    let record = Generation { state: GenerationState::Dropped, ..record };
+    let json = serde_json::to_vec(&record)
+        .map_err(|error| store.damaged(&format!("a generation's record cannot be written: {error}")))?;
+    records.insert(id.0, json.as_slice()).map_err(store.fail("write to"))?;
+    let mut meta = transaction.open_table(META).map_err(store.fail("write to"))?;
+    bump(store, &mut meta)
+}
+
 pub(super) fn drop_generation(store: &Embedded, id: GenerationId) -> Result<()> {
     let (start, end) = generation_range(id);
     loop {
@@ -273,6 +306,8 @@ pub(super) fn drop_generation(store: &Embedded, id: GenerationId) -> Result<()> 
             drop(meta);
             return transaction.commit().map_err(store.fail("write to"));
         }
+        // The first step takes it from readers, and from commits that are still on their way.
+        mark_dropped(store, &transaction, id)?;
         transaction.commit().map_err(store.fail("write to"))?;
     }
 }

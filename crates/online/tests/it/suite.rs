@@ -2,7 +2,9 @@
 
 use asof_compute::{Op, Position};
 use asof_model::{Explain, Kind, Timestamp};
-use asof_online::{Commit, Committed, Error, GenerationId, GenerationState, Horizon, Options, Wanted, open};
+use asof_online::{
+    Commit, Committed, Error, Generation, GenerationId, GenerationState, Horizon, Options, Wanted, open,
+};
 
 use crate::fixture::{answer, batch, generation, opened, prefix_free, row};
 
@@ -229,6 +231,29 @@ fn a_refused_commit_changes_nothing() {
     assert_eq!(error.to_string(), "generation 7 of the online store not found");
     assert_eq!((error.kind(), error.code()), (Kind::NotFound, "generation_not_found"));
     assert!(store.snapshot().unwrap().generations().unwrap().is_empty());
+}
+
+#[test]
+fn what_is_being_dropped_takes_no_rows_and_gives_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(folder.path());
+    let dropped = Generation { state: GenerationState::Dropped, ..generation(1) };
+    let (rows, records) = (batch(1, &[row("a", 1, 1, "1")]), [generation(1), generation(2)]);
+    store.commit(&Commit { generations: &records, rows: Some(&rows), ..Commit::default() }).unwrap();
+    store.commit(&Commit { generations: &[dropped], ..Commit::default() }).unwrap();
+    let said = [(GenerationId(1), &b"u"[..], &b"p"[..])];
+    let (from, to) = (GenerationId(1), GenerationId(2));
+    for (commit, what) in [
+        (Commit { rows: Some(&rows), ..Commit::default() }, "rows"),
+        (Commit { merge: Some((from, to)), ..Commit::default() }, "merge from"),
+        (Commit { merge: Some((to, from)), ..Commit::default() }, "merge into"),
+        (Commit { progress: &said, ..Commit::default() }, "progress"),
+    ] {
+        let refused = store.commit(&commit).map(|_| ());
+        assert!(matches!(refused, Err(Error::NoGeneration { id: GenerationId(1) })), "{what}: {refused:?}");
+    }
+    store.drop_generation(from).unwrap();
+    assert_eq!(*store.snapshot().unwrap().generations().unwrap(), [generation(2)]);
 }
 
 #[test]

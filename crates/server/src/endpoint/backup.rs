@@ -1,17 +1,18 @@
 //! `POST /v1/backup`: copies all stores into a folder, while the node goes on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use asof_model::Kind;
 use axum::extract::State;
 use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::{Endpoint, Patience};
 use crate::access::Caller;
-use crate::backup::{BackupManifest, copy_growing};
-use crate::error::{Failure, ServerError};
+use crate::backup::{BackupManifest, Unfinished, copy_growing};
+use crate::error::Failure;
 use crate::request::{Answer, Json};
 use crate::rooms::Shared;
 
@@ -72,43 +73,36 @@ async fn backup(
         )
         .hint("name a folder that does not exist yet"));
     }
-    let name = to.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let aside = to.with_file_name(format!(".{name}.{:08x}.partial", rand::random::<u32>()));
-    let copied = copy(&state, &aside).await;
-    let manifest = match copied {
-        Ok(manifest) => manifest,
-        Err(failure) => {
-            drop(tokio::fs::remove_dir_all(&aside).await);
-            return Err(failure);
-        }
-    };
-    let bytes = manifest.files.iter().map(|file| file.size).sum();
-    let files = manifest.files.len() as u64;
-    publish(&aside, &to).map_err(|source| ServerError::Backup {
-        doing: "write",
-        path: to.clone(),
-        source,
-    })?;
-    Ok(Answer(BackupAnswer { to, files, bytes }))
+    // In a task of its own: where whoever asked goes away, it ends at the next step and leaves nothing.
+    let gone = CancellationToken::new();
+    let _asking = gone.clone().drop_guard();
+    let made = state.tasks.spawn(make(state.clone(), to, gone));
+    let answer = made.await.map_err(|_| defect())??;
+    Ok(Answer(answer))
 }
 
-async fn copy(state: &Shared, aside: &Path) -> Result<BackupManifest, Failure> {
+async fn make(state: Shared, to: PathBuf, gone: CancellationToken) -> Result<BackupAnswer, Failure> {
     let created_at = state.clock.now();
-    state.registry.backup(&aside.join("registry.db")).await?;
-    let (online, data_dir, aside) = (state.copy_online.clone(), state.data_dir.clone(), aside.to_owned());
+    let (data_dir, standing) = (state.data_dir.clone(), to.clone());
+    let begun = tokio::task::spawn_blocking(move || Unfinished::begin(&data_dir, &standing));
+    let unfinished = begun.await.map_err(|_| defect())??;
+    state.registry.backup(&unfinished.aside.join("registry.db")).await?;
+    let (online, data_dir) = (state.copy_online.clone(), state.data_dir.clone());
     let code_version = state.engine.config().code_version.clone();
-    let copied = tokio::task::spawn_blocking(move || -> Result<BackupManifest, Failure> {
+    let copied = tokio::task::spawn_blocking(move || -> Result<BackupAnswer, Failure> {
+        let cut_off = || gone.is_cancelled();
+        let aside = unfinished.aside.clone();
         (online.0)(&aside.join("online"))?;
-        copy_growing(&data_dir.join("offline"), &aside.join("offline"))?;
-        copy_growing(&data_dir.join("spines"), &aside.join("spines"))?;
-        Ok(BackupManifest::write(&aside, created_at, &code_version)?)
+        copy_growing(&data_dir.join("offline"), &aside.join("offline"), &cut_off)?;
+        copy_growing(&data_dir.join("spines"), &aside.join("spines"), &cut_off)?;
+        let manifest = BackupManifest::write(&aside, created_at, &code_version)?;
+        unfinished.publish(&to)?;
+        let bytes = manifest.files.iter().map(|file| file.size).sum();
+        Ok(BackupAnswer { to, files: manifest.files.len() as u64, bytes })
     });
-    copied.await.map_err(|_| Failure::new(Kind::Internal, "internal", "the backup ended by a defect"))?
+    copied.await.map_err(|_| defect())?
 }
 
-/// Lets the folder stand under its name; of two to one name one is refused.
-fn publish(aside: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::rename(aside, to)?;
-    let folder = to.parent().unwrap_or(Path::new("/"));
-    std::fs::File::open(folder)?.sync_all()
+fn defect() -> Failure {
+    Failure::new(Kind::Internal, "internal", "the backup ended by a defect")
 }

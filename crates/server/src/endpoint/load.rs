@@ -201,9 +201,15 @@ async fn load(
         OnBadRow::Stop => asof_flow::OnBadRow::Stop,
         OnBadRow::Quarantine => asof_flow::OnBadRow::Quarantine,
     };
-    let report =
-        state.flow.load(&principal, &query.project, &query.source, files, on_bad_row, progress).await?;
-    drop(uploads);
+    // In a task of its own: an upload stays for as long as it is read, whoever waits for the answer.
+    let flow = state.flow.clone();
+    let loading = state.tasks.spawn(async move {
+        let report = flow.load(&principal, &query.project, &query.source, files, on_bad_row, progress).await;
+        drop(uploads);
+        report
+    });
+    let ended = |_| Failure::new(Kind::Internal, "internal", "the load ended by a defect");
+    let report = loading.await.map_err(ended)??;
     Ok(Answer(LoadAnswer {
         source: report.source.to_string(),
         rows: report.rows,

@@ -64,15 +64,28 @@ async fn sql(
     Json(request): Json<SqlRequest>,
 ) -> Result<Response, Failure> {
     let scope = scope(&state, principal, request.project).await?;
-    let answer = state.engine.sql(scope, &request.sql, SqlLimits::default()).await?;
+    let limits = SqlLimits::default();
+    // A reader that takes nothing must not keep others from asking past the time there is.
+    let (time, deadline) = (limits.time, tokio::time::Instant::now() + limits.time);
+    let answer = state.engine.sql(scope, &request.sql, limits).await?;
     let (engine, format) = (state.engine.clone(), request.format);
     let work = move |chunks: outflow::Chunks| async move {
         let to = chunks.clone();
-        let last = engine.run(outflow::write_all(format, answer.schema, answer.rows, to)).await?;
+        let writing = engine.run(outflow::write_all(format, answer.schema, answer.rows, to));
+        let last = tokio::time::timeout_at(deadline, writing).await.map_err(|_| too_slow(time))??;
         drop(chunks.send(Ok(last)).await);
         Ok(())
     };
     outflow::respond(&state, format, work, |_| async {}).await
+}
+
+fn too_slow(time: std::time::Duration) -> Failure {
+    Failure::new(
+        Kind::Timeout,
+        "timeout",
+        format!("the query and its answer took over {} s, which is the limit", time.as_secs()),
+    )
+    .hint("ask for fewer rows, or read the answer faster")
 }
 
 /// What a query of this principal sees.

@@ -94,6 +94,29 @@ async fn a_body_that_stops_coming_fails_its_request() {
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_in_fails_its_request_and_a_slow_one_does_not() {
+    // Bytes every 100 ms, whether they are too few.
+    for (bytes, too_few) in [("1", true), ("1234567890123456789012345678901234567890", false)] {
+        let server = start(listen(Limits { body_rate: 100, ..short() })).await;
+        let mut stream = connect(server.address).await;
+        let length = bytes.len() * 12;
+        let head = format!("POST /count HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+        send(&mut stream, &head).await;
+        for _ in 0..12 {
+            sleep(Duration::from_millis(100)).await;
+            if stream.write_all(bytes.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+        let (_, body) = timeout(SOON, answer(&mut stream)).await.unwrap();
+        match too_few {
+            true => assert!(body.contains("less than 100 bytes a second"), "{body}"),
+            false => assert_eq!(body, length.to_string()),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_reader_that_stops_reading_is_cut() {
     let server = start(listen(short())).await;
     let mut stream = connect(server.address).await;
