@@ -138,7 +138,7 @@ fn a_caller_that_goes_away_leaves_nothing_half_done() {
     node.runtime.block_on(node.flow.close());
     let runs = node.runtime.block_on(node.registry.runs(&shop, 1_000)).unwrap();
     assert!(runs.len() >= 24);
-    assert!(runs.iter().all(|run| run.state == RunState::Done), "{runs:?}");
+    assert!(runs.iter().all(|run| run.state != RunState::Running), "{runs:?}");
 }
 
 #[test]
