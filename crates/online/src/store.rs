@@ -8,8 +8,9 @@ use asof_model::Timestamp;
 
 use crate::{Generation, GenerationId, Result, RowBatch};
 
-/// A durable store of online rows. All methods block; callers keep them off async threads where the
-/// disk may be slow.
+/// A durable store of online rows. All methods block. Reads of few entities take microseconds where the
+/// file is cached, and may stay on an async thread; all else is kept off. What a read of an entity costs
+/// grows with the rows that happened and are not visible yet, which it passes over.
 pub trait OnlineStore: Send + Sync + std::fmt::Debug {
     /// Everything committed up to now, unmoved by what is committed later.
     ///
