@@ -1,7 +1,7 @@
 //! `POST /v1/sql`: a read-only query.
 
 use asof_engine::query::{SqlLimits, SqlScope};
-use asof_model::{FileFormat, Name, Principal};
+use asof_model::{FileFormat, Kind, Name, Principal};
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
