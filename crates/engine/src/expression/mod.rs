@@ -152,6 +152,12 @@ fn plan(
 pub(crate) fn plain(error: &DataFusionError) -> String {
     let root = error.find_root().message().into_owned();
     let text = root.lines().next().unwrap_or_default();
+    // Its own account of every signature it tried.
+    let text = text.split(" failed to match any signature").next().unwrap_or_default();
+    let taken = text.strip_prefix("Internal error: ").unwrap_or(text);
+    if let Some(function) = taken.strip_prefix("Function '").and_then(|rest| rest.strip_suffix('\'')) {
+        return format!("function `{function}` takes arguments of other types");
+    }
     let text = text.split(" No function matches").next().unwrap_or_default();
     let text = text.split(". Candidate functions").next().unwrap_or_default();
     text.trim().trim_end_matches('.').to_owned()

@@ -112,7 +112,10 @@ impl<'a> Reader<'a> {
     pub(super) fn fields(&mut self, node: &'a Node, table: &'static Table, what: &str) -> Option<Fields<'a>> {
         let mut fields = Fields { table, what: what.to_owned(), entries: BTreeMap::new() };
         let entries = self.entries(node, what)?;
-        let torn = self.torn(node, what, table);
+        let torn = self.torn(node, what, |name| {
+            let takes = &table.key(name)?.takes;
+            Some(matches!(takes, Takes::Expression | Takes::Time | Takes::EventTime | Takes::Query))
+        });
         for (name, key, value) in entries {
             let Some(known) = table.key(name) else {
                 if torn && value.is_nothing() {
@@ -150,19 +153,22 @@ impl<'a> Reader<'a> {
         Some(fields)
     }
 
-    /// In `{expr: coalesce(a, b)}` YAML ends the value at the comma: the rest looks like a key.
-    fn torn(&mut self, node: &Node, what: &str, table: &'static Table) -> bool {
+    /// In `{expr: coalesce(a, b)}` YAML ends the value at the comma: the rest looks like a key. `known`:
+    /// whether a key takes an expression; none where there is no such key.
+    pub(super) fn torn(&mut self, node: &Node, what: &str, known: impl Fn(&str) -> Option<bool>) -> bool {
         let Data::Map { entries, flow: true } = &node.data else { return false };
         let mut found = false;
         for (nth, (key, value)) in entries.iter().enumerate() {
-            let is_expression = key.scalar().and_then(|name| table.key(name)).is_none_or(|key| {
-                matches!(key.takes, Takes::Expression | Takes::Time | Takes::EventTime | Takes::Query)
-            });
+            let is_expression = key.scalar().and_then(&known).unwrap_or(true);
             let Some(text) = value.scalar().filter(|_| is_expression && is_plain(value)) else { continue };
+            let mut open = open_brackets(text);
             let rest: Vec<&(Node, Node)> = entries[nth + 1..]
                 .iter()
                 .take_while(|(key, value)| {
-                    value.range.is_empty() && key.scalar().is_some_and(|it| table.key(it).is_none())
+                    let torn_off = |key: &str| open > 0 && value.range.is_empty() && known(key).is_none();
+                    let found = key.scalar().is_some_and(torn_off);
+                    open += key.scalar().map_or(0, open_brackets);
+                    found
                 })
                 .collect();
             if let Some((last, _)) = rest.last()

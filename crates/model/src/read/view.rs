@@ -91,6 +91,9 @@ impl<'a> Reader<'a> {
             Data::Scalar { value, .. } if value == "*" => Some(Features::Star),
             Data::List(items) if !items.is_empty() => self.listed(items, what),
             Data::Map { entries, .. } if !entries.is_empty() => {
+                if self.torn(node, what, |_| None) {
+                    return None;
+                }
                 let mut found = Vec::new();
                 for (name, key, value) in self.entries(node, &format!("`features` of {what}"))? {
                     if name.contains('.') && Name::new(name).is_err() {
