@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-#[expect(clippy::print_stdout, reason = "a build script speaks to cargo on its stdout")]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let Some(git) = git_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.git")) else { return };

@@ -13,6 +13,7 @@ use asof_model::{
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
 
 use super::answers::ReadingCounts;
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
@@ -321,16 +322,24 @@ fn assemble(selection: &Selection, groups: Vec<Group>, cuts: Vec<(Address, Cut)>
 /// Answers put together on the engine's threads while the caller is busy with those before.
 fn ahead(mut batches: BoxStream<'static, Result<AnswerBatch>>) -> BoxStream<'static, Result<AnswerBatch>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    tokio::spawn(async move {
+    // Who drops the answers ends the task.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
         while let Some(batch) = batches.next().await {
-            // Who no longer asks needs no more.
             if sender.send(batch).await.is_err() {
                 return;
             }
         }
     });
-    futures::stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
-        .boxed()
+    futures::stream::unfold((receiver, tasks), |(mut receiver, mut tasks)| async {
+        if let Some(batch) = receiver.recv().await {
+            return Some((batch, (receiver, tasks)));
+        }
+        let ended = tasks.join_next().await?.err()?;
+        let error = Error::internal(format!("the task that puts answers together ended: {ended}"));
+        Some((Err(error), (receiver, tasks)))
+    })
+    .boxed()
 }
 
 fn answer_batch(
