@@ -220,7 +220,7 @@ def measure_targets(
             body = ours / f"answer_{batch}.json"
             body.write_bytes(sample)
             floor_port = free_port()
-            command = [release / "examples" / "floor", f"127.0.0.1:{floor_port}", body]
+            command = [release.parent / "floor" / "release" / "floor", f"127.0.0.1:{floor_port}", body]
             with running(command, ours, f"http://127.0.0.1:{floor_port}/health"):
                 url = f"http://127.0.0.1:{floor_port}/v1/features"
                 results += points("bare axum handler", url, "service", seconds, turn, batches=(batch,))

@@ -22,8 +22,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     let python = install::virtual_environment(root, &folder, "bench/requirements.txt")?;
     let dry = options.rest.iter().any(|it| matches!(it.as_str(), "--dry-run" | "--help" | "-h"));
     if !dry {
-        let build = ["build", "--release", "--package", "asof", "--package", "asof-server", "--bin", "asof"];
-        process::run(root, "cargo", &[&build[..], &["--example", "floor"]].concat())?;
+        process::run(root, "cargo", &["build", "--release", "--package", "asof"])?;
+        let (floor, into) = ("benches/floor/Cargo.toml", install::text(&target.join("floor"))?);
+        let build = ["build", "--release", "--quiet", "--manifest-path", floor, "--target-dir", &into];
+        process::run(root, "cargo", &build)?;
     }
     let mut arguments = vec!["bench/run.py".to_owned()];
     arguments.push("--release".to_owned());
