@@ -97,22 +97,11 @@ impl<'a> Quarantine<'a> {
         name.clone_into(&mut self.file);
         hash.clone_into(&mut self.hash);
         mark.clone_into(&mut self.mark);
-        self.here = !self.is_off() && self.is_here().await?;
+        // Nothing of a writer may be held while the table is asked.
+        let (engine, source, marker) = (self.engine, self.source, self.marker(mark));
+        let opened = self.open.as_ref().map(|open| open.table.clone());
+        self.here = !self.is_off() && is_here(engine, source, opened, &marker).await?;
         Ok(())
-    }
-
-    async fn is_here(&self) -> Result<bool> {
-        let folder = folder(self.engine, self.source);
-        let opened = match &self.open {
-            Some(open) => Some(open.table.clone()),
-            None => table::open(self.engine.files(), &folder).await?,
-        };
-        let Some(table) = opened else { return Ok(false) };
-        let failed = |e| broken("read the table", &folder, e);
-        let state = table.snapshot().map_err(failed)?;
-        let marker = self.marker(&self.mark);
-        let found = state.transaction_version(table.log_store().as_ref(), &marker).await;
-        Ok(found.map_err(failed)?.is_some())
     }
 
     /// Another family of the source reads the same files by other rules.
@@ -218,6 +207,25 @@ impl<'a> Quarantine<'a> {
             }
         }
     }
+}
+
+/// Whether the quarantine has the rows of the file that this marks.
+async fn is_here(
+    engine: &Engine,
+    source: &SourceVersion,
+    opened: Option<DeltaTable>,
+    marker: &str,
+) -> Result<bool> {
+    let folder = folder(engine, source);
+    let table = match opened {
+        Some(table) => Some(table),
+        None => table::open(engine.files(), &folder).await?,
+    };
+    let Some(table) = table else { return Ok(false) };
+    let failed = |e| broken("read the table", &folder, e);
+    let log = table.log_store();
+    let found = table.snapshot().map_err(failed)?.transaction_version(log.as_ref(), marker).await;
+    Ok(found.map_err(failed)?.is_some())
 }
 
 async fn begin(engine: &Engine, source: &SourceVersion) -> Result<Open> {
