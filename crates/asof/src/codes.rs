@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 156] = [
+const INVALID: [(&str, &str); 157] = [
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. Window views, which aggregate, are not built yet; aggregate where the source is made, or in a source's `sql`."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
@@ -139,6 +139,7 @@ const INVALID: [(&str, &str); 156] = [
     ("source_empty", "The text files of a source have no rows, so there is nothing to tell the types of its columns by. Declare them in `schema`, or apply again when there are rows."),
     ("source_file_missing", "The file of a source does not exist. Paths start at the project's folder; the hint names the nearest file."),
     ("source_files_differ", "The files of a source have different columns. Give all the same, or say `options: {union_by_name: true}`."),
+    ("source_glob", "A source's path has so many `{..}` that it stands for too many globs. Use `*`, or give a folder."),
     ("source_no_files", "A source's path fits no file. Look at the pattern and its ending."),
     ("source_not_files", "Only sources of files are loaded; this one is a query or a Delta table, which is read where it is."),
     ("source_not_stored", "The source is read in place, so there is nothing to load. Write `store: true` to keep its rows in a table of its own."),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryBuilder, ListArray, StructArray,
+    TimestampMicrosecondArray, new_null_array,
 };
+use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     DataType as ArrowType, Field, Fields, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
@@ -124,6 +126,7 @@ pub fn conform(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ComputeError
         return Err(wrong());
     }
     match (array.data_type(), to) {
+        (ArrowType::Null, _) => Ok(new_null_array(&target, array.len())),
         (ArrowType::Timestamp(TimeUnit::Nanosecond, _), DataType::Timestamp) => {
             let floored: TimestampMicrosecondArray =
                 array.as_primitive::<TimestampNanosecondType>().unary(|nanos| nanos.div_euclid(1_000));
@@ -152,6 +155,43 @@ pub fn conform(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ComputeError
         }
         (ArrowType::FixedSizeBinary(_), DataType::Bytes) => {
             Ok(Arc::new(array.as_fixed_size_binary().iter().collect::<BinaryArray>()))
+        }
+        (_, DataType::Decimal { .. }) => {
+            let out = cast(array, &target)?;
+            // Arrow rounds what has more places: another number is another key.
+            let back = cast(&out, array.data_type())?;
+            if not_distinct(&back, array).is_ok_and(|same| same.true_count() == same.len()) {
+                return Ok(out);
+            }
+            Err(ComputeError::OutOfRange {
+                expected: to.clone(),
+                found: array.data_type().to_string(),
+                reason: "it has more decimal places".to_owned(),
+            })
+        }
+        (_, DataType::List(item)) => {
+            let inner = match array.data_type() {
+                ArrowType::List(inner)
+                | ArrowType::LargeList(inner)
+                | ArrowType::ListView(inner)
+                | ArrowType::LargeListView(inner)
+                | ArrowType::FixedSizeList(inner, _) => Arc::clone(inner),
+                _ => return Err(wrong()),
+            };
+            let list = cast(array, &ArrowType::List(inner))?;
+            let list = list.as_list::<i32>();
+            let values = conform(list.values(), item)?;
+            let field = Arc::new(Field::new_list_field(arrow_type(item), true));
+            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+            Ok(Arc::new(ListArray::try_new(field, offsets, values, nulls).map_err(|_| wrong())?))
+        }
+        (ArrowType::Struct(_), DataType::Struct(wanted)) => {
+            let whole = array.as_struct();
+            let values = whole.columns().iter().zip(wanted).map(|(value, (_, to))| conform(value, to));
+            let values = values.collect::<Result<Vec<_>, _>>()?;
+            let ArrowType::Struct(fields) = target else { return Err(wrong()) };
+            let nulls = whole.nulls().cloned();
+            Ok(Arc::new(StructArray::try_new(fields, values, nulls).map_err(|_| wrong())?))
         }
         _ => cast(array, &target),
     }
@@ -206,7 +246,10 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{DictionaryArray, Int64Array, StringArray, StringViewArray, TimestampNanosecondArray};
+    use arrow::array::{
+        Decimal128Array, DictionaryArray, Int64Array, StringArray, StringViewArray, TimestampNanosecondArray,
+    };
+    use arrow::buffer::OffsetBuffer;
     use arrow::datatypes::Int8Type;
 
     #[test]
@@ -246,6 +289,36 @@ mod tests {
         assert_eq!(conform(&uuid, &DataType::Uuid).unwrap().as_fixed_size_binary().value(0)[15], 255);
         let wide: ArrayRef = Arc::new(Int64Array::from(vec![300]));
         assert!(matches!(conform(&wide, &DataType::Int8), Err(ComputeError::OutOfRange { .. })));
+        // A decimal of another scale is the same number or none.
+        let money = DataType::parse("decimal(10,2)").unwrap();
+        for (value, scale, good) in
+            [(10_050, 4, false), (10_000, 4, true), (15, 1, true), (-10_049, 4, false)]
+        {
+            let given =
+                Decimal128Array::from(vec![Some(value), None]).with_precision_and_scale(12, scale).unwrap();
+            let found = conform(&(Arc::new(given) as ArrayRef), &money);
+            assert_eq!(found.is_ok(), good, "{value} / 10^{scale}: {found:?}");
+        }
+        // So within lists and structs, and nanoseconds are floored there too.
+        let item = |kind: ArrowType| Arc::new(Field::new_list_field(kind, true));
+        let nested = |values: ArrayRef| -> ArrayRef {
+            let lengths = OffsetBuffer::from_lengths([values.len()]);
+            Arc::new(ListArray::new(item(values.data_type().clone()), lengths, values, None))
+        };
+        let list = DataType::List(Box::new(DataType::Timestamp));
+        let found = conform(&nested(Arc::clone(&nanos)), &list).unwrap();
+        assert_eq!(found.as_list::<i32>().values(), &micros);
+        let given = Decimal128Array::from(vec![10_050]).with_precision_and_scale(12, 4).unwrap();
+        assert!(conform(&nested(Arc::new(given)), &DataType::List(Box::new(money))).is_err());
+        let part = |value: ArrayRef| -> ArrayRef {
+            Arc::new(StructArray::from(vec![(
+                Arc::new(Field::new("a", value.data_type().clone(), true)),
+                value,
+            )]))
+        };
+        let found =
+            conform(&part(nanos), &DataType::Struct(vec![("a".to_owned(), DataType::Timestamp)])).unwrap();
+        assert_eq!(found.as_struct().column(0), &micros);
         assert!(matches!(conform(&words, &DataType::Int64), Err(ComputeError::WrongType { .. })));
         assert!(matches!(conform(&wide, &DataType::Timestamp), Err(ComputeError::WrongType { .. })));
     }

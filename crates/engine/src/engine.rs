@@ -1,7 +1,7 @@
 //! The handle of the room: its configuration, its memory, its threads.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use datafusion::execution::SessionState;
@@ -64,14 +64,36 @@ impl std::fmt::Debug for Engine {
 /// Planning recurses with the depth of an expression; a small stack ends the process instead.
 const WORKER_STACK: usize = 8 << 20;
 
+/// How the names of files begin that a spine is written to until its training ends, below `spines/`.
+pub(crate) const INCOMING: &str = "incoming-";
+
+/// Removes what an earlier process left in a folder under names that begin so. What cannot be removed is
+/// only in the way of space.
+fn remove_leftovers(folder: &Path, prefix: &str) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let removed = if is_folder { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "a leftover of an earlier process stays behind");
+        }
+    }
+}
+
 impl Engine {
-    /// An engine over this data directory.
+    /// An engine over this data directory, which is nobody else's: what an earlier process spilled, or
+    /// staged of a spine, and did not live to remove is removed.
     ///
     /// # Errors
     /// [`Error::Io`] where the directory for spilled data cannot be made or no thread be started.
     pub fn new(config: EngineConfig) -> Result<Engine> {
         let spill = config.data_dir.join("spill");
         std::fs::create_dir_all(&spill).map_err(|e| Error::io("create the folder", &spill, &e))?;
+        remove_leftovers(&spill, "");
+        remove_leftovers(&config.data_dir.join("spines"), INCOMING);
         let memory = usize::try_from(config.memory).unwrap_or(usize::MAX);
         let consumers = std::num::NonZeroUsize::MIN.saturating_add(4);
         let pool = TrackConsumersPool::new(FairSpillPool::new(memory), consumers);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::error::ArrowError;
 use asof_model::{Explain, Kind};
 use datafusion::error::DataFusionError;
 
@@ -161,7 +162,7 @@ impl Error {
                 .downcast_ref::<Error>()
                 .or_else(|| inner.downcast_ref::<DataFusionError>().and_then(Error::within)),
             DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
-                arrow::error::ArrowError::ExternalError(inner) => inner
+                ArrowError::ExternalError(inner) => inner
                     .downcast_ref::<Error>()
                     .or_else(|| inner.downcast_ref::<DataFusionError>().and_then(Error::within)),
                 _ => None,
@@ -179,23 +180,55 @@ impl Error {
 impl From<DataFusionError> for Error {
     /// Ours come back as they were; DataFusion's own become [`Error::Exhausted`] or
     /// [`Error::Internal`]. Whoever runs what a user wrote catches the user's mistakes before this.
+    ///
+    /// The words of an error that a row may have caused hold the cell (`Cannot cast string 'x'`), and
+    /// this text goes to logs and records: of such an error only its sort and our place are kept.
+    #[track_caller]
     fn from(error: DataFusionError) -> Error {
+        let place = std::panic::Location::caller();
         if let Some(ours) = Error::within(&error) {
             return ours.clone();
         }
-        if let DataFusionError::ResourcesExhausted(_) = error.find_root() {
-            return Error::Exhausted {
-                what: "the memory of this operation".to_owned(),
-                limit: "the engine's `memory`".to_owned(),
-                hint: Some("raise `memory` in asof.yaml, or ask for less at once".to_owned()),
-            };
-        }
-        Error::Internal { what: error.strip_backtrace(), below: Some(Arc::new(error)) }
+        let what = match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => {
+                return Error::Exhausted {
+                    what: "the memory of this operation".to_owned(),
+                    limit: "the engine's `memory`".to_owned(),
+                    hint: Some("raise `memory` in asof.yaml, or ask for less at once".to_owned()),
+                };
+            }
+            // These speak of plans and files.
+            DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Configuration(_)
+            | DataFusionError::ObjectStore(_)
+            | DataFusionError::ParquetError(_)
+            | DataFusionError::IoError(_) => {
+                return Error::Internal { what: error.strip_backtrace(), below: Some(Arc::new(error)) };
+            }
+            DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+                ArrowError::SchemaError(text)
+                | ArrowError::ParquetError(text)
+                | ArrowError::IpcError(text)
+                | ArrowError::IoError(text, _) => text.clone(),
+                ArrowError::CastError(_) | ArrowError::ParseError(_) => "a value cannot be cast".to_owned(),
+                ArrowError::DivideByZero => "division by zero".to_owned(),
+                ArrowError::ArithmeticOverflow(_) => "a number is out of range".to_owned(),
+                ArrowError::InvalidArgumentError(_) => "an array does not fit".to_owned(),
+                _ => "a value cannot be computed".to_owned(),
+            },
+            DataFusionError::ExecutionJoin(_) => "a task ended".to_owned(),
+            DataFusionError::Internal(_) => "DataFusion met a defect of its own".to_owned(),
+            _ => "a value cannot be computed".to_owned(),
+        };
+        Error::internal(format!("{what} (at {}:{})", place.file(), place.line()))
     }
 }
 
-impl From<arrow::error::ArrowError> for Error {
-    fn from(error: arrow::error::ArrowError) -> Error {
+impl From<ArrowError> for Error {
+    #[track_caller]
+    fn from(error: ArrowError) -> Error {
         Error::from(DataFusionError::from(error))
     }
 }

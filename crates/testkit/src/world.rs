@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
+use arrow::datatypes::Float64Type;
 use asof_compute::{RowDigester, order_keys};
 use asof_model::{Column, DataType, Timestamp};
 
@@ -345,7 +346,15 @@ impl World {
         let table = World::table(rows);
         let schema = table.schema();
         for (field, column) in schema.fields().iter().zip(table.columns()) {
-            columns.push((field.name(), Arc::clone(column)));
+            let column: ArrayRef = match column.as_primitive_opt::<Float64Type>() {
+                // Whatever the file has, a scan gives floats in one form.
+                Some(floats) => {
+                    let form = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
+                    Arc::new(floats.unary::<_, Float64Type>(form))
+                }
+                None => Arc::clone(column),
+            };
+            columns.push((field.name(), column));
         }
         nullable(columns)
     }

@@ -186,3 +186,50 @@ fn the_newest_protocol_counts_wherever_it_stands() {
     std::fs::write(folder.path().join("_delta_log/00000000000000000001.json"), upgrade).unwrap();
     assert_eq!(newest_protocol(folder.path()).unwrap().unwrap().features, ["newThing"]);
 }
+
+/// Whatever the order a log lists files in, a query reads them by their names.
+#[tokio::test]
+async fn files_come_in_the_order_of_their_names() {
+    use datafusion::datasource::physical_plan::FileScanConfig;
+    use datafusion::datasource::source::DataSourceExec;
+
+    fn names(plan: &Arc<dyn ExecutionPlan>, into: &mut Vec<String>) {
+        let config = plan
+            .downcast_ref::<DataSourceExec>()
+            .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>());
+        for file in config.into_iter().flat_map(|config| &config.file_groups).flat_map(|group| group.iter()) {
+            into.push(file.object_meta.location.to_string());
+        }
+        plan.children().into_iter().for_each(|child| names(child, into));
+    }
+
+    let spill = tempfile::tempdir().unwrap();
+    let engine = Engine::new(EngineConfig {
+        data_dir: spill.path().to_owned(),
+        memory: 1 << 28,
+        threads: 2,
+        code_version: "test".to_owned(),
+    })
+    .unwrap();
+    let mut several = 0;
+    for entry in
+        std::fs::read_dir(fixture("")).unwrap().flatten().filter(|it| it.path().join("_delta_log").exists())
+    {
+        let Ok(table) = Foreign::open(&entry.path(), None).await else { continue };
+        let columns: Vec<String> = table.schema.fields().iter().map(|field| field.name().clone()).collect();
+        let plan = table.scan(&engine, &columns).await.unwrap();
+        // Of some only the log is here.
+        let task = engine.session().task_ctx();
+        let Ok(before) = datafusion::physical_plan::collect(Arc::clone(&plan), task).await else { continue };
+        let plan = super::super::in_order(plan).unwrap();
+        let mut found = Vec::new();
+        names(&plan, &mut found);
+        assert!(found.is_sorted(), "{}: {found:?}", entry.path().display());
+        assert!(plan.properties().partitioning.partition_count() <= 1, "{}", entry.path().display());
+        several += usize::from(found.len() > 1);
+        let after = datafusion::physical_plan::collect(plan, engine.session().task_ctx()).await.unwrap();
+        let rows = |all: &[arrow::array::RecordBatch]| all.iter().map(|it| it.num_rows()).sum::<usize>();
+        assert_eq!(rows(&after), rows(&before), "{}", entry.path().display());
+    }
+    assert!(several > 1, "{several} tables have several files");
+}

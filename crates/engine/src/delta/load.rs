@@ -170,6 +170,7 @@ impl Load<'_> {
             for file in &files {
                 let (opened, whole) = self.open(file, format, &options).await?;
                 let hash = whole.hash.clone().unwrap_or_default();
+                let key = mark_of(&hash, &file.partitions);
                 let mut report = FileLoad {
                     name: file.name.clone(),
                     hash: hash.clone(),
@@ -178,23 +179,23 @@ impl Load<'_> {
                     quarantined: 0,
                     positions: None,
                 };
-                let again = marks.iter().any(|mark| mark.hash == hash);
-                if again || layout.marker(&table, &file_marker(&hash)).await?.is_some() {
+                let again = marks.iter().any(|mark| mark.hash == key);
+                if again || layout.marker(&table, &file_marker(&key)).await?.is_some() {
                     done.push(report);
                     continue;
                 }
                 self.no_new_columns(&opened, format).await?;
                 let before = staging.rows();
-                quarantine.of_file(&file.name, &hash);
+                quarantine.of_file(&file.name, &hash, &key).await?;
                 let unread = self.stage(&rules, &opened, &mut staging, &mut quarantine, progress).await?;
                 self.unread(&opened, format, &options, unread, &mut quarantine).await?;
                 // The bytes that were read are the bytes that were hashed.
                 self.engine.blocking(move || opened.held.verify(&whole, None)).await?;
                 let rows = staging.rows() - before;
-                marks.push(Mark { hash: hash.clone(), before });
+                marks.push(Mark { hash: key.clone(), before });
                 report.loaded_before = false;
                 report.rows = u64::try_from(rows).unwrap_or(0);
-                report.quarantined = quarantine.rows_of(&hash);
+                report.quarantined = quarantine.rows_of(&key);
                 report.positions = (rows > 0).then_some((before + 1, before + rows));
                 done.push(report);
             }
@@ -378,6 +379,7 @@ impl Load<'_> {
     /// The source's rules, and its keys where null ones are refused.
     fn checked(&self, rules: &Rules, file: &OpenFile, raw: &RecordBatch, before: u64) -> Result<RecordBatch> {
         let place = Place { file: file.shown(), before: Some(before) };
+        rules.keepable(raw, place)?;
         let checked = rules.apply(raw, place, before)?;
         if self.source.definition.null_keys == NullKeys::Refuse {
             for key in self.keys {
@@ -410,10 +412,30 @@ impl Load<'_> {
             .collect::<Result<_, _>>()?;
         let rows = checked.project(&columns)?;
         let delete = column(fixed::OP)?;
-        staging
-            .write(&rows, &column(fixed::EVENT_TIME)?, &column(fixed::VISIBLE_AT)?, delete.as_boolean())
-            .await
+        let definition = &self.source.definition;
+        let mut visible_at = column(fixed::VISIBLE_AT)?;
+        if definition.event_time.is_none() && definition.available_at.is_none() {
+            // Before all time is no instant that other engines could read.
+            visible_at = arrow::array::new_null_array(visible_at.data_type(), visible_at.len());
+        }
+        staging.write(&rows, &column(fixed::EVENT_TIME)?, &visible_at, delete.as_boolean()).await
     }
+}
+
+/// What a file is known by: its content, and the partitions its folders give its rows.
+fn mark_of(hash: &str, partitions: &[(String, Option<String>)]) -> String {
+    if partitions.is_empty() {
+        return hash.to_owned();
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(hash.as_bytes());
+    for (key, value) in partitions {
+        hasher.update(&(key.len() as u64).to_le_bytes()).update(key.as_bytes());
+        hasher.update(&[u8::from(value.is_some())]);
+        let value = value.as_deref().unwrap_or_default();
+        hasher.update(&(value.len() as u64).to_le_bytes()).update(value.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// How a source's files are read, if they can be loaded at all.

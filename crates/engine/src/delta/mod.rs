@@ -22,5 +22,5 @@ mod suite_scan;
 pub(crate) use durable::DurableFiles;
 pub(crate) use foreign::Foreign;
 pub use load::{FileLoad, LoadFile, OnBadRow};
-pub(crate) use scan::stored_files;
+pub(crate) use scan::{in_order, stored_files};
 pub(crate) use stored::Layout;

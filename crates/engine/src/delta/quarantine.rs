@@ -29,8 +29,11 @@ pub(crate) struct Quarantine<'a> {
     family: String,
     file: String,
     hash: String,
-    /// Rows of each file, by its hash.
-    files: Vec<(String, u64)>,
+    mark: String,
+    /// The rows of this file are here already: of a load that was killed between the two commits.
+    here: bool,
+    /// Each file's rows by its mark, and whether they were here already.
+    files: Vec<(String, u64, bool)>,
     waiting: Vec<Row>,
     open: Option<Open>,
 }
@@ -81,16 +84,29 @@ impl<'a> Quarantine<'a> {
             family: family.to_owned(),
             file: String::new(),
             hash: String::new(),
+            mark: String::new(),
+            here: false,
             files: Vec::new(),
             waiting: Vec::new(),
             open: None,
         }
     }
 
-    /// The rows that follow are of this file.
-    pub(crate) fn of_file(&mut self, name: &str, hash: &str) {
+    /// The rows that follow are of this file: its name, the hash of its content, its mark.
+    pub(crate) async fn of_file(&mut self, name: &str, hash: &str, mark: &str) -> Result<()> {
         name.clone_into(&mut self.file);
         hash.clone_into(&mut self.hash);
+        mark.clone_into(&mut self.mark);
+        // Nothing of a writer may be held while the table is asked.
+        let (engine, source, marker) = (self.engine, self.source, self.marker(mark));
+        let opened = self.open.as_ref().map(|open| open.table.clone());
+        self.here = !self.is_off() && is_here(engine, source, opened, &marker).await?;
+        Ok(())
+    }
+
+    /// Another family of the source reads the same files by other rules.
+    fn marker(&self, mark: &str) -> String {
+        format!("{}.{}", file_marker(mark), self.family)
     }
 
     /// True where a bad row ends the load.
@@ -114,8 +130,11 @@ impl<'a> Quarantine<'a> {
     pub(crate) async fn add_text(&mut self, number: u64, reason: &str, content: String) -> Result<()> {
         let (file, hash) = (self.file.clone(), self.hash.clone());
         match self.files.last_mut() {
-            Some((last, rows)) if *last == hash => *rows += 1,
-            _ => self.files.push((hash.clone(), 1)),
+            Some((last, rows, _)) if *last == self.mark => *rows += 1,
+            _ => self.files.push((self.mark.clone(), 1, self.here)),
+        }
+        if self.here {
+            return Ok(());
         }
         self.waiting.push(Row { file, hash, number, reason: reason.to_owned(), content });
         if self.waiting.len() >= BATCH { self.flush().await } else { Ok(()) }
@@ -152,8 +171,8 @@ impl<'a> Quarantine<'a> {
     }
 
     /// How many rows of a file are here.
-    pub(crate) fn rows_of(&self, hash: &str) -> u64 {
-        self.files.iter().filter(|(of, _)| of == hash).map(|(_, rows)| rows).sum()
+    pub(crate) fn rows_of(&self, mark: &str) -> u64 {
+        self.files.iter().filter(|(of, ..)| of == mark).map(|(_, rows, _)| rows).sum()
     }
 
     /// Makes the rows durable and seen. Once per content, whatever the retries.
@@ -161,11 +180,10 @@ impl<'a> Quarantine<'a> {
         self.flush().await?;
         let Some(mut open) = self.open.take() else { return Ok(()) };
         let adds = open.files.finish_plain().await?;
-        // Another family of the source reads the same files by other rules.
-        let marker = |hash: &str| format!("{}.{}", file_marker(hash), self.family);
         let mut transactions = Vec::new();
-        for (hash, rows) in &self.files {
-            transactions.push(Transaction::new(marker(hash), i64::try_from(*rows).unwrap_or(i64::MAX)));
+        for (mark, rows, _) in self.files.iter().filter(|(_, _, here)| !here) {
+            let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
+            transactions.push(Transaction::new(self.marker(mark), rows));
         }
         loop {
             let failed = |e| broken("read the table", &open.folder, e);
@@ -189,6 +207,25 @@ impl<'a> Quarantine<'a> {
             }
         }
     }
+}
+
+/// Whether the quarantine has the rows of the file that this marks.
+async fn is_here(
+    engine: &Engine,
+    source: &SourceVersion,
+    opened: Option<DeltaTable>,
+    marker: &str,
+) -> Result<bool> {
+    let folder = folder(engine, source);
+    let table = match opened {
+        Some(table) => Some(table),
+        None => table::open(engine.files(), &folder).await?,
+    };
+    let Some(table) = table else { return Ok(false) };
+    let failed = |e| broken("read the table", &folder, e);
+    let log = table.log_store();
+    let found = table.snapshot().map_err(failed)?.transaction_version(log.as_ref(), marker).await;
+    Ok(found.map_err(failed)?.is_some())
 }
 
 async fn begin(engine: &Engine, source: &SourceVersion) -> Result<Open> {

@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use asof_model::SourceVersion;
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig, FileScanConfigBuilder};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SessionState;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use deltalake_core::DeltaTable;
 
@@ -93,4 +97,25 @@ pub(crate) fn reading_state(session: &SessionContext) -> SessionState {
 pub(crate) async fn provider(table: &DeltaTable, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
     let builder = table.table_provider().with_session(Arc::new(state.clone()));
     Ok(builder.await?)
+}
+
+/// The plan with its data files in the order of their names; a log lists them in another order once a
+/// checkpoint stands in it. A table of up to 65,535 files is one partition then, and its rows come in one
+/// order.
+pub(crate) fn in_order(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let sorted = plan.transform_up(|node| {
+        let config = node
+            .downcast_ref::<DataSourceExec>()
+            .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>());
+        let Some(config) = config else { return Ok(Transformed::no(node)) };
+        // Statistics are those of the groups as they were; sizes of groups stay, too.
+        let sizes: Vec<usize> = config.file_groups.iter().map(FileGroup::len).collect();
+        let mut files: Vec<_> = config.file_groups.iter().flat_map(|group| group.iter().cloned()).collect();
+        files.sort_by(|a, b| a.object_meta.location.cmp(&b.object_meta.location));
+        let mut files = files.into_iter();
+        let groups = sizes.into_iter().map(|size| files.by_ref().take(size).collect::<FileGroup>());
+        let config = FileScanConfigBuilder::from(config.clone()).with_file_groups(groups.collect()).build();
+        Ok(Transformed::yes(DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>))
+    });
+    Ok(sorted?.data)
 }

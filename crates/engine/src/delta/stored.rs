@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use asof_model::SourceVersion;
+use asof_model::{Place, SourceVersion};
 use deltalake_core::DeltaTable;
 
 use super::table::broken;
@@ -160,13 +160,20 @@ impl Layout {
 /// What decides the table: everything that the stored rows depend on. Eight hex digits.
 fn family(source: &SourceVersion) -> Result<String> {
     let definition = &source.definition;
-    let parts = serde_json::json!({
+    let mut parts = serde_json::json!({
         "format": FORMAT,
         "columns": source.columns,
         "event_time": definition.event_time,
         "available_at": definition.available_at,
         "delete_when": definition.delete_when,
     });
+    // Tables of before there were options in here keep their names.
+    if let Place::Files { options, .. } = &definition.place
+        && !options.is_empty()
+        && let Some(parts) = parts.as_object_mut()
+    {
+        parts.insert("options".to_owned(), serde_json::json!(options));
+    }
     let text = serde_json::to_string(&parts)
         .map_err(|e| Error::internal(format!("a source that cannot be written down: {e}")))?;
     Ok(blake3::hash(text.as_bytes()).to_hex().chars().take(8).collect())

@@ -57,11 +57,16 @@ pub(super) fn planning(error: DataFusionError, tables: &[String]) -> Error {
 
 /// An error of running.
 pub(super) fn running(error: DataFusionError) -> Error {
+    on_row(error, "the query")
+}
+
+/// An error of running a query, in words that never hold a cell. `what` fails, e.g. `the query`.
+pub(crate) fn on_row(error: DataFusionError, what: &str) -> Error {
     if let Some(ours) = Error::within(&error) {
         return ours.clone();
     }
     let failed = |reason: &str, hint: &str| {
-        Error::invalid("sql_failed", format!("the query fails on a row: {reason}")).with_hint(hint)
+        Error::invalid("sql_failed", format!("{what} fails on a row: {reason}")).with_hint(hint)
     };
     let cast = |text: &str| {
         let to = text.rsplit(" to value of ").next().and_then(|rest| rest.strip_suffix(" type"));

@@ -11,7 +11,7 @@
 //! registry holds are the tables handed in as [`SystemTable`]s, `name` where no thing of the project
 //! is called so and always `system.name`.
 
-mod fault;
+pub(crate) mod fault;
 mod limits;
 mod room;
 mod tables;

@@ -7,14 +7,28 @@ use arrow::array::{
     new_null_array,
 };
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use arrow::datatypes::{DataType as ArrowType, Field, TimeUnit as ArrowUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType as ArrowType, Date32Type, Field, Float32Type, Float64Type, TimeUnit as ArrowUnit,
+    TimestampMicrosecondType,
+};
+use arrow::error::ArrowError;
 use asof_compute::{arrow_type, from_arrow_type};
 use asof_model::DataType;
 
-use super::instants::{BadValue, instants, readable};
+use super::instants::{BadValue, OUTSIDE, instants, readable};
 
 /// The model's type of a file's column; none where it has none (times of day, lengths of time, unions).
 pub(crate) fn model_type(field: &Field) -> Option<DataType> {
+    nested_type(field, 0)
+}
+
+/// How deep a type may nest ([`DataType::parse`]); the model has no type for what nests deeper.
+const DEEPEST_TYPE: usize = 16;
+
+fn nested_type(field: &Field, depth: usize) -> Option<DataType> {
+    if depth > DEEPEST_TYPE {
+        return None;
+    }
     let extension = field.metadata().get("ARROW:extension:name").map(String::as_str);
     match (extension, field.data_type()) {
         (Some("arrow.uuid"), ArrowType::FixedSizeBinary(16)) => return Some(DataType::Uuid),
@@ -29,18 +43,18 @@ pub(crate) fn model_type(field: &Field) -> Option<DataType> {
         ArrowType::FixedSizeBinary(_) => DataType::Bytes,
         ArrowType::RunEndEncoded(..) => return None,
         ArrowType::Dictionary(_, value) => {
-            return model_type(&Field::new(field.name(), value.as_ref().clone(), true));
+            return nested_type(&Field::new(field.name(), value.as_ref().clone(), true), depth);
         }
         ArrowType::List(item)
         | ArrowType::LargeList(item)
         | ArrowType::ListView(item)
         | ArrowType::LargeListView(item)
         | ArrowType::FixedSizeList(item, _)
-        | ArrowType::Map(item, _) => DataType::List(Box::new(model_type(item)?)),
+        | ArrowType::Map(item, _) => DataType::List(Box::new(nested_type(item, depth + 1)?)),
         ArrowType::Struct(fields) => DataType::Struct(
             fields
                 .iter()
-                .map(|field| Some((field.name().clone(), model_type(field)?)))
+                .map(|field| Some((field.name().clone(), nested_type(field, depth + 1)?)))
                 .collect::<Option<Vec<_>>>()?,
         ),
         plain => return from_arrow_type(plain),
@@ -105,6 +119,7 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadVa
     if *array.data_type() == target {
         return match to {
             DataType::Date => in_years(Arc::clone(array)),
+            DataType::Timestamp => Ok(Arc::new(instants(array, None, None)?)),
             _ => Ok(Arc::clone(array)),
         };
     }
@@ -119,9 +134,7 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadVa
         (_, DataType::Timestamp) => Ok(Arc::new(instants(array, None, None)?)),
         (ArrowType::Timestamp(..), DataType::Date) => {
             let micros = instants(array, None, None)?;
-            Ok(Arc::new(
-                micros.unary::<_, arrow::datatypes::Date32Type>(|n| n.div_euclid(86_400_000_000) as i32),
-            ))
+            Ok(Arc::new(micros.unary::<_, Date32Type>(|n| n.div_euclid(86_400_000_000) as i32)))
         }
         (_, DataType::Date) if text(array.data_type()) => dates(array),
         (_, DataType::Date) => in_years(cast_exactly(array, &target, to)?),
@@ -144,10 +157,54 @@ pub(crate) fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, BadVa
 fn in_years(dates: ArrayRef) -> Result<ArrayRef, BadValue> {
     /// Days since 1970 of 0001-01-01 and of 9999-12-31.
     const YEARS: std::ops::RangeInclusive<i32> = -719_162..=2_932_896;
-    let days = dates.as_primitive::<arrow::datatypes::Date32Type>();
+    let days = dates.as_primitive::<Date32Type>();
     match (0..days.len()).find(|row| days.is_valid(*row) && !YEARS.contains(&days.value(*row))) {
-        Some(row) => Err(BadValue { row, reason: "is outside the years 0001 to 9999".to_owned() }),
+        Some(row) => Err(BadValue { row, reason: OUTSIDE.to_owned() }),
         None => Ok(dates),
+    }
+}
+
+/// Values whose floats have one form each: -0 is +0, every NaN the canonical one. Rows are told equal so
+/// (`asof_compute::RowDigester`), and which of equal rows answers must not be seen in the answer.
+pub(crate) fn canonical(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    Ok(match array.data_type() {
+        ArrowType::Float32 => {
+            let floats = array.as_primitive::<Float32Type>();
+            let form = |x: f32| if x.is_nan() { f32::NAN } else { x + 0.0 };
+            if floats.values().iter().all(|x| form(*x).to_bits() == x.to_bits()) {
+                return Ok(Arc::clone(array));
+            }
+            Arc::new(floats.unary::<_, Float32Type>(form))
+        }
+        ArrowType::Float64 => {
+            let floats = array.as_primitive::<Float64Type>();
+            let form = |x: f64| if x.is_nan() { f64::NAN } else { x + 0.0 };
+            if floats.values().iter().all(|x| form(*x).to_bits() == x.to_bits()) {
+                return Ok(Arc::clone(array));
+            }
+            Arc::new(floats.unary::<_, Float64Type>(form))
+        }
+        ArrowType::List(item) if has_floats(item.data_type()) => {
+            let list = array.as_list::<i32>();
+            let values = canonical(list.values())?;
+            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+            Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, nulls)?)
+        }
+        ArrowType::Struct(fields) if has_floats(array.data_type()) => {
+            let whole = array.as_struct();
+            let values = whole.columns().iter().map(canonical).collect::<Result<_, _>>()?;
+            Arc::new(StructArray::try_new(fields.clone(), values, whole.nulls().cloned())?)
+        }
+        _ => Arc::clone(array),
+    })
+}
+
+fn has_floats(kind: &ArrowType) -> bool {
+    match kind {
+        ArrowType::Float32 | ArrowType::Float64 => true,
+        ArrowType::List(item) => has_floats(item.data_type()),
+        ArrowType::Struct(fields) => fields.iter().any(|field| has_floats(field.data_type())),
+        _ => false,
     }
 }
 

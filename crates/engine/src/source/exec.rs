@@ -20,7 +20,7 @@ use futures::StreamExt;
 
 use super::files::{Batches, OpenFile, Part};
 use super::rules::{Place, Rules};
-use crate::Result;
+use crate::{Error, Result};
 
 /// How many low bits of an address number the row within its file.
 pub(crate) const ROW_BITS: u32 = 40;
@@ -141,11 +141,20 @@ pub(crate) struct RulesExec {
     rules: Arc<Rules>,
     /// What stands for the file in errors.
     place: Arc<str>,
+    failing: Failing,
     properties: Arc<PlanProperties>,
 }
 
+/// What an error of an input becomes, with the source's name.
+pub(crate) type Failing = fn(DataFusionError, &str) -> Error;
+
 impl RulesExec {
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, rules: Arc<Rules>, place: &str) -> RulesExec {
+    pub(crate) fn new(
+        input: Arc<dyn ExecutionPlan>,
+        rules: Arc<Rules>,
+        place: &str,
+        failing: Failing,
+    ) -> RulesExec {
         let partitions = input.properties().partitioning.partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(rules.schema())),
@@ -154,7 +163,7 @@ impl RulesExec {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
-        RulesExec { input, rules, place: place.into(), properties: Arc::new(properties) }
+        RulesExec { input, rules, place: place.into(), failing, properties: Arc::new(properties) }
     }
 }
 
@@ -190,7 +199,10 @@ impl ExecutionPlan for RulesExec {
         _: ReplaceChildrenOptions,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         match children.into_iter().next() {
-            Some(input) => Ok(Arc::new(RulesExec::new(input, Arc::clone(&self.rules), &self.place))),
+            Some(input) => {
+                let rules = Arc::clone(&self.rules);
+                Ok(Arc::new(RulesExec::new(input, rules, &self.place, self.failing)))
+            }
             None => Err(DataFusionError::Internal("RulesExec needs an input".to_owned())),
         }
     }
@@ -205,9 +217,11 @@ impl ExecutionPlan for RulesExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> PlanResult<SendableRecordBatchStream> {
         let rules = Arc::clone(&self.rules);
         let place = Arc::clone(&self.place);
+        let failing = self.failing;
         let batches = self.input.execute(partition, context)?.map(move |batch| {
+            let batch = batch.map_err(|error| failing(error, rules.source()))?;
             let place = Place { file: &place, before: None };
-            Ok(rules.apply(&batch?, place, 0)?)
+            Ok(rules.apply(&batch, place, 0)?)
         });
         let schema: SchemaRef = Arc::clone(self.rules.schema());
         Ok(make_cooperative(Box::pin(RecordBatchStreamAdapter::new(schema, batches))))

@@ -5,6 +5,7 @@
 //! with `.` or `_` are only found by naming them. `key=value` folders become columns.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use asof_model::Format;
@@ -22,7 +23,7 @@ pub(crate) struct Found {
     pub partitions: Vec<(String, Option<String>)>,
 }
 
-/// How deep `**` and folders are followed; a ring of links ends here.
+/// How deep folders are followed.
 const DEEPEST: usize = 32;
 
 /// All files of the path, in the order of their paths.
@@ -47,7 +48,7 @@ pub(crate) fn find(root: &Path, path: &str, format: Format, hive: bool) -> Resul
     if whole.is_file() {
         files.insert(whole);
     } else if whole.is_dir() {
-        below(&whole, format, 0, &mut files)?;
+        below(&whole, format, &mut Vec::new(), &mut files)?;
         if files.is_empty() {
             return Err(Error::invalid(
                 "source_no_files",
@@ -56,7 +57,11 @@ pub(crate) fn find(root: &Path, path: &str, format: Format, hive: bool) -> Resul
             .with_hint("name the files with a glob, or set `format`"));
         }
     } else if plain.contains(['*', '?', '[', '{']) {
-        for one in braces(&whole.to_string_lossy()) {
+        let all = braces(&whole.to_string_lossy()).ok_or_else(|| {
+            Error::invalid("source_glob", format!("glob `{path}` stands for more than {MOST_GLOBS} globs"))
+                .with_hint("use `*` where it has `{..}`, or give a folder")
+        })?;
+        for one in all {
             glob(Path::new(&one), format, &mut files)?;
         }
         if files.is_empty() {
@@ -118,31 +123,60 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(all)
 }
 
-fn below(folder: &Path, format: Format, depth: usize, files: &mut BTreeSet<PathBuf>) -> Result<()> {
-    for (name, path) in entries(folder)? {
-        if hidden(&name) {
-            continue;
-        }
-        if path.is_dir() {
-            if depth < DEEPEST {
-                below(&path, format, depth + 1, files)?;
-            }
-        } else if format.endings().iter().any(|end| name.to_ascii_lowercase().ends_with(end)) {
-            files.insert(path);
-        }
+/// The folders on the way down, by device and number: one that leads back into itself is not entered again.
+type Way = Vec<(u64, u64)>;
+
+/// Goes on below a folder, unless the way leads through it already or is too long.
+fn within(folder: &Path, way: &mut Way, then: impl FnOnce(&mut Way) -> Result<()>) -> Result<()> {
+    let found = std::fs::metadata(folder).map_err(|e| Error::io("list the folder", folder, &e))?;
+    let number = (found.dev(), found.ino());
+    if way.len() > DEEPEST || way.contains(&number) {
+        return Ok(());
     }
-    Ok(())
+    way.push(number);
+    let done = then(way);
+    way.pop();
+    done
 }
 
-/// `a{b,c}d` as `abd` and `acd`.
-fn braces(pattern: &str) -> Vec<String> {
-    let Some(open) = pattern.find('{') else { return vec![pattern.to_owned()] };
-    let Some(close) = pattern[open..].find('}').map(|at| at + open) else { return vec![pattern.to_owned()] };
-    let (before, after) = (&pattern[..open], &pattern[close + 1..]);
-    pattern[open + 1..close]
-        .split(',')
-        .flat_map(|middle| braces(&format!("{before}{middle}{after}")))
-        .collect()
+fn below(folder: &Path, format: Format, way: &mut Way, files: &mut BTreeSet<PathBuf>) -> Result<()> {
+    within(folder, way, |way| {
+        for (name, path) in entries(folder)? {
+            if hidden(&name) {
+                continue;
+            }
+            if path.is_dir() {
+                below(&path, format, way, files)?;
+            } else if format.endings().iter().any(|end| name.to_ascii_lowercase().ends_with(end)) {
+                files.insert(path);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Into how many patterns braces are written out at most.
+const MOST_GLOBS: usize = 10_000;
+
+/// `a{b,c}d` as `abd` and `acd`; none where there would be too many.
+fn braces(pattern: &str) -> Option<Vec<String>> {
+    let mut done = Vec::new();
+    let mut open = vec![pattern.to_owned()];
+    while let Some(pattern) = open.pop() {
+        let group = pattern.find('{').and_then(|from| Some((from, pattern[from..].find('}')? + from)));
+        let Some((from, to)) = group else {
+            done.push(pattern);
+            continue;
+        };
+        let (before, after) = (&pattern[..from], &pattern[to + 1..]);
+        let middles: Vec<&str> = pattern[from + 1..to].split(',').collect();
+        if done.len() + open.len() + middles.len() > MOST_GLOBS {
+            return None;
+        }
+        // Taken from the end: the first middle comes first.
+        open.extend(middles.into_iter().rev().map(|middle| format!("{before}{middle}{after}")));
+    }
+    Some(done)
 }
 
 fn glob(pattern: &Path, format: Format, files: &mut BTreeSet<PathBuf>) -> Result<()> {
@@ -156,64 +190,95 @@ fn glob(pattern: &Path, format: Format, files: &mut BTreeSet<PathBuf>) -> Result
             rest.push(text.into_owned());
         }
     }
-    walk(&start, &rest, format, 0, files)
+    walk(&start, &rest, format, &mut Vec::new(), files)
 }
 
 fn walk(
     at: &Path,
     rest: &[String],
     format: Format,
-    depth: usize,
+    way: &mut Way,
     files: &mut BTreeSet<PathBuf>,
 ) -> Result<()> {
     let Some((first, after)) = rest.split_first() else {
         if at.is_file() {
             files.insert(at.to_owned());
         } else if at.is_dir() {
-            below(at, format, depth, files)?;
+            below(at, format, way, files)?;
         }
         return Ok(());
     };
-    if !at.is_dir() || depth > DEEPEST {
+    if !at.is_dir() {
         return Ok(());
     }
     if first == "**" {
         if after.is_empty() {
-            return below(at, format, depth, files);
+            return below(at, format, way, files);
         }
-        walk(at, after, format, depth + 1, files)?;
-        for (name, path) in entries(at)? {
-            if !hidden(&name) && path.is_dir() {
-                walk(&path, rest, format, depth + 1, files)?;
+        walk(at, after, format, way, files)?;
+        return within(at, way, |way| {
+            for (name, path) in entries(at)? {
+                if !hidden(&name) && path.is_dir() {
+                    walk(&path, rest, format, way, files)?;
+                }
             }
-        }
-        return Ok(());
+            Ok(())
+        });
     }
     for (name, path) in entries(at)? {
         if hidden(&name) && !first.starts_with(['.', '_']) {
             continue;
         }
         if matches(first.as_bytes(), name.as_bytes()) {
-            walk(&path, after, format, depth + 1, files)?;
+            walk(&path, after, format, way, files)?;
         }
     }
     Ok(())
 }
 
-/// Whether a name matches a pattern of `*`, `?` and `[..]`.
+/// Whether a name matches a pattern of `*`, `?` and `[..]`. Of several stars only the last is ever tried
+/// again, so the time is the product of both lengths at most.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    match pattern.split_first() {
-        None => name.is_empty(),
-        Some((b'*', rest)) => (0..=name.len()).any(|skip| matches(rest, &name[skip..])),
-        Some((b'?', rest)) => match std::str::from_utf8(name).ok().and_then(|text| text.chars().next()) {
-            Some(letter) => matches(rest, &name[letter.len_utf8()..]),
-            None => false,
-        },
-        Some((b'[', rest)) => {
+    let (mut rest, mut left) = (pattern, name);
+    // What follows the last star, and what of the name that was tried with.
+    let mut again: Option<(&[u8], &[u8])> = None;
+    loop {
+        match rest.split_first() {
+            Some((b'*', after)) => {
+                again = Some((after, left));
+                rest = after;
+                continue;
+            }
+            None if left.is_empty() => return true,
+            Some(_) => {
+                if let Some((after, beyond)) = one(rest, left) {
+                    (rest, left) = (after, beyond);
+                    continue;
+                }
+            }
+            None => {}
+        }
+        let Some((after, tried)) = again else { return false };
+        let Some((_, shorter)) = tried.split_first() else { return false };
+        again = Some((after, shorter));
+        (rest, left) = (after, shorter);
+    }
+}
+
+/// Takes one sign off a pattern, which is no star, and what it matches off a name.
+fn one<'a>(pattern: &'a [u8], name: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let (sign, rest) = pattern.split_first()?;
+    let (letter, beyond) = name.split_first()?;
+    match sign {
+        b'?' => {
+            // A letter of several bytes is one letter.
+            let more = beyond.iter().take_while(|byte| **byte & 0xc0 == 0x80).count();
+            Some((rest, &beyond[more..]))
+        }
+        b'[' => {
             let Some(end) = rest.iter().skip(1).position(|b| *b == b']').map(|at| at + 1) else {
-                return name.first() == Some(&b'[') && matches(rest, &name[1..]);
+                return (*letter == b'[').then_some((rest, beyond));
             };
-            let Some((letter, name)) = name.split_first() else { return false };
             let (not, set) = match rest[..end].split_first() {
                 Some((b'!' | b'^', set)) => (true, set),
                 _ => (false, &rest[..end]),
@@ -229,9 +294,9 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
                     at += 1;
                 }
             }
-            within != not && matches(&rest[end + 1..], name)
+            (within != not).then_some((&rest[end + 1..], beyond))
         }
-        Some((byte, rest)) => name.first() == Some(byte) && matches(rest, &name[1..]),
+        byte => (byte == letter).then_some((rest, beyond)),
     }
 }
 
@@ -317,10 +382,19 @@ mod tests {
             ("[]]x", "]x", true),
             ("a*b*c", "a--b--c", true),
             ("a*b*c", "a--c", false),
+            ("a*", "a", true),
+            ("*", "", true),
+            ("", "a", false),
+            ("*a?", "xaab", true),
+            ("a[b", "a[b", true),
+            // Exponential in the stars where each is tried anew.
+            ("*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", "a".repeat(200).as_str(), false),
         ] {
             assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), is, "{pattern} {name}");
         }
-        assert_eq!(braces("a{b,c}{d,e}"), ["abd", "abe", "acd", "ace"]);
+        assert_eq!(braces("a{b,c}{d,e}").unwrap(), ["abd", "abe", "acd", "ace"]);
+        assert_eq!(braces("a{b,{c}").unwrap(), ["ab", "a{c"]);
+        assert_eq!(braces(&"{0,1,2,3,4,5,6,7,8,9}".repeat(60)), None);
     }
 
     #[test]

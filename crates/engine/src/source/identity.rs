@@ -78,9 +78,12 @@ pub(crate) fn is_still(path: &Path, was: &FileIdentity) -> bool {
     std::fs::metadata(path).is_ok_and(|now| was.etag.as_deref() == Some(&etag(&now)) && now.len() == was.size)
 }
 
-/// The file's number and the time of its last change: what a rename over it or a write to it moves.
+/// The file's number, when its content was last changed and when the file itself was: what a rename over
+/// it or a write to it moves. The first of the two times can be set at will (`cp -p`, `touch`), the second
+/// cannot.
 fn etag(metadata: &Metadata) -> String {
-    format!("{:x}-{:x}", metadata.ino(), modified(metadata))
+    let changed = metadata.ctime().saturating_mul(1_000_000_000).saturating_add(metadata.ctime_nsec());
+    format!("{:x}-{:x}-{:x}", metadata.ino(), modified(metadata), changed)
 }
 
 /// Nanoseconds since 1970; enough for five centuries.

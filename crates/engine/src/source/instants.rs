@@ -18,7 +18,7 @@ use arrow::datatypes::{
     UInt64Type,
 };
 use asof_model::{DataType, TimeUnit, Timestamp};
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 /// A value that cannot be what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,9 @@ pub(crate) fn instant_type() -> ArrowType {
 
 /// The zone of this name.
 pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
-    jiff::tz::db().get(name).map_err(|_| format!("`{name}` is not an IANA time zone"))
+    // The one that is built in, not the machine's: an instant must not change with a system's update.
+    static ZONES: std::sync::LazyLock<TimeZoneDatabase> = std::sync::LazyLock::new(TimeZoneDatabase::bundled);
+    ZONES.get(name).map_err(|_| format!("`{name}` is not an IANA time zone"))
 }
 
 /// Whether columns of this type can be read as instants, and why not.
@@ -134,7 +136,8 @@ pub(crate) fn instants(
     }
 }
 
-const OUTSIDE: &str = "is outside the years 0001 to 9999";
+/// What is said of an instant or a date that no calendar of ours has.
+pub(super) const OUTSIDE: &str = "is outside the years 0001 to 9999";
 
 /// What is wrong with a value that is no time at all.
 pub(super) const NO_TIME: &str = "is not a time as 2013-06-01T12:00:00Z";
@@ -231,6 +234,11 @@ fn why_not(text: &str) -> &'static str {
         Some(_) => OUTSIDE,
         None => NO_TIME,
     }
+}
+
+/// Whether a text says itself how far from UTC it is, so that no zone named beside it applies.
+pub(crate) fn has_offset(text: &str) -> bool {
+    text.get(10..).is_some_and(|time| time.contains(['Z', 'z', '+', '-', '[']))
 }
 
 /// All null, or all this instant.

@@ -12,13 +12,14 @@ pub(crate) mod exec;
 mod fetch;
 pub(crate) mod files;
 pub(crate) mod find;
+mod footer;
 pub(crate) mod identity;
 pub(crate) mod infer;
 pub(crate) mod instants;
 mod ndjson;
 pub(crate) mod opened;
 pub(crate) mod options;
-mod parquet;
+pub(crate) mod parquet;
 mod query;
 pub(crate) mod rules;
 
@@ -143,6 +144,6 @@ pub(crate) async fn scan_opened(
         let fetch = FilesFetch::new(engine, &source.definition, &source.columns, files, given);
         Arc::new(fetch) as Arc<dyn FetchRows>
     });
-    let plan = opened.plan(engine, &Arc::new(rules)).await?;
+    let plan = opened.plan(engine, &Arc::new(rules), engine.config().threads).await?;
     Ok(SourceScan { plan, identity: opened.cut(), fetch, files: opened.files() })
 }

@@ -29,6 +29,13 @@ pub(crate) struct NdjsonFile {
     held: Arc<Held>,
 }
 
+/// How deep the values of a line may nest. What nests deeper is refused before anything descends into it:
+/// a stack has an end, and a line of brackets must not reach it.
+const DEEPEST: usize = 64;
+
+/// How deep a type may nest ([`DataType::parse`]); what nests deeper within a column is JSON.
+const DEEPEST_TYPE: usize = 16;
+
 type Object<'a> = BTreeMap<String, &'a RawValue>;
 
 /// The keys of an object as they stand in the text.
@@ -84,7 +91,7 @@ impl NdjsonFile {
                 };
                 let (_, shape, seen) = &mut columns[at];
                 *seen += u64::from(value.get() != "null");
-                *shape = std::mem::take(shape).with(Shape::of(value));
+                *shape = std::mem::take(shape).with(Shape::of(value, 0));
             }
             rows += 1;
         }
@@ -148,6 +155,12 @@ impl Lines {
     }
 
     fn object<'a, T: Deserialize<'a>>(&self, text: &'a str, before: u64) -> Result<T, BadRow> {
+        if is_deeper(text, DEEPEST) {
+            let reason =
+                format!("nests deeper than {DEEPEST} lists and objects (line {} of the file)", self.line);
+            return Err(BadRow::new(&self.file.held.shown, before, reason)
+                .hint("write what nests so deep as one text, or leave it out"));
+        }
         serde_json::from_str(text).map_err(|e| {
             let reason = match e.classify() {
                 serde_json::error::Category::Eof => "is cut short: its JSON does not end",
@@ -158,6 +171,35 @@ impl Lines {
             BadRow::new(&self.file.held.shown, before, reason).hint("NDJSON is one JSON object a line")
         })
     }
+}
+
+/// Whether brackets outside texts stand deeper than this within each other, whatever else the text is.
+fn is_deeper(text: &str, limit: usize) -> bool {
+    let mut depth = 0_usize;
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                // Up to the quote that ends it; a backslash takes the next byte with it.
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => drop(bytes.next()),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 /// Batches of an NDJSON file.
@@ -363,7 +405,8 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    fn of(value: &RawValue) -> Shape {
+    /// `depth`: how many lists and objects of its column stand around it.
+    fn of(value: &RawValue, depth: usize) -> Shape {
         let text = value.get();
         match text.as_bytes().first() {
             Some(b'n') | None => Shape::Null,
@@ -378,14 +421,20 @@ impl Shape {
                     Shape::String
                 }
             }
+            Some(b'[' | b'{') if depth == DEEPEST_TYPE => Shape::Json,
             Some(b'[') => {
                 let values: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
-                let item = values.into_iter().map(Shape::of).fold(Shape::Null, Shape::with);
+                let item = values
+                    .into_iter()
+                    .map(|value| Shape::of(value, depth + 1))
+                    .fold(Shape::Null, Shape::with);
                 Shape::List(Box::new(item))
             }
             Some(b'{') => {
                 let fields = serde_json::from_str::<Ordered<'_>>(text).map(|it| it.0).unwrap_or_default();
-                Shape::Struct(fields.into_iter().map(|(name, value)| (name, Shape::of(value))).collect())
+                Shape::Struct(
+                    fields.into_iter().map(|(name, value)| (name, Shape::of(value, depth + 1))).collect(),
+                )
             }
             Some(_) if text.parse::<i64>().is_ok() => Shape::Int64,
             Some(_) if text.parse::<u64>().is_ok() => Shape::UInt64,

@@ -15,7 +15,7 @@ use super::files::{self, OpenFile};
 use super::find::Found;
 use super::query::Query;
 use super::rules::{Given, Rules, StoredColumns};
-use crate::delta::{Foreign, Layout, stored_files};
+use crate::delta::{Foreign, Layout, in_order, stored_files};
 use crate::{Engine, Error, Result};
 
 /// One snapshot of a source.
@@ -217,21 +217,32 @@ impl Opened {
         }
     }
 
-    /// A plan of its rows by these rules.
-    pub(crate) async fn plan(&self, engine: &Engine, rules: &Arc<Rules>) -> Result<Arc<dyn ExecutionPlan>> {
-        let threads = engine.config().threads;
+    /// A plan of its rows by these rules, in at most so many partitions; in one they come in one order,
+    /// that of the files' names and the rows within, whatever else the machine does.
+    pub(crate) async fn plan(
+        &self,
+        engine: &Engine,
+        rules: &Arc<Rules>,
+        threads: usize,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(match self {
             Opened::Files(files) | Opened::Stored { files, .. } => {
                 Arc::new(FilesExec::new(Arc::clone(files), Arc::clone(rules), threads))
             }
             Opened::Delta { table, path } => {
-                let input = table.scan(engine, &rules.inputs()).await?;
+                let mut input = table.scan(engine, &rules.inputs()).await?;
+                if threads == 1 {
+                    input = in_order(input)?;
+                }
                 let place = format!("{path}, version {}", table.version);
-                Arc::new(RulesExec::new(input, Arc::clone(rules), &place))
+                Arc::new(RulesExec::new(input, Arc::clone(rules), &place, |error, _| error.into()))
             }
             Opened::Query(query) => {
                 let input = query.plan(&rules.inputs()).await?;
-                Arc::new(RulesExec::new(input, Arc::clone(rules), "the result of its `sql`"))
+                let failing = |error, source: &str| {
+                    crate::query::fault::on_row(error, &format!("source `{source}`: its `sql`"))
+                };
+                Arc::new(RulesExec::new(input, Arc::clone(rules), "the result of its `sql`", failing))
             }
         })
     }

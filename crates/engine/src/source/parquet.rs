@@ -13,7 +13,8 @@ use parquet::arrow::arrow_reader::{
 use parquet::basic::{LogicalType, Type as PhysicalType};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 
-use super::identity::{Chunks, Held};
+use super::footer;
+use super::identity::{Chunks, Cursor, Held};
 use crate::{Error, Result};
 
 /// A Parquet file, its footer read.
@@ -79,9 +80,25 @@ fn named(field: &Field, root: &parquet::schema::types::Type) -> Field {
     field.clone().with_metadata(metadata)
 }
 
+/// Refuses a file whose schema nests so deep that reading it would end the process.
+pub(crate) fn check_nesting(held: &Arc<Held>) -> Result<()> {
+    use std::io::Read;
+    let length = footer_length(held)?;
+    let cursor = Cursor::new(Arc::clone(held), held.size - length);
+    let reason = match footer::check(std::io::BufReader::new(cursor).take(length - 8)) {
+        Ok(()) => return Ok(()),
+        Err(footer::Refused::TooDeep) => {
+            format!("its Parquet schema nests more than {} groups", footer::DEEPEST)
+        }
+        Err(footer::Refused::Broken) => "its Parquet footer cannot be read".to_owned(),
+    };
+    Err(Error::invalid("file_broken", format!("file `{}`: {reason}", held.shown)).with_hint("write it again"))
+}
+
 impl ParquetFile {
     /// Reads the footer.
     pub(crate) fn open(held: Arc<Held>) -> Result<ParquetFile> {
+        check_nesting(&held)?;
         let chunks = Chunks(Arc::clone(&held));
         let broken = |e: parquet::errors::ParquetError| {
             Error::invalid(

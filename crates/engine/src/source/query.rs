@@ -1,7 +1,8 @@
 //! Sources with `sql`: a query over other sources of the project, planned over one snapshot of them.
 //!
-//! Names are matched as they are written. It runs on one thread, so that sums of floats and the like
-//! come out the same each time.
+//! Names are matched as they are written. It runs on one thread over rows in one order (files by their
+//! names, rows as they stand), so that sums of floats, `limit`, `row_number()` and the like come out the
+//! same each time and on each machine.
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ use asof_model::nearest;
 /// A query, planned; its sources open.
 pub(crate) struct Query {
     pub inputs: Vec<(Arc<SourceVersion>, Opened)>,
+    name: Name,
     context: SessionContext,
     plan: LogicalPlan,
 }
@@ -113,7 +115,7 @@ impl Query {
             return Err(wrong("function_not_deterministic", message)
                 .with_hint("a source gives the same rows each time: take it from a column"));
         }
-        Ok(Query { inputs, context, plan })
+        Ok(Query { inputs, name: name.clone(), context, plan })
     }
 
     /// The columns it gives.
@@ -136,7 +138,18 @@ impl Query {
             })
             .collect();
         let frame = if chosen.is_empty() { frame } else { frame.select(chosen)? };
-        Ok(frame.create_physical_plan().await?)
+        frame.create_physical_plan().await.map_err(|e| match Error::within(&e) {
+            Some(ours) => ours.clone(),
+            // Only what the query says is known yet, no row.
+            None => Error::invalid(
+                "sql_type",
+                format!(
+                    "source `{}`: its `sql` cannot be planned: {}",
+                    self.name,
+                    crate::expression::plain(&e)
+                ),
+            ),
+        })
     }
 }
 
@@ -288,7 +301,8 @@ impl TableProvider for SourceTable {
         let fixed = matches!(given, super::rules::Given::Stored(_));
         let rules =
             Rules::over(&self.engine, name, &self.source.definition, &self.source.columns, &want, given)?;
-        let plan = self.opened.plan(&self.engine, &Arc::new(rules)).await?;
+        // One thread, one order: which row is first, and what a sum of floats rounds to, hang on it.
+        let plan = self.opened.plan(&self.engine, &Arc::new(rules), 1).await?;
         if !fixed {
             return Ok(plan);
         }

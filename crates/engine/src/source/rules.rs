@@ -13,8 +13,8 @@ use asof_compute::order_keys;
 use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp};
 use jiff::tz::TimeZone;
 
-use super::columns::{as_instants, convert, field, is_instant};
-use super::instants::{BadValue, NO_TIME, constant, instant_type, instants, zone};
+use super::columns::{as_instants, canonical, convert, field, is_instant};
+use super::instants::{BadValue, NO_TIME, constant, has_offset, instant_type, instants, zone};
 use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
 use crate::nearest::nearest;
@@ -49,6 +49,10 @@ pub(crate) struct Rules {
     given: Given,
     address: bool,
     until: Option<Timestamp>,
+    /// Neither `event_time` nor `available_at`: every row is visible before all time.
+    timeless: bool,
+    /// Floats are given in their one form; off for input that is no source and comes out as it came.
+    canonical: bool,
 }
 
 /// What the input has of the fixed columns.
@@ -210,6 +214,8 @@ impl Rules {
             given,
             address: want.address,
             until: want.until,
+            timeless: source.event_time.is_none() && source.available_at.is_none(),
+            canonical: true,
         })
     }
 
@@ -233,7 +239,15 @@ impl Rules {
             given: Given::Unwanted,
             address: false,
             until: None,
+            timeless: false,
+            canonical: false,
         }
+    }
+
+    /// For rows that come out as they came in: floats keep the form they have.
+    pub(crate) fn as_they_come(mut self) -> Rules {
+        self.canonical = false;
+        self
     }
 
     /// What the input has of the fixed columns.
@@ -318,7 +332,8 @@ impl Rules {
                 true => ndjson::typed(found, &column.data_type),
                 false => convert(found, &column.data_type),
             };
-            typed.push(read.map_err(|bad| self.bad(place, &column.name, bad))?);
+            let read = read.map_err(|bad| self.bad(place, &column.name, bad))?;
+            typed.push(if self.canonical { canonical(&read)? } else { read });
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
         let typed = RecordBatch::try_new_with_options(Arc::clone(&self.columns_schema), typed, &options)?;
@@ -410,7 +425,11 @@ impl Rules {
         let deletes: BooleanArray =
             op.as_string::<i32>().iter().map(|op| Some(op == Some("delete"))).collect();
         out.push(find(&columns.event_time, &instant_type())?);
-        out.push(find(&columns.visible_at, &instant_type())?);
+        // A table has no instant before all time: null stands there, which is never known elsewhere.
+        out.push(match self.timeless {
+            true => constant(Some(Timestamp::BEFORE_ALL.0), raw.num_rows()),
+            false => find(&columns.visible_at, &instant_type())?,
+        });
         out.push(self.order(typed, place)?);
         out.push(find(&columns.seq, &ArrowType::Int64)?);
         out.push(Arc::new(deletes));
@@ -483,6 +502,29 @@ impl Rules {
             }
             Some(kind) => ndjson::typed(found, kind)?,
         }))
+    }
+
+    /// Refuses a row that a table cannot keep as it is read here: of a `valid_until` in a zone the table
+    /// keeps what clocks show there, so a text that carries an offset of its own would come back as another
+    /// instant.
+    pub(crate) fn keepable(&self, raw: &RecordBatch, place: Place<'_>) -> Result<()> {
+        let rule = self.valid_until.as_ref();
+        let Some(Instant::Column { name, zone: Some(_), .. }) = rule else { return Ok(()) };
+        let kind = self.raw.iter().find(|column| column.name == *name).map(|column| &column.data_type);
+        let Some((found, DataType::Timestamp)) = raw.column_by_name(name).zip(kind) else { return Ok(()) };
+        let Some(texts) = found.as_string_opt::<i32>() else { return Ok(()) };
+        // Within JSON a text stands in quotes.
+        let plain = |text: &str| has_offset(text.trim_matches('"'));
+        match texts.iter().position(|text| text.is_some_and(plain)) {
+            Some(row) => {
+                let reason = "carries an offset, and its rule names a `zone`".to_owned();
+                let error = self.bad_rule(place, "valid_until", rule, BadValue { row, reason });
+                Err(error.with_hint(
+                    "write all its times alike: without offsets, or with them and the rule without `zone`",
+                ))
+            }
+            None => Ok(()),
+        }
     }
 
     fn evaluate(&self, bound: &Bound, typed: &RecordBatch, place: Place<'_>) -> Result<ArrayRef> {

@@ -10,20 +10,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow::ipc::writer::StreamWriter;
 use asof_model::{Column, FileFormat, Format, Name, Selection, Source, SpineRecord, TimeUnit};
+use datafusion::error::DataFusionError;
 use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{SpineInput, key_names};
+use crate::engine::INCOMING;
 use crate::query::SqlLimits;
 use crate::source::ScanColumns;
 use crate::source::files::open_one;
 use crate::source::find::Found;
+use crate::source::identity::Held;
 use crate::source::infer::infer;
 use crate::source::instants::{instant_type, instants, readable};
 use crate::source::options::Options;
+use crate::source::parquet::check_nesting;
 use crate::source::rules::{Place, Rules};
 use crate::{Engine, Error, Result};
 use asof_model::nearest;
@@ -150,18 +155,20 @@ pub(super) async fn read(
         }
         SpineInput::Sql { text, scope } => {
             let limits = SqlLimits { time: QUERY_TIME, rows: u64::from(u32::MAX), ..SqlLimits::default() };
-            let answer = engine.sql(scope, &text, limits).await?;
-            let batches: Vec<RecordBatch> = answer.rows.try_collect().await?;
-            let (within, schema) = (folder.clone(), answer.schema);
-            let staged = engine.blocking(move || {
-                let mut bytes = Vec::new();
-                let mut writer = StreamWriter::try_new(&mut bytes, &schema)?;
-                batches.iter().try_for_each(|batch| writer.write(batch))?;
-                writer.finish()?;
-                drop(writer);
-                stage(&within, &mut bytes.as_slice())
-            });
-            (FileFormat::Arrow, None, staged.await?)
+            let mut answer = engine.sql(scope, &text, limits).await?;
+            let (within, schema) = (folder.clone(), Arc::clone(&answer.schema));
+            let mut staging = engine.blocking(move || Staging::new(&within, &schema)).await?;
+            let mut room = Room::of(engine);
+            while let Some(batch) = answer.rows.try_next().await? {
+                room.take(&batch)?;
+                staging = engine
+                    .blocking(move || {
+                        staging.write(&batch)?;
+                        Ok(staging)
+                    })
+                    .await?;
+            }
+            (FileFormat::Arrow, None, engine.blocking(move || staging.finish()).await?)
         }
     };
     let kept = Kept {
@@ -199,28 +206,127 @@ struct Staged {
     bytes: u64,
 }
 
-/// Copies bytes into the folder of spines under a name of their own. Blocking.
-fn stage(folder: &Path, from: &mut dyn Read) -> Result<Staged> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    const INCOMING: &str = "incoming-";
-    std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, &e))?;
-    let own = format!("{INCOMING}{}-", std::process::id());
-    // What an earlier process left behind; this folder has one owner.
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(INCOMING) && !name.starts_with(&own) {
-            let _ = std::fs::remove_file(entry.path());
+/// How many bytes of a spine's rows may still be held: a spine is in memory while it is answered.
+struct Room {
+    left: usize,
+    limit: u64,
+}
+
+impl Room {
+    fn of(engine: &Engine) -> Room {
+        let limit = engine.config().memory;
+        Room { left: usize::try_from(limit).unwrap_or(usize::MAX), limit }
+    }
+
+    fn take(&mut self, batch: &RecordBatch) -> Result<()> {
+        // What of shared buffers belongs to other batches does not count here.
+        let bytes = |column: &ArrayRef| {
+            column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+        };
+        match self.left.checked_sub(batch.columns().iter().map(bytes).sum()) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(Error::Exhausted {
+                what: "the spine".to_owned(),
+                limit: format!("{} MiB of memory", self.limit >> 20),
+                hint: Some(
+                    "ask in parts, with fewer rows or columns, or raise `memory` in asof.yaml".to_owned(),
+                ),
+            }),
         }
     }
-    let path = folder.join(format!("{own}{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-    let copied = File::create(&path).and_then(|mut file| content(from, Some(&mut file)));
-    match copied {
+}
+
+/// A spine from a query on its way to the disk, as an Arrow stream. What is not finished is removed.
+struct Staging {
+    /// Empty once it is finished.
+    path: PathBuf,
+    writer: Option<StreamWriter<Hashing>>,
+}
+
+/// A file, and the hash of what was written to it.
+struct Hashing {
+    file: File,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(buffer)?;
+        self.hasher.update(buffer.get(..written).unwrap_or_default());
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Staging {
+    fn new(folder: &Path, schema: &Schema) -> Result<Staging> {
+        let (path, file) = incoming(folder)?;
+        let hashing = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0 };
+        let mut staging = Staging { path, writer: None };
+        staging.writer =
+            Some(StreamWriter::try_new(hashing, schema).map_err(|e| staging.failed(&e.to_string()))?);
+        Ok(staging)
+    }
+
+    fn failed(&self, reason: &str) -> Error {
+        Error::Io {
+            doing: "copy the spine to",
+            path: self.path.display().to_string(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let Some(writer) = &mut self.writer else { return Err(self.failed("it is finished")) };
+        let written = writer.write(batch);
+        written.map_err(|e| self.failed(&e.to_string()))
+    }
+
+    fn finish(mut self) -> Result<Staged> {
+        let Some(mut writer) = self.writer.take() else { return Err(self.failed("it is finished")) };
+        let finished = writer.finish().and_then(|()| writer.into_inner());
+        let hashing = finished.map_err(|e| self.failed(&e.to_string()))?;
+        let hash = hashing.hasher.finalize().to_hex().to_string();
+        Ok(Staged { path: std::mem::take(&mut self.path), hash, bytes: hashing.bytes })
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        self.writer = None;
+        if !self.path.as_os_str().is_empty() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Copies bytes into the folder of spines under a name of their own. Blocking.
+fn stage(folder: &Path, from: &mut dyn Read) -> Result<Staged> {
+    let (path, mut file) = incoming(folder)?;
+    match content(from, Some(&mut file)) {
         Ok((hash, bytes)) => Ok(Staged { path, hash, bytes }),
         Err(error) => {
             let _ = std::fs::remove_file(&path);
             Err(Error::io("copy the spine to", &path, &error))
         }
     }
+}
+
+/// A new file in the folder of spines.
+fn incoming(folder: &Path) -> Result<(PathBuf, File)> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, &e))?;
+    let path = folder.join(format!("{INCOMING}{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    let file = File::create(&path).map_err(|e| Error::io("copy the spine to", &path, &e))?;
+    Ok((path, file))
 }
 
 /// BLAKE3 and length of what is read, copied on the way.
@@ -304,13 +410,21 @@ fn batches(
             .with_hint("name its format, or look at the file with another tool")
     };
     let mut file = File::open(path).map_err(|e| Error::io("open the spine", path, &e))?;
+    let mut room = Room::of(engine);
     match format {
         FileFormat::Parquet => {
+            let held = Arc::new(Held::open(path, shown)?);
+            check_nesting(&held).map_err(|e| failed(&e.to_string()))?;
             let builder =
                 ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(&e.to_string()))?;
             let schema = plain_schema(builder.schema());
             let reader = builder.with_batch_size(BATCH).build().map_err(|e| failed(&e.to_string()))?;
-            let batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| failed(&e.to_string()))?;
+            let mut batches = Vec::new();
+            for batch in reader {
+                let batch = batch.map_err(|e| failed(&e.to_string()))?;
+                room.take(&batch)?;
+                batches.push(batch);
+            }
             Ok((Arc::clone(&schema), with_schema(&schema, batches)?))
         }
         FileFormat::Arrow => {
@@ -319,21 +433,31 @@ fn batches(
             file.rewind().map_err(|e| Error::io("read the spine", path, &e))?;
             let is_file = long == 6 && magic == *b"ARROW1";
             // Arrow's readers panic on some broken messages.
+            let mut take = |batches: &mut dyn Iterator<Item = Result<RecordBatch, ArrowError>>| {
+                let mut all = Vec::new();
+                for batch in batches {
+                    let batch = batch?;
+                    room.take(&batch)?;
+                    all.push(batch);
+                }
+                Ok::<_, DataFusionError>(all)
+            };
             let read = catch_unwind(AssertUnwindSafe(|| {
                 let file = BufReader::new(file);
                 if is_file {
-                    let reader = FileReader::try_new(file, None)?;
-                    let schema = reader.schema();
-                    Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
+                    let mut reader = FileReader::try_new(file, None)?;
+                    Ok((reader.schema(), take(&mut reader)?))
                 } else {
-                    let reader = StreamReader::try_new(file, None)?;
-                    let schema = reader.schema();
-                    Ok((schema, reader.collect::<Result<Vec<_>, _>>()?))
+                    let mut reader = StreamReader::try_new(file, None)?;
+                    Ok((reader.schema(), take(&mut reader)?))
                 }
             }));
-            let read: Result<_, arrow::error::ArrowError> = read
-                .unwrap_or_else(|_| Err(arrow::error::ArrowError::IpcError("a broken message".to_owned())));
-            let (schema, batches) = read.map_err(|e| failed(&e.to_string()))?;
+            let read: Result<_, DataFusionError> =
+                read.unwrap_or_else(|_| Err(ArrowError::IpcError("a broken message".to_owned()).into()));
+            let (schema, batches) = read.map_err(|e| match Error::within(&e) {
+                Some(ours) => ours.clone(),
+                None => failed(&e.find_root().message()),
+            })?;
             let schema = plain_schema(&schema);
             Ok((Arc::clone(&schema), with_schema(&schema, batches)?))
         }
@@ -380,12 +504,16 @@ fn text_rows(
     }
     let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
     let rules = Rules::new(engine, NAME, &nothing_but_columns(format)?, &columns, &want, false)?;
+    let rules = rules.as_they_come();
+    let mut room = Room::of(engine);
     let mut batches = Vec::new();
     for (_, part) in file.parts() {
         for batch in file.read(part, &rules, BATCH)? {
             let (before, raw) = batch?;
             let place = Place { file: shown, before: Some(before) };
-            batches.push(rules.apply(&raw, place, before)?);
+            let batch = rules.apply(&raw, place, before)?;
+            room.take(&batch)?;
+            batches.push(batch);
         }
     }
     let schema = plain_schema(rules.schema());

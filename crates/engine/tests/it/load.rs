@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
 use asof_engine::{Error, no_progress};
 use asof_model::{Format, NullKeys, Source, SourceVersion};
@@ -364,4 +364,130 @@ fn two_engines_on_one_table() {
     | 1200 | 1200 | 1     | 1200     |
     +------+------+-------+----------+
     ");
+}
+
+/// How a file is read decides its rows: other options, another table, and its files are loaded again.
+#[test]
+fn other_options_begin_another_table() {
+    let folder = Folder::new();
+    folder.write("data/a.csv", "at,id,price\n2024-01-03,3,NaN\n2024-01-04,4,2\n");
+    let first = prices(Format::Csv);
+    folder.load(&first, &[], OnBadRow::Stop).unwrap();
+    let mut other = first.clone();
+    let null = BTreeMap::from([("null".to_owned(), "NaN".to_owned())]);
+    if let asof_model::Place::Files { options, .. } = &mut other.definition.place {
+        *options = null;
+    }
+    let done = folder.load(&other, &[], OnBadRow::Stop).unwrap();
+    assert_eq!(report(&done), ["data/a.csv loaded rows=2 bad=0 Some((1, 2))"]);
+    let nulls = folder.tables().into_iter().filter(|table| {
+        let count = folder.read(table.clone(), "select count(*) as n from t where price is null");
+        count.contains("| 1 |")
+    });
+    assert_eq!((folder.tables().len(), nulls.count()), (2, 1));
+}
+
+/// A file's folder gives its rows a column, so the same content in two folders is two files.
+#[test]
+fn one_content_in_two_partitions_is_loaded_twice() {
+    let folder = Folder::new();
+    let mut source = stored(Format::Csv);
+    source.place = asof_model::Place::Files {
+        path: "data/**/*.csv".to_owned(),
+        format: Format::Csv,
+        options: BTreeMap::new(),
+    };
+    let source = version(source, columns(&[("at", "timestamp"), ("id", "int64"), ("year", "int64")]));
+    for year in ["2023", "2024"] {
+        folder.write(&format!("data/year={year}/a.csv"), "at,id\n2024-01-03,3\nx,4\n");
+    }
+    let done = folder.load(&source, &[], OnBadRow::Quarantine).unwrap();
+    assert_eq!(
+        report(&done),
+        [
+            "data/year=2023/a.csv loaded rows=1 bad=1 Some((1, 1))",
+            "data/year=2024/a.csv loaded rows=1 bad=1 Some((2, 2))"
+        ]
+    );
+    assert!(folder.load(&source, &[], OnBadRow::Quarantine).unwrap().iter().all(|file| file.loaded_before));
+    let years = folder.read(folder.tables()[0].clone(), "select sum(year) as y from t");
+    assert!(years.contains("4047"), "{years}");
+}
+
+/// As a kill between the two commits leaves it, and then more files come with the one.
+#[test]
+fn a_file_in_the_quarantine_is_not_put_there_again_with_others() {
+    let folder = Folder::new();
+    let source = prices(Format::Csv);
+    folder.write("data/a.csv", "at,id,price\n2024-01-01,1,2\n2024-01-01,x7,2\n");
+    folder.load(&source, &[], OnBadRow::Quarantine).unwrap();
+    std::fs::remove_dir_all(&folder.tables()[0]).unwrap();
+    folder.write("data/b.csv", "at,id,price\n2024-01-01,x8,2\n2024-01-01,x9,2\n2024-01-01,9,9\n");
+    let done = folder.load(&source, &[], OnBadRow::Quarantine).unwrap();
+    assert_eq!(
+        report(&done),
+        ["data/a.csv loaded rows=1 bad=1 Some((1, 1))", "data/b.csv loaded rows=1 bad=2 Some((2, 2))"]
+    );
+    let here = folder.read(
+        folder.root().join(".asof/offline/shop/events/quarantine"),
+        "select file, count(*) as n from t group by file order by file",
+    );
+    assert!(here.contains("| data/a.csv | 1 |") && here.contains("| data/b.csv | 2 |"), "{here}");
+}
+
+/// A text with an offset of its own means one instant here and another behind the table, so it is refused.
+#[test]
+fn a_bound_in_a_zone_is_kept_only_without_offsets() {
+    let folder = Folder::new();
+    let mut source = stored(Format::Csv);
+    source.valid_until = Some(asof_model::TimeRule::Column {
+        name: "until".to_owned(),
+        unit: None,
+        zone: Some("America/New_York".to_owned()),
+    });
+    let types = columns(&[("at", "timestamp"), ("until", "timestamp")]);
+    let source = version(source, types);
+    let mut in_place = source.clone();
+    in_place.definition.store = false;
+    let until = |source: &SourceVersion| {
+        let rows = folder.rows(source, &crate::project::all()).unwrap();
+        let shown = crate::project::table(&rows.project(&[5]).unwrap());
+        shown.lines().filter(|line| line.contains("2013")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    folder.write("data/a.csv", "at,until\n2013-06-01,2013-06-01T12:00:00\n2013-06-01,\n");
+    folder.load(&source, &[], OnBadRow::Stop).unwrap();
+    assert_eq!(until(&source), until(&in_place));
+    assert_eq!(until(&source), ["| 2013-06-01T16:00:00Z |"]);
+    for text in ["2013-06-01T12:00:00Z", "2013-06-01T12:00:00-04:00", "2013-06-01 12:00+02:00"] {
+        folder.write("data/b.csv", format!("at,until\n2013-06-01,2013-06-02\n2013-06-01,{text}\n"));
+        let error = folder.load(&source, &["data/b.csv"], OnBadRow::Stop).unwrap_err();
+        let said = said(&error);
+        let reason = "valid_until column `until` carries an offset, and its rule names a `zone`";
+        assert!(said.contains("data/b.csv, row 2") && said.contains(reason), "{said}");
+    }
+}
+
+/// Facts without any time: no instant before all time stands in a table that others read.
+#[test]
+fn rows_without_a_time_have_none_in_the_table() {
+    let folder = Folder::new();
+    let mut source = stored(Format::Csv);
+    source.event_time = None;
+    let source = version(source, columns(&[("id", "int64"), ("town", "string")]));
+    folder.write("data/a.csv", "id,town\n1,Oslo\n2,Bergen\n");
+    folder.load(&source, &[], OnBadRow::Stop).unwrap();
+    let table = folder.tables()[0].clone();
+    let none = folder
+        .read(table.clone(), "select count(*) as n from t where visible_at is null and event_time is null");
+    assert!(none.contains("| 2 |"), "{none}");
+    for entry in std::fs::read_dir(table.join("_delta_log")).unwrap().flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        assert!(!text.contains("before all time"), "{text}");
+    }
+    // Here they are visible before all time, as where the files are read in place.
+    let mut in_place = source.clone();
+    in_place.definition.store = false;
+    let fixed = |source: &SourceVersion| folder.rows(source, &crate::project::all()).unwrap();
+    assert_eq!(fixed(&source).column(1), fixed(&in_place).column(1));
+    assert_eq!(fixed(&source).column(1).null_count(), 0);
 }

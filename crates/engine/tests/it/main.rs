@@ -23,6 +23,8 @@ mod scan_files;
 #[cfg(test)]
 mod scan_parquet;
 #[cfg(test)]
+mod scan_query;
+#[cfg(test)]
 mod scan_text;
 #[cfg(test)]
 mod scan_times;

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+    Array, ArrayRef, AsArray, Date32Array, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch,
+    StringArray, StructArray, TimestampMicrosecondArray, TimestampNanosecondArray,
 };
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType as ArrowType, Field, Float32Type, Float64Type};
+use asof_engine::rows::ViewProgress;
 use asof_engine::source::ScanColumns;
-use asof_model::Format;
+use asof_model::{FileFormat, Format};
 
+use crate::flock::Flock;
 use crate::project::{Folder, all, at, columns, expression, files, said, table, version};
 
 fn times(values: &[Option<i64>]) -> ArrayRef {
@@ -57,4 +62,128 @@ fn a_null_event_time_is_refused_with_its_place() {
     source.event_time = at("at");
     let error = folder.rows(&version(source, columns(&[("at", "timestamp")])), &all()).unwrap_err();
     insta::assert_snapshot!(said(&error));
+}
+
+/// Rows are equal whatever the form of their floats, so a scan gives one form: which of equal rows answers
+/// cannot be seen.
+#[test]
+fn floats_have_one_form() {
+    let nan = f64::from_bits(0xfff8_0000_0000_0001);
+    let floats = Float64Array::from(vec![Some(-0.0), Some(0.0), Some(nan), Some(f64::NAN), Some(-1.5), None]);
+    let narrow: Float32Array = floats.iter().map(|x| x.map(|x| x as f32)).collect();
+    let item = Arc::new(Field::new_list_field(ArrowType::Float64, true));
+    let offsets = OffsetBuffer::from_lengths([1; 6]);
+    let lists = ListArray::new(item, offsets, Arc::new(floats.clone()), None);
+    let part = Arc::new(Field::new("x", ArrowType::Float64, true));
+    let parts = StructArray::from(vec![(part, Arc::new(floats.clone()) as ArrayRef)]);
+    let folder = Folder::new();
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("x", Arc::new(floats) as ArrayRef, true),
+        ("n", Arc::new(narrow), true),
+        ("l", Arc::new(lists), true),
+        ("s", Arc::new(parts), true),
+    ])
+    .unwrap();
+    folder.parquet("a.parquet", 100, &[batch]);
+    let types = [("x", "float64"), ("n", "float32"), ("l", "list<float64>"), ("s", "struct<x: float64>")];
+    let source = version(files("events", "a.parquet", Format::Parquet), columns(&types));
+    let found = folder.rows(&source, &all()).unwrap();
+    let column = |name: &str| found.column_by_name(name).unwrap();
+    let want = [0.0, 0.0, f64::NAN, f64::NAN, -1.5].map(f64::to_bits);
+    let wide = |array: &ArrayRef| -> Vec<u64> {
+        array.as_primitive::<Float64Type>().iter().flatten().map(f64::to_bits).collect()
+    };
+    assert_eq!(wide(column("x")), want);
+    assert_eq!(wide(column("l").as_list::<i32>().values()), want);
+    assert_eq!(wide(column("s").as_struct().column(0)), want);
+    let narrow: Vec<u32> =
+        column("n").as_primitive::<Float32Type>().iter().flatten().map(f32::to_bits).collect();
+    assert_eq!(narrow, [0.0, 0.0, f32::NAN, f32::NAN, -1.5].map(f32::to_bits));
+    let json = "{\"x\": -0.0}\n";
+    folder.write("a.ndjson", json);
+    let source = version(files("events", "a.ndjson", Format::Ndjson), columns(&[("x", "float64")]));
+    assert_eq!(wide(folder.rows(&source, &all()).unwrap().column_by_name("x").unwrap()), want[..1]);
+}
+
+/// A value in a declared type is that value or an error: what Arrow type, what type, is it read.
+#[test]
+fn values_that_a_type_cannot_hold_are_refused() {
+    let cases: [(ArrayRef, &str, bool); 10] = [
+        (Arc::new(Int64Array::from(vec![1 << 53])), "float64", true),
+        (Arc::new(Int64Array::from(vec![(1 << 53) + 1])), "float64", false),
+        (Arc::new(Int64Array::from(vec![i64::MAX])), "float64", false),
+        (Arc::new(Int64Array::from(vec![(1 << 24) + 1])), "float32", false),
+        // Digits of a fraction are rounded once, as they are in a text.
+        (Arc::new(Float64Array::from(vec![0.1])), "float32", true),
+        (Arc::new(Date32Array::from(vec![2_932_896])), "date", true),
+        (Arc::new(Date32Array::from(vec![2_932_897])), "date", false),
+        (Arc::new(Date32Array::from(vec![-719_163])), "date", false),
+        (Arc::new(TimestampMicrosecondArray::from(vec![i64::MAX]).with_timezone("UTC")), "timestamp", false),
+        (Arc::new(TimestampMicrosecondArray::from(vec![0]).with_timezone("UTC")), "timestamp", true),
+    ];
+    for (array, kind, good) in cases {
+        let folder = Folder::new();
+        folder.parquet("a.parquet", 10, &[RecordBatch::try_from_iter([("a", Arc::clone(&array))]).unwrap()]);
+        let source = version(files("events", "a.parquet", Format::Parquet), columns(&[("a", kind)]));
+        match folder.rows(&source, &all()) {
+            Ok(_) => assert!(good, "{array:?} as {kind}"),
+            Err(error) => {
+                let said = said(&error);
+                assert!(!good, "{array:?} as {kind}: {said}");
+                assert!(said.contains("a.parquet, row 1: column `a` is "), "{said}");
+            }
+        }
+    }
+}
+
+/// `cp -p` over a file of the same size: the same number, size and time of change.
+#[test]
+fn a_file_written_over_with_its_times_is_another() {
+    let flock = Flock::new();
+    let path = flock.folder.root().join("data/prices.csv");
+    let view = flock.catalog.views().find(|view| view.address.name.as_str() == "prices").unwrap();
+    let (engine, wait) = (&flock.folder.engine, &flock.folder.runtime);
+    let mut progress = ViewProgress::default();
+    wait.block_on(async {
+        let rows = engine.rows(&flock.catalog, view, &progress).await.unwrap();
+        for unit in rows.units() {
+            let (to, mut from) = tokio::sync::mpsc::channel(8);
+            let taken = async { while from.recv().await.is_some() {} };
+            let (read, ()) = futures::join!(rows.read(unit, to), taken);
+            progress.units.insert(unit.name().to_owned(), read.unwrap().seen);
+        }
+    });
+    let again = || wait.block_on(engine.rows(&flock.catalog, view, &progress)).unwrap();
+    assert!(again().units().is_empty() && again().changed().is_none());
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let other = std::fs::read_to_string(&path).unwrap().replace(",10,", ",11,");
+    // Not a clock is waited for but the file system's own tick.
+    while std::fs::metadata(&path).unwrap().modified().unwrap() == modified {
+        std::fs::write(&path, &other).unwrap();
+    }
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), modified);
+    assert!(again().changed().is_some());
+}
+
+/// Parquet's reader goes one frame deeper for each group within a group, however many a footer says.
+#[test]
+fn a_schema_that_nests_without_end_is_refused() {
+    let mut footer = vec![0x15, 0x04, 0x19, 0xfc];
+    // 100,001 elements: groups of one child each, then a leaf.
+    footer.extend([0xa1, 0x8d, 0x06]);
+    for _ in 0..100_000 {
+        footer.extend([0x35, 0x04, 0x18, 0x01, b'g', 0x15, 0x02, 0]);
+    }
+    footer.extend([0x15, 0x04, 0x25, 0x02, 0x18, 0x01, b'x', 0]);
+    // No rows, no row groups.
+    footer.extend([0x16, 0x00, 0x19, 0x0c, 0]);
+    let file = [b"PAR1", footer.as_slice(), &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat();
+    let flock = Flock::new();
+    flock.folder.write("a.parquet", &file);
+    let source = version(files("events", "a.parquet", Format::Parquet), columns(&[("g", "int64")]));
+    let said_of_source = said(&flock.folder.rows(&source, &all()).unwrap_err());
+    assert!(said_of_source.contains("nests more than 128 groups"), "{said_of_source}");
+    let error = flock.train(flock.request(file, FileFormat::Parquet)).unwrap_err();
+    assert!(said(&error).contains("nests more than 128 groups"), "{}", said(&error));
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use asof_model::{Format, Place, Source, TimeRule, TimeUnit};
+use asof_model::{FileFormat, Format, Place, Source, TimeRule, TimeUnit};
 
+use crate::flock::Flock;
 use crate::project::{Folder, all, at, columns, files, said, table, version};
 
 fn with(mut source: Source, options: &[(&str, &str)]) -> Source {
@@ -122,4 +123,49 @@ fn bad_cells_are_named() {
         told += &format!("{kind} <- {text:?}\n{}\n\n", said(&error));
     }
     insta::assert_snapshot!(told);
+}
+
+/// One line of brackets must not reach the end of a stack: how deep it nests, and whether it is read.
+#[test]
+fn a_line_nests_so_deep_and_no_deeper() {
+    let lists = |depth: usize| format!("{{\"a\": {}{}}}\n", "[".repeat(depth - 1), "]".repeat(depth - 1));
+    let objects =
+        |depth: usize| format!("{{\"a\": {}1{}}}\n", "{\"b\":".repeat(depth - 1), "}".repeat(depth - 1));
+    let text = |depth: usize| format!("{{\"a\": \"\\\"{}\"}}\n", "[".repeat(depth));
+    let cases = [
+        (lists(64), true),
+        (lists(65), false),
+        (lists(100_000), false),
+        (objects(64), true),
+        (objects(65), false),
+        (objects(100_000), false),
+        (format!("{{\"a\": {}", "[".repeat(1_000_000)), false),
+        (text(1_000_000), true),
+    ];
+    for (line, good) in cases {
+        let folder = Folder::new();
+        folder.write("a.ndjson", &line);
+        let shown = &line[..line.len().min(40)];
+        let source = version(files("events", "a.ndjson", Format::Ndjson), columns(&[("a", "json")]));
+        match folder.rows(&source, &all()) {
+            Ok(_) => assert!(good, "{shown}"),
+            Err(error) => {
+                assert!(!good, "{shown}: {}", said(&error));
+                assert!(said(&error).contains("nests deeper than 64"), "{shown}: {}", said(&error));
+            }
+        }
+        // The same line as a spine: its types are looked for.
+        let flock = Flock::new();
+        let spine = line.replacen("{\"a\"", "{\"seller\": 1, \"at\": \"2024-01-03T00:00:00Z\", \"a\"", 1);
+        match flock.train(flock.request(spine, FileFormat::Ndjson)) {
+            Ok((rows, _)) => {
+                assert!(good, "{shown}");
+                // The type that was found can be written down and read again.
+                let found =
+                    asof_compute::from_arrow_type(rows.column_by_name("a").unwrap().data_type()).unwrap();
+                assert_eq!(asof_model::DataType::parse(&found.to_string()).unwrap(), found);
+            }
+            Err(error) => assert!(!good, "{shown}: {}", said(&error)),
+        }
+    }
 }

@@ -294,3 +294,46 @@ fn a_file_swapped_under_a_running_train_fails_it() {
         assert!(!flock.folder.root().join(".asof/spines").read_dir().unwrap().any(|_| true));
     }
 }
+
+/// A spine is held in memory while it is answered: one that does not fit is refused as such, wherever it
+/// comes from, and nothing of it stays.
+#[test]
+fn a_spine_larger_than_the_memory_is_refused() {
+    let flock = Flock::new();
+    let text = "select 1 as seller, timestamp '2024-01-03T00:00:00Z' as at, repeat('x', 10000) as pad from generate_series(1, 30000)";
+    let spine = SpineInput::Sql { text: text.to_owned(), scope: flock.scope(Vec::new()) };
+    let error = flock.train(TrainRequest { spine, ..flock.request("", FileFormat::Csv) }).unwrap_err();
+    insta::assert_snapshot!(said(&error), @r"
+    exhausted [limit_reached] the spine is over the limit of 256 MiB of memory
+      hint: ask in parts, with fewer rows or columns, or raise `memory` in asof.yaml
+    ");
+    assert!(!flock.folder.root().join(".asof/spines").read_dir().unwrap().any(|_| true), "a spine stayed");
+    // Small on the disk, large in memory.
+    let rows = RecordBatch::try_from_iter([
+        ("seller", Arc::new(Int64Array::from(vec![1; 3_000])) as ArrayRef),
+        ("at", Arc::new(TimestampNanosecondArray::from(vec![1_704_240_000_000_000_000; 3_000]))),
+        ("pad", Arc::new(StringArray::from_iter_values(std::iter::repeat_n("x".repeat(10_000), 3_000)))),
+    ])
+    .unwrap();
+    flock.folder.parquet("spine.parquet", 3_000, &vec![rows; 10]);
+    let spine = std::fs::read(flock.folder.root().join("spine.parquet")).unwrap();
+    assert!(spine.len() < 4 << 20, "{} bytes", spine.len());
+    let error = flock.train(flock.request(spine, FileFormat::Parquet)).unwrap_err();
+    assert!(matches!(error, Error::Exhausted { .. }), "{}", said(&error));
+    assert!(!flock.folder.root().join(".asof/spines").read_dir().unwrap().any(|_| true), "a spine stayed");
+}
+
+/// What an earlier process wrote for a while only, and did not live to remove.
+#[test]
+fn leftovers_of_before_are_removed() {
+    let folder = crate::project::Folder::new();
+    folder.write(".asof/spill/datafusion-abc/part", "rows");
+    folder.write(".asof/spill/loose", "rows");
+    folder.write(".asof/spines/incoming-7", "row,seller,at");
+    folder.write(".asof/spines/0a1b", "row,seller,at");
+    let config = folder.engine.config().clone();
+    drop(folder.engine);
+    let again = asof_engine::Engine::new(config).unwrap();
+    let left = |folder: &str| std::fs::read_dir(again.config().data_dir.join(folder)).unwrap().count();
+    assert_eq!((left("spill"), left("spines")), (0, 1));
+}

@@ -14,7 +14,7 @@ use asof_model::{
 use asof_testkit::{Edges, Random, View as TestView, World};
 use futures::TryStreamExt;
 
-use super::run::{Answer, bits, check, features, filter};
+use super::run::{Answer, check, features, filter};
 use crate::project::{Folder, at, expression, files, name, said, version};
 
 fn source(world: &World) -> Source {
@@ -119,7 +119,7 @@ fn read(folder: &Folder, answered: PointInTimeAnswer, readings: usize) -> Vec<Ve
                 answers.push(Answer {
                     status: Status::from_code(batch.status[reading].value(row)).unwrap().name(),
                     event_time: times.is_valid(row).then(|| times.value(row)),
-                    x: x.is_valid(row).then(|| bits(x.value(row))),
+                    x: x.is_valid(row).then(|| x.value(row).to_bits()),
                     n: n.is_valid(row).then(|| n.value(row)),
                     state: state.is_valid(row).then(|| state.value(row).to_owned()),
                     next: next.is_valid(row).then(|| next.value(row)),

@@ -57,7 +57,7 @@ impl Way {
 pub(super) struct Answer {
     pub status: &'static str,
     pub event_time: Option<i64>,
-    /// Canonical bits, so that NaN equals NaN.
+    /// Bits, so that NaN equals NaN and -0 is not +0.
     pub x: Option<u64>,
     pub n: Option<i64>,
     pub state: Option<String>,
@@ -65,7 +65,8 @@ pub(super) struct Answer {
     pub differs: bool,
 }
 
-pub(super) fn bits(x: f64) -> u64 {
+/// The one form of a float that a row has: rows are equal whatever the form, so no other may be seen.
+fn canonical(x: f64) -> u64 {
     if x.is_nan() { f64::NAN.to_bits() } else { (x + 0.0).to_bits() }
 }
 
@@ -207,7 +208,7 @@ fn read(batch: &RecordBatch, reading: usize) -> Vec<Answer> {
         .map(|row| Answer {
             status: Status::from_code(status.value(row)).unwrap().name(),
             event_time: times.is_valid(row).then(|| times.value(row)),
-            x: x.is_valid(row).then(|| bits(x.value(row))),
+            x: x.is_valid(row).then(|| x.value(row).to_bits()),
             n: n.is_valid(row).then(|| n.value(row)),
             state: state.is_valid(row).then(|| state.value(row).to_owned()),
             next: next.is_valid(row).then(|| next.value(row)),
@@ -232,7 +233,7 @@ pub(super) fn expected(world: &World, question: Question) -> Vec<Vec<Answer>> {
                 answers.push(Answer {
                     status: found.0.name(),
                     event_time: found.1.map(|row| row.e).filter(|e| *e != BEFORE_ALL),
-                    x: row.and_then(|row| row.x).map(bits),
+                    x: row.and_then(|row| row.x).map(canonical),
                     n: row.and_then(|row| row.n),
                     state: row.and_then(|row| row.state).map(str::to_owned),
                     next: row.and_then(|row| row.n).map(|n| n + 1),
