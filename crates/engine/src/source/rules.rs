@@ -245,7 +245,7 @@ impl Rules {
     }
 
     /// For rows that come out as they came in: floats keep the form they have.
-    pub(crate) fn as_they_come(mut self) -> Rules {
+    pub(crate) fn unconverted(mut self) -> Rules {
         self.canonical = false;
         self
     }

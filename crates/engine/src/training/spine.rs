@@ -504,7 +504,7 @@ fn text_rows(
     }
     let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
     let rules = Rules::new(engine, NAME, &nothing_but_columns(format)?, &columns, &want, false)?;
-    let rules = rules.as_they_come();
+    let rules = rules.unconverted();
     let mut room = Room::of(engine);
     let mut batches = Vec::new();
     for (_, part) in file.parts() {
