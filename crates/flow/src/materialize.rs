@@ -6,6 +6,7 @@
 //! or whose source is no longer what was read, is built aside and takes the old one's place in one
 //! commit.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use asof_engine::rows::{Unit, ViewProgress, ViewRows};
@@ -13,6 +14,7 @@ use asof_engine::{Progress, ProgressEvent};
 use asof_model::{Address, Catalog, Name, Principal, Timestamp, VersionId, ViewVersion};
 use asof_online::{Commit, Generation, GenerationId, GenerationState, GenerationUsage, OnlineStore};
 use asof_registry::{NewRun, RunError, RunKind};
+use futures::FutureExt;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -112,7 +114,10 @@ impl Flow {
     ) -> Result<MaterializeReport> {
         let gate = self.views.gate(&view.address);
         let _turn = gate.lock().await;
-        let done = self.bring_up(catalog, view, progress).await;
+        // A panic ends this turn and nothing else: whoever asked gets it as an error, and the next turn
+        // goes on from the last commit, as after a kill.
+        let done = AssertUnwindSafe(self.bring_up(catalog, view, progress)).catch_unwind().await;
+        let done = done.unwrap_or_else(|_| Err(panicked()));
         self.views.ended(&view.address, self.clock.now(), done.as_ref().err());
         done
     }
@@ -415,10 +420,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(ended) => {
-            Err(FlowError::Internal { what: format!("a task of a materialisation ended: {ended}") })
-        }
+        Err(ended) if ended.is_panic() => Err(panicked()),
+        Err(_) => Err(FlowError::Internal { what: "a task of a materialisation was cut off".to_owned() }),
     }
+}
+
+/// What the panic said goes to standard error alone, since it may hold a value.
+fn panicked() -> FlowError {
+    let what = "materialising it panicked, a defect in Asof: what the panic said is on standard error";
+    FlowError::Internal { what: what.to_owned() }
 }
 
 /// A new generation's number is one more than any there is.

@@ -4,7 +4,7 @@ mod commit;
 mod read;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -36,7 +36,7 @@ const STEP: usize = 20_000;
 #[derive(Debug)]
 pub(crate) struct Embedded {
     database: Database,
-    path: PathBuf,
+    path: Arc<Path>,
     records: Arc<Mutex<Records>>,
     _lock: DirectoryLock,
 }
@@ -60,7 +60,7 @@ impl Embedded {
             .set_cache_size(options.cache)
             .create(&file)
             .map_err(|error| fail(error.into()))?;
-        let store = Embedded { database, path: directory.to_owned(), records: Arc::default(), _lock: lock };
+        let store = Embedded { database, path: directory.into(), records: Arc::default(), _lock: lock };
         store.make_tables()?;
         if is_new {
             // The file's own entry must be as durable as what is acknowledged in it.

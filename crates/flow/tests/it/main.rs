@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod increments;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod materialize;
@@ -10,3 +12,5 @@ mod materialize;
 mod refresh;
 #[cfg(test)]
 mod serving;
+#[cfg(test)]
+mod worlds;
