@@ -100,8 +100,9 @@ impl Node {
             code_version: code_version(),
         })?;
         let path = config.data_dir.join("online");
-        let opened =
-            tokio::task::spawn_blocking(move || asof_online::open(&path, &asof_online::Options::default()));
+        let room = Room::of(config.memory);
+        let options = asof_online::Options { cache: room.cache };
+        let opened = tokio::task::spawn_blocking(move || asof_online::open(&path, &options));
         let online = opened.await.map_err(|_| {
             Problem::new(asof_model::Kind::Internal, "internal", "the online store was not opened")
         })??;
@@ -109,7 +110,8 @@ impl Node {
         let stop = CancellationToken::new();
         let rooms = Rooms {
             reader: Reader::new(Arc::clone(&online), Arc::clone(&clock)),
-            flow: Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&clock)),
+            flow: Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&clock))
+                .with_batch_bytes(room.batch),
             copy_online: CopyOnline(Arc::new(move |to| Ok(online.backup(to)?))),
             project: config.project.clone(),
             registry,
@@ -186,6 +188,23 @@ impl Node {
         self.rooms.flow.close().await;
         self.app.finished().await;
         self.rooms.registry.close().await;
+    }
+}
+
+/// What the online store takes beside the memory of queries, in bytes: less than usual in a node that is
+/// told to be small, never more.
+struct Room {
+    /// Of the store's pages.
+    cache: usize,
+    /// Rows of a materialisation that are gathered before each commit.
+    batch: usize,
+}
+
+impl Room {
+    fn of(memory: u64) -> Room {
+        let share =
+            |part: u64, most: u64| usize::try_from((memory / part).clamp(4 << 20, most)).unwrap_or(4 << 20);
+        Room { cache: share(4, 256 << 20), batch: share(8, 64 << 20) }
     }
 }
 

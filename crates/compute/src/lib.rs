@@ -8,7 +8,7 @@
 //! - entity keys as bytes: [`KeyEncoder`];
 //! - the spine as an index of slots, and the latest value as states folded into them: [`SpineIndex`],
 //!   [`LatestStates`];
-//! - values as bytes for the online store, and which rows it keeps: [`RowLayout`], [`retain`].
+//! - values as bytes for the online store, and which rows it keeps: [`RowLayout`], [`Keeping`], [`retain`].
 //!
 //! Start reading at [`RowOrder`], then [`first_answer`], [`status_at`], [`SpineIndex`].
 //!
@@ -36,7 +36,7 @@ pub use key::{EntityKeys, KeyEncoder};
 pub use latest::{Status, status_at};
 pub use order::{Op, Position, RowDigest, RowOrder};
 pub use order_key::{order_key, order_keys};
-pub use retain::{Answering, retain};
+pub use retain::{Answering, Keeping, retain};
 pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowLayout};
 pub use spine::{NONE, Place, Portion, SlotRange, SpineIndex};
 pub use states::{Address, LatestStates};

@@ -2,9 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use asof_model::{Question, Timestamp};
+use asof_model::{History, Length, Question, Timestamp};
 
 use crate::first_answer;
+
+/// From when on a view keeps rows online and answers of them, as of the present T.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// The least T that may still be asked: `T - history`; [`Timestamp::BEFORE_ALL`] where all of
+    /// history may be.
+    pub horizon: Timestamp,
+    /// Rows that happened before are kept offline only and do not answer online: `horizon - retention`;
+    /// [`Timestamp::BEFORE_ALL`] without a retention. As a retention is at least the ttl, all that such a
+    /// row could still say within the history is `expired`.
+    pub oldest: Timestamp,
+}
+
+impl Keeping {
+    /// Of a view with this history and retention.
+    pub fn at(now: Timestamp, history: History, retention: Option<Length>) -> Keeping {
+        let back = |from: Timestamp, length: Length| Timestamp(from.0.saturating_sub(length.micros()));
+        let horizon = match history {
+            History::None => now,
+            History::Length(length) => back(now, length),
+            History::All => Timestamp::BEFORE_ALL,
+        };
+        let oldest = match retention {
+            Some(length) if horizon != Timestamp::BEFORE_ALL => back(horizon, length),
+            _ => Timestamp::BEFORE_ALL,
+        };
+        Keeping { horizon, oldest }
+    }
+
+    /// Whether a row that happened then is too old to be kept; a row without a clock never is.
+    pub fn is_past(&self, event_time: Timestamp) -> bool {
+        event_time < self.oldest && event_time != Timestamp::BEFORE_ALL
+    }
+}
 
 /// When a row may answer: what [`retain`] asks of it, under *known*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +124,31 @@ mod tests {
 
     use super::*;
     use crate::{Op, Position, RowDigest, RowOrder};
+
+    #[test]
+    fn from_when_on_is_kept() {
+        let (before, length) = (i64::MIN, |micros| Length::from_micros(micros));
+        for (now, history, retention, horizon, oldest) in [
+            (100, History::None, None, 100, before),
+            (100, History::None, Some(length(30)), 100, 70),
+            (100, History::Length(length(20)), Some(length(30)), 80, 50),
+            (100, History::Length(length(20)), None, 80, before),
+            (100, History::All, Some(length(30)), before, before),
+            (before + 5, History::Length(length(20)), Some(length(30)), before, before),
+        ] {
+            let keeping = Keeping::at(Timestamp(now), history, retention);
+            assert_eq!(
+                (keeping.horizon.0, keeping.oldest.0),
+                (horizon, oldest),
+                "{now} {history:?} {retention:?}"
+            );
+            for (event_time, past) in
+                [(oldest, false), (oldest.saturating_sub(1), oldest > before), (before, false)]
+            {
+                assert_eq!(keeping.is_past(Timestamp(event_time)), past, "{event_time} against {oldest}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_kept() {

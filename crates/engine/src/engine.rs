@@ -180,7 +180,7 @@ impl Engine {
         };
         match workers.handle().spawn_blocking(work).await {
             Ok(answer) => answer,
-            Err(ended) => Err(Error::internal(format!("a task of the engine ended: {ended}"))),
+            Err(ended) => Err(gone(&ended)),
         }
     }
 
@@ -200,8 +200,16 @@ impl Engine {
         task.spawn_on(work, workers.handle());
         match task.join_next().await {
             Some(Ok(answer)) => answer,
-            Some(Err(ended)) => Err(Error::internal(format!("a task of the engine ended: {ended}"))),
+            Some(Err(ended)) => Err(gone(&ended)),
             None => Err(Error::internal("a task of the engine vanished")),
         }
     }
+}
+
+/// What a panic said goes to standard error alone, since it may hold a value.
+fn gone(ended: &tokio::task::JoinError) -> Error {
+    Error::internal(match ended.is_panic() {
+        true => "a task of the engine panicked, a defect in Asof: what it said is on standard error",
+        false => "a task of the engine was cut off",
+    })
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::load::may_see;
-use crate::operation::caught;
+use crate::operation::{caught, panicked};
 use crate::writer::{Target, Terms, Writer};
 use crate::{Flow, FlowError, Result};
 
@@ -466,9 +466,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(ended) => {
-            Err(FlowError::Internal { what: format!("a task of a materialisation ended: {ended}") })
-        }
+        Err(ended) if ended.is_panic() => Err(panicked()),
+        Err(_) => Err(FlowError::Internal { what: "a task of a materialisation was cut off".to_owned() }),
     }
 }
 

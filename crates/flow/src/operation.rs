@@ -61,7 +61,11 @@ impl Flow {
 
 /// Work whose panic is an error like any other.
 pub(crate) async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-        Err(FlowError::Internal { what: "an operation met a defect of Asof and ended".to_owned() })
-    })
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(panicked()))
+}
+
+/// What the panic says may hold values, and is never repeated.
+pub(crate) fn panicked() -> FlowError {
+    let what = "it panicked, a defect in Asof: what the panic said is on standard error";
+    FlowError::Internal { what: what.to_owned() }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use asof_engine::no_progress;
 use asof_model::{Address, Catalog, VersionId};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,11 +26,13 @@ struct Due {
 impl Flow {
     /// Brings views up to date until told to stop: all of them at once, then each at its `refresh`,
     /// counted from the end of its last turn. A view that fails keeps what is online of it and its
-    /// error ([`Flow::status`]), and has its turn again like any other; it never stops others.
+    /// error ([`Flow::status`]), also where that is a panic, and has its turn again like any other; it
+    /// never stops others.
     pub async fn refresh_forever(&self, shutdown: CancellationToken) {
         let mut catalogs = self.registry.watch();
         let mut due: BTreeMap<Address, Due> = BTreeMap::new();
-        let mut running: JoinSet<Address> = JoinSet::new();
+        let mut running: JoinSet<()> = JoinSet::new();
+        let mut turns: BTreeMap<Id, Address> = BTreeMap::new();
         loop {
             let catalog = Arc::clone(&catalogs.borrow_and_update());
             let now = Instant::now();
@@ -42,7 +44,8 @@ impl Flow {
                     turn.running = true;
                     turn.version = view.id.clone();
                     turn.at = None;
-                    running.spawn(turn_of(self.clone(), view.address.clone()));
+                    let task = running.spawn(turn_of(self.clone(), view.address.clone()));
+                    turns.insert(task.id(), view.address.clone());
                 }
             }
             let waiting = due.values().filter(|turn| !turn.running).filter_map(|turn| turn.at).min();
@@ -51,8 +54,10 @@ impl Flow {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = catalogs.changed() => if changed.is_err() { break },
-                Some(ended) = running.join_next() => {
-                    if let Ok(address) = ended {
+                Some(ended) = running.join_next_with_id() => {
+                    // However it ended, the view has its next turn.
+                    let id = ended.map_or_else(|ended| ended.id(), |(id, ())| id);
+                    if let Some(address) = turns.remove(&id) {
                         let catalog = Arc::clone(&catalogs.borrow());
                         let refresh = catalog.view(&address).and_then(|view| view.definition.refresh);
                         if let Some(turn) = due.get_mut(&address) {
@@ -87,7 +92,7 @@ fn agree(due: &mut BTreeMap<Address, Due>, catalog: &Catalog, now: Instant) {
     }
 }
 
-async fn turn_of(flow: Flow, address: Address) -> Address {
+async fn turn_of(flow: Flow, address: Address) {
     match flow.materialize_view(&address, &no_progress()).await {
         Ok(report) => {
             tracing::debug!(view = %address, rows_read = report.rows_read, rows = report.rows, "view refreshed");
@@ -95,7 +100,6 @@ async fn turn_of(flow: Flow, address: Address) -> Address {
         Err(FlowError::Stopping) => tracing::debug!(view = %address, "view goes on another time"),
         Err(error) => tracing::warn!(view = %address, %error, "view could not be refreshed"),
     }
-    address
 }
 
 async fn until(at: Option<Instant>) {

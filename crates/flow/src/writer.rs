@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asof_compute::{Op, RowLayout, arrow_type};
+use asof_compute::{Keeping, Op, RowLayout, arrow_type};
 use asof_engine::rows::{EvaluatedRows, UnitRead};
 use asof_model::{Address, History, Timestamp, ViewVersion};
 use asof_online::{Commit, Committed, Generation, GenerationId, GenerationState, Horizon, RowBatch};
@@ -27,27 +27,19 @@ pub(crate) enum Target {
 pub(crate) struct Terms {
     /// Its T.
     now: Timestamp,
-    horizon: Horizon,
-    /// Rows that happened before are not kept online.
-    oldest: Timestamp,
+    keeping: Keeping,
 }
 
 impl Terms {
-    /// SEMANTICS section 5: history counts back from T, retention from there.
+    /// As of this T. Facts without a clock are all kept, since a second row of a key is an error
+    /// whatever its v.
     pub(crate) fn at(view: &ViewVersion, now: Timestamp, clockless: bool) -> Terms {
-        let back =
-            |from: Timestamp, length: asof_model::Length| Timestamp(from.0.saturating_sub(length.micros()));
-        let horizon = match view.definition.history {
-            _ if clockless => Timestamp::BEFORE_ALL,
-            History::None => now,
-            History::Length(length) => back(now, length),
-            History::All => Timestamp::BEFORE_ALL,
-        };
-        let oldest = match view.definition.retention {
-            Some(length) if horizon != Timestamp::BEFORE_ALL => back(horizon, length),
-            _ => Timestamp::BEFORE_ALL,
-        };
-        Terms { now, horizon: Horizon(horizon), oldest }
+        let history = if clockless { History::All } else { view.definition.history };
+        Terms { now, keeping: Keeping::at(now, history, view.definition.retention) }
+    }
+
+    fn horizon(&self) -> Horizon {
+        Horizon(self.keeping.horizon)
     }
 }
 
@@ -88,7 +80,7 @@ impl Writer {
         let types: Vec<_> = view.features.iter().map(|feature| arrow_type(&feature.data_type)).collect();
         let layout =
             RowLayout::new(&types).map_err(|source| FlowError::Row { view: view.address.clone(), source })?;
-        record.horizon = record.horizon.max(terms.horizon.0);
+        record.horizon = record.horizon.max(terms.keeping.horizon);
         record.judged_at = record.judged_at.max(terms.now);
         Ok(Writer {
             flow: flow.clone(),
@@ -132,7 +124,7 @@ impl Writer {
         };
         for row in 0..rows.len() {
             let order = rows.order(row);
-            if order.event_time < self.terms.oldest && order.event_time != Timestamp::BEFORE_ALL {
+            if self.terms.keeping.is_past(order.event_time) {
                 self.record.past_retention += 1;
                 continue;
             }
@@ -157,7 +149,7 @@ impl Writer {
                     // With the rows that it lets go of: a clock set back must not ask before them.
                     generations: std::slice::from_ref(&self.begun),
                     rows: Some(&self.batch),
-                    horizon: self.terms.horizon,
+                    horizon: self.terms.horizon(),
                     progress: &[(self.record.id, &self.unit, stamp.as_bytes())],
                     ..Commit::default()
                 })?;
@@ -175,7 +167,9 @@ impl Writer {
                     }
                 };
                 self.batch.retarget(staging);
-                store.commit(&Commit { rows: Some(&self.batch), ..Commit::default() })?;
+                // What does not win among the rows of the unit does not win among all.
+                let horizon = self.terms.horizon();
+                store.commit(&Commit { rows: Some(&self.batch), horizon, ..Commit::default() })?;
                 self.batch.retarget(self.record.id);
             }
         }
@@ -192,7 +186,7 @@ impl Writer {
             generations: std::slice::from_ref(&self.record),
             rows: Some(&self.batch),
             merge: self.staging.map(|staging| (staging, self.record.id)),
-            horizon: self.terms.horizon,
+            horizon: self.terms.horizon(),
             progress: &[(self.record.id, &self.unit, &read.seen)],
             ..Commit::default()
         });

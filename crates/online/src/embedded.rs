@@ -4,7 +4,7 @@ mod commit;
 mod read;
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -17,6 +17,8 @@ use crate::{Error, Generation, GenerationId, Options, Result};
 /// The format of the whole store, `docs/formats/online-store.md`.
 const FORMAT: u32 = 1;
 const FILE: &str = "rows.redb";
+/// A new store's file until it is whole.
+const UNFINISHED: &str = "rows.redb.new";
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
@@ -36,7 +38,7 @@ const STEP: usize = 20_000;
 #[derive(Debug)]
 pub(crate) struct Embedded {
     database: Database,
-    path: PathBuf,
+    path: Arc<Path>,
     records: Arc<Mutex<Records>>,
     _lock: DirectoryLock,
 }
@@ -50,17 +52,18 @@ struct Records {
 
 impl Embedded {
     pub(crate) fn open(directory: &Path, options: &Options) -> Result<Embedded> {
-        let io = |doing, error: std::io::Error| io_error(doing, directory, &error);
-        std::fs::create_dir_all(directory).map_err(|error| io("create", error))?;
+        std::fs::create_dir_all(directory).map_err(|error| io_error("create", directory, &error))?;
         let lock = DirectoryLock::take(directory)?;
         let file = directory.join(FILE);
+        if !file.exists() {
+            make(directory, &file)?;
+        }
         let fail = |error: redb::Error| store_error("open", directory, error);
         let database = redb::Builder::new()
             .set_cache_size(options.cache)
-            .create(&file)
+            .open(&file)
             .map_err(|error| fail(error.into()))?;
-        let store = Embedded { database, path: directory.to_owned(), records: Arc::default(), _lock: lock };
-        store.make_tables()?;
+        make_tables(&database, directory)?;
         // The file's own entry, and its folders', must be as durable as what is acknowledged in it. Asked at
         // every start: who made them may have been killed before.
         for folder in directory.ancestors().take(3) {
@@ -68,36 +71,11 @@ impl Embedded {
             match File::open(folder).and_then(|folder| folder.sync_all()) {
                 // The outermost may be another's, who lets us pass and not look.
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-                synced => synced.map_err(|error| io("create", error))?,
+                synced => synced.map_err(|error| io_error("create", directory, &error))?,
             }
         }
-        Ok(store)
-    }
-
-    /// Makes the tables of a new store, and refuses one of a newer format.
-    fn make_tables(&self) -> Result<()> {
-        let fail = |error: redb::Error| store_error("open", &self.path, error);
-        let transaction = self.database.begin_write().map_err(|error| fail(error.into()))?;
-        {
-            let mut meta = transaction.open_table(META).map_err(|error| fail(error.into()))?;
-            let found =
-                meta.get(FORMAT_ENTRY).map_err(|error| fail(error.into()))?.map(|found| found.value());
-            match found {
-                None => {
-                    meta.insert(FORMAT_ENTRY, u64::from(FORMAT)).map_err(|error| fail(error.into()))?;
-                }
-                Some(found) if found > u64::from(FORMAT) => {
-                    let found = u32::try_from(found).unwrap_or(u32::MAX);
-                    return Err(Error::Newer { path: self.path.display().to_string(), found, known: FORMAT });
-                }
-                Some(_) => return Ok(()),
-            }
-            transaction.open_table(ROWS).map_err(|error| fail(error.into()))?;
-            transaction.open_table(GENERATIONS).map_err(|error| fail(error.into()))?;
-            transaction.open_table(COUNTS).map_err(|error| fail(error.into()))?;
-            transaction.open_table(PROGRESS).map_err(|error| fail(error.into()))?;
-        }
-        transaction.commit().map_err(|error| fail(error.into()))
+        let path = directory.into();
+        Ok(Embedded { database, path, records: Arc::default(), _lock: lock })
     }
 
     fn fail<E: Into<redb::Error>>(&self, doing: &'static str) -> impl Fn(E) -> Error + Copy + '_ {
@@ -145,6 +123,53 @@ impl OnlineStore for Embedded {
         }
         read::copy(self, to)
     }
+}
+
+/// Makes a new store's file under another name and gives it its own when it is whole and durable: redb
+/// itself would leave, killed in this moment, a file that it does not open again.
+fn make(directory: &Path, file: &Path) -> Result<()> {
+    let io = |error: std::io::Error| io_error("create", directory, &error);
+    let unfinished = directory.join(UNFINISHED);
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    let database = Database::create(&unfinished).map_err(|e| store_error("create", directory, e.into()))?;
+    make_tables(&database, directory)?;
+    drop(database);
+    File::open(&unfinished).and_then(|made| made.sync_all()).map_err(io)?;
+    std::fs::rename(&unfinished, file).map_err(io)?;
+    // The file's own entry must be as durable as what is acknowledged in it.
+    let parents = directory.ancestors().take(2);
+    for folder in parents.filter(|folder| !folder.as_os_str().is_empty()) {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Makes the tables of a new store, and refuses one of a newer format.
+fn make_tables(database: &Database, path: &Path) -> Result<()> {
+    let fail = |error: redb::Error| store_error("open", path, error);
+    let transaction = database.begin_write().map_err(|error| fail(error.into()))?;
+    {
+        let mut meta = transaction.open_table(META).map_err(|error| fail(error.into()))?;
+        let found = meta.get(FORMAT_ENTRY).map_err(|error| fail(error.into()))?.map(|found| found.value());
+        match found {
+            None => {
+                meta.insert(FORMAT_ENTRY, u64::from(FORMAT)).map_err(|error| fail(error.into()))?;
+            }
+            Some(found) if found > u64::from(FORMAT) => {
+                let found = u32::try_from(found).unwrap_or(u32::MAX);
+                return Err(Error::Newer { path: path.display().to_string(), found, known: FORMAT });
+            }
+            Some(_) => return Ok(()),
+        }
+        transaction.open_table(ROWS).map_err(|error| fail(error.into()))?;
+        transaction.open_table(GENERATIONS).map_err(|error| fail(error.into()))?;
+        transaction.open_table(COUNTS).map_err(|error| fail(error.into()))?;
+        transaction.open_table(PROGRESS).map_err(|error| fail(error.into()))?;
+    }
+    transaction.commit().map_err(|error| fail(error.into()))
 }
 
 /// What all keys of a generation lie between.

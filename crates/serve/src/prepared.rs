@@ -47,6 +47,7 @@ pub(crate) struct PreparedReading {
     pub(crate) layout: RowLayout,
     pub(crate) ttl: Option<Length>,
     pub(crate) history: History,
+    pub(crate) retention: Option<Length>,
     /// Output column and feature, by position.
     pub(crate) columns: Vec<(usize, usize)>,
 }
@@ -124,6 +125,7 @@ impl PreparedSelection {
                 layout,
                 ttl: view.definition.ttl,
                 history: view.definition.history,
+                retention: view.definition.retention,
                 columns: outputs.map(|(output, column)| (output, column.feature)).collect(),
             });
         }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BinaryArray};
-use asof_compute::{ColumnBuilder, RowError, Status, arrow_type, status_at};
-use asof_model::{Ask, Catalog, Clock, DataType, History, Name, Revision, Timestamp};
+use asof_compute::{ColumnBuilder, Keeping, RowError, Status, arrow_type, status_at};
+use asof_model::{Ask, Catalog, Clock, DataType, Name, Revision, Timestamp};
 use asof_online::{OnlineStore, Snapshot, Wanted};
 
 use crate::prepared::{PreparedReading, Resolved};
@@ -33,7 +33,15 @@ struct Inner {
 #[derive(Default)]
 struct Prepared {
     revision: Revision,
-    selections: HashMap<(Name, Ask, bool), Arc<PreparedSelection>>,
+    count: usize,
+    /// By project, and whether names are full.
+    selections: HashMap<Name, [HashMap<Ask, Arc<PreparedSelection>>; 2]>,
+}
+
+impl Prepared {
+    fn get(&self, project: &Name, ask: &Ask, full_names: bool) -> Option<&Arc<PreparedSelection>> {
+        self.selections.get(project)?[usize::from(full_names)].get(ask)
+    }
 }
 
 impl std::fmt::Debug for Reader {
@@ -98,22 +106,23 @@ impl Reader {
         full_names: bool,
     ) -> Result<Arc<PreparedSelection>> {
         let revision = catalog.revision;
-        let key = (project.clone(), ask.clone(), full_names);
         {
             let prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
             if prepared.revision == revision
-                && let Some(found) = prepared.selections.get(&key)
+                && let Some(found) = prepared.get(project, ask, full_names)
             {
                 return Ok(Arc::clone(found));
             }
         }
         let made = Arc::new(PreparedSelection::new(catalog.select(project, ask, full_names)?)?);
         let mut prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        if prepared.revision < revision || prepared.selections.len() >= PREPARED {
-            *prepared = Prepared { revision, selections: HashMap::new() };
+        if prepared.revision < revision || prepared.count >= PREPARED {
+            *prepared = Prepared { revision, ..Prepared::default() };
         }
         if prepared.revision == revision {
-            prepared.selections.insert(key, Arc::clone(&made));
+            let of_project = prepared.selections.entry(project.clone()).or_default();
+            of_project[usize::from(full_names)].insert(ask.clone(), Arc::clone(&made));
+            prepared.count += 1;
         }
         Ok(made)
     }
@@ -133,7 +142,7 @@ impl Reader {
         let keys = encode_keys(selection, entities)?;
         let snapshot = self.inner.store.snapshot()?;
         let resolved = selection.resolve(&snapshot.generations()?)?;
-        let at = self.instant(selection, &resolved, as_of)?;
+        let (now, at) = self.instant(selection, &resolved, as_of)?;
 
         let mut columns: Vec<Option<ColumnBuilder>> = Vec::new();
         columns.resize_with(selection.selection().columns.len(), || None);
@@ -142,7 +151,7 @@ impl Reader {
         for (position, reading) in selection.readings.iter().enumerate() {
             let keys = keys.get(reading.entity).ok_or_else(|| reading.damaged())?;
             let mut answer = Answer::new(reading, keys.len())?;
-            answer.read(snapshot.as_ref(), reading, resolved.id(position), keys, at)?;
+            answer.read(snapshot.as_ref(), reading, resolved.id(position), keys, (now, at))?;
             for (builder, (output, _)) in answer.builders.into_iter().zip(&reading.columns) {
                 if let Some(column) = columns.get_mut(*output) {
                     *column = Some(builder);
@@ -179,28 +188,24 @@ impl Reader {
         Ok(Features { at, columns, readings })
     }
 
-    /// The T of a request.
+    /// The present, and the T of a request.
     fn instant(
         &self,
         selection: &PreparedSelection,
         resolved: &Resolved,
         as_of: Option<Timestamp>,
-    ) -> Result<Timestamp> {
+    ) -> Result<(Timestamp, Timestamp)> {
         let generations = (0..selection.readings.len()).filter_map(|at| resolved.generation(at));
         // A clock that was set back must not ask for a T at which rows were already let go.
         let judged = generations.map(|generation| generation.judged_at).max();
         let floor = judged.unwrap_or(Timestamp::BEFORE_ALL).max(self.inner.clock.now());
         let now = Timestamp(self.inner.answered.fetch_max(floor.0, Ordering::AcqRel)).max(floor);
-        let Some(as_of) = as_of else { return Ok(now) };
+        let Some(as_of) = as_of else { return Ok((now, now)) };
         if as_of > now {
             return Err(ServeError::AfterNow { as_of, now });
         }
         for (at, reading) in selection.readings.iter().enumerate() {
-            let kept = match reading.history {
-                History::None => now,
-                History::Length(length) => Timestamp(now.0.saturating_sub(length.micros())),
-                History::All => Timestamp::BEFORE_ALL,
-            };
+            let kept = reading.keeping(now).horizon;
             let horizon =
                 resolved.generation(at).map_or(Timestamp::BEFORE_ALL, |generation| generation.horizon);
             let from = kept.max(horizon);
@@ -208,7 +213,7 @@ impl Reader {
                 return Err(ServeError::BeyondHistory { view: reading.view.clone(), as_of, from });
             }
         }
-        Ok(as_of)
+        Ok((now, as_of))
     }
 }
 
@@ -250,6 +255,10 @@ fn encode_keys(selection: &PreparedSelection, entities: &EntityColumns) -> Resul
 }
 
 impl PreparedReading {
+    fn keeping(&self, now: Timestamp) -> Keeping {
+        Keeping::at(now, self.history, self.retention)
+    }
+
     fn damaged(&self) -> ServeError {
         let source = RowError::Damaged { columns: self.columns.len() };
         ServeError::Row { view: self.view.clone(), source }
@@ -281,13 +290,16 @@ impl Answer {
         reading: &PreparedReading,
         generation: asof_online::GenerationId,
         keys: &BinaryArray,
-        at: Timestamp,
+        (now, at): (Timestamp, Timestamp),
     ) -> Result<()> {
+        let keeping = reading.keeping(now);
         let mut wanted = keys.iter().flatten().map(|key| Wanted { generation, key });
         let mut failed = None;
         snapshot.latest_many(&mut wanted, at, &mut |_, found| {
             self.skip_null_keys(keys);
-            let Some(row) = found else {
+            // A row past its retention may be there or not, and an older one may stand in for it; either
+            // way it has expired, and what is answered must not hang on when views were materialised.
+            let Some(row) = found.filter(|row| !keeping.is_past(row.event_time)) else {
                 self.push_nothing(Status::NotFound, None);
                 return Ok(());
             };

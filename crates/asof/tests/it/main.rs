@@ -5,6 +5,8 @@ mod commands;
 #[cfg(test)]
 mod kills;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod nodes;
 #[cfg(test)]
 mod project;

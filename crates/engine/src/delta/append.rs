@@ -41,6 +41,11 @@ impl Default for Sizes {
     }
 }
 
+/// Bytes that are sent to the store at once, and how many such parts are on their way: what a load holds
+/// besides a row group. The defaults of the library are 10 MiB, and eight of them.
+const PART: usize = 4 << 20;
+const PARTS: usize = 2;
+
 /// What a commit came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Committed {
@@ -272,7 +277,8 @@ impl Files {
             .set_compression(Compression::SNAPPY)
             .set_max_row_group_row_count(Some(self.sizes.group))
             .build();
-        let upload = BufWriter::new(Arc::clone(&self.store), path.clone());
+        let upload =
+            BufWriter::with_capacity(Arc::clone(&self.store), path.clone(), PART).with_max_concurrency(PARTS);
         let writer = AsyncArrowWriter::try_new(upload, self.schema.clone(), Some(properties))
             .map_err(|e| self.failed(&e))?;
         Ok(OpenFile { path, writer, statistics: Statistics::default() })

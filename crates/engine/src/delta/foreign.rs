@@ -4,9 +4,9 @@
 //! times without a zone are read as the protocol says. A table that asks its readers for anything else is
 //! refused before a row is read, naming the feature.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
@@ -39,6 +39,9 @@ pub(crate) struct Foreign {
     pub(crate) table_id: String,
     /// The version that is read.
     pub(crate) version: u64,
+    folder: PathBuf,
+    /// The addresses of the data files that are read, where not all of them are.
+    only: Option<Arc<BTreeSet<String>>>,
     table: DeltaTable,
 }
 
@@ -90,6 +93,8 @@ impl Foreign {
             schema: Arc::new(Schema::new(fields)),
             table_id: state.metadata().id().to_owned(),
             version: table.version().unwrap_or(0),
+            folder: folder.to_owned(),
+            only: None,
             table,
         })
     }
@@ -97,7 +102,7 @@ impl Foreign {
     /// Reads these columns, in this order, in the types of [`Foreign::schema`].
     pub(crate) async fn scan(&self, engine: &Engine, columns: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
         let state = reading_state(&engine.session());
-        let provider = provider(&self.table, &state).await?;
+        let provider = provider(&self.table, &state, self.only.as_deref()).await?;
         let schema = provider.schema();
         let projection: Vec<usize> =
             columns.iter().map(|name| schema.index_of(name)).collect::<Result<_, _>>()?;
@@ -118,11 +123,60 @@ impl Foreign {
         Ok(Arc::new(ProjectionExec::try_new(expressions, plan)?))
     }
 
+    /// The same version, of which only the data files are read that came after an earlier version; none
+    /// where more was done since then than to append files, or where nobody can tell any more.
+    ///
+    /// A file of before that is gone, or has another deletion vector, is more; so is any change of the
+    /// schema, since with column mapping the same file may then be read as other columns.
+    pub(crate) async fn appended_since(&self, version: u64) -> Result<Option<Foreign>> {
+        let Ok(before) = Foreign::open(&self.folder, Some(version)).await else { return Ok(None) };
+        let failed = |e| broken("read the table", &self.folder, e);
+        let (was, now) = (before.table.snapshot().map_err(failed)?, self.table.snapshot().map_err(failed)?);
+        if before.table_id != self.table_id || was.schema() != now.schema() {
+            return Ok(None);
+        }
+        let mut seen: HashMap<String, _> = was
+            .log_data()
+            .iter()
+            .map(|file| (file.path().into_owned(), (file.size(), file.deletion_vector_descriptor())))
+            .collect();
+        let mut only = BTreeSet::new();
+        for file in now.log_data().iter() {
+            match seen.remove(file.path().as_ref()) {
+                Some(was) if was == (file.size(), file.deletion_vector_descriptor()) => {}
+                Some(_) => return Ok(None),
+                None => {
+                    only.insert(self.address_of(file.path().as_ref())?);
+                }
+            }
+        }
+        if !seen.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Foreign { only: Some(Arc::new(only)), ..self.clone() }))
+    }
+
+    /// The address of a data file.
+    fn address_of(&self, path: &str) -> Result<String> {
+        if url::Url::parse(path).is_ok() {
+            return Ok(path.to_owned());
+        }
+        let root = address(&self.folder)?;
+        let whole = root.to_file_path().map(|root| root.join(path));
+        let whole = whole.and_then(url::Url::from_file_path);
+        whole.map(String::from).map_err(|()| Error::internal("a data file of a table has no address"))
+    }
+
     /// How many rows its statistics say; none where a file has none. Deleted rows are not counted.
     pub(crate) fn rows(&self) -> Option<u64> {
         let state = self.table.snapshot().ok()?;
         let mut rows = 0_u64;
         for file in state.log_data().iter() {
+            if let Some(only) = &self.only
+                && !only.contains(&self.address_of(file.path().as_ref()).ok()?)
+            {
+                continue;
+            }
             let deleted = file.deletion_vector_descriptor().map_or(0, |vector| vector.cardinality);
             let here = i64::try_from(file.num_records()?).ok()? - deleted;
             rows += u64::try_from(here).ok()?;

@@ -15,16 +15,23 @@ fn fixture(name: &str) -> PathBuf {
 /// All rows as text, sorted: cells with `|` between them.
 async fn rows(folder: &Path, version: Option<u64>, columns: &[&str]) -> Vec<String> {
     let spill = tempfile::tempdir().unwrap();
-    let engine = Engine::new(EngineConfig {
-        data_dir: spill.path().to_owned(),
+    let table = Foreign::open(folder, version).await.unwrap();
+    rows_of(&engine_over(spill.path()), &table, columns).await
+}
+
+fn engine_over(spill: &Path) -> Engine {
+    Engine::new(EngineConfig {
+        data_dir: spill.to_owned(),
         memory: 1 << 28,
         threads: 2,
         code_version: "test".to_owned(),
     })
-    .unwrap();
-    let table = Foreign::open(folder, version).await.unwrap();
+    .unwrap()
+}
+
+async fn rows_of(engine: &Engine, table: &Foreign, columns: &[&str]) -> Vec<String> {
     let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
-    let plan = table.scan(&engine, &columns).await.unwrap();
+    let plan = table.scan(engine, &columns).await.unwrap();
     for (field, wanted) in plan.schema().fields().iter().zip(&columns) {
         assert_eq!(field.data_type(), table.schema.field_with_name(wanted).unwrap().data_type());
     }
@@ -108,6 +115,51 @@ async fn deleted_rows_stay_away() {
     );
     // Deletion vectors hold also where no column is read but a partition's.
     assert_eq!(rows(&fixture("mapped_deletion_vectors"), None, &["part"]).await, ["x", "x", "y", "y"]);
+}
+
+/// What came since an earlier version, where files were only appended since; else that this is not so.
+#[tokio::test]
+async fn only_what_was_appended() {
+    let spill = tempfile::tempdir().unwrap();
+    let engine = engine_over(spill.path());
+    let all = |range: std::ops::Range<i64>| -> Vec<String> {
+        let mut all: Vec<String> = range.map(|n| n.to_string()).collect();
+        all.sort();
+        all
+    };
+    let none = Some(Vec::new());
+    for (name, version, since, column, expected) in [
+        // Names of files that are written in three ways: in the log, on disk, in an address.
+        ("partitioned", 1, 0, "id", Some(all(1..4))),
+        ("partitioned", 1, 1, "id", none.clone()),
+        ("deletion_vectors", 1, 0, "id", Some(all(0..1000))),
+        ("deletion_vectors", 2, 1, "id", Some(all(2000..2100))),
+        // A file of before has a deletion vector, or another one.
+        ("deletion_vectors", 3, 2, "id", None),
+        ("deletion_vectors", 5, 4, "id", None),
+        ("inline_deletion_vector", 1, 0, "n", None),
+        // The new files have them, so they are read without the rows that are gone.
+        ("mapped_deletion_vectors", 2, 0, "n", Some(["1", "3", "4", "6"].map(str::to_owned).to_vec())),
+        ("deletion_vectors", 5, 5, "id", none),
+        // The columns were renamed meanwhile.
+        ("mapped_by_name", 3, 1, "id", None),
+        ("mapped_by_name", 3, 2, "id", Some(all(3..4))),
+        ("checkpointed", 13, 11, "n", Some(["12", "13"].map(str::to_owned).to_vec())),
+        // What was there then is not known any more.
+        ("checkpointed", 13, 10, "n", None),
+    ] {
+        let what = format!("{name} {since} to {version}");
+        let table = Foreign::open(&fixture(name), Some(version)).await.unwrap();
+        let found = match table.appended_since(since).await.unwrap() {
+            Some(grown) => {
+                let found = rows_of(&engine, &grown, &[column]).await;
+                assert_eq!(grown.rows(), Some(found.len() as u64), "{what}");
+                Some(found)
+            }
+            None => None,
+        };
+        assert_eq!(found, expected, "{what}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Reading a stored source: its rows with `s <= S`, in the source's own types.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub(crate) struct StoredFile {
     pub(crate) size: u64,
     /// Rows.
     pub(crate) rows: u64,
+    /// The greatest position of its rows, where the log says it.
+    pub(crate) last: Option<i64>,
 }
 
 /// The last position of a stored source; none where nothing was loaded.
@@ -61,12 +64,19 @@ pub(crate) async fn stored_files(
             path: layout.folder.join(file.path().as_ref()),
             size: u64::try_from(file.size()).unwrap_or(0),
             rows: file.num_records().and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0),
+            last: file.stats().and_then(|statistics| greatest(&statistics, &layout.seq)),
         })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let last = Some(layout.last_position(&table).await?).filter(|last| *last > 0);
     reaches(source, last, cut)?;
     Ok((files, last, table.version().unwrap_or(0)))
+}
+
+/// The greatest number of a column, as the statistics of a file say it.
+fn greatest(statistics: &str, column: &str) -> Option<i64> {
+    let statistics: serde_json::Value = serde_json::from_str(statistics).ok()?;
+    statistics.get("maxValues")?.get(column)?.as_i64()
 }
 
 pub(super) fn reaches(source: &SourceVersion, last: Option<i64>, cut: Option<i64>) -> Result<()> {
@@ -93,9 +103,16 @@ pub(crate) fn reading_state(session: &SessionContext) -> SessionState {
     state
 }
 
-/// The table at its loaded version, for DataFusion.
-pub(crate) async fn provider(table: &DeltaTable, state: &SessionState) -> Result<Arc<dyn TableProvider>> {
-    let builder = table.table_provider().with_session(Arc::new(state.clone()));
+/// The table at its loaded version, for DataFusion; only these data files of it, where they are named.
+pub(crate) async fn provider(
+    table: &DeltaTable,
+    state: &SessionState,
+    only: Option<&BTreeSet<String>>,
+) -> Result<Arc<dyn TableProvider>> {
+    let mut builder = table.table_provider().with_session(Arc::new(state.clone()));
+    if let Some(files) = only {
+        builder = builder.with_file_paths(files.iter().map(String::as_str));
+    }
     Ok(builder.await?)
 }
 

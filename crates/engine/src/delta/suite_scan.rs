@@ -46,7 +46,7 @@ pub(crate) async fn stored_scan(
     let last = Some(layout.last_position(&table).await?).filter(|last| *last > 0);
     reaches(source, last, cut)?;
     let state = reading_state(&engine.session());
-    let provider = provider(&table, &state).await?;
+    let provider = provider(&table, &state, None).await?;
     let mut filters: Vec<Expr> = Vec::new();
     if let Some(cut) = cut {
         filters.push(col(format!("\"{}\"", layout.seq)).lt_eq(lit(cut)));

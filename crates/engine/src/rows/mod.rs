@@ -2,15 +2,16 @@
 //! after each what was read, and read on from there.
 //!
 //! Files read in place are a unit each, known by their identity. A stored source is one unit that
-//! grows, known by its position. Anything else (a Delta table of another engine, a query) is one unit,
-//! known by its cut, and read anew as a whole where that is another.
+//! grows, known by its position; a Delta table of another engine is one that grows as long as files are
+//! only appended to it, known by its version. A query is one unit, known by the cuts of its sources, and
+//! read anew as a whole where one of them is another. [`units`] says what is new.
 //!
 //! Here: the view's `where`, its keys, its expressions over each row. Not here: which rows win.
 
 mod progress;
 mod sample;
+mod units;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch};
@@ -18,9 +19,7 @@ use arrow::compute::kernels::cmp::gt;
 use arrow::compute::{and, filter, filter_record_batch, not};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use asof_compute::{KeyEncoder, Op, Position, RowDigest, RowDigester, RowOrder};
-use asof_model::{
-    Catalog, Cut, Expression, FileIdentity, Format, Place, SourceVersion, Timestamp, ViewVersion,
-};
+use asof_model::{Catalog, Expression, FileIdentity, Format, Place, SourceVersion, Timestamp, ViewVersion};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::TryStreamExt;
@@ -36,7 +35,7 @@ use crate::source::exec::FilesExec;
 use crate::source::find::{Found, find};
 use crate::source::options::Options;
 use crate::source::rules::Rules;
-use crate::source::{ScanColumns, SourceScan, files, fixed, identity, scan};
+use crate::source::{ScanColumns, SourceScan, files, fixed};
 use crate::{Engine, Error, Result};
 
 /// What is to be read of a view's source.
@@ -232,83 +231,14 @@ impl Engine {
                 let options = Options::read(format, options)?;
                 self.blocking(move || {
                     let found = find(&root, &path, format, options.hive_partitioning)?;
-                    new_files(found, &since, &|found| file_unit(found, format, &options))
+                    units::of_files(found, &since, format, &options)
                 })
                 .await?
             }
-            _ => {
-                let scan = scan(self, catalog, &source, &all_columns()).await?;
-                new_of_scan(scan, since)?
-            }
+            _ => units::of_whole(self, catalog, &source, since).await?,
         };
         Ok(ViewRows { engine: self.clone(), source, evaluator, units, changed })
     }
-}
-
-/// The files that were not read before, or all of them where one of those that were is another now.
-fn new_files(
-    found: Vec<Found>,
-    since: &ViewProgress,
-    unit: &dyn Fn(Found) -> Result<Unit>,
-) -> Result<(Vec<Unit>, Option<String>)> {
-    let mut missing: BTreeMap<&str, &Vec<u8>> =
-        since.units.iter().map(|(name, seen)| (name.as_str(), seen)).collect();
-    let mut changed = None;
-    let mut new = Vec::new();
-    let mut seen_before = Vec::new();
-    for found in found {
-        match missing.remove(&*found.path.to_string_lossy()).map(|seen| Seen::from_bytes(seen)).transpose()? {
-            None => new.push(found),
-            Some(Seen::File(was)) if identity::is_still(&found.path, &was) => seen_before.push(found),
-            Some(_) => {
-                changed.get_or_insert_with(|| format!("file `{}` changed", found.shown));
-                new.push(found);
-            }
-        }
-    }
-    if let Some(gone) = missing.keys().next() {
-        changed.get_or_insert_with(|| format!("file `{gone}` is no longer there"));
-    }
-    if changed.is_some() {
-        new.append(&mut seen_before);
-        new.sort_by(|a, b| a.path.cmp(&b.path));
-    }
-    Ok((new.into_iter().map(unit).collect::<Result<_>>()?, changed))
-}
-
-fn file_unit(found: Found, format: Format, options: &Options) -> Result<Unit> {
-    let name = found.path.to_string_lossy().into_owned();
-    let (stamp, rows) = match format {
-        Format::Parquet => {
-            let file = files::open_one(found.clone(), format, options)?;
-            (stamp_of(file.identity()), Some(file.groups().iter().map(|(_, rows)| rows).sum()))
-        }
-        _ => (identity::stamp(&found.path, &found.shown)?, None),
-    };
-    Ok(Unit { name, stamp, rows, reads: Reads::File(found) })
-}
-
-/// The one unit of a source that is not files.
-fn new_of_scan(scan: SourceScan, since: &ViewProgress) -> Result<(Vec<Unit>, Option<String>)> {
-    const NAME: &str = "rows";
-    let now = Seen::of_cut(scan.identity.clone());
-    let was = since.units.get(NAME).map(|seen| Seen::from_bytes(seen)).transpose()?;
-    let stamp = String::from_utf8_lossy(&now.to_bytes()?).into_owned();
-    let unit =
-        |after, rows| Unit { name: NAME.to_owned(), stamp, rows, reads: Reads::Scan(Arc::new(scan), after) };
-    // Positions are given row by row.
-    let stored = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).ok();
-    Ok(match (was, now) {
-        (None, Seen::Stored { position }) => (vec![unit(None, stored(0, position))], None),
-        (None, _) => (vec![unit(None, None)], None),
-        (Some(was), now) if was == now => (Vec::new(), None),
-        (Some(Seen::Stored { position: was }), Seen::Stored { position }) if was < position => {
-            (vec![unit(Some(was), stored(was, position))], None)
-        }
-        (Some(_), _) => {
-            (vec![unit(None, None)], Some("the source is no longer what was read before".to_owned()))
-        }
-    })
 }
 
 /// The view's expressions over rows of its source.
@@ -385,6 +315,7 @@ impl Evaluator {
         after: Option<i64>,
         read: &mut UnitRead,
     ) -> Result<Vec<EvaluatedRows>> {
+        read.rows += batch.num_rows() as u64;
         let mut batch = batch.clone();
         if let Some(after) = after {
             let positions = column(&batch, fixed::POSITION)?;
@@ -392,7 +323,6 @@ impl Evaluator {
             let new = gt(positions, &after)?;
             batch = filter_record_batch(&batch, &true_only(&new))?;
         }
-        read.rows += batch.num_rows() as u64;
         let ops = column(&batch, fixed::OP)?;
         let ops = ops.as_boolean_opt().ok_or_else(|| Error::internal("`__op` of the scan is no boolean"))?;
         let deletes = true_only(ops);
@@ -509,14 +439,5 @@ fn broken(view: &ViewVersion, problem: &Problem) -> Error {
         code: problem.code,
         message: format!("view `{}`: {}", view.address, problem.message),
         hint: problem.hint.clone().or_else(|| Some("its source changed: run `asof plan`".to_owned())),
-    }
-}
-
-impl Seen {
-    fn of_cut(cut: Cut) -> Seen {
-        match cut {
-            Cut::Stored { position, .. } => Seen::Stored { position },
-            cut => Seen::Whole(cut),
-        }
     }
 }

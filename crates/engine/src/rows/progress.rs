@@ -39,6 +39,21 @@ struct Written {
 }
 
 impl Seen {
+    pub(super) fn of_cut(cut: Cut) -> Seen {
+        match cut {
+            Cut::Stored { position, .. } => Seen::Stored { position },
+            cut => Seen::Whole(cut),
+        }
+    }
+
+    /// Whether there is nothing new, as far as that can be told without reading rows.
+    pub(super) fn has_all_of(&self, now: &Seen) -> bool {
+        match (self, now) {
+            (Seen::Whole(was), Seen::Whole(now)) => same(was, now),
+            (was, now) => was == now,
+        }
+    }
+
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(&Written { format: FORMAT, seen: self.clone() })
             .map_err(|error| Error::internal(format!("what was read cannot be written down: {error}")))
@@ -62,5 +77,87 @@ impl Seen {
         }
         let written: Written = serde_json::from_slice(bytes).map_err(damaged)?;
         Ok(written.seen)
+    }
+}
+
+/// Whether two cuts hold the same rows. What a stored source holds up to a position never changes,
+/// whatever becomes of its table.
+fn same(was: &Cut, now: &Cut) -> bool {
+    match (was, now) {
+        (Cut::Stored { position: was, .. }, Cut::Stored { position: now, .. }) => was == now,
+        (Cut::Sql(was), Cut::Sql(now)) => {
+            was.len() == now.len()
+                && was.iter().zip(now).all(|(was, now)| {
+                    was.source == now.source && was.source_id == now.source_id && same(&was.cut, &now.cut)
+                })
+        }
+        (was, now) => was == now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries of format 1 load forever, and are written as before.
+    #[test]
+    fn format_1_loads() {
+        let stored = include_str!("../../tests/compat/online-store-1-progress.txt");
+        let mut found = Vec::new();
+        for line in stored.lines() {
+            let (name, entry) = line.split_once(": ").unwrap();
+            let seen = Seen::from_bytes(entry.as_bytes()).unwrap();
+            assert_eq!(
+                String::from_utf8(seen.to_bytes().unwrap()).unwrap(),
+                entry,
+                "{name} is written as before"
+            );
+            found.push((name, seen));
+        }
+        let Seen::File(file) = &found[0].1 else { panic!("{found:?}") };
+        assert_eq!(
+            (file.path.as_str(), file.size, file.modified.0),
+            ("/data/a.parquet", 1037, 1_700_000_002_000_000)
+        );
+        assert_eq!(found[2].1, Seen::Stored { position: 20_000 });
+        assert!(matches!(&found[3].1, Seen::Whole(Cut::Delta { version: 7, .. })));
+        assert!(matches!(&found[4].1, Seen::Whole(Cut::Sql(sources)) if sources.len() == 2));
+        let newer = br#"{"format":2,"seen":{"nothing like before":1}}"#;
+        assert_eq!(
+            Seen::from_bytes(newer).unwrap_err().to_string(),
+            "what was read before has format 2; this Asof reads up to 1"
+        );
+    }
+
+    #[test]
+    fn what_holds_the_same_rows() {
+        let stored = |position, table_version| Cut::Stored { position, table_version };
+        let delta = |version| Cut::Delta { table_id: "t".to_owned(), version, files: Vec::new() };
+        let query = |source_id: &str, cut| {
+            Cut::Sql(vec![asof_model::SourceCut {
+                source: asof_model::Address {
+                    project: asof_model::Name::new("shop").unwrap(),
+                    name: asof_model::Name::new("prices").unwrap(),
+                },
+                source_id: asof_model::VersionId(source_id.to_owned()),
+                visible: asof_model::VisibleTimes::Assumed,
+                cut,
+            }])
+        };
+        for (was, now, expected) in [
+            (stored(5, 1), stored(5, 2), true),
+            (stored(5, 1), stored(6, 2), false),
+            (stored(6, 2), stored(5, 1), false),
+            (delta(1), delta(1), true),
+            (delta(1), delta(2), false),
+            (query("a", stored(5, 1)), query("a", stored(5, 2)), true),
+            (query("a", stored(5, 1)), query("a", stored(6, 2)), false),
+            (query("a", stored(5, 1)), query("b", stored(5, 1)), false),
+            (query("a", delta(1)), query("a", delta(2)), false),
+            (query("a", delta(1)), Cut::Sql(Vec::new()), false),
+        ] {
+            let (was, now) = (Seen::of_cut(was), Seen::of_cut(now));
+            assert_eq!(was.has_all_of(&now), expected, "{was:?} and {now:?}");
+        }
     }
 }

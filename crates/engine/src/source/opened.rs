@@ -49,7 +49,7 @@ pub(crate) fn open<'a>(
         }
         let root = root(catalog, source)?;
         if source.definition.store {
-            return stored(engine, source, at).await;
+            return stored(engine, source, at, None).await;
         }
         match &source.definition.place {
             Place::Files { path, format: Format::Delta, .. } => {
@@ -101,7 +101,13 @@ pub(crate) fn open<'a>(
     })
 }
 
-async fn stored(engine: &Engine, source: &SourceVersion, at: Option<&Cut>) -> Result<Opened> {
+/// Opens a stored source; with `after`, without the data files that hold no later position.
+pub(crate) async fn stored(
+    engine: &Engine,
+    source: &SourceVersion,
+    at: Option<&Cut>,
+    after: Option<i64>,
+) -> Result<Opened> {
     let layout = Layout::of(&engine.config().data_dir, source)?;
     let cut = match at {
         Some(Cut::Stored { position, .. }) => Some(*position),
@@ -111,7 +117,8 @@ async fn stored(engine: &Engine, source: &SourceVersion, at: Option<&Cut>) -> Re
     let files = engine.blocking(move || {
         let options = super::options::Options::read(Format::Parquet, &std::collections::BTreeMap::new())?;
         let mut open = Vec::with_capacity(listed.len());
-        for file in listed {
+        let held_before = |last: Option<i64>| last.zip(after).is_some_and(|(last, after)| last <= after);
+        for file in listed.into_iter().filter(|file| !held_before(file.last)) {
             let shown = file.path.file_name().map(|name| name.to_string_lossy().into_owned());
             let found = Found { shown: shown.unwrap_or_default(), path: file.path, partitions: Vec::new() };
             open.push(files::open_one(found, Format::Parquet, &options)?);

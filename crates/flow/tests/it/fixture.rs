@@ -18,7 +18,7 @@ use asof_registry::{Apply, Registry};
 use asof_serve::Reader;
 
 #[derive(Debug)]
-pub(crate) struct TestClock(AtomicI64);
+pub(crate) struct TestClock(pub(crate) AtomicI64);
 
 impl TestClock {
     pub(crate) fn set(&self, micros: i64) {
@@ -64,11 +64,11 @@ pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
-fn address(text: &str) -> Address {
+pub(crate) fn address(text: &str) -> Address {
     Address { project: name("shop"), name: name(text) }
 }
 
-fn expression(text: &str) -> Expression {
+pub(crate) fn expression(text: &str) -> Expression {
     Expression { text: text.to_owned() }
 }
 
@@ -116,9 +116,14 @@ pub(crate) struct Node {
 impl Node {
     /// A node over a project's folder; what it kept before is there.
     pub(crate) fn open(root: &Path) -> Node {
+        let clock = Arc::new(TestClock(AtomicI64::new(1_000)));
+        Node::with(root, Arc::clone(&clock), clock)
+    }
+
+    /// The same, with a clock of its own for what moves data.
+    pub(crate) fn with(root: &Path, clock: Arc<TestClock>, shared: Arc<dyn Clock>) -> Node {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let clock = Arc::new(TestClock(AtomicI64::new(1_000)));
         let data = root.join(".asof");
         std::fs::create_dir_all(&data).unwrap();
         let engine = Engine::new(EngineConfig {
@@ -128,7 +133,6 @@ impl Node {
             code_version: "test".to_owned(),
         })
         .unwrap();
-        let shared: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
         let file = data.join("registry.db");
         let registry = runtime.block_on(Registry::open(&file, Arc::clone(&shared))).unwrap();
         let store = open(&data.join("online"), &Options { cache: 8 << 20 }).unwrap();
@@ -148,11 +152,16 @@ impl Node {
     }
 
     pub(crate) fn apply_views(&self, views: &[(&str, &Shape)]) {
-        let catalog = self.registry.catalog();
         let mut put = vec![Version::Entity(Arc::new(entity()))];
         let clock = views.first().is_some_and(|(_, shape)| shape.clock);
         put.push(Version::Source(Arc::new(source(clock))));
         put.extend(views.iter().map(|(called, shape)| Version::View(Arc::new(view(called, shape)))));
+        self.put(put);
+    }
+
+    /// Applies these versions as they are.
+    pub(crate) fn put(&self, put: Vec<Version>) {
+        let catalog = self.registry.catalog();
         let change = Apply {
             project: name("shop"),
             root: self.root.clone(),
@@ -172,6 +181,16 @@ impl Node {
             remove: vec![(asof_model::ThingKind::View, name(called))],
         };
         self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
+    }
+
+    /// Writes batches as one Parquet file.
+    pub(crate) fn parquet(&self, path: &str, batch: &arrow::array::RecordBatch) {
+        let whole = self.root.join(path);
+        std::fs::create_dir_all(whole.parent().unwrap()).unwrap();
+        let file = std::fs::File::create(whole).unwrap();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+        writer.write(batch).unwrap();
+        writer.close().unwrap();
     }
 
     pub(crate) fn materialize(&self) -> Result<MaterializeReport, FlowError> {
@@ -211,7 +230,7 @@ impl Node {
 /// Status, event time, price, double.
 pub(crate) type Answer = (&'static str, Option<i64>, Option<i64>, Option<i64>);
 
-fn entity() -> EntityVersion {
+pub(crate) fn entity() -> EntityVersion {
     EntityVersion {
         address: address("item"),
         id: VersionId("entity".repeat(4)),
@@ -223,7 +242,7 @@ fn entity() -> EntityVersion {
     }
 }
 
-fn source(clock: bool) -> SourceVersion {
+pub(crate) fn source(clock: bool) -> SourceVersion {
     let columns = [
         ("item", DataType::Int64),
         ("e", DataType::Int64),
@@ -260,7 +279,7 @@ fn source(clock: bool) -> SourceVersion {
     }
 }
 
-fn view(called: &str, shape: &Shape) -> ViewVersion {
+pub(crate) fn view(called: &str, shape: &Shape) -> ViewVersion {
     let reference = |text| Reference { project: None, name: name(text) };
     let feature = |called: &str, text: &str| TypedFeature {
         feature: Feature {

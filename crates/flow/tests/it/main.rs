@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod increments;
+#[cfg(test)]
 mod interrupted;
 #[cfg(test)]
 mod killed;
@@ -12,3 +14,5 @@ mod materialize;
 mod refresh;
 #[cfg(test)]
 mod serving;
+#[cfg(test)]
+mod worlds;

@@ -1,9 +1,25 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use asof_model::Principal;
+use asof_flow::ViewStatus;
+use asof_model::{Clock, Principal, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Node, Shape, row};
+use crate::fixture::{Node, Shape, TestClock, row};
+
+fn wait(node: &Node, what: &str, until: &dyn Fn(&[ViewStatus]) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let status = node.runtime.block_on(node.flow.status(&Principal::owner(), None)).unwrap();
+        if until(&status) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited for {what}: {status:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 /// Views come up at the start, at their refresh and when applied; one that fails stops nobody.
 #[test]
@@ -18,17 +34,7 @@ fn a_running_node_brings_views_up_to_date() {
     let (flow, stopping) = (node.flow.clone(), stop.clone());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn_on(async move { flow.refresh_forever(stopping).await }, node.runtime.handle());
-    let wait = |what: &str, until: &dyn Fn(&[asof_flow::ViewStatus]) -> bool| {
-        let begun = Instant::now();
-        loop {
-            let status = node.runtime.block_on(node.flow.status(&Principal::owner(), None)).unwrap();
-            if until(&status) {
-                return;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(60), "waited for {what}: {status:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    };
+    let wait = |what: &str, until: &dyn Fn(&[ViewStatus]) -> bool| wait(&node, what, until);
     wait("the first materialisation", &|status| status[1].rows == 1 && status[0].last_error.is_some());
     node.write("data/b.csv", &[row(2, 20, 2, 200)]);
     wait("the refresh", &|status| status[1].rows == 2);
@@ -38,6 +44,51 @@ fn a_running_node_brings_views_up_to_date() {
     wait("the new version", &|status| {
         status[0].materialized && status[0].rows == 2 && status[0].last_error.is_none()
     });
+    stop.cancel();
+    node.runtime.block_on(async { while tasks.join_next().await.is_some() {} });
+}
+
+/// A clock that, told to, panics the next time a turn asks it: any thread but the one of the test.
+#[derive(Debug)]
+struct Fragile {
+    clock: Arc<TestClock>,
+    test: ThreadId,
+    panics: AtomicBool,
+}
+
+impl Clock for Fragile {
+    fn now(&self) -> Timestamp {
+        let in_turn = std::thread::current().id() != self.test;
+        assert!(!(in_turn && self.panics.swap(false, Ordering::AcqRel)), "a secret of the clock");
+        self.clock.now()
+    }
+}
+
+/// A panic in the middle of a turn is that turn's error; the next one goes on.
+#[test]
+fn a_turn_that_panics_is_told_and_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TestClock(AtomicI64::new(1_000)));
+    let test = std::thread::current().id();
+    let fragile = Arc::new(Fragile { clock: Arc::clone(&clock), test, panics: AtomicBool::new(false) });
+    let node = Node::with(folder.path(), clock, Arc::<Fragile>::clone(&fragile));
+    node.write("data/a.csv", &[row(1, 10, 1, 100)]);
+    node.apply(&Shape { refresh: Some(200_000), ..Shape::default() });
+    node.materialize().unwrap();
+    node.write("data/b.csv", &[row(2, 20, 2, 200)]);
+
+    let stop = CancellationToken::new();
+    fragile.panics.store(true, Ordering::Release);
+    let (flow, stopping) = (node.flow.clone(), stop.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn_on(async move { flow.refresh_forever(stopping).await }, node.runtime.handle());
+    wait(&node, "the panic to be told", &|status| {
+        let failure = status[0].last_error.as_ref().map(|failure| &failure.error);
+        failure.is_some_and(|error| {
+            error.code == "internal" && error.message.contains("panicked, a defect in Asof")
+        }) && failure.is_some_and(|error| !error.message.contains("secret"))
+    });
+    wait(&node, "the next turn", &|status| status[0].rows == 2 && status[0].last_error.is_none());
     stop.cancel();
     node.runtime.block_on(async { while tasks.join_next().await.is_some() {} });
 }

@@ -10,6 +10,10 @@ use super::{
 use crate::store::{Commit, Committed, Horizon};
 use crate::{Error, Generation, GenerationId, GenerationState, Result, key};
 
+/// Rows of one entity that a merge holds in memory at once. Rows put in several steps come to the same as
+/// in one: what does not win among some of them does not win among all.
+const AT_ONCE: usize = 4_096;
+
 pub(super) fn apply(store: &Embedded, commit: &Commit<'_>) -> Result<Committed> {
     let mut done = Committed::default();
     let transaction = store.database.begin_write().map_err(store.fail("write to"))?;
@@ -64,7 +68,7 @@ pub(super) fn apply(store: &Embedded, commit: &Commit<'_>) -> Result<Committed> 
                     number.copy_from_slice(&generation.0.to_be_bytes());
                 }
                 let own = prefix_of(store, &row_key, entry)?;
-                if own != prefix {
+                if own != prefix || entity.len() >= AT_ONCE {
                     into.put_owned(&prefix, &entity)?;
                     entity.clear();
                     prefix = own.to_vec();
@@ -101,6 +105,8 @@ struct Into<'a, 'txn> {
     generation: GenerationId,
     horizon: Horizon,
     was_empty: bool,
+    /// The entity put last: what a further step of the same one finds there.
+    last: Vec<u8>,
     rows: u64,
     keys: u64,
     done: Committed,
@@ -126,7 +132,17 @@ impl<'a, 'txn> Into<'a, 'txn> {
         let (rows, keys) =
             counts.get(generation.0).map_err(store.fail("write to"))?.map_or((0, 0), |count| count.value());
         let done = Committed::default();
-        Ok(Into { store, table, generation, horizon, was_empty: rows == 0, rows, keys, done })
+        Ok(Into {
+            store,
+            table,
+            generation,
+            horizon,
+            was_empty: rows == 0,
+            last: Vec::new(),
+            rows,
+            keys,
+            done,
+        })
     }
 
     fn finish(self, counts: &mut Table<'_, u32, (u64, u64)>, done: &mut Committed) -> Result<()> {
@@ -146,22 +162,25 @@ impl<'a, 'txn> Into<'a, 'txn> {
         if new.is_empty() {
             return Ok(());
         }
+        let may_be_there = !self.was_empty || self.last == prefix;
         let (before, after) = if self.horizon == Horizon::ALL {
-            self.put_all(prefix, new)?
+            self.put_all(prefix, new, may_be_there)?
         } else {
-            self.put_retained(prefix, new)?
+            self.put_retained(prefix, new, may_be_there)?
         };
         match (before, after) {
             (false, true) => self.keys += 1,
             (true, false) => self.keys = self.keys.saturating_sub(1),
             _ => {}
         }
+        self.last.clear();
+        self.last.extend_from_slice(prefix);
         Ok(())
     }
 
     /// Whether the entity had a row before and has one after.
-    fn put_all(&mut self, prefix: &[u8], new: &[(&[u8], &[u8])]) -> Result<(bool, bool)> {
-        let had = !self.was_empty && {
+    fn put_all(&mut self, prefix: &[u8], new: &[(&[u8], &[u8])], may_be_there: bool) -> Result<(bool, bool)> {
+        let had = may_be_there && {
             let mut range = self.table.range::<&[u8]>(prefix..).map_err(self.store.fail("write to"))?;
             match range.next() {
                 Some(row) => row.map_err(self.store.fail("write to"))?.0.value().starts_with(prefix),
@@ -182,7 +201,12 @@ impl<'a, 'txn> Into<'a, 'txn> {
         Ok(self.table.insert(row_key, entry).map_err(self.store.fail("write to"))?.is_none())
     }
 
-    fn put_retained(&mut self, prefix: &[u8], new: &[(&[u8], &[u8])]) -> Result<(bool, bool)> {
+    fn put_retained(
+        &mut self,
+        prefix: &[u8],
+        new: &[(&[u8], &[u8])],
+        may_be_there: bool,
+    ) -> Result<(bool, bool)> {
         let mut standing: Vec<Standing<'_>> = Vec::with_capacity(new.len() + 1);
         for (row_key, entry) in new {
             let answering = self.answering(row_key, prefix.len(), entry)?;
@@ -199,7 +223,8 @@ impl<'a, 'txn> Into<'a, 'txn> {
             equal
         });
         let mut had = false;
-        if !self.was_empty {
+        let mut before: Vec<Standing<'_>> = Vec::new();
+        if may_be_there {
             let range = self.table.range::<&[u8]>(prefix..).map_err(self.store.fail("write to"))?;
             for row in range {
                 let (row_key, entry) = row.map_err(self.store.fail("write to"))?;
@@ -210,13 +235,18 @@ impl<'a, 'txn> Into<'a, 'txn> {
                 had = true;
                 match standing.binary_search_by(|other| other.key.as_ref().cmp(row_key)) {
                     Ok(at) => standing[at].was_there = true,
-                    Err(at) => {
+                    Err(_) => {
                         let answering = self.answering(row_key, prefix.len(), entry.value())?;
                         let key = std::borrow::Cow::Owned(row_key.to_vec());
-                        standing.insert(at, Standing { key, answering, entry: None, was_there: true });
+                        before.push(Standing { key, answering, entry: None, was_there: true });
                     }
                 }
             }
+        }
+        if !before.is_empty() {
+            standing.append(&mut before);
+            // Two sorted runs: merging them is all that this sort does.
+            standing.sort_by(|a, b| a.key.cmp(&b.key));
         }
         let kept = retain(standing.iter().map(|row| row.answering), self.horizon.0);
         for (row, kept) in standing.iter().zip(&kept) {

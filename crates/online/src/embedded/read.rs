@@ -1,6 +1,6 @@
 //! Snapshots, and copying one into another store.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
@@ -15,7 +15,7 @@ use crate::{Error, Generation, GenerationId, Options, Result, key};
 pub(super) struct View {
     transaction: ReadTransaction,
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    path: PathBuf,
+    path: Arc<Path>,
     records: Arc<Mutex<Records>>,
 }
 
@@ -23,7 +23,7 @@ impl View {
     pub(super) fn open(store: &Embedded) -> Result<View> {
         let transaction = store.database.begin_read().map_err(store.fail("read"))?;
         let rows = transaction.open_table(ROWS).map_err(store.fail("read"))?;
-        Ok(View { transaction, rows, path: store.path.clone(), records: Arc::clone(&store.records) })
+        Ok(View { transaction, rows, path: Arc::clone(&store.path), records: Arc::clone(&store.records) })
     }
 
     fn fail<E: Into<redb::Error>>(&self) -> impl Fn(E) -> Error + Copy + '_ {

@@ -43,7 +43,12 @@ fn commits_until_killed() {
 fn acknowledged_commits_survive_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let mut highest = 0;
-    for round in 0..50_u64 {
+    // At least 50 rounds; on a busy machine more, each longer, until the child did its work between kills.
+    for round in 0_u64.. {
+        if round >= 50 && highest > 50 {
+            break;
+        }
+        assert!(round < 500, "the child hardly ran: {highest} commits");
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::commits_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
             .env(FOLDER, folder.path())
@@ -58,7 +63,7 @@ fn acknowledged_commits_survive_kill_9() {
                 .filter_map(|line| line.strip_prefix("acknowledged ").and_then(|n| n.parse::<i64>().ok()))
                 .last()
         });
-        std::thread::sleep(Duration::from_micros(15_000 + round * 7_919 % 45_000));
+        std::thread::sleep(Duration::from_micros(15_000 + round * 7_919 % (45_000 + 500 * round)));
         child.kill().unwrap();
         child.wait().unwrap();
         let acknowledged = reader.join().unwrap().unwrap_or(highest);
@@ -80,5 +85,34 @@ fn acknowledged_commits_survive_kill_9() {
             assert_eq!(found, expected, "round {round}: key {key} of a half batch");
         }
     }
-    assert!(highest > 50, "the child hardly ran: {highest} commits");
+}
+
+/// Killed while it makes its store, and made from what an earlier one left of one.
+#[test]
+fn a_store_that_is_half_made_is_made_again() {
+    let mut without = 0;
+    for round in 0..40_u64 {
+        let folder = tempfile::tempdir().unwrap();
+        if round == 0 {
+            std::fs::write(folder.path().join("rows.redb.new"), [0; 4096]).unwrap();
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::commits_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // From the moment at which its folder is touched on.
+        while !folder.path().join("LOCK").exists() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(Duration::from_micros(round * 250));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        without += u64::from(!folder.path().join("rows.redb").exists());
+        let store = opened(folder.path());
+        store.commit(&Commit { generations: &[generation(1)], ..Commit::default() }).unwrap();
+    }
+    assert!(without > 0, "no round was killed before its store was made");
 }

@@ -193,6 +193,48 @@ fn staged_rows_are_merged_in_one_commit() {
     assert_eq!(usage.iter().map(|g| (g.id.0, g.rows, g.keys)).collect::<Vec<_>>(), [(1, 3, 3)]);
 }
 
+/// An entity of more rows than a merge holds at once comes to the same as one of few.
+#[test]
+fn a_hot_entity_is_merged_in_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = opened(folder.path());
+    const ROWS: i64 = 10_000;
+    for (number, (before, horizon, kept)) in [
+        (&[][..], Horizon::ALL, ROWS + 1),
+        (&[row("hot", 5, 5, "5")], Horizon::ALL, ROWS + 1),
+        // Of all that was before only the row that wins at the horizon stays.
+        (&[], Horizon(Timestamp(ROWS - 10)), 11),
+        (&[row("hot", 5, 5, "5"), row("hot", ROWS - 2, ROWS + 7, "late")], Horizon(Timestamp(ROWS - 10)), 11),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (live, staged) = (2 * number as u32 + 1, 2 * number as u32 + 2);
+        let mut staging = generation(staged);
+        staging.state = GenerationState::Staging;
+        let new: Vec<_> =
+            (0..ROWS).map(|n| row("hot", n, n, &n.to_string())).chain([row("other", 1, 1, "x")]).collect();
+        let generations = [generation(live), staging];
+        store
+            .commit(&Commit {
+                generations: &generations,
+                rows: Some(&batch(live, before)),
+                ..Commit::default()
+            })
+            .unwrap();
+        store.commit(&Commit { rows: Some(&batch(staged, &new)), ..Commit::default() }).unwrap();
+        let merge = Some((GenerationId(staged), GenerationId(live)));
+        let done = store.commit(&Commit { merge, horizon, ..Commit::default() }).unwrap();
+        let usage = store.usage().unwrap().generations;
+        let usage = usage.iter().find(|usage| usage.id.0 == live).unwrap();
+        assert_eq!((usage.rows, usage.keys), (kept as u64, 2), "{number}: {done:?}");
+        for at in [ROWS - 10, ROWS - 1, ROWS + 9] {
+            let expected = at.min(ROWS - 1);
+            assert_eq!(answer(store.as_ref(), live, "hot", at), Some((expected, expected.to_string())));
+        }
+    }
+}
+
 #[test]
 fn a_generation_is_dropped_alone() {
     let folder = tempfile::tempdir().unwrap();

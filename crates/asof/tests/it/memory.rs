@@ -1,0 +1,131 @@
+//! Bounded memory: a source many times larger than what a node may take is loaded and materialised, and the
+//! process is no larger for it than for a source a quarter of that.
+
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::project::Project;
+
+const DEFINITIONS: &str = "\
+entity: item
+keys: {item: int64}
+---
+source: in_place
+path: data/*.csv
+event_time: {column: at, unit: s}
+---
+source: kept
+path: data/*.csv
+store: true
+event_time: {column: at, unit: s}
+---
+view: newest
+entity: item
+source: in_place
+features: {note: note, price: price}
+---
+view: newest_kept
+entity: item
+source: kept
+features: {note: note, price: price}
+";
+
+/// What a node is told it may take.
+const MEMORY: u64 = 16 << 20;
+/// About 80 MB.
+const ROWS: u64 = 800_000;
+const ITEMS: u64 = 2_000;
+
+/// A file of so many rows; its bytes.
+fn write(to: &Path, rows: u64) -> u64 {
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let mut file = BufWriter::new(std::fs::File::create(to).unwrap());
+    writeln!(file, "item,at,price,note").unwrap();
+    for n in 0..rows {
+        // Items come in no order, and what is written of each never repeats.
+        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n << 7);
+        let item = mixed % ITEMS;
+        writeln!(
+            file,
+            "{item},{n},{}.5,{mixed:020} {:020} {:020} {:020}",
+            n % 1_000,
+            !mixed,
+            mixed / 3,
+            mixed / 7
+        )
+        .unwrap();
+    }
+    file.flush().unwrap();
+    to.metadata().unwrap().len()
+}
+
+/// Runs a command; the most memory that it ever had, in bytes.
+fn peak(project: &Project, args: &[&str]) -> u64 {
+    let mut child = project
+        .command(args)
+        .env("ASOF_MEMORY", format!("{}MB", MEMORY >> 20))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    loop {
+        let ended = child.try_wait().unwrap();
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        most = most.max(kilobytes.unwrap_or(0) << 10);
+        if let Some(ended) = ended {
+            assert!(ended.success(), "{args:?}");
+            return most;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn what_a_source_holds_is_not_what_a_node_takes() {
+    let mut found: Vec<Vec<(&str, u64)>> = Vec::new();
+    let mut sizes = Vec::new();
+    for rows in [ROWS / 4, ROWS] {
+        let project = Project::empty();
+        project.write("asof.yaml", "project: shop\n");
+        project.write("features/shop.yaml", DEFINITIONS);
+        sizes.push(write(&project.path().join("data/a.csv"), rows));
+        let mut peaks = vec![("apply", peak(&project, &["apply", "--yes"]))];
+        for view in ["newest", "newest_kept"] {
+            if view == "newest_kept" {
+                peaks.push(("load", peak(&project, &["load", "kept"])));
+            }
+            peaks.push((view, peak(&project, &["materialize", view])));
+            // What comes to a view that answers is staged first and then merged.
+            let more = project.path().join("data/b.csv");
+            if view == "newest" {
+                write(&more, rows / 2);
+                peaks.push(("merge", peak(&project, &["materialize", view])));
+                std::fs::remove_file(&more).unwrap();
+            }
+        }
+        found.push(peaks);
+    }
+    assert!(sizes[1] > 4 * MEMORY, "{sizes:?}");
+    let told: Vec<String> = found[0]
+        .iter()
+        .zip(&found[1])
+        .map(|((what, small), (_, large))| {
+            format!(
+                "{what}: {} MB of {} MB, {} MB of {} MB",
+                small >> 20,
+                sizes[0] >> 20,
+                large >> 20,
+                sizes[1] >> 20
+            )
+        })
+        .collect();
+    println!("{}", told.join("\n"));
+    for ((what, small), (_, large)) in found[0].iter().zip(&found[1]) {
+        assert!(*large < small + (32 << 20), "{what} grows with its source:\n{}", told.join("\n"));
+    }
+}
