@@ -1,6 +1,5 @@
 //! Bounded memory: a source many times larger than what a node may take is applied and materialised, and the
-//! process is no larger for it than for a source a quarter of that. A load is measured and told, and not yet
-//! shown to be bounded: it was seen to take 37 MB more for 58 MB more of source.
+//! process is no larger for it than for a source a quarter of that.
 
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
@@ -67,6 +66,10 @@ fn peak(project: &Project, args: &[&str]) -> u64 {
     let mut child = project
         .command(args)
         .env("ASOF_MEMORY", format!("{}MB", MEMORY >> 20))
+        // What is asked for is measured, not what the allocator keeps of what was given back: by default
+        // glibc learns to keep ever larger blocks, up to 32 MB in each of its arenas.
+        .env("MALLOC_MMAP_THRESHOLD_", "131072")
+        .env("MALLOC_TRIM_THRESHOLD_", "131072")
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -126,8 +129,7 @@ fn what_a_source_holds_is_not_what_a_node_takes() {
         })
         .collect();
     println!("{}", told.join("\n"));
-    for ((what, small), (_, large)) in found[0].iter().zip(&found[1]).filter(|((what, _), _)| *what != "load")
-    {
+    for ((what, small), (_, large)) in found[0].iter().zip(&found[1]) {
         assert!(*large < small + (32 << 20), "{what} grows with its source:\n{}", told.join("\n"));
     }
 }
