@@ -262,12 +262,26 @@ impl SpineIndex {
         (found < key.end).then_some(found)
     }
 
-    /// The running maximum of each key's slots in time order: per slot the slot whose state answers,
-    /// [`NONE`] where none does. `order` is (e, v) of a slot's state; two slots of one key never hold
-    /// equal ones, since (e, v) decides the slot.
-    pub fn sweep(&self, order: impl Fn(u32) -> Option<(i64, i64)>) -> Vec<u32> {
-        let mut answers = vec![NONE; self.times.len()];
+    /// The slots cut between keys into about so many runs of about the same length.
+    pub fn runs(&self, count: usize) -> Vec<SlotRange> {
+        let length = self.times.len().div_ceil(count.max(1)).max(1) as u32;
+        let mut runs: Vec<SlotRange> = Vec::new();
         for key in self.groups.windows(2) {
+            match runs.last_mut() {
+                Some(run) if key[1] - run.start <= length => run.end = key[1],
+                _ => runs.push(SlotRange { start: key[0], end: key[1] }),
+            }
+        }
+        runs
+    }
+
+    /// The running maximum of each key's slots in time order, for a run that [`SpineIndex::runs`] gave:
+    /// into `answers`, per slot of the run, the slot whose state answers, [`NONE`] where none does. `order`
+    /// is (e, v) of a slot's state; two slots of one key never hold equal ones, since (e, v) decides the
+    /// slot.
+    pub fn sweep(&self, run: SlotRange, answers: &mut [u32], order: impl Fn(u32) -> Option<(i64, i64)>) {
+        let first = self.groups.partition_point(|slot| *slot < run.start);
+        for key in self.groups[first..].windows(2).take_while(|key| key[1] <= run.end) {
             let mut last: Option<((i64, i64), u32)> = None;
             for slot in key[0]..key[1] {
                 if let Some(found) = order(slot)
@@ -275,10 +289,9 @@ impl SpineIndex {
                 {
                     last = Some((found, slot));
                 }
-                answers[slot as usize] = last.map_or(NONE, |(_, slot)| slot);
+                answers[(slot - run.start) as usize] = last.map_or(NONE, |(_, slot)| slot);
             }
         }
-        answers
     }
 
     /// Bytes held for each spine row and each slot, at most: what portions are cut by.
@@ -383,6 +396,21 @@ mod tests {
             }
             assert_eq!(index.slot(ranges[0], Timestamp(11)), index.slot(ranges[0], Timestamp(20)));
             assert_eq!(index.slot(ranges[1], Timestamp(6)), None);
+            // However the slots are cut into runs, every slot is swept once, within its key.
+            for count in [1, 2, 3, 100] {
+                let runs = index.runs(count);
+                assert_eq!(runs.first().map(|run| run.start), Some(0));
+                assert_eq!(runs.last().map(|run| run.end), Some(4));
+                assert!(runs.windows(2).all(|two| two[0].end == two[1].start), "{runs:?}");
+                let mut answers = vec![9; 4];
+                for run in runs {
+                    let part = &mut answers[run.start as usize..run.end as usize];
+                    // The row of the first slot of all is last in order, then that of the second slot.
+                    index.sweep(run, part, |slot| (slot < 2).then(|| (-i64::from(slot), 0)));
+                }
+                let last = if ranges[0].start == 0 { [0, 0, 0, NONE] } else { [0, 1, 1, 1] };
+                assert_eq!(answers, last, "{count}");
+            }
             // Every key is in exactly one of several portions.
             let mut found = [0; 6];
             for number in 0..5 {

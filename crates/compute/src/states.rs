@@ -75,6 +75,16 @@ impl LatestStates {
         true
     }
 
+    /// Touches the states of slots that rows are about to be folded into: loads that do not wait for each
+    /// other, where each fold's comparison would wait for its own miss of the cache.
+    #[inline]
+    pub fn warm(&self, slots: impl Iterator<Item = u32>) {
+        if !self.states.is_empty() {
+            let touched = slots.map(|slot| self.states[slot as usize].event_time);
+            std::hint::black_box(touched.fold(0, |all, time| all ^ time));
+        }
+    }
+
     #[cold]
     fn tie(&mut self, slot: u32, row: Address) {
         let state = &mut self.states[slot as usize];

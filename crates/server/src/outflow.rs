@@ -111,13 +111,18 @@ impl Pipe {
 }
 
 impl Rows {
-    /// Begins a file.
+    /// Begins a file, which so many threads encode.
     ///
     /// # Errors
     /// The format cannot hold a column.
-    pub(crate) fn new(format: FileFormat, schema: &SchemaRef, chunks: Chunks) -> asof_engine::Result<Rows> {
+    pub(crate) fn new(
+        format: FileFormat,
+        schema: &SchemaRef,
+        chunks: Chunks,
+        threads: usize,
+    ) -> asof_engine::Result<Rows> {
         let pipe = Pipe::default();
-        Ok(Rows { writer: TrainingWriter::new(format, schema, pipe.clone())?, pipe, chunks })
+        Ok(Rows { writer: TrainingWriter::new(format, schema, pipe.clone(), threads)?, pipe, chunks })
     }
 
     /// Writes rows; waits while the client does not take what was sent.
@@ -151,7 +156,8 @@ pub(crate) async fn write_all(
     mut rows: impl Stream<Item = asof_engine::Result<RecordBatch>> + Unpin,
     chunks: Chunks,
 ) -> asof_engine::Result<Bytes> {
-    let mut file = Rows::new(format, &schema, chunks)?;
+    // Alone: queries share the machine with what is answered online.
+    let mut file = Rows::new(format, &schema, chunks, 1)?;
     while let Some(batch) = rows.next().await {
         file.write(&batch?).await?;
     }

@@ -3,8 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMicrosecondArray, UInt8Array, new_null_array};
-use arrow::compute::interleave;
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, TimestampMicrosecondArray, UInt8Array, UInt32Array, new_null_array,
+};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{concat, interleave, take};
 use asof_compute::{NONE, Status, arrow_type};
 use asof_model::DataType;
 use serde::{Deserialize, Serialize};
@@ -13,6 +16,10 @@ use crate::Result;
 
 /// About how many rows' values are read and evaluated at once, and how many answers are given at once.
 pub(super) const CHUNK: usize = 65_536;
+
+/// Bytes of a feature's chunks below which they are joined: joining holds them twice, and an array of text
+/// has room for 2 GiB.
+const JOINED: usize = 1 << 30;
 
 /// The other question answers otherwise.
 const DIFFERS: u8 = 1;
@@ -57,9 +64,9 @@ pub(super) struct ReadingAnswers {
     pub(super) event_time: Vec<i64>,
     /// Per spine row the number of the row that answers, counted through the chunks.
     pub(super) winner: Vec<u32>,
-    /// The features of winning rows, chunk by chunk.
-    chunks: Vec<Vec<ArrayRef>>,
-    /// The number of the first row of each chunk, and of all rows.
+    /// The values of winning rows, chunk by chunk, per feature.
+    features: Vec<Vec<ArrayRef>>,
+    /// The number of the first row of each chunk, and of all rows; of features that are not joined.
     starts: Vec<u32>,
     /// Rows read that pass `where` and have a null key.
     pub(super) null_keys: u64,
@@ -70,13 +77,13 @@ pub(super) struct ReadingAnswers {
 impl ReadingAnswers {
     pub(super) fn new(rows: usize, types: Vec<DataType>, compared: bool) -> ReadingAnswers {
         ReadingAnswers {
+            features: vec![Vec::new(); types.len()],
             types,
             status: vec![Status::NotFound.code(); rows],
             otherwise: vec![0; if compared { rows } else { 0 }],
             compared,
             event_time: vec![i64::MIN; rows],
             winner: vec![NONE; rows],
-            chunks: Vec::new(),
             starts: vec![0],
             null_keys: 0,
             never_known: 0,
@@ -90,20 +97,56 @@ impl ReadingAnswers {
 
     /// Adds the features of more winning rows, which are numbered on.
     pub(super) fn add(&mut self, rows: usize, features: Vec<ArrayRef>) {
-        self.chunks.push(features);
+        for (chunks, values) in self.features.iter_mut().zip(features) {
+            chunks.push(values);
+        }
         self.starts.push((self.winners() + rows) as u32);
     }
 
-    /// Where a winning row is: its chunk, and its place there.
+    /// Joins the chunks of features that are not too large for it: of one array, rows are taken faster.
+    /// After the last was added.
+    pub(super) fn join(&mut self, threads: usize) -> Result<()> {
+        let small = |chunks: &&mut Vec<ArrayRef>| {
+            chunks.len() > 1 && chunks.iter().map(|it| it.get_array_memory_size()).sum::<usize>() < JOINED
+        };
+        let mut features: Vec<&mut Vec<ArrayRef>> = self.features.iter_mut().filter(small).collect();
+        let share = features.len().div_ceil(threads.max(1)).max(1);
+        let joined = at_once(features.chunks_mut(share).collect(), |features| -> Result<()> {
+            for chunks in features {
+                let arrays: Vec<&dyn Array> = chunks.iter().map(AsRef::as_ref).collect();
+                let joined = concat(&arrays)?;
+                **chunks = vec![joined];
+            }
+            Ok(())
+        });
+        joined.into_iter().collect()
+    }
+
+    /// Where a winning row's value of a feature is: its chunk, and its place there.
     #[inline]
-    fn place(&self, winner: u32) -> (usize, usize) {
+    fn place(&self, chunks: &[ArrayRef], winner: u32) -> (usize, usize) {
+        if let [_] = chunks {
+            return (0, winner as usize);
+        }
         let chunk = self.starts.partition_point(|start| *start <= winner) - 1;
         (chunk, (winner - self.starts[chunk]) as usize)
     }
 
-    /// Notes what the other question comes to.
-    pub(super) fn compare(&mut self, row: usize, differs: bool, present: bool) {
-        self.otherwise[row] = (u8::from(differs) * DIFFERS) | (u8::from(present) * PRESENT_OTHERWISE);
+    /// The answers cut into runs of about so many spine rows, to be filled at once.
+    pub(super) fn parts(&mut self, rows: usize) -> Vec<AnswerPart<'_>> {
+        let rows = rows.max(1);
+        let mut otherwise = self.otherwise.chunks_mut(rows);
+        let columns = self.status.chunks_mut(rows).zip(self.event_time.chunks_mut(rows));
+        let columns = columns.zip(self.winner.chunks_mut(rows)).enumerate();
+        columns
+            .map(|(number, ((status, event_time), winner))| AnswerPart {
+                first: number * rows,
+                status,
+                event_time,
+                winner,
+                otherwise: otherwise.next().unwrap_or_default(),
+            })
+            .collect()
     }
 
     pub(super) fn counts(&self) -> ReadingCounts {
@@ -127,11 +170,13 @@ impl ReadingAnswers {
     }
 
     fn nulls(&self, feature: usize) -> u64 {
-        if self.chunks.iter().all(|chunk| chunk[feature].null_count() == 0) {
+        let chunks = self.features[feature].as_slice();
+        if chunks.iter().all(|chunk| chunk.null_count() == 0) {
             return 0;
         }
-        let winners = self.winner.iter().filter(|winner| **winner != NONE).map(|winner| self.place(*winner));
-        winners.filter(|(chunk, at)| self.chunks[*chunk][feature].is_null(*at)).count() as u64
+        let winners = self.winner.iter().filter(|winner| **winner != NONE);
+        let places = winners.map(|winner| self.place(chunks, *winner));
+        places.filter(|(chunk, at)| chunks[*chunk].is_null(*at)).count() as u64
     }
 
     /// The columns of some spine rows, as in [`super::Spec::answer_schema`].
@@ -146,23 +191,65 @@ impl ReadingAnswers {
             Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
             Arc::new(differs),
         ];
-        // The first array is a null, for spine rows without an answer.
-        let places: Vec<(usize, usize)> = self.winner[rows]
-            .iter()
-            .map(|winner| match *winner {
-                NONE => (0, 0),
-                winner => {
-                    let (chunk, at) = self.place(winner);
-                    (1 + chunk, at)
+        let winners = &self.winner[rows];
+        let found: NullBuffer = winners.iter().map(|winner| *winner != NONE).collect();
+        let numbers = winners.iter().map(|winner| if *winner == NONE { 0 } else { *winner });
+        let found = Some(found).filter(|found| found.null_count() > 0);
+        let numbers = UInt32Array::new(numbers.collect(), found);
+        for (chunks, data_type) in self.features.iter().zip(&self.types) {
+            columns.push(match chunks.as_slice() {
+                [] => new_null_array(&arrow_type(data_type), winners.len()),
+                [values] if values.is_empty() => new_null_array(values.data_type(), winners.len()),
+                [values] => take(values, &numbers, None)?,
+                chunks => {
+                    // The first array is a null, for spine rows without an answer.
+                    let nothing = new_null_array(&arrow_type(data_type), 1);
+                    let mut arrays: Vec<&dyn Array> = vec![&nothing];
+                    arrays.extend(chunks.iter().map(AsRef::as_ref));
+                    let place = |winner: &u32| match *winner {
+                        NONE => (0, 0),
+                        winner => {
+                            let (chunk, at) = self.place(chunks, winner);
+                            (1 + chunk, at)
+                        }
+                    };
+                    interleave(&arrays, &winners.iter().map(place).collect::<Vec<_>>())?
                 }
-            })
-            .collect();
-        for (feature, data_type) in self.types.iter().enumerate() {
-            let nothing = new_null_array(&arrow_type(data_type), 1);
-            let mut arrays: Vec<&dyn Array> = vec![&nothing];
-            arrays.extend(self.chunks.iter().map(|chunk| chunk[feature].as_ref()));
-            columns.push(interleave(&arrays, &places)?);
+            });
         }
         Ok(columns)
     }
+}
+
+/// Answers to some spine rows that follow each other, being filled.
+#[derive(Debug)]
+pub(super) struct AnswerPart<'a> {
+    /// The number of its first spine row.
+    pub(super) first: usize,
+    pub(super) status: &'a mut [u8],
+    pub(super) event_time: &'a mut [i64],
+    pub(super) winner: &'a mut [u32],
+    otherwise: &'a mut [u8],
+}
+
+impl AnswerPart<'_> {
+    /// Notes what the other question comes to for its so manieth row.
+    pub(super) fn compare(&mut self, at: usize, differs: bool, present: bool) {
+        self.otherwise[at] = (u8::from(differs) * DIFFERS) | (u8::from(present) * PRESENT_OTHERWISE);
+    }
+}
+
+/// Works on parts at once, each on a thread of its own; one alone on the caller's.
+pub(super) fn at_once<T: Send, R: Send>(parts: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    if parts.len() < 2 {
+        return parts.into_iter().map(work).collect();
+    }
+    // Scoped, because the work borrows; as many threads as the scan had, which is over.
+    std::thread::scope(|scope| {
+        let work = &work;
+        let started: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || work(part))).collect();
+        let ended = started.into_iter().map(std::thread::ScopedJoinHandle::join);
+        // What a thread panicked with ends the caller as it would have without threads.
+        ended.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
 }

@@ -80,6 +80,7 @@ pub async fn answer(
         let (columns, key_sets) = spine_columns(&spine, &selection)?;
         drop(spine);
         let columns = Arc::new(columns);
+        tracing::debug!(rows = columns.rows(), "the spine's keys and times are there");
         let mut groups = Vec::new();
         let mut cuts = Vec::new();
         for (source, members) in by_source(&selection) {

@@ -357,9 +357,11 @@ impl Fold {
             let (now, later) = rest.split_at(run);
             rest = later;
             let mut shard = reading.shard(number as usize);
+            let within = (1 << reading.shift) - 1;
+            shard.same.warm(now.iter().map(|item| item.slot & within));
             for item in now {
                 let row = (item.row >> 2) as usize;
-                let slot = item.slot & ((1 << reading.shift) - 1);
+                let slot = item.slot & within;
                 let named = match naming {
                     Naming::From(first) => first + row as u64,
                     Naming::Column(addresses) => addresses.value(row),

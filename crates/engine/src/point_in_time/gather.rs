@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
-use asof_compute::{Address, NONE, Op, Place, Position, RowDigest, RowDigester, RowOrder, Status, status_at};
+use asof_compute::{
+    Address, NONE, Op, Place, Position, RowDigest, RowDigester, RowOrder, SlotRange, Status, status_at,
+};
 use asof_model::Timestamp;
 
-use super::answers::{CHUNK, ReadingAnswers};
+use super::answers::{CHUNK, ReadingAnswers, at_once};
 use super::fold::{Fold, ReadingFold, Shard};
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use crate::expression::Compiled;
@@ -25,6 +27,17 @@ struct Outcome {
     event_times: Vec<i64>,
     /// `i64::MAX` is never; empty where the source has no `valid_until`.
     until: Vec<i64>,
+}
+
+/// Values of slots, cut as runs of them are.
+fn cut<'a, T>(mut values: &'a mut [T], runs: &[SlotRange]) -> Vec<(SlotRange, &'a mut [T])> {
+    let mut parts = Vec::with_capacity(runs.len());
+    for run in runs {
+        let (part, rest) = values.split_at_mut((run.end - run.start) as usize);
+        parts.push((*run, part));
+        values = rest;
+    }
+    parts
 }
 
 /// No row.
@@ -110,14 +123,9 @@ impl Winners<'_> {
                 made.push((number, part(range)?));
             }
         };
-        // Scoped, because the work borrows; as many threads as the scan had, which is over.
-        let ended: Vec<_> = std::thread::scope(|scope| {
-            let started: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            started.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
-        });
         let mut made = Vec::with_capacity(parts.len());
-        for ended in ended {
-            made.extend(ended.map_err(|_| Error::internal("a thread that reads winning rows ended"))??);
+        for ended in at_once(vec![(); threads], |()| work()) {
+            made.extend(ended?);
         }
         made.sort_unstable_by_key(|(number, _)| *number);
         Ok(made.into_iter().map(|(_, made)| made).collect())
@@ -155,6 +163,8 @@ impl PortionAnswers<'_> {
         let slots = self.reading.index.slots() as u32;
         let mut asked = self.outcome(false)?;
         let mut other = self.spec.compare.then(|| self.outcome(true)).transpose()?;
+        let source = &self.spec.source;
+        tracing::debug!(%source, "the rows that answer are known");
         // Which rows answer anything, before valid_until is asked.
         let answering = self.answering(&asked);
         if self.spec.valid_until {
@@ -164,9 +174,19 @@ impl PortionAnswers<'_> {
                 self.read_until(other, &answering)?;
             }
         }
-        let mut wanted: Vec<(u64, u32)> =
-            answering.iter().map(|slot| (asked.rows[*slot as usize] >> 1, *slot)).collect();
-        wanted.sort_unstable();
+        let threads = self.threads(answering.len());
+        let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(answering.len());
+        let share = answering.len().div_ceil(threads).max(1);
+        for part in at_once(answering.chunks(share).collect(), |slots: &[u32]| {
+            let mut wanted: Vec<(u64, u32)> =
+                slots.iter().map(|slot| (asked.rows[*slot as usize] >> 1, *slot)).collect();
+            wanted.sort_unstable();
+            wanted
+        }) {
+            wanted.extend(part);
+        }
+        // Merges the sorted parts, which this sort finds.
+        wanted.sort();
         let first = answers.winners();
         if first + wanted.len() >= NONE as usize {
             return Err(Error::internal("more winning rows than can be numbered"));
@@ -176,36 +196,47 @@ impl PortionAnswers<'_> {
             numbers[*slot as usize] = (first + number) as u32;
         }
         self.read_features(features, &wanted, answers)?;
+        tracing::debug!(%source, rows = wanted.len(), "the features of winning rows are read");
         drop(wanted);
-        for row in 0..spine.rows() {
-            let slot = match self.reading.index.place(row) {
-                Place::Elsewhere => continue,
-                Place::NoKey => {
-                    answers.status[row] = Status::NoKey.code();
-                    continue;
-                }
-                Place::Slot(slot) => slot,
-            };
-            let t = Timestamp(spine.time(row));
-            let status = asked.status(slot, t, self.reading_spec);
-            answers.status[row] = status.code();
-            if let (Status::Present | Status::Expired, Some((_, event_time))) = (status, asked.row(slot)) {
-                answers.event_time[row] = event_time.0;
-            }
-            if status == Status::Present {
-                answers.winner[row] = numbers[asked.answers[slot as usize] as usize];
-            }
-            if let Some(other) = &other {
-                let present = other.status(slot, t, self.reading_spec) == Status::Present;
-                let row_of = |outcome: &Outcome| outcome.row(slot).map(|(row, _)| row);
-                let differs = match (status == Status::Present, present) {
-                    (true, true) => row_of(&asked) != row_of(other),
-                    (one, two) => one != two,
+        let share = spine.rows().div_ceil(self.threads(spine.rows()));
+        at_once(answers.parts(share), |mut part| {
+            for at in 0..part.status.len() {
+                let row = part.first + at;
+                let slot = match self.reading.index.place(row) {
+                    Place::Elsewhere => continue,
+                    Place::NoKey => {
+                        part.status[at] = Status::NoKey.code();
+                        continue;
+                    }
+                    Place::Slot(slot) => slot,
                 };
-                answers.compare(row, differs, present);
+                let t = Timestamp(spine.time(row));
+                let status = asked.status(slot, t, self.reading_spec);
+                part.status[at] = status.code();
+                if let (Status::Present | Status::Expired, Some((_, event_time))) = (status, asked.row(slot))
+                {
+                    part.event_time[at] = event_time.0;
+                }
+                if status == Status::Present {
+                    part.winner[at] = numbers[asked.answers[slot as usize] as usize];
+                }
+                if let Some(other) = &other {
+                    let present = other.status(slot, t, self.reading_spec) == Status::Present;
+                    let row_of = |outcome: &Outcome| outcome.row(slot).map(|(row, _)| row);
+                    let differs = match (status == Status::Present, present) {
+                        (true, true) => row_of(&asked) != row_of(other),
+                        (one, two) => one != two,
+                    };
+                    part.compare(at, differs, present);
+                }
             }
-        }
+        });
         Ok(())
+    }
+
+    /// How many threads work on so many slots or rows: few are not worth starting one.
+    fn threads(&self, rows: usize) -> usize {
+        if rows < CHUNK { 1 } else { self.rows.threads.max(1) }
     }
 
     /// Sweeps one question, and tells its tied winners apart.
@@ -213,10 +244,14 @@ impl PortionAnswers<'_> {
         let mut shards: Vec<MutexGuard<'_, Shard>> =
             self.reading.shards().map(|(number, _)| self.reading.shard(number)).collect();
         let index = &self.reading.index;
-        let answers = index.sweep(|slot| {
-            let (shard, slot) = self.reading.shard_of(slot);
-            let order = shards[shard].standing(slot, other).order(slot);
-            order.map(|(event_time, visible_at)| (event_time.0, visible_at.0))
+        let runs = index.runs(self.threads(index.slots()));
+        let mut answers = vec![NONE; index.slots()];
+        at_once(cut(&mut answers, &runs), |(run, answers)| {
+            index.sweep(run, answers, |slot| {
+                let (shard, slot) = self.reading.shard_of(slot);
+                let order = shards[shard].standing(slot, other).order(slot);
+                order.map(|(event_time, visible_at)| (event_time.0, visible_at.0))
+            });
         });
         let mut tied = Vec::new();
         for (number, first) in self.reading.shards() {
@@ -228,16 +263,19 @@ impl PortionAnswers<'_> {
         }
         let mut rows = vec![NO_ROW; answers.len()];
         let mut event_times = vec![i64::MIN; answers.len()];
-        for slot in (0..answers.len() as u32).filter(|slot| answers[*slot as usize] == *slot) {
-            let (shard, local) = self.reading.shard_of(slot);
-            let states = shards[shard].standing(local, other);
-            if let (Some(Address(row)), Some((event_time, _))) =
-                (states.rows(local).next(), states.order(local))
-            {
-                rows[slot as usize] = row;
-                event_times[slot as usize] = event_time.0;
+        let parts = cut(&mut rows, &runs).into_iter().zip(cut(&mut event_times, &runs));
+        at_once(parts.collect(), |((run, rows), (_, event_times))| {
+            for slot in (run.start..run.end).filter(|slot| answers[*slot as usize] == *slot) {
+                let (shard, local) = self.reading.shard_of(slot);
+                let states = shards[shard].standing(local, other);
+                if let (Some(Address(row)), Some((event_time, _))) =
+                    (states.rows(local).next(), states.order(local))
+                {
+                    rows[(slot - run.start) as usize] = row;
+                    event_times[(slot - run.start) as usize] = event_time.0;
+                }
             }
-        }
+        });
         Ok(Outcome { answers, rows, event_times, until: Vec::new() })
     }
 
@@ -323,14 +361,19 @@ impl PortionAnswers<'_> {
 
     /// The slots whose rows are `present` at some spine row, as far as ttl and op tell; ascending.
     fn answering(&self, outcome: &Outcome) -> Vec<u32> {
-        let mut present = vec![false; outcome.answers.len()];
-        for (slot, answering) in outcome.answers.iter().enumerate() {
-            let t = self.reading.index.time(slot as u32);
-            if outcome.status(slot as u32, t, self.reading_spec) == Status::Present {
-                present[*answering as usize] = true;
+        let index = &self.reading.index;
+        // What answers in a slot is a slot of the same key, so of the same run.
+        let found = at_once(index.runs(self.threads(index.slots())), |run| {
+            let mut present = vec![false; (run.end - run.start) as usize];
+            for slot in run.start..run.end {
+                if outcome.status(slot, index.time(slot), self.reading_spec) == Status::Present {
+                    present[(outcome.answers[slot as usize] - run.start) as usize] = true;
+                }
             }
-        }
-        (0..present.len() as u32).filter(|slot| present[*slot as usize]).collect()
+            let slots = (run.start..run.end).filter(|slot| present[(slot - run.start) as usize]);
+            slots.collect::<Vec<u32>>()
+        });
+        found.concat()
     }
 
     fn read_until(&self, outcome: &mut Outcome, slots: &[u32]) -> Result<()> {

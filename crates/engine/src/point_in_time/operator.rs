@@ -210,6 +210,7 @@ impl PointInTimeExec {
                 input = reset_plan_states(input)?;
             }
             let indexes = self.spine.index(&self.spec, Portion { number, of })?;
+            tracing::debug!(source = %self.spec.source, number, of, "the spine is indexed");
             let partitions = input.output_partitioning().partition_count();
             let counts = input.schema().index_of(REPORT).is_err();
             let spec = Arc::clone(&self.spec);
@@ -236,6 +237,7 @@ impl PointInTimeExec {
             if over {
                 return Ok(None);
             }
+            tracing::debug!(source = %self.spec.source, rows = fold.rows(), "the history is folded");
             match &self.hooks.fetch {
                 Some(fetch) => self.collect(&fold, fetch.as_ref(), &mut answers)?,
                 None => {
@@ -243,6 +245,9 @@ impl PointInTimeExec {
                     self.collect(&fold, &rows, &mut answers)?;
                 }
             }
+        }
+        for answers in &mut answers {
+            answers.join(self.engine.config().threads)?;
         }
         Ok(Some(answers))
     }

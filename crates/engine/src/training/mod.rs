@@ -10,6 +10,7 @@
 //! Not here: which row answers (`asof-compute`), where records are kept (the registry).
 
 mod content;
+mod parquet_file;
 mod record;
 mod spine;
 mod write;
@@ -189,8 +190,10 @@ impl Engine {
         progress: Progress,
     ) -> Result<Training> {
         let schema = output_schema(&spine.schema, &selection)?;
+        tracing::debug!(rows = spine.rows, "the spine is read");
         let asked = SpineRows { batches: spine.asked.clone(), time: spine::TIME.to_owned() };
         let answers = answer(self, &catalog, &selection, &asked, recipe.question, at, Some(progress)).await?;
+        tracing::debug!("all sources are read");
         recipe.cuts = record::cuts(&selection, &answers.cuts)?;
         let counts = record::counts(&selection, &answers.readings);
         let warnings = record::warnings(recipe.question, &selection, &counts);
@@ -278,6 +281,7 @@ impl Training {
             return Err(Error::internal("a training set is finished before all its rows were read"));
         }
         self.outcome.content_hash = self.content.finish();
+        tracing::debug!("the training set is hashed and handed on");
         self.check()?;
         self.kept.keep().await?;
         Ok(TrainingReport { recipe: self.recipe, outcome: self.outcome })

@@ -10,12 +10,9 @@ use arrow::datatypes::{DataType as ArrowType, SchemaRef};
 use arrow::ipc::writer::StreamWriter;
 use arrow::json::LineDelimitedWriter;
 use asof_model::FileFormat;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 
+use super::parquet_file::ParquetFile;
 use crate::{Error, Result};
 
 /// Rows that are written at once, whatever batches come: so equal rows make equal bytes.
@@ -29,7 +26,7 @@ pub struct TrainingWriter<W: Write + Send> {
 }
 
 enum Sink<W: Write + Send> {
-    Parquet(Box<ArrowWriter<W>>),
+    Parquet(ParquetFile<W>),
     Csv(Box<CsvWriter<W>>, bool),
     Ndjson(Box<LineDelimitedWriter<W>>),
     Arrow(Box<StreamWriter<W>>),
@@ -50,22 +47,13 @@ fn parquet_failed(error: ParquetError) -> Error {
 }
 
 impl<W: Write + Send> TrainingWriter<W> {
-    /// Begins a file.
+    /// Begins a file, which so many threads encode where the format lets them.
     ///
     /// # Errors
     /// [`Error::Invalid`] where the format cannot hold a column: CSV has no lists and structs.
-    pub fn new(format: FileFormat, schema: &SchemaRef, to: W) -> Result<TrainingWriter<W>> {
+    pub fn new(format: FileFormat, schema: &SchemaRef, to: W, threads: usize) -> Result<TrainingWriter<W>> {
         let sink = match format {
-            FileFormat::Parquet => {
-                let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
-                // Floats seldom repeat: looking for repeats costs more than all else of writing them.
-                for field in schema.fields().iter().filter(|field| field.data_type().is_floating()) {
-                    let column = ColumnPath::from(field.name().as_str());
-                    properties = properties.set_column_dictionary_enabled(column, false);
-                }
-                let writer = ArrowWriter::try_new(to, Arc::clone(schema), Some(properties.build()));
-                Sink::Parquet(Box::new(writer.map_err(parquet_failed)?))
-            }
+            FileFormat::Parquet => Sink::Parquet(ParquetFile::new(schema, to, threads)),
             FileFormat::Csv => {
                 for field in schema.fields() {
                     if field.data_type().is_nested()
@@ -127,7 +115,7 @@ impl<W: Write + Send> TrainingWriter<W> {
         self.coalescer.finish_buffered_batch()?;
         self.drain()?;
         match self.sink {
-            Sink::Parquet(writer) => writer.into_inner().map_err(parquet_failed),
+            Sink::Parquet(writer) => writer.finish().map_err(parquet_failed),
             Sink::Csv(mut writer, begun) => {
                 if !begun {
                     // The header alone.

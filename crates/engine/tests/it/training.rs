@@ -77,7 +77,7 @@ fn the_other_question_answers_otherwise() {
 }
 
 fn written(rows: &RecordBatch, format: FileFormat, size: usize) -> Vec<u8> {
-    let mut writer = TrainingWriter::new(format, &rows.schema(), Vec::new()).unwrap();
+    let mut writer = TrainingWriter::new(format, &rows.schema(), Vec::new(), 1).unwrap();
     for at in (0..rows.num_rows()).step_by(size) {
         writer.write(&rows.slice(at, size.min(rows.num_rows() - at))).unwrap();
     }

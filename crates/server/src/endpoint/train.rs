@@ -199,9 +199,10 @@ pub(super) async fn answer(
         let (state, run, rows) = (state.clone(), run.clone(), rows.clone());
         move |chunks: outflow::Chunks| async move {
             let to = chunks.clone();
+            let threads = state.engine.config().threads;
             let made = state.engine.run(async move {
                 let mut training = making.await?;
-                let mut file = Rows::new(format, training.schema(), to)?;
+                let mut file = Rows::new(format, training.schema(), to, threads)?;
                 while let Some(batch) = training.next().await? {
                     file.write(&batch).await?;
                 }

@@ -1,0 +1,285 @@
+//! A training set as a Parquet file, the columns of a batch encoded by several threads. The same rows give
+//! the same bytes, whatever the threads.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::{partition, sort};
+use arrow::datatypes::{FieldRef, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
+use parquet::basic::Compression;
+use parquet::errors::{ParquetError, Result};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
+
+/// Rows of a row group: what is held of a file that is being written.
+const GROUP: usize = 131_072;
+
+/// Rows that tell whether a column's values repeat.
+const SAMPLE: usize = 4_096;
+
+/// A Parquet file being written.
+pub(super) struct ParquetFile<W: Write + Send> {
+    schema: SchemaRef,
+    threads: usize,
+    at: At<W>,
+}
+
+enum At<W: Write + Send> {
+    /// Before the first rows, which tell how columns are encoded.
+    Start(W),
+    Rows(Box<Open<W>>),
+    /// An error ended it.
+    Broken,
+}
+
+struct Open<W: Write + Send> {
+    file: SerializedFileWriter<W>,
+    factory: ArrowRowGroupWriterFactory,
+    /// Of the row group being written, per field one for each of its leaves; empty between row groups.
+    columns: Vec<Vec<ArrowColumnWriter>>,
+    rows: usize,
+}
+
+impl<W: Write + Send> ParquetFile<W> {
+    pub(super) fn new(schema: &SchemaRef, to: W, threads: usize) -> ParquetFile<W> {
+        ParquetFile { schema: Arc::clone(schema), threads, at: At::Start(to) }
+    }
+
+    /// Adds rows.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut open = self.open(Some(batch))?;
+        open.write(&self.schema, batch, self.threads)?;
+        self.at = At::Rows(open);
+        Ok(())
+    }
+
+    /// Ends the file; gives back what it was written to.
+    pub(super) fn finish(mut self) -> Result<W> {
+        let mut open = self.open(None)?;
+        open.end_group(self.threads)?;
+        open.file.into_inner()
+    }
+
+    fn open(&mut self, first: Option<&RecordBatch>) -> Result<Box<Open<W>>> {
+        match std::mem::replace(&mut self.at, At::Broken) {
+            At::Rows(open) => Ok(open),
+            At::Broken => Err(ParquetError::General("it broke off before".to_owned())),
+            At::Start(to) => {
+                let properties = properties(&self.schema, first);
+                let writer = ArrowWriter::try_new(to, Arc::clone(&self.schema), Some(properties))?;
+                let (file, factory) = writer.into_serialized_writer()?;
+                Ok(Box::new(Open { file, factory, columns: Vec::new(), rows: 0 }))
+            }
+        }
+    }
+}
+
+/// Where values seldom repeat, looking for repeats costs more than all else of writing them.
+fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperties {
+    let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    for (at, field) in schema.fields().iter().enumerate() {
+        let values = first.map(|batch| batch.column(at));
+        if field.data_type().is_floating() || values.is_some_and(seldom_repeats) {
+            let column = ColumnPath::from(field.name().as_str());
+            properties = properties.set_column_dictionary_enabled(column, false);
+        }
+    }
+    properties.build()
+}
+
+/// Whether more than half of the first values are different ones. Not asked of values that have no order.
+fn seldom_repeats(values: &ArrayRef) -> bool {
+    let sample = values.slice(0, values.len().min(SAMPLE));
+    let different = sort(&sample, None).and_then(|sorted| Ok(partition(&[sorted])?.len()));
+    different.is_ok_and(|different| different * 2 > sample.len())
+}
+
+impl<W: Write + Send> Open<W> {
+    fn write(&mut self, schema: &SchemaRef, batch: &RecordBatch, threads: usize) -> Result<()> {
+        let mut from = 0;
+        while from < batch.num_rows() {
+            if self.columns.is_empty() {
+                self.begin_group(schema)?;
+            }
+            let rows = (batch.num_rows() - from).min(GROUP - self.rows);
+            let part = batch.slice(from, rows);
+            let work: Vec<(&FieldRef, &ArrayRef, &mut Vec<ArrowColumnWriter>)> = schema
+                .fields()
+                .iter()
+                .zip(part.columns())
+                .zip(&mut self.columns)
+                .map(|((field, values), writers)| (field, values, writers))
+                .collect();
+            shared(work, threads, |(field, values, writers)| {
+                for (leaf, writer) in compute_leaves(field, values)?.iter().zip(writers) {
+                    writer.write(leaf)?;
+                }
+                Ok(())
+            })?;
+            self.rows += rows;
+            from += rows;
+            if self.rows == GROUP {
+                self.end_group(threads)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_group(&mut self, schema: &SchemaRef) -> Result<()> {
+        let number = self.file.flushed_row_groups().len();
+        let mut writers = self.factory.create_column_writers(number)?.into_iter();
+        for field in schema.fields() {
+            let leaves = leaves(field.data_type());
+            self.columns.push(writers.by_ref().take(leaves).collect());
+        }
+        if writers.next().is_some() {
+            return Err(ParquetError::General("a column has more leaves than its type".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn end_group(&mut self, threads: usize) -> Result<()> {
+        if self.columns.is_empty() {
+            return Ok(());
+        }
+        let columns = std::mem::take(&mut self.columns);
+        self.rows = 0;
+        let chunks = shared(columns, threads, |writers| {
+            writers.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<ArrowColumnChunk>>>()
+        })?;
+        let mut group = self.file.next_row_group()?;
+        for chunk in chunks.into_iter().flatten() {
+            chunk.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        Ok(())
+    }
+}
+
+/// How many leaves a column of a type has in Parquet.
+fn leaves(data_type: &arrow::datatypes::DataType) -> usize {
+    use arrow::datatypes::DataType;
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            leaves(item.data_type())
+        }
+        DataType::ListView(item) | DataType::LargeListView(item) | DataType::Map(item, _) => {
+            leaves(item.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().map(|field| leaves(field.data_type())).sum(),
+        _ => 1,
+    }
+}
+
+/// Works on pieces by so many threads, each taking the next that is left; what came of them, in their order.
+fn shared<T: Send, R: Send>(
+    pieces: Vec<T>,
+    threads: usize,
+    work: impl Fn(T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let count = pieces.len();
+    let threads = threads.min(count);
+    if threads < 2 {
+        return pieces.into_iter().map(work).collect();
+    }
+    let pieces = Mutex::new(pieces.into_iter().enumerate());
+    let done: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(count));
+    let take = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let take_all = || -> Result<()> {
+        while let Some((number, piece)) = take() {
+            let made = work(piece)?;
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((number, made));
+        }
+        Ok(())
+    };
+    // Scoped, because the work borrows. The caller is one of the threads.
+    std::thread::scope(|scope| -> Result<()> {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(take_all)).collect();
+        let mut ended = take_all();
+        for other in others {
+            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            ended = ended.and(other);
+        }
+        ended
+    })?;
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_unstable_by_key(|(number, _)| *number);
+    Ok(done.into_iter().map(|(_, made)| made).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, Int64Array, ListArray, StringArray, StructArray};
+    use arrow::compute::concat_batches;
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    fn rows(count: usize) -> RecordBatch {
+        let number = |row: usize| row as i64;
+        let inner: ArrayRef = Arc::new(StringArray::from_iter(
+            (0..count).map(|row| (row % 3 > 0).then(|| format!("{}", row % 10))),
+        ));
+        let fields = vec![Field::new("name", DataType::Utf8, true), Field::new("n", DataType::Int64, true)];
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter((0..count).map(number)));
+        let lists = (0..count)
+            .map(|row| (row % 5 > 0).then(|| (0..row % 4).map(|item| Some(item as i64)).collect::<Vec<_>>()));
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("different", Arc::new(Int64Array::from_iter((0..count).map(number)))),
+            ("same", Arc::new(Int64Array::from_iter((0..count).map(|row| (row % 7 > 0).then_some(1))))),
+            ("float", Arc::new(Float64Array::from_iter((0..count).map(|row| row as f64 / 3.0)))),
+            ("text", Arc::clone(&inner)),
+            ("struct", Arc::new(StructArray::new(fields.into(), vec![inner, numbers], None))),
+            ("list", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists))),
+        ];
+        let fields: Vec<Field> =
+            columns.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)).collect();
+        let arrays = columns.into_iter().map(|(_, array)| array).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
+    }
+
+    fn written(rows: &RecordBatch, cut: usize, threads: usize) -> Vec<u8> {
+        let mut file = ParquetFile::new(&rows.schema(), Vec::new(), threads);
+        for from in (0..rows.num_rows()).step_by(cut) {
+            file.write(&rows.slice(from, cut.min(rows.num_rows() - from))).unwrap();
+        }
+        file.finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_threads_do_not_matter() {
+        for count in [0, 1, 1_000, GROUP, 2 * GROUP + 1] {
+            let rows = rows(count);
+            let bytes = written(&rows, 65_536, 1);
+            for threads in [2, 8, 100] {
+                assert!(written(&rows, 65_536, threads) == bytes, "{count} rows, {threads} threads");
+            }
+            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
+            assert_eq!(reader.metadata().num_row_groups(), count.div_ceil(GROUP), "{count} rows");
+            let read: Vec<RecordBatch> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
+            assert!(concat_batches(&rows.schema(), &read).unwrap() == rows, "{count} rows");
+        }
+    }
+
+    #[test]
+    fn columns_whose_values_repeat_have_a_dictionary() {
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(written(&rows(10_000), 10_000, 2)));
+        let group = reader.unwrap().metadata().row_group(0).clone();
+        let found: Vec<(String, bool)> = group
+            .columns()
+            .iter()
+            .map(|column| (column.column_path().string(), column.dictionary_page_offset().is_some()))
+            .filter(|(name, _)| !name.contains('.'))
+            .collect();
+        let expected = [("different", false), ("same", true), ("float", false), ("text", true)];
+        assert_eq!(found, expected.map(|(name, has)| (name.to_owned(), has)));
+    }
+}
