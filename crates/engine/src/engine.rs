@@ -62,7 +62,7 @@ impl std::fmt::Debug for Engine {
 }
 
 /// Planning recurses with the depth of an expression; a small stack ends the process instead.
-const WORKER_STACK: usize = 8 << 20;
+pub(crate) const WORKER_STACK: usize = 8 << 20;
 
 /// How the names of files begin that a spine is written to until its training ends, below `spines/`.
 pub(crate) const INCOMING: &str = "incoming-";

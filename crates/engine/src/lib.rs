@@ -26,6 +26,7 @@ mod progress;
 pub mod query;
 pub mod rows;
 pub mod source;
+mod threads;
 pub mod training;
 
 pub use engine::{Engine, EngineConfig};

@@ -4,15 +4,19 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, TimestampMicrosecondArray, UInt8Array, UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, UInt8Array, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{concat, interleave, take};
+use arrow::datatypes::DataType as ArrowType;
+use arrow::error::ArrowError;
 use asof_compute::{NONE, Status, arrow_type};
 use asof_model::DataType;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::threads::in_parallel;
+use crate::{Error, Result};
 
 /// About how many rows' values are read and evaluated at once, and how many answers are given at once.
 pub(super) const CHUNK: usize = 65_536;
@@ -20,6 +24,9 @@ pub(super) const CHUNK: usize = 65_536;
 /// Bytes of a feature's chunks below which they are joined: joining holds them twice, and an array of text
 /// has room for 2 GiB.
 const JOINED: usize = 1 << 30;
+
+/// Bytes of text in answers that are given at once, about.
+const WIDE: usize = 64 << 20;
 
 /// The other question answers otherwise.
 const DIFFERS: u8 = 1;
@@ -109,17 +116,14 @@ impl ReadingAnswers {
         let small = |chunks: &&mut Vec<ArrayRef>| {
             chunks.len() > 1 && chunks.iter().map(|it| it.get_array_memory_size()).sum::<usize>() < JOINED
         };
-        let mut features: Vec<&mut Vec<ArrayRef>> = self.features.iter_mut().filter(small).collect();
-        let share = features.len().div_ceil(threads.max(1)).max(1);
-        let joined = at_once(features.chunks_mut(share).collect(), |features| -> Result<()> {
-            for chunks in features {
-                let arrays: Vec<&dyn Array> = chunks.iter().map(AsRef::as_ref).collect();
-                let joined = concat(&arrays)?;
-                **chunks = vec![joined];
-            }
-            Ok(())
-        });
-        joined.into_iter().collect()
+        let features: Vec<&mut Vec<ArrayRef>> = self.features.iter_mut().filter(small).collect();
+        in_parallel(features, threads, |chunks| {
+            let arrays: Vec<&dyn Array> = chunks.iter().map(AsRef::as_ref).collect();
+            let joined = concat(&arrays)?;
+            *chunks = vec![joined];
+            Ok::<_, Error>(())
+        })?;
+        Ok(())
     }
 
     /// Where a winning row's value of a feature is: its chunk, and its place there.
@@ -179,8 +183,33 @@ impl ReadingAnswers {
         places.filter(|(chunk, at)| chunks[*chunk].is_null(*at)).count() as u64
     }
 
+    /// Whether the text of some spine rows is more than is given at once. Of one row it never is.
+    pub(super) fn is_wide(&self, rows: Range<usize>) -> bool {
+        let winners = &self.winner[rows];
+        let found = || winners.iter().filter(|winner| **winner != NONE);
+        let bytes = |chunks: &Vec<ArrayRef>| -> usize {
+            let length = |winner: &u32| {
+                let (chunk, at) = self.place(chunks, *winner);
+                let values = &chunks[chunk];
+                match (values.as_string_opt::<i32>(), values.as_binary_opt::<i32>()) {
+                    (Some(text), _) => text.value_length(at) as usize,
+                    (None, Some(bytes)) => bytes.value_length(at) as usize,
+                    (None, None) => 0,
+                }
+            };
+            let is_text =
+                |values: &ArrayRef| matches!(values.data_type(), ArrowType::Utf8 | ArrowType::Binary);
+            if chunks.first().is_some_and(is_text) { found().map(length).sum() } else { 0 }
+        };
+        winners.len() > 1 && self.features.iter().map(bytes).sum::<usize>() > WIDE
+    }
+
     /// The columns of some spine rows, as in [`super::Spec::answer_schema`].
-    pub(super) fn columns(&self, rows: Range<usize>) -> Result<Vec<ArrayRef>> {
+    ///
+    /// # Errors
+    /// [`ArrowError::OffsetOverflowError`] where so many rows of a value that is no text, a list say, do
+    /// not fit into one array.
+    pub(super) fn columns(&self, rows: Range<usize>) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
         let differs: BooleanArray = match self.compared {
             true => self.otherwise[rows.clone()].iter().map(|found| Some(found & DIFFERS != 0)).collect(),
             false => BooleanArray::from(vec![false; rows.len()]),
@@ -237,19 +266,4 @@ impl AnswerPart<'_> {
     pub(super) fn compare(&mut self, at: usize, differs: bool, present: bool) {
         self.otherwise[at] = (u8::from(differs) * DIFFERS) | (u8::from(present) * PRESENT_OTHERWISE);
     }
-}
-
-/// Works on parts at once, each on a thread of its own; one alone on the caller's.
-pub(super) fn at_once<T: Send, R: Send>(parts: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    if parts.len() < 2 {
-        return parts.into_iter().map(work).collect();
-    }
-    // Scoped, because the work borrows; as many threads as the scan had, which is over.
-    std::thread::scope(|scope| {
-        let work = &work;
-        let started: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || work(part))).collect();
-        let ended = started.into_iter().map(std::thread::ScopedJoinHandle::join);
-        // What a thread panicked with ends the caller as it would have without threads.
-        ended.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    })
 }

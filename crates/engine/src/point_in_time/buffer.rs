@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, interleave_record_batch};
-use arrow::datatypes::{DataType as ArrowType, Schema, SchemaRef};
+use arrow::datatypes::{DataType as ArrowType, SchemaRef};
 use asof_compute::Address;
 
 use super::fold::Fold;
@@ -126,12 +126,8 @@ impl Buffers {
         buffers.sort_by_key(|buffer| buffer.thread);
         Buffers { schema, buffers }
     }
-}
 
-impl FetchRows for Buffers {
-    fn fetch(&self, addresses: &[u64], columns: &[String]) -> Result<RecordBatch> {
-        let projection =
-            columns.iter().map(|name| Ok(self.schema.index_of(name)?)).collect::<Result<Vec<usize>>>()?;
+    fn rows(&self, addresses: &[u64], projection: &[usize]) -> Result<RecordBatch> {
         let mut places = Vec::with_capacity(addresses.len());
         // Batches used, each once, in the order of the addresses.
         let mut used: Vec<(usize, usize)> = Vec::new();
@@ -154,14 +150,25 @@ impl FetchRows for Buffers {
         }
         let sources = used
             .iter()
-            .map(|(thread, batch)| Ok(self.buffers[*thread].batches[*batch].0.project(&projection)?))
+            .map(|(thread, batch)| Ok(self.buffers[*thread].batches[*batch].0.project(projection)?))
             .collect::<Result<Vec<RecordBatch>>>()?;
-        if sources.is_empty() {
-            return Ok(RecordBatch::new_empty(Arc::new(Schema::new(
-                projection.iter().map(|at| Arc::clone(&self.schema.fields()[*at])).collect::<Vec<_>>(),
-            ))));
-        }
         Ok(interleave_record_batch(&sources.iter().collect::<Vec<_>>(), &places)?)
+    }
+}
+
+/// Rows fetched at once.
+const FETCHED: usize = 8_192;
+
+impl FetchRows for Buffers {
+    fn fetch(
+        &self,
+        addresses: &[u64],
+        columns: &[String],
+        take: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let projection =
+            columns.iter().map(|name| Ok(self.schema.index_of(name)?)).collect::<Result<Vec<usize>>>()?;
+        addresses.chunks(FETCHED).try_for_each(|addresses| take(self.rows(addresses, &projection)?))
     }
 
     fn read_together(&self, address: u64) -> u64 {

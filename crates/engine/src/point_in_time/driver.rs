@@ -303,18 +303,26 @@ fn assemble(selection: &Selection, groups: Vec<Group>, cuts: Vec<(Address, Cut)>
         streams.push(group.stream);
     }
     let selection = selection.clone();
-    let batches = futures::stream::try_unfold(streams, move |mut streams| {
+    let standing: Vec<Option<RecordBatch>> = vec![None; streams.len()];
+    let batches = futures::stream::try_unfold((streams, standing), move |(mut streams, mut standing)| {
         let (selection, places) = (selection.clone(), places.clone());
         async move {
-            let mut batches = Vec::with_capacity(streams.len());
-            for stream in &mut streams {
-                batches.extend(stream.try_next().await?);
+            for (stream, standing) in streams.iter_mut().zip(&mut standing) {
+                if standing.is_none() {
+                    *standing = stream.try_next().await?;
+                }
             }
-            // All operators answer the same spine in batches of the same size.
-            if batches.len() < streams.len() || batches.is_empty() {
+            // All operators answer the same spine, in batches of sizes of their own.
+            let Some(batches) = standing.iter().cloned().collect::<Option<Vec<RecordBatch>>>() else {
                 return Ok(None);
-            }
-            Ok(Some((answer_batch(&selection, &places, &batches)?, streams)))
+            };
+            let Some(rows) = batches.iter().map(RecordBatch::num_rows).min() else { return Ok(None) };
+            let now: Vec<RecordBatch> = batches.iter().map(|batch| batch.slice(0, rows)).collect();
+            let rest = |batch: RecordBatch| {
+                (batch.num_rows() > rows).then(|| batch.slice(rows, batch.num_rows() - rows))
+            };
+            standing = batches.into_iter().map(rest).collect();
+            Ok(Some((answer_batch(&selection, &places, &now)?, (streams, standing))))
         }
     });
     PointInTimeAnswer { readings, cuts, batches: ahead(batches.boxed()) }

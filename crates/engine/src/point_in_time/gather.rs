@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::MutexGuard;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
@@ -11,11 +11,12 @@ use asof_compute::{
 };
 use asof_model::Timestamp;
 
-use super::answers::{CHUNK, ReadingAnswers, at_once};
+use super::answers::{CHUNK, ReadingAnswers};
 use super::fold::{Fold, ReadingFold, Shard};
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use crate::expression::Compiled;
 use crate::source::{FetchRows, fixed};
+use crate::threads::in_parallel;
 use crate::{Error, Result};
 
 /// What one question comes to, per slot.
@@ -69,11 +70,9 @@ pub(super) fn collect(
     features: &[Vec<Compiled>],
     spine: &SpineColumns,
     fold: &Fold,
-    rows: &dyn FetchRows,
-    threads: usize,
+    rows: &Winners<'_>,
     answers: &mut [ReadingAnswers],
 ) -> Result<()> {
-    let rows = &Winners { rows, threads };
     for (number, (reading, answers)) in fold.readings.iter().zip(answers).enumerate() {
         let portion = PortionAnswers { spec, reading_spec: &spec.readings[number], reading, rows };
         portion.collect(&features[number], spine, answers)?;
@@ -91,44 +90,34 @@ struct PortionAnswers<'a> {
 }
 
 /// Reads columns of rows that win or may win.
-struct Winners<'a> {
-    rows: &'a dyn FetchRows,
-    threads: usize,
+pub(super) struct Winners<'a> {
+    pub(super) rows: &'a dyn FetchRows,
+    pub(super) threads: usize,
+    /// Nobody waits for the answers any more.
+    pub(super) gone: &'a AtomicBool,
 }
 
 impl Winners<'_> {
-    /// Reads columns of ascending rows in parts, each made into something by one of several threads; in
-    /// the order of the rows. What is read together is in one part, so nothing is read twice.
+    /// Reads columns of ascending rows batch by batch, each made into something by one of several threads;
+    /// in the order of the rows. What is read together is read by one thread, so nothing is read twice.
     fn read<T: Send>(
         &self,
         rows: &[u64],
         columns: &[String],
         make: impl Fn(RecordBatch) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        let parts = self.parts(rows);
-        let part = |range: &Range<usize>| {
-            let rows = &rows[range.clone()];
-            make(self.rows.fetch(rows, columns)?)
-        };
-        let threads = self.threads.min(parts.len());
-        if threads < 2 {
-            return parts.iter().map(part).collect();
-        }
-        let next = AtomicUsize::new(0);
-        let work = || -> Result<Vec<(usize, T)>> {
+        let made = in_parallel(self.parts(rows), self.threads, |range| {
             let mut made = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(range) = parts.get(number) else { return Ok(made) };
-                made.push((number, part(range)?));
-            }
-        };
-        let mut made = Vec::with_capacity(parts.len());
-        for ended in at_once(vec![(); threads], |()| work()) {
-            made.extend(ended?);
-        }
-        made.sort_unstable_by_key(|(number, _)| *number);
-        Ok(made.into_iter().map(|(_, made)| made).collect())
+            self.rows.fetch(&rows[range], columns, &mut |batch| {
+                if self.gone.load(Ordering::Relaxed) {
+                    return Err(Error::internal("nobody waits for the answers any more"));
+                }
+                made.push(make(batch)?);
+                Ok(())
+            })?;
+            Ok::<_, Error>(made)
+        })?;
+        Ok(made.into_iter().flatten().collect())
     }
 
     /// Runs of about [`CHUNK`] rows, fewer where they are few for several threads, cut where nothing is
@@ -166,25 +155,24 @@ impl PortionAnswers<'_> {
         let source = &self.spec.source;
         tracing::debug!(%source, "the rows that answer are known");
         // Which rows answer anything, before valid_until is asked.
-        let answering = self.answering(&asked);
+        let answering = self.answering(&asked)?;
         if self.spec.valid_until {
             self.read_until(&mut asked, &answering)?;
             if let Some(other) = &mut other {
-                let answering = self.answering(other);
+                let answering = self.answering(other)?;
                 self.read_until(other, &answering)?;
             }
         }
         let threads = self.threads(answering.len());
         let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(answering.len());
         let share = answering.len().div_ceil(threads).max(1);
-        for part in at_once(answering.chunks(share).collect(), |slots: &[u32]| {
+        let sorted = in_parallel(answering.chunks(share).collect(), threads, |slots: &[u32]| {
             let mut wanted: Vec<(u64, u32)> =
                 slots.iter().map(|slot| (asked.rows[*slot as usize] >> 1, *slot)).collect();
             wanted.sort_unstable();
-            wanted
-        }) {
-            wanted.extend(part);
-        }
+            Ok::<_, Error>(wanted)
+        });
+        sorted?.into_iter().for_each(|part| wanted.extend(part));
         // Merges the sorted parts, which this sort finds.
         wanted.sort();
         let first = answers.winners();
@@ -198,8 +186,9 @@ impl PortionAnswers<'_> {
         self.read_features(features, &wanted, answers)?;
         tracing::debug!(%source, rows = wanted.len(), "the features of winning rows are read");
         drop(wanted);
-        let share = spine.rows().div_ceil(self.threads(spine.rows()));
-        at_once(answers.parts(share), |mut part| {
+        let threads = self.threads(spine.rows());
+        let share = spine.rows().div_ceil(threads);
+        in_parallel(answers.parts(share), threads, |mut part| {
             for at in 0..part.status.len() {
                 let row = part.first + at;
                 let slot = match self.reading.index.place(row) {
@@ -230,7 +219,8 @@ impl PortionAnswers<'_> {
                     part.compare(at, differs, present);
                 }
             }
-        });
+            Ok::<_, Error>(())
+        })?;
         Ok(())
     }
 
@@ -244,15 +234,17 @@ impl PortionAnswers<'_> {
         let mut shards: Vec<MutexGuard<'_, Shard>> =
             self.reading.shards().map(|(number, _)| self.reading.shard(number)).collect();
         let index = &self.reading.index;
-        let runs = index.runs(self.threads(index.slots()));
+        let threads = self.threads(index.slots());
+        let runs = index.runs(threads);
         let mut answers = vec![NONE; index.slots()];
-        at_once(cut(&mut answers, &runs), |(run, answers)| {
+        in_parallel(cut(&mut answers, &runs), threads, |(run, answers)| {
             index.sweep(run, answers, |slot| {
                 let (shard, slot) = self.reading.shard_of(slot);
                 let order = shards[shard].standing(slot, other).order(slot);
                 order.map(|(event_time, visible_at)| (event_time.0, visible_at.0))
             });
-        });
+            Ok::<_, Error>(())
+        })?;
         let mut tied = Vec::new();
         for (number, first) in self.reading.shards() {
             let slots = shards[number].tied_slots(other).map(|slot| first + slot);
@@ -264,7 +256,7 @@ impl PortionAnswers<'_> {
         let mut rows = vec![NO_ROW; answers.len()];
         let mut event_times = vec![i64::MIN; answers.len()];
         let parts = cut(&mut rows, &runs).into_iter().zip(cut(&mut event_times, &runs));
-        at_once(parts.collect(), |((run, rows), (_, event_times))| {
+        in_parallel(parts.collect(), threads, |((run, rows), (_, event_times))| {
             for slot in (run.start..run.end).filter(|slot| answers[*slot as usize] == *slot) {
                 let (shard, local) = self.reading.shard_of(slot);
                 let states = shards[shard].standing(local, other);
@@ -275,7 +267,8 @@ impl PortionAnswers<'_> {
                     event_times[(slot - run.start) as usize] = event_time.0;
                 }
             }
-        });
+            Ok::<_, Error>(())
+        })?;
         Ok(Outcome { answers, rows, event_times, until: Vec::new() })
     }
 
@@ -360,10 +353,11 @@ impl PortionAnswers<'_> {
     }
 
     /// The slots whose rows are `present` at some spine row, as far as ttl and op tell; ascending.
-    fn answering(&self, outcome: &Outcome) -> Vec<u32> {
+    fn answering(&self, outcome: &Outcome) -> Result<Vec<u32>> {
         let index = &self.reading.index;
         // What answers in a slot is a slot of the same key, so of the same run.
-        let found = at_once(index.runs(self.threads(index.slots())), |run| {
+        let threads = self.threads(index.slots());
+        let found = in_parallel(index.runs(threads), threads, |run| {
             let mut present = vec![false; (run.end - run.start) as usize];
             for slot in run.start..run.end {
                 if outcome.status(slot, index.time(slot), self.reading_spec) == Status::Present {
@@ -371,9 +365,9 @@ impl PortionAnswers<'_> {
                 }
             }
             let slots = (run.start..run.end).filter(|slot| present[(slot - run.start) as usize]);
-            slots.collect::<Vec<u32>>()
+            Ok::<_, Error>(slots.collect::<Vec<u32>>())
         });
-        found.concat()
+        Ok(found?.concat())
     }
 
     fn read_until(&self, outcome: &mut Outcome, slots: &[u32]) -> Result<()> {

@@ -1,12 +1,14 @@
 //! The operator as an execution plan: a partial half beside the data, a final half beside the spine.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{filter_record_batch, is_null};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use asof_compute::Portion;
 use asof_model::Expression;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -27,7 +29,7 @@ use tokio::task::JoinSet;
 use super::answers::{CHUNK, ReadingAnswers, ReadingCounts};
 use super::buffer::{Buffer, Buffers};
 use super::fold::{Fold, Naming, Scratch, addresses};
-use super::gather::collect;
+use super::gather::{Winners, collect};
 use super::spec::{ReadingSpec, Spec, SpineColumns};
 use crate::expression::{Bound, Compiled, Problem, Purpose, compile};
 use crate::source::FetchRows;
@@ -204,11 +206,9 @@ impl PointInTimeExec {
             ReadingAnswers::new(rows, types, self.spec.compare)
         };
         let mut answers: Vec<ReadingAnswers> = self.spec.readings.iter().map(empty).collect();
-        let mut input = Arc::clone(&self.input);
         for number in 0..of {
-            if number > 0 {
-                input = reset_plan_states(input)?;
-            }
+            // Whatever ran before: a plan that has run may keep what it saw, as a sort with a limit does.
+            let input = reset_plan_states(Arc::clone(&self.input))?;
             let indexes = self.spine.index(&self.spec, Portion { number, of })?;
             tracing::debug!(source = %self.spec.source, number, of, "the spine is indexed");
             let partitions = input.output_partitioning().partition_count();
@@ -238,23 +238,62 @@ impl PointInTimeExec {
                 return Ok(None);
             }
             tracing::debug!(source = %self.spec.source, rows = fold.rows(), "the history is folded");
-            match &self.hooks.fetch {
-                Some(fetch) => self.collect(&fold, fetch.as_ref(), &mut answers)?,
-                None => {
-                    let rows = Buffers::new(without_report(&input.schema()), buffers);
-                    self.collect(&fold, &rows, &mut answers)?;
-                }
-            }
+            let rows: Arc<dyn FetchRows> = match &self.hooks.fetch {
+                Some(fetch) => Arc::clone(fetch),
+                None => Arc::new(Buffers::new(without_report(&input.schema()), buffers)),
+            };
+            answers = self.collect(fold, rows, answers).await?;
         }
-        for answers in &mut answers {
-            answers.join(self.engine.config().threads)?;
-        }
-        Ok(Some(answers))
+        let threads = self.engine.config().threads;
+        let joined = self.engine.blocking(move || {
+            answers.iter_mut().try_for_each(|answers| answers.join(threads))?;
+            Ok(answers)
+        });
+        Ok(Some(joined.await?))
     }
 
-    fn collect(&self, fold: &Fold, rows: &dyn FetchRows, answers: &mut [ReadingAnswers]) -> Result<()> {
-        let threads = self.engine.config().threads;
-        collect(&self.spec, &self.features, &self.spine, fold, rows, threads, answers)
+    /// The answers to some spine rows; none where they are too large to be given at once.
+    fn answers_of(&self, answers: &[ReadingAnswers], rows: Range<usize>) -> Result<Option<RecordBatch>> {
+        if answers.iter().any(|answers| answers.is_wide(rows.clone())) {
+            return Ok(None);
+        }
+        let mut columns = Vec::new();
+        for answers in answers {
+            match answers.columns(rows.clone()) {
+                Ok(found) => columns.extend(found),
+                Err(ArrowError::OffsetOverflowError(_)) if rows.len() > 1 => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(RecordBatch::try_new(self.schema(), columns)?))
+    }
+
+    /// Adds the answers of a folded portion, beside the threads that other work runs on.
+    async fn collect(
+        &self,
+        fold: Arc<Fold>,
+        rows: Arc<dyn FetchRows>,
+        mut answers: Vec<ReadingAnswers>,
+    ) -> Result<Vec<ReadingAnswers>> {
+        let gone = Gone::default();
+        let (exec, is_gone) = (self.clone(), Arc::clone(&gone.0));
+        let collected = self.engine.blocking(move || {
+            let threads = exec.engine.config().threads;
+            let rows = Winners { rows: rows.as_ref(), threads, gone: &is_gone };
+            collect(&exec.spec, &exec.features, &exec.spine, &fold, &rows, &mut answers)?;
+            Ok(answers)
+        });
+        collected.await
+    }
+}
+
+/// Tells blocking work that nobody waits for it any more, once it is dropped.
+#[derive(Debug, Default)]
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -429,13 +468,22 @@ impl ExecutionPlan for PointInTimeExec {
                 let counts = answers.iter().map(ReadingAnswers::counts).collect();
                 *exec.hooks.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
                 let rows = exec.spine.rows();
-                let batches = (0..rows).step_by(CHUNK).map(move |start| {
-                    let rows = start..(start + CHUNK).min(rows);
-                    let mut columns = Vec::new();
-                    for answers in answers.iter() {
-                        columns.extend(answers.columns(rows.clone())?);
-                    }
-                    Ok(RecordBatch::try_new(exec.schema(), columns)?)
+                let starts = (0..rows).step_by(CHUNK);
+                let mut left: Vec<Range<usize>> =
+                    starts.rev().map(|start| start..(start + CHUNK).min(rows)).collect();
+                let batches = std::iter::from_fn(move || {
+                    let next = loop {
+                        let rows = left.pop()?;
+                        match exec.answers_of(&answers, rows.clone()) {
+                            Ok(Some(batch)) => break Ok(batch),
+                            Ok(None) => {
+                                let middle = rows.start.midpoint(rows.end);
+                                left.extend([middle..rows.end, rows.start..middle]);
+                            }
+                            Err(error) => break Err(error.into()),
+                        }
+                    };
+                    Some(next)
                 });
                 Ok::<_, DataFusionError>(futures::stream::iter(batches).boxed())
             })

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use asof_model::{Column, Source};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
@@ -31,6 +31,9 @@ impl fmt::Debug for FilesFetch {
         f.debug_struct("FilesFetch").field("source", &self.source.name).finish_non_exhaustive()
     }
 }
+
+/// The bits of an address that number the row within its file.
+const ROW: u64 = (1 << ROW_BITS) - 1;
 
 /// Rows read at once.
 const BATCH: usize = 8_192;
@@ -73,12 +76,16 @@ impl FilesFetch {
 }
 
 impl FetchRows for FilesFetch {
-    fn fetch(&self, addresses: &[u64], columns: &[String]) -> Result<RecordBatch> {
+    fn fetch(
+        &self,
+        addresses: &[u64],
+        columns: &[String],
+        take: &mut dyn FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
         let rules = self.rules(columns)?;
-        let mut found = Vec::new();
+        let order: Vec<usize> =
+            columns.iter().map(|name| rules.schema().index_of(name)).collect::<Result<_, _>>()?;
         let mut rest = addresses;
-        let mut places: Vec<u64> = Vec::with_capacity(addresses.len());
-        let mut distinct = 0;
         while let Some(first) = rest.first() {
             let at = usize::try_from(first >> ROW_BITS).unwrap_or(usize::MAX);
             let file = self
@@ -86,59 +93,56 @@ impl FetchRows for FilesFetch {
                 .get(at)
                 .ok_or_else(|| Error::internal(format!("no file has the address {first}")))?;
             let ours = rest.iter().take_while(|address| **address >> ROW_BITS == first >> ROW_BITS).count();
-            let (ours, after) = rest.split_at(ours);
+            let (mut ours, after) = rest.split_at(ours);
             rest = after;
-            let mut rows: Vec<u64> = Vec::with_capacity(ours.len());
-            for address in ours {
-                let row = address & ((1 << ROW_BITS) - 1);
-                match rows.last() {
-                    Some(last) if *last == row => {}
-                    Some(last) if *last > row => {
-                        return Err(Error::internal("addresses to be fetched do not ascend"));
-                    }
-                    _ => {
-                        rows.push(row);
-                        distinct += 1;
-                    }
-                }
-                places.push(distinct - 1);
+            let mut rows: Vec<u64> = ours.iter().map(|address| address & ROW).collect();
+            if !rows.is_sorted() {
+                return Err(Error::internal("addresses to be fetched do not ascend"));
             }
+            rows.dedup();
             for (group, (first, count)) in file.groups().into_iter().enumerate() {
                 let from = rows.partition_point(|row| *row < first);
                 let to = rows.partition_point(|row| *row < first + count);
                 if from == to {
                     continue;
                 }
-                let within = &rows[from..to];
-                let selection = selection(within, first);
-                let mut read = 0;
-                for batch in file.read_selected(group, &rules, BATCH, selection)? {
+                let mut within = &rows[from..to];
+                for batch in file.read_selected(group, &rules, BATCH, selection(within, first))? {
                     let raw = batch?;
-                    let numbers = within.get(read..read + raw.num_rows()).unwrap_or_default();
-                    read += raw.num_rows();
+                    let Some((numbers, later)) = within.split_at_checked(raw.num_rows()) else {
+                        return Err(Error::internal("more rows were found than were to be fetched"));
+                    };
+                    within = later;
                     let before = numbers.first().copied();
-                    found.push(rules.apply(&raw, Place { file: file.shown(), before }, 0)?);
+                    let found =
+                        rules.apply(&raw, Place { file: file.shown(), before }, 0)?.project(&order)?;
+                    // Rows asked for twice are given twice.
+                    let last = numbers.last().copied().unwrap_or_default();
+                    let (asked, others) = ours.split_at(ours.partition_point(|at| at & ROW <= last));
+                    ours = others;
+                    if asked.len() == numbers.len() {
+                        take(found)?;
+                        continue;
+                    }
+                    let places = asked.iter().map(|at| numbers.partition_point(|row| *row < at & ROW) as u64);
+                    take(take_record_batch(&found, &places.collect::<UInt64Array>())?)?;
+                }
+                if !within.is_empty() {
+                    return Err(Error::internal(format!(
+                        "{} rows to be fetched were not found",
+                        within.len()
+                    )));
                 }
             }
+            if !ours.is_empty() {
+                return Err(Error::internal("rows to be fetched are in no row group"));
+            }
         }
-        let whole = concat_batches(rules.schema(), &found)?;
-        let order: Vec<usize> =
-            columns.iter().map(|name| whole.schema_ref().index_of(name)).collect::<Result<_, _>>()?;
-        let whole = whole.project(&order)?;
-        if whole.num_rows() as u64 != distinct {
-            return Err(Error::internal(format!(
-                "{distinct} rows were to be fetched, {} were found",
-                whole.num_rows()
-            )));
-        }
-        if places.len() as u64 == distinct {
-            return Ok(whole);
-        }
-        Ok(take_record_batch(&whole, &UInt64Array::from(places))?)
+        Ok(())
     }
 
     fn read_together(&self, address: u64) -> u64 {
-        let (file, row) = (address >> ROW_BITS, address & ((1 << ROW_BITS) - 1));
+        let (file, row) = (address >> ROW_BITS, address & ROW);
         let groups = usize::try_from(file).ok().and_then(|at| self.files.get(at)).map(OpenFile::groups);
         let end = groups.into_iter().flatten().map(|(first, rows)| first + rows).find(|end| row < *end);
         file << ROW_BITS | end.unwrap_or(row + 1)

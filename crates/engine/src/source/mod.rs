@@ -90,12 +90,18 @@ pub struct SourceScan {
 
 /// Reads columns of rows by the addresses a scan gave, from the very files the scan holds open.
 pub trait FetchRows: std::fmt::Debug + Send + Sync {
-    /// One row out per address, in the order of the addresses, which must ascend (one may repeat).
-    /// Columns in the order asked: source columns, and those of [`fixed::ALL`]. Blocking.
+    /// One row out per address, in the order of the addresses, which must ascend (one may repeat), in
+    /// batches of some thousand rows, each given to `take` as it is read. Columns in the order asked:
+    /// source columns, and those of [`fixed::ALL`]. Blocking.
     ///
     /// # Errors
-    /// As reading the source.
-    fn fetch(&self, addresses: &[u64], columns: &[String]) -> Result<arrow::array::RecordBatch>;
+    /// As reading the source, and what `take` gives.
+    fn fetch(
+        &self,
+        addresses: &[u64],
+        columns: &[String],
+        take: &mut dyn FnMut(arrow::array::RecordBatch) -> Result<()>,
+    ) -> Result<()>;
 
     /// One past the last address of what is read together with this row, a row group say: who fetches
     /// many rows reads nothing twice if no fetch begins or ends within.

@@ -259,6 +259,13 @@ impl Rules {
     /// value of the column of event times, as the file has them.
     pub(crate) fn is_past_need(&self, least: &ArrayRef, greatest: &ArrayRef) -> bool {
         let Some(until) = self.until else { return false };
+        // Text is not in the order of its instants: offsets, and what stands behind the seconds.
+        let data_type = least.data_type();
+        if !data_type.is_integer()
+            && !matches!(data_type, ArrowType::Timestamp(..) | ArrowType::Date32 | ArrowType::Date64)
+        {
+            return false;
+        }
         let unit = match (&self.given, &self.event_time) {
             (Given::Nothing, Some(Instant::Column { unit, zone: None, .. })) => *unit,
             (Given::Stored(_), _) => None,

@@ -2,7 +2,7 @@
 //! the same bytes, whatever the threads.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{partition, sort};
@@ -17,8 +17,13 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
+use crate::threads::in_parallel;
+
 /// Rows of a row group: what is held of a file that is being written.
 const GROUP: usize = 131_072;
+
+/// Bytes of a row group, about, where its rows are large.
+const GROUP_BYTES: usize = 64 << 20;
 
 /// Rows that tell whether a column's values repeat.
 const SAMPLE: usize = 4_096;
@@ -80,12 +85,14 @@ impl<W: Write + Send> ParquetFile<W> {
     }
 }
 
-/// Where values seldom repeat, looking for repeats costs more than all else of writing them.
+/// Where values seldom repeat, looking for repeats costs more than all else of writing them. Numbers and
+/// times alone are judged, by the first rows: a longer value that does repeat is worth the looking.
 fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperties {
     let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
     for (at, field) in schema.fields().iter().enumerate() {
         let values = first.map(|batch| batch.column(at));
-        if field.data_type().is_floating() || values.is_some_and(seldom_repeats) {
+        let is_number = field.data_type().is_primitive();
+        if field.data_type().is_floating() || is_number && values.is_some_and(seldom_repeats) {
             let column = ColumnPath::from(field.name().as_str());
             properties = properties.set_column_dictionary_enabled(column, false);
         }
@@ -93,7 +100,7 @@ fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperti
     properties.build()
 }
 
-/// Whether more than half of the first values are different ones. Not asked of values that have no order.
+/// Whether more than half of the first values are different ones.
 fn seldom_repeats(values: &ArrayRef) -> bool {
     let sample = values.slice(0, values.len().min(SAMPLE));
     let different = sort(&sample, None).and_then(|sorted| Ok(partition(&[sorted])?.len()));
@@ -116,15 +123,16 @@ impl<W: Write + Send> Open<W> {
                 .zip(&mut self.columns)
                 .map(|((field, values), writers)| (field, values, writers))
                 .collect();
-            shared(work, threads, |(field, values, writers)| {
+            in_parallel(work, threads, |(field, values, writers)| {
                 for (leaf, writer) in compute_leaves(field, values)?.iter().zip(writers) {
                     writer.write(leaf)?;
                 }
-                Ok(())
+                Ok::<_, ParquetError>(())
             })?;
             self.rows += rows;
             from += rows;
-            if self.rows == GROUP {
+            let held = self.columns.iter().flatten().map(ArrowColumnWriter::memory_size);
+            if self.rows == GROUP || held.sum::<usize>() >= GROUP_BYTES {
                 self.end_group(threads)?;
             }
         }
@@ -150,7 +158,7 @@ impl<W: Write + Send> Open<W> {
         }
         let columns = std::mem::take(&mut self.columns);
         self.rows = 0;
-        let chunks = shared(columns, threads, |writers| {
+        let chunks = in_parallel(columns, threads, |writers| {
             writers.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<ArrowColumnChunk>>>()
         })?;
         let mut group = self.file.next_row_group()?;
@@ -175,42 +183,6 @@ fn leaves(data_type: &arrow::datatypes::DataType) -> usize {
         DataType::Struct(fields) => fields.iter().map(|field| leaves(field.data_type())).sum(),
         _ => 1,
     }
-}
-
-/// Works on pieces by so many threads, each taking the next that is left; what came of them, in their order.
-fn shared<T: Send, R: Send>(
-    pieces: Vec<T>,
-    threads: usize,
-    work: impl Fn(T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
-    let count = pieces.len();
-    let threads = threads.min(count);
-    if threads < 2 {
-        return pieces.into_iter().map(work).collect();
-    }
-    let pieces = Mutex::new(pieces.into_iter().enumerate());
-    let done: Mutex<Vec<(usize, R)>> = Mutex::new(Vec::with_capacity(count));
-    let take = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let take_all = || -> Result<()> {
-        while let Some((number, piece)) = take() {
-            let made = work(piece)?;
-            done.lock().unwrap_or_else(PoisonError::into_inner).push((number, made));
-        }
-        Ok(())
-    };
-    // Scoped, because the work borrows. The caller is one of the threads.
-    std::thread::scope(|scope| -> Result<()> {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(take_all)).collect();
-        let mut ended = take_all();
-        for other in others {
-            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            ended = ended.and(other);
-        }
-        ended
-    })?;
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(number, _)| *number);
-    Ok(done.into_iter().map(|(_, made)| made).collect())
 }
 
 #[cfg(test)]

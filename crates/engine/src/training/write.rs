@@ -15,8 +15,9 @@ use parquet::errors::ParquetError;
 use super::parquet_file::ParquetFile;
 use crate::{Error, Result};
 
-/// Rows that are written at once, whatever batches come: so equal rows make equal bytes.
-const BATCH: usize = 65_536;
+/// Rows that are written at once, whatever batches come: so equal rows make equal bytes. An array of text
+/// has room for 2 GiB, 256 KiB a row.
+const BATCH: usize = 8_192;
 
 /// Writes batches of one schema in one of the formats. The same rows give the same bytes, whatever
 /// batches they come in, with one version of the program.
@@ -81,10 +82,17 @@ impl<W: Write + Send> TrainingWriter<W> {
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        if batch.num_rows() == BATCH && self.coalescer.get_buffered_rows() == 0 {
-            return self.put(batch);
+        let mut from = 0;
+        if self.coalescer.get_buffered_rows() == 0 {
+            // Whole pieces are not copied.
+            while batch.num_rows() - from >= BATCH {
+                self.put(&batch.slice(from, BATCH))?;
+                from += BATCH;
+            }
         }
-        self.coalescer.push_batch(batch.clone())?;
+        if from < batch.num_rows() {
+            self.coalescer.push_batch(batch.slice(from, batch.num_rows() - from))?;
+        }
         self.drain()
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use asof_engine::source::{ScanColumns, SourceScan, scan};
+use asof_engine::source::{FetchRows, ScanColumns, SourceScan, scan};
 use asof_engine::{Engine, EngineConfig, Error};
 use asof_model::{
     About, Address, Catalog, Column, DataType, Expression, Format, Name, NullKeys, Place, ProjectState,
@@ -65,10 +65,15 @@ pub(crate) fn version(definition: Source, columns: Vec<Column>) -> SourceVersion
 
 impl Folder {
     pub(crate) fn new() -> Folder {
+        Folder::with_memory(256 << 20)
+    }
+
+    /// With an engine that is told it may take so many bytes.
+    pub(crate) fn with_memory(memory: u64) -> Folder {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::new(EngineConfig {
             data_dir: dir.path().join(".asof"),
-            memory: 256 << 20,
+            memory,
             threads: 2,
             code_version: "test".to_owned(),
         })
@@ -133,6 +138,20 @@ impl Folder {
         }
         Ok(arrow::compute::concat_batches(&scan.plan.schema(), &batches).unwrap())
     }
+}
+
+/// Rows by their addresses.
+pub(crate) fn fetched(
+    fetch: &dyn FetchRows,
+    addresses: &[u64],
+    columns: &[String],
+) -> Result<Vec<RecordBatch>, Error> {
+    let mut batches = Vec::new();
+    fetch.fetch(addresses, columns, &mut |batch| {
+        batches.push(batch);
+        Ok(())
+    })?;
+    Ok(batches)
 }
 
 /// Every column of a source.

@@ -8,7 +8,7 @@ use arrow::datatypes::{Int64Type, UInt64Type};
 use asof_engine::source::{ScanColumns, scan};
 use asof_model::{Cut, Format, Place, SourceVersion};
 
-use crate::project::{Folder, all, columns, files, said, table, version};
+use crate::project::{Folder, all, columns, fetched, files, said, table, version};
 
 fn ints(name: &str, values: &[i64]) -> RecordBatch {
     RecordBatch::try_from_iter([(name, Arc::new(Int64Array::from(values.to_vec())) as ArrayRef)]).unwrap()
@@ -101,14 +101,32 @@ fn rows_are_fetched_by_their_addresses() {
     pairs.sort_unstable();
     let picked: Vec<(u64, i64)> = pairs.iter().copied().filter(|(_, n)| n % 7 == 0 || n % 31 == 1).collect();
     let asked: Vec<u64> = picked.iter().flat_map(|(address, _)| [*address, *address]).collect();
-    let fetch = scan.fetch.as_ref().unwrap();
-    let found = fetch.fetch(&asked, &["__op".to_owned(), "n".to_owned()]).unwrap();
+    let fetch = scan.fetch.as_deref().unwrap();
+    let found = fetched(fetch, &asked, &["__op".to_owned(), "n".to_owned()]).unwrap();
+    let found = arrow::compute::concat_batches(&found[0].schema(), &found).unwrap();
     let want: Vec<i64> = picked.iter().flat_map(|(_, n)| [*n, *n]).collect();
     assert_eq!(found.column(1).as_primitive::<Int64Type>().values().to_vec(), want);
     assert_eq!(found.column(0).null_count(), 0);
-    assert!(fetch.fetch(&[], &["n".to_owned()]).unwrap().num_rows() == 0);
+    assert!(fetched(fetch, &[], &["n".to_owned()]).unwrap().is_empty());
     let descending = UInt64Array::from(vec![5, 4]);
-    assert!(fetch.fetch(descending.values(), &["n".to_owned()]).is_err());
+    assert!(fetched(fetch, descending.values(), &["n".to_owned()]).is_err());
+}
+
+/// However many rows of a row group are wanted, they are not held together.
+#[test]
+fn fetched_rows_come_in_batches() {
+    let folder = Folder::new();
+    folder.parquet("d/a.parquet", 30_000, &[ints("n", &(0..50_000).collect::<Vec<_>>())]);
+    let source = version(files("s", "d", Format::Parquet), columns(&[("n", "int64")]));
+    let want = ScanColumns { columns: vec!["n".to_owned()], address: true, ..ScanColumns::default() };
+    let scan = folder.scan(&source, &want).unwrap();
+    let rows = folder.collect(&scan).unwrap();
+    let mut addresses = rows.column_by_name("__row").unwrap().as_primitive::<UInt64Type>().values().to_vec();
+    addresses.sort_unstable();
+    let found = fetched(scan.fetch.as_deref().unwrap(), &addresses, &["n".to_owned()]).unwrap();
+    assert!(found.iter().all(|batch| batch.num_rows() <= 8_192));
+    let n = found.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+    assert_eq!(n.collect::<Vec<_>>(), (0..50_000).collect::<Vec<_>>());
 }
 
 #[test]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch,
-    StringArray, StructArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+    StringArray, StructArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType as ArrowType, Field, Float32Type, Float64Type};
+use arrow::datatypes::{DataType as ArrowType, Field, Float32Type, Float64Type, Int64Type};
 use asof_engine::rows::ViewProgress;
 use asof_engine::source::ScanColumns;
-use asof_model::{FileFormat, Format};
+use asof_model::{Column, FileFormat, Format, TimeRule, TimeUnit, Timestamp};
 
 use crate::flock::Flock;
 use crate::project::{Folder, all, at, columns, expression, files, said, table, version};
@@ -186,4 +186,59 @@ fn a_schema_that_nests_without_end_is_refused() {
     assert!(said_of_source.contains("nests more than 128 groups"), "{said_of_source}");
     let error = flock.train(flock.request(file, FileFormat::Parquet)).unwrap_err();
     assert!(said(&error).contains("nests more than 128 groups"), "{}", said(&error));
+}
+
+/// A row group without a time that is needed is not read. Text is not in the order of its instants, so what a
+/// footer says of it leaves nothing out.
+#[test]
+fn row_groups_past_what_is_needed_are_left_out_by_times_alone() {
+    let day = 86_400_000_000_i64;
+    let seconds = |days: [i64; 4]| days.map(|days| days * 86_400);
+    let check = |called: &str, times: ArrayRef, unit: Option<TimeUnit>, until: i64, left: &[i64]| {
+        let folder = Folder::new();
+        let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..times.len() as i64));
+        let rows = RecordBatch::try_from_iter_with_nullable([("n", n, true), ("at", times, true)]).unwrap();
+        folder.parquet("d/a.parquet", 2, &[rows.clone()]);
+        let mut source = files("s", "d", Format::Parquet);
+        source.event_time = Some(TimeRule::Column { name: "at".to_owned(), unit, zone: None });
+        let kind = asof_compute::from_arrow_type(rows.schema().field(1).data_type()).unwrap();
+        let mut all = columns(&[("n", "int64")]);
+        all.push(Column { name: "at".to_owned(), data_type: kind });
+        let source = version(source, all);
+        let thin = |until| ScanColumns {
+            columns: vec!["n".to_owned()],
+            address: true,
+            until: Some(Timestamp(until)),
+            ..ScanColumns::default()
+        };
+        let n = |until| {
+            let rows = folder.rows(&source, &thin(until)).unwrap();
+            let mut n = rows.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().to_vec();
+            n.sort_unstable();
+            n
+        };
+        assert_eq!(n(until), left, "{called}");
+        assert_eq!(n(i64::MAX).len(), rows.num_rows(), "{called}: all of it");
+    };
+    let days = [1, 2, 3, 4];
+    let micros = TimestampMicrosecondArray::from(days.map(|it| it * day).to_vec());
+    check("us", Arc::new(micros.clone().with_timezone("UTC")), None, 2 * day, &[0, 1]);
+    check("us before its first", Arc::new(micros), None, 3 * day - 1, &[0, 1]);
+    let millis = TimestampMillisecondArray::from(days.map(|it| it * day / 1_000).to_vec());
+    check("ms", Arc::new(millis), None, 2 * day, &[0, 1]);
+    let nanos = TimestampNanosecondArray::from(days.map(|it| it * day * 1_000 + 999).to_vec());
+    // Nanoseconds are floored: the third row is at its day exactly.
+    check("ns", Arc::new(nanos), None, 3 * day, &[0, 1, 2, 3]);
+    check("days", Arc::new(Date32Array::from(vec![1, 2, 3, 4])), None, 2 * day, &[0, 1]);
+    let unit = Some(TimeUnit::S);
+    check("seconds", Arc::new(Int64Array::from(seconds(days).to_vec())), unit, 2 * day, &[0, 1]);
+    // The second row of the second group was before all others, and its text is after theirs.
+    let text = vec![
+        "2013-06-01T10:00:00Z",
+        "2013-06-01T11:00:00Z",
+        "2013-06-01T23:30:00-05:00",
+        "2013-06-02T01:00:00+16:00",
+    ];
+    let until = Timestamp::parse("2013-06-01T12:00:00Z").unwrap();
+    check("text", Arc::new(StringArray::from(text)), None, until.0, &[0, 1, 2, 3]);
 }

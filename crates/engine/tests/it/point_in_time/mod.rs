@@ -1,6 +1,7 @@
 //! The point-in-time operator against the oracle, in every way it can be run.
 
 mod files;
+mod large;
 mod run;
 
 use asof_model::Question;

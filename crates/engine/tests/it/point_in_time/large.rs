@@ -1,0 +1,86 @@
+//! Answers larger than what is given at once, and sources larger than what may be held.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use asof_engine::point_in_time::{AnswerBatch, SpineRows, answer};
+use asof_model::{
+    Catalog, Format, OutputColumn, Place, Question, Reading, Revision, Selection, SourceVersion, Version,
+};
+use futures::StreamExt;
+
+use crate::flock::view_version;
+use crate::project::{Folder, at, columns, files, name, version};
+
+const COLUMNS: [(&str, &str); 3] = [("id", "int64"), ("note", "string"), ("at", "timestamp")];
+
+fn rows(ids: impl Iterator<Item = i64>, note: impl Fn(i64) -> String) -> RecordBatch {
+    let ids: Vec<i64> = ids.collect();
+    let notes = StringArray::from_iter_values(ids.iter().map(|id| note(*id)));
+    let times = TimestampMicrosecondArray::from(vec![1; ids.len()]).with_timezone("UTC");
+    let columns: [(&str, ArrayRef); 3] =
+        [("id", Arc::new(Int64Array::from(ids))), ("note", Arc::new(notes)), ("at", Arc::new(times))];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+/// The notes of the spine's ids, in at most so many batches.
+fn notes(folder: &Folder, sources: &[SourceVersion], spine: Vec<i64>, most: usize) -> Vec<AnswerBatch> {
+    let source = sources.last().unwrap();
+    let view = Arc::new(view_version("notes", source, "id", None, None, &[("note", "note", "string")]));
+    let data_type = view.features[0].data_type.clone();
+    let source = Arc::new(source.clone());
+    let selection = Selection {
+        project: name("shop"),
+        service: None,
+        columns: vec![OutputColumn { name: "note".to_owned(), reading: 0, feature: 0, data_type }],
+        readings: vec![Reading { source, view, keys: vec![name("id")] }],
+    };
+    let roots = BTreeMap::from([(name("shop"), folder.root().to_owned())]);
+    let versions = sources.iter().map(|source| Version::Source(Arc::new(source.clone())));
+    let catalog: Arc<Catalog> = Arc::new(Catalog::from_versions(Revision(1), roots, versions));
+    let times = TimestampMicrosecondArray::from(vec![2; spine.len()]).with_timezone("UTC");
+    let ids: ArrayRef = Arc::new(Int64Array::from(spine));
+    let table = RecordBatch::try_from_iter([("id", ids), ("t", Arc::new(times) as ArrayRef)]).unwrap();
+    let spine = SpineRows { batches: vec![table], time: "t".to_owned() };
+    folder.runtime.block_on(async {
+        let asked = answer(&folder.engine, &catalog, &selection, &spine, Question::Known, &[], None);
+        let batches = asked.await.unwrap().batches.take(most).collect::<Vec<_>>().await;
+        batches.into_iter().map(Result::unwrap).collect()
+    })
+}
+
+/// A sort with a limit keeps what it saw: run anew because memory was short, it would lose its last rows.
+#[test]
+fn a_query_with_a_limit_is_run_again_from_nothing() {
+    let folder = Folder::with_memory(3 << 20);
+    folder.parquet("d/a.parquet", 10_000, &[rows((0..30_000).rev(), |_| String::new())]);
+    let table = version(files("t", "d", Format::Parquet), columns(&COLUMNS));
+    let mut query = files("q", "", Format::Parquet);
+    let text = "select id, repeat('n', 300) as note, at from (select id, at from t order by id limit 20000)";
+    query.place = Place::Sql { text: text.to_owned() };
+    query.event_time = at("at");
+    let query = version(query, columns(&COLUMNS));
+    let found = notes(&folder, &[table, query], (0..30_000).collect(), usize::MAX);
+    let there: usize = found.iter().map(|batch| batch.columns[0].len() - batch.columns[0].null_count()).sum();
+    assert_eq!(there, 20_000);
+}
+
+/// A note that many spine rows share would not fit into one array of text.
+#[test]
+fn a_long_value_may_answer_many_rows() {
+    let folder = Folder::new();
+    folder.parquet("d/a.parquet", 10, &[rows([7].into_iter(), |_| "n".repeat(100_000))]);
+    let mut table = files("t", "d", Format::Parquet);
+    table.event_time = at("at");
+    let table = version(table, columns(&COLUMNS));
+    let found = notes(&folder, &[table], vec![7; 100_000], 3);
+    for batch in &found {
+        let notes = batch.columns[0].as_string::<i32>();
+        assert!(notes.iter().all(|note| note.is_some_and(|note| note.len() == 100_000)));
+        assert!(notes.value_data().len() <= 64 << 20);
+    }
+    assert!(found.iter().map(|batch| batch.rows).sum::<usize>() > 1_000);
+}
