@@ -17,7 +17,9 @@ pub fn reference_page() -> String {
          project's thing is `project.name`. Unknown keys are errors.\n\n\
          An expression is SQL over the columns of one row. Columns are named as the data has them, letter for\n\
          letter; a name that is not a plain word stands in double quotes. An expression with `,` `#` `: ` `[` `]`\n\
-         `{` or `}` stands in YAML quotes, or on its own line after `|`.\n\n\
+         `{` or `}` stands in YAML quotes, or on its own line after `|`. What it gives of a row depends on that row\n\
+         alone: `and`, `or` and `case` do not evaluate what the sides before them decide, and an integer that runs over\n\
+         is an error, as is a division by zero.\n\n\
          Types: ",
     );
     let types: Vec<String> = DataType::names().map(|name| format!("`{name}`")).collect();

@@ -4,9 +4,13 @@
 //! nearest), functions whose answer depends on when or where they run, aggregates, windows,
 //! subqueries. [`Compiled::bind`] makes it ready for batches of a schema.
 //!
+//! What an expression gives of a row, or whether it fails, depends on that row alone: `and`, `or` and `case`
+//! guard row by row, and integers that run over are an error ([`guard`]).
+//!
 //! The functions are DataFusion's scalar functions. `event_time` is the row's own time, where the
 //! source has no column of that name. Names are matched as written, and else without regard to case.
 
+mod guard;
 mod problem;
 mod read;
 
@@ -143,7 +147,7 @@ fn plan(
         .build();
     let simplifier = ExprSimplifier::new(context);
     let logical = simplifier.simplify(simplifier.coerce(logical, schema)?)?;
-    let physical = state.create_physical_expr(logical, schema)?;
+    let physical = guard::guarded(state.create_physical_expr(logical, schema)?)?;
     let found = physical.data_type(schema.as_arrow())?;
     Ok((physical, found))
 }

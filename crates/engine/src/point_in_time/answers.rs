@@ -73,6 +73,8 @@ pub(super) struct ReadingAnswers {
     pub(super) winner: Vec<u32>,
     /// The values of winning rows, chunk by chunk, per feature.
     features: Vec<Vec<ArrayRef>>,
+    /// Bytes of the longest values of all features of text together.
+    longest: usize,
     /// The number of the first row of each chunk, and of all rows; of features that are not joined.
     starts: Vec<u32>,
     /// Rows read that pass `where` and have a null key.
@@ -91,6 +93,7 @@ impl ReadingAnswers {
             compared,
             event_time: vec![i64::MIN; rows],
             winner: vec![NONE; rows],
+            longest: 0,
             starts: vec![0],
             null_keys: 0,
             never_known: 0,
@@ -113,6 +116,10 @@ impl ReadingAnswers {
     /// Joins the chunks of features that are not too large for it: of one array, rows are taken faster.
     /// After the last was added.
     pub(super) fn join(&mut self, threads: usize) -> Result<()> {
+        let longest = |values: &ArrayRef| (0..values.len()).map(|at| text_length(values, at)).max();
+        let of_feature =
+            |chunks: &Vec<ArrayRef>| chunks.iter().filter(|it| is_text(it)).filter_map(longest).max();
+        self.longest = self.features.iter().filter_map(of_feature).sum();
         let small = |chunks: &&mut Vec<ArrayRef>| {
             chunks.len() > 1 && chunks.iter().map(|it| it.get_array_memory_size()).sum::<usize>() < JOINED
         };
@@ -185,23 +192,18 @@ impl ReadingAnswers {
 
     /// Whether the text of some spine rows is more than is given at once. Of one row it never is.
     pub(super) fn is_wide(&self, rows: Range<usize>) -> bool {
-        let winners = &self.winner[rows];
-        let found = || winners.iter().filter(|winner| **winner != NONE);
-        let bytes = |chunks: &Vec<ArrayRef>| -> usize {
-            let length = |winner: &u32| {
+        if self.longest.saturating_mul(rows.len()) <= WIDE || rows.len() < 2 {
+            return false;
+        }
+        let length = |winner: &u32| {
+            let of = |chunks: &Vec<ArrayRef>| {
                 let (chunk, at) = self.place(chunks, *winner);
-                let values = &chunks[chunk];
-                match (values.as_string_opt::<i32>(), values.as_binary_opt::<i32>()) {
-                    (Some(text), _) => text.value_length(at) as usize,
-                    (None, Some(bytes)) => bytes.value_length(at) as usize,
-                    (None, None) => 0,
-                }
+                chunks.get(chunk).map_or(0, |values| text_length(values, at))
             };
-            let is_text =
-                |values: &ArrayRef| matches!(values.data_type(), ArrowType::Utf8 | ArrowType::Binary);
-            if chunks.first().is_some_and(is_text) { found().map(length).sum() } else { 0 }
+            self.features.iter().map(of).sum::<usize>()
         };
-        winners.len() > 1 && self.features.iter().map(bytes).sum::<usize>() > WIDE
+        let winners = self.winner[rows].iter().filter(|winner| **winner != NONE);
+        winners.map(length).sum::<usize>() > WIDE
     }
 
     /// The columns of some spine rows, as in [`super::Spec::answer_schema`].
@@ -247,6 +249,19 @@ impl ReadingAnswers {
             });
         }
         Ok(columns)
+    }
+}
+
+fn is_text(values: &ArrayRef) -> bool {
+    matches!(values.data_type(), ArrowType::Utf8 | ArrowType::Binary)
+}
+
+/// Bytes of a value of text; of others nothing.
+fn text_length(values: &ArrayRef, at: usize) -> usize {
+    match (values.as_string_opt::<i32>(), values.as_binary_opt::<i32>()) {
+        (Some(text), _) => text.value_length(at) as usize,
+        (None, Some(bytes)) => bytes.value_length(at) as usize,
+        (None, None) => 0,
     }
 }
 

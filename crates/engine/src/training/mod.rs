@@ -81,6 +81,8 @@ pub enum SpineInput {
         format: FileFormat,
         /// The file's name, for people.
         name: Option<String>,
+        /// Whether nobody writes to it any more, whatever its names: then it is kept without a copy.
+        settled: bool,
     },
     /// A query; its rows in the order it gives them.
     Sql {

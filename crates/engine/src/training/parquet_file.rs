@@ -25,6 +25,9 @@ const GROUP: usize = 131_072;
 /// Bytes of a row group, about, where its rows are large.
 const GROUP_BYTES: usize = 64 << 20;
 
+/// Rows that are encoded at once, about: few are not worth starting threads for.
+const AT_ONCE: usize = 65_536;
+
 /// Rows that tell whether a column's values repeat.
 const SAMPLE: usize = 4_096;
 
@@ -48,7 +51,11 @@ struct Open<W: Write + Send> {
     factory: ArrowRowGroupWriterFactory,
     /// Of the row group being written, per field one for each of its leaves; empty between row groups.
     columns: Vec<Vec<ArrowColumnWriter>>,
+    /// Rows of it that are encoded, or wait for it.
     rows: usize,
+    /// Rows that wait, and how many.
+    waiting: Vec<RecordBatch>,
+    rows_waiting: usize,
 }
 
 impl<W: Write + Send> ParquetFile<W> {
@@ -67,7 +74,7 @@ impl<W: Write + Send> ParquetFile<W> {
     /// Ends the file; gives back what it was written to.
     pub(super) fn finish(mut self) -> Result<W> {
         let mut open = self.open(None)?;
-        open.end_group(self.threads)?;
+        open.end_group(&self.schema, self.threads)?;
         open.file.into_inner()
     }
 
@@ -79,7 +86,14 @@ impl<W: Write + Send> ParquetFile<W> {
                 let properties = properties(&self.schema, first);
                 let writer = ArrowWriter::try_new(to, Arc::clone(&self.schema), Some(properties))?;
                 let (file, factory) = writer.into_serialized_writer()?;
-                Ok(Box::new(Open { file, factory, columns: Vec::new(), rows: 0 }))
+                Ok(Box::new(Open {
+                    file,
+                    factory,
+                    columns: Vec::new(),
+                    rows: 0,
+                    waiting: Vec::new(),
+                    rows_waiting: 0,
+                }))
             }
         }
     }
@@ -111,31 +125,44 @@ impl<W: Write + Send> Open<W> {
     fn write(&mut self, schema: &SchemaRef, batch: &RecordBatch, threads: usize) -> Result<()> {
         let mut from = 0;
         while from < batch.num_rows() {
-            if self.columns.is_empty() {
-                self.begin_group(schema)?;
-            }
             let rows = (batch.num_rows() - from).min(GROUP - self.rows);
-            let part = batch.slice(from, rows);
-            let work: Vec<(&FieldRef, &ArrayRef, &mut Vec<ArrowColumnWriter>)> = schema
-                .fields()
-                .iter()
-                .zip(part.columns())
-                .zip(&mut self.columns)
-                .map(|((field, values), writers)| (field, values, writers))
-                .collect();
-            in_parallel(work, threads, |(field, values, writers)| {
-                for (leaf, writer) in compute_leaves(field, values)?.iter().zip(writers) {
-                    writer.write(leaf)?;
-                }
-                Ok::<_, ParquetError>(())
-            })?;
+            self.waiting.push(batch.slice(from, rows));
             self.rows += rows;
+            self.rows_waiting += rows;
             from += rows;
+            if self.rows_waiting >= AT_ONCE || self.rows == GROUP {
+                self.encode(schema, threads)?;
+            }
             let held = self.columns.iter().flatten().map(ArrowColumnWriter::memory_size);
             if self.rows == GROUP || held.sum::<usize>() >= GROUP_BYTES {
-                self.end_group(threads)?;
+                self.end_group(schema, threads)?;
             }
         }
+        Ok(())
+    }
+
+    /// Encodes the rows that wait.
+    fn encode(&mut self, schema: &SchemaRef, threads: usize) -> Result<()> {
+        if self.columns.is_empty() {
+            self.begin_group(schema)?;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        self.rows_waiting = 0;
+        let work: Vec<(usize, &FieldRef, &mut Vec<ArrowColumnWriter>)> = schema
+            .fields()
+            .iter()
+            .zip(&mut self.columns)
+            .enumerate()
+            .map(|(at, (field, writers))| (at, field, writers))
+            .collect();
+        in_parallel(work, threads, |(at, field, writers)| {
+            for batch in &waiting {
+                for (leaf, writer) in compute_leaves(field, batch.column(at))?.iter().zip(&mut *writers) {
+                    writer.write(leaf)?;
+                }
+            }
+            Ok::<_, ParquetError>(())
+        })?;
         Ok(())
     }
 
@@ -152,9 +179,12 @@ impl<W: Write + Send> Open<W> {
         Ok(())
     }
 
-    fn end_group(&mut self, threads: usize) -> Result<()> {
-        if self.columns.is_empty() {
+    fn end_group(&mut self, schema: &SchemaRef, threads: usize) -> Result<()> {
+        if self.rows == 0 {
             return Ok(());
+        }
+        if self.rows_waiting > 0 {
+            self.encode(schema, threads)?;
         }
         let columns = std::mem::take(&mut self.columns);
         self.rows = 0;

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
@@ -16,7 +16,9 @@ use arrow::ipc::writer::StreamWriter;
 use asof_model::{Column, FileFormat, Format, Name, Selection, Source, SpineRecord, TimeUnit};
 use datafusion::error::DataFusionError;
 use futures::TryStreamExt;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 
 use super::{SpineInput, key_names};
 use crate::engine::INCOMING;
@@ -30,6 +32,7 @@ use crate::source::instants::{instant_type, instants, readable};
 use crate::source::options::Options;
 use crate::source::parquet::check_nesting;
 use crate::source::rules::{Place, Rules};
+use crate::threads::in_parallel;
 use crate::{Engine, Error, Result};
 use asof_model::nearest;
 
@@ -145,10 +148,13 @@ pub(super) async fn read(
             let staged = engine.blocking(move || stage(&within, &mut bytes.as_ref())).await?;
             (format, name, staged)
         }
-        SpineInput::File { path, format, name } => {
+        SpineInput::File { path, format, name, settled } => {
             let within = folder.clone();
             let staged = engine.blocking(move || {
                 let mut file = File::open(&path).map_err(|e| Error::io("open the spine", &path, &e))?;
+                if settled && let Some(staged) = stage_link(&within, &path, &mut file) {
+                    return staged;
+                }
                 stage(&within, &mut file)
             });
             (format, name, staged.await?)
@@ -320,11 +326,28 @@ fn stage(folder: &Path, from: &mut dyn Read) -> Result<Staged> {
     }
 }
 
-/// A new file in the folder of spines.
-fn incoming(folder: &Path) -> Result<(PathBuf, File)> {
+/// The same without a copy, for a file that nobody writes to any more; none where the file system has no
+/// room for a second name of it. Blocking.
+fn stage_link(folder: &Path, path: &Path, file: &mut File) -> Option<Result<Staged>> {
+    let staged = incoming_name(folder).ok()?;
+    std::fs::hard_link(path, &staged).ok()?;
+    let read = content(file, None).map_err(|error| {
+        let _ = std::fs::remove_file(&staged);
+        Error::io("read the spine", path, &error)
+    });
+    Some(read.map(|(hash, bytes)| Staged { path: staged, hash, bytes }))
+}
+
+/// A name of its own in the folder of spines.
+fn incoming_name(folder: &Path) -> Result<PathBuf> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, &e))?;
-    let path = folder.join(format!("{INCOMING}{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    Ok(folder.join(format!("{INCOMING}{}", NUMBER.fetch_add(1, Ordering::Relaxed))))
+}
+
+/// A new file in the folder of spines.
+fn incoming(folder: &Path) -> Result<(PathBuf, File)> {
+    let path = incoming_name(folder)?;
     let file = File::create(&path).map_err(|e| Error::io("copy the spine to", &path, &e))?;
     Ok((path, file))
 }
@@ -415,17 +438,25 @@ fn batches(
         FileFormat::Parquet => {
             let held = Arc::new(Held::open(path, shown)?);
             check_nesting(&held).map_err(|e| failed(&e.to_string()))?;
-            let builder =
-                ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| failed(&e.to_string()))?;
-            let schema = plain_schema(builder.schema());
-            let reader = builder.with_batch_size(BATCH).build().map_err(|e| failed(&e.to_string()))?;
-            let mut batches = Vec::new();
-            for batch in reader {
-                let batch = batch.map_err(|e| failed(&e.to_string()))?;
-                room.take(&batch)?;
-                batches.push(batch);
-            }
-            Ok((Arc::clone(&schema), with_schema(&schema, batches)?))
+            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+                .map_err(|e| failed(&e.to_string()))?;
+            let schema = plain_schema(metadata.schema());
+            let room = Mutex::new(room);
+            let groups = (0..metadata.metadata().num_row_groups()).collect();
+            let batches = in_parallel(groups, engine.config().threads, |group| {
+                // Of its own, since who shares a file shares the place that is read next.
+                let file = File::open(path).map_err(|e| Error::io("open the spine", path, &e))?;
+                let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone());
+                let reader = reader.with_row_groups(vec![group]).with_batch_size(BATCH).build();
+                let mut batches = Vec::new();
+                for batch in reader.map_err(|e| failed(&e.to_string()))? {
+                    let batch = batch.map_err(|e| failed(&e.to_string()))?;
+                    room.lock().unwrap_or_else(PoisonError::into_inner).take(&batch)?;
+                    batches.push(batch);
+                }
+                Ok::<_, Error>(batches)
+            })?;
+            Ok((Arc::clone(&schema), with_schema(&schema, batches.into_iter().flatten().collect())?))
         }
         FileFormat::Arrow => {
             let mut magic = [0; 6];

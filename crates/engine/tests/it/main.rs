@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod compat;
 #[cfg(test)]
+mod expressions;
 mod flock;
 #[cfg(test)]
 mod load;

@@ -126,9 +126,12 @@ fn a_spine_may_come_in_any_format() {
     // A spine file on the disk.
     flock.folder.write("labels.csv", SPINE);
     let path = flock.folder.root().join("labels.csv");
-    let spine = SpineInput::File { path, format: FileFormat::Csv, name: None };
-    let (out, _) = flock.train(TrainRequest { spine, ..flock.request("", FileFormat::Csv) }).unwrap();
-    assert_eq!(out.num_rows(), 7);
+    for settled in [false, true] {
+        let path = path.clone();
+        let spine = SpineInput::File { path, format: FileFormat::Csv, name: None, settled };
+        let (out, _) = flock.train(TrainRequest { spine, ..flock.request("", FileFormat::Csv) }).unwrap();
+        assert_eq!(out.num_rows(), 7);
+    }
     // No row at all.
     let (out, report) = flock
         .train(flock.request(written(&rows.slice(0, 0), FileFormat::Parquet, 1), FileFormat::Parquet))

@@ -148,7 +148,7 @@ async fn train(
             };
             let path = taken.path.clone();
             upload = Some(taken);
-            SpineInput::File { path, format, name: query.spine_name.clone() }
+            SpineInput::File { path, format, name: query.spine_name.clone(), settled: true }
         }
     };
     let subject = match &ask {
