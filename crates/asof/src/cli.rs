@@ -74,12 +74,24 @@ pub fn main() -> ExitCode {
         When::Never => Some(false),
     };
     let printer = Printer::new(cli.global.json, color);
+    open_more_files();
     match run(cli, printer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             printer.problem(&problem);
             ExitCode::from(problem.kind().exit_code())
         }
+    }
+}
+
+/// Lets the process open as many files as the system allows it. The usual limit of 1,024 is one for
+/// programs of old that wait by `select`; a node has stores, sources of many files and connections.
+fn open_more_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Where it may not be, it stays as it is: sources then hold fewer files open.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
 }
 

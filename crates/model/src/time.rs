@@ -1,8 +1,10 @@
 //! Instants and lengths, in whole microseconds.
 
 use std::fmt;
+use std::sync::LazyLock;
 
-use jiff::fmt::temporal::{Pieces, PiecesOffset};
+use jiff::fmt::temporal::{DateTimeParser, Pieces, PiecesOffset};
+use jiff::tz::TimeZoneDatabase;
 use serde::{Deserialize, Serialize};
 
 /// An instant: microseconds since 1970-01-01T00:00:00 UTC.
@@ -33,7 +35,9 @@ impl Timestamp {
             (Some(PiecesOffset::Numeric(offset)), None) => i64::from(offset.offset().seconds()),
             (Some(_) | None, None) => 0,
             (_, Some(_)) => {
-                let zoned: jiff::Zoned = text.parse().map_err(|_| bad())?;
+                // By the zones that are built in: an instant must not change with a system's update.
+                static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+                let zoned = DateTimeParser::new().parse_zoned_with(&ZONES, text).map_err(|_| bad())?;
                 i64::from(zoned.offset().seconds())
             }
         };

@@ -194,6 +194,53 @@ fn files_sent_to_a_remote_node_are_loaded_all_or_none() {
     assert_eq!(count(), 5);
 }
 
+/// Folders of the names that are sent are columns, as where the files are loaded from the disk.
+#[test]
+fn files_sent_to_a_remote_node_have_the_columns_of_their_folders() {
+    let project = Project::shop();
+    let head = "seller_id,updated_at,rating,name\n";
+    for tier in ["gold", "basic"] {
+        project.write(&format!("data/tier={tier}/a.csv"), &format!("{head}1,2024-03-01T00:00:00Z,1.5,Eve\n"));
+    }
+    let definitions = DEFINITIONS.replace("path: data/profiles.csv", "path: data/*/*.csv\nstore: true");
+    project.write("features/shop.yaml", &definitions);
+    project.well(&["apply", "--yes"]);
+    let node = project.up(&[], &[]);
+    let client = Project::empty();
+    client.write("asof.yaml", "project: shop\n");
+    for tier in ["gold", "basic"] {
+        client.write(&format!("data/tier={tier}/a.csv"), &format!("{head}1,2024-03-01T00:00:00Z,1.5,Eve\n"));
+    }
+    let files = ["data/tier=basic/a.csv", "data/tier=gold/a.csv"];
+    let loaded = client.run(&["load", "profiles", "--server", &node.address, files[0], files[1]]);
+    assert_eq!(loaded.code, Some(0), "{}", loaded.err);
+    let tiers = project.json(&["sql", "select tier from profiles order by tier"]);
+    assert_eq!(tiers, [serde_json::json!({"tier": "basic"}), serde_json::json!({"tier": "gold"})]);
+}
+
+/// The usual limit of open files is a soft one: a node takes what the system allows.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_may_open_as_many_files_as_the_system_allows() {
+    let project = Project::shop();
+    let plain = project.command(&["up", "--json", "--listen", "127.0.0.1:0"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 200 && exec \"$@\"", "sh"]).arg(plain.get_program());
+    command.args(plain.get_args()).current_dir(project.path()).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let open = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let [soft, hard] = open.split_whitespace().skip(3).take(2).collect::<Vec<_>>()[..] else {
+        panic!("{open}")
+    };
+    assert!(soft == hard && soft != "200", "{open}");
+}
+
 /// Every setting of `asof.yaml`, what overrides it, and what is refused.
 #[test]
 fn settings_come_from_the_file_the_environment_and_flags_in_that_order() {

@@ -14,7 +14,7 @@ use super::Check;
 use crate::expression::{Purpose, compile};
 use crate::source::columns::{can_read, model_type};
 use crate::source::infer::{Found, infer};
-use crate::source::instants::{readable, zone};
+use crate::source::instants::{readable, zone, zone_names};
 use crate::source::opened::columns_of;
 use crate::source::{Opened, ScanColumns, open, scan_opened};
 use crate::{Error, Result};
@@ -265,7 +265,7 @@ impl Check<'_> {
             && let Err(reason) = zone(named)
         {
             let message = format!("{what}: {reason}");
-            let zones = jiff::tz::db().available().map(|it| it.to_string()).collect::<Vec<_>>();
+            let zones = zone_names();
             let hint = nearest(named, zones.iter().map(String::as_str))
                 .map_or("e.g. `America/New_York`, `UTC`".to_owned(), |near| {
                     format!("did you mean `{near}`?")

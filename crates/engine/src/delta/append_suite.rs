@@ -13,7 +13,7 @@ use super::append::{Committed, Mark, Sizes, Staging};
 use super::durable::DurableFiles;
 use super::scan::{position, stored_files};
 use super::stored::Layout;
-use super::suite_scan::stored_scan;
+use super::suite_scan::{source_schema, stored_scan};
 use super::table;
 use crate::{Engine, EngineConfig};
 
@@ -87,7 +87,7 @@ impl Room {
                     .with_timezone("UTC"),
             );
             let batch = RecordBatch::try_new(
-                layout.source.clone(),
+                source_schema(&self.source),
                 vec![
                     Arc::clone(&times),
                     Arc::new(StringArray::from_iter_values((at..end).map(|_| who))),
@@ -137,7 +137,7 @@ async fn one_load_is_one_version_of_several_files() {
     let (files, last, _) = stored_files(&engine, &room.source, None).await.unwrap();
     assert!(files.len() > 2, "{files:?}");
     assert_eq!(last, Some(20_000));
-    assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), 20_000);
+    assert_eq!(files.iter().filter_map(|file| file.last).max(), Some(20_000));
     let commits = std::fs::read_dir(room.layout().folder.join("_delta_log")).unwrap().count();
     assert_eq!(commits, 2, "one that makes the table, one for the load");
     let rows = room.rows(None).await;
@@ -225,7 +225,8 @@ async fn names_that_clash_and_types_that_delta_lacks() {
     let mut table = table::open_or_make(&files, &layout.folder, &layout.table, &properties).await.unwrap();
     let times: ArrayRef =
         Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![Some(5), None]).with_timezone("UTC"));
-    let fields = layout.source.fields();
+    let schema = source_schema(&clash);
+    let fields = schema.fields();
     let numbers = Arc::new(arrow::array::UInt32Array::from(vec![Some(7), None, Some(u32::MAX)]));
     let arrow::datatypes::DataType::List(item) = fields[3].data_type() else { panic!("a list") };
     let list = arrow::array::ListArray::new(
@@ -243,7 +244,7 @@ async fn names_that_clash_and_types_that_delta_lacks() {
     let uuid =
         arrow::array::FixedSizeBinaryArray::try_from_iter([[7_u8; 16], [9_u8; 16]].into_iter()).unwrap();
     let batch = RecordBatch::try_new(
-        layout.source.clone(),
+        schema.clone(),
         vec![
             Arc::clone(&times),
             Arc::new(arrow::array::UInt8Array::from(vec![255, 0])),
@@ -308,4 +309,33 @@ async fn the_log_holds_no_values_of_the_source() {
         text.contains("\"delta.dataSkippingStatsColumns\":\"`event_time`,`visible_at`,`seq`\""),
         "{text}"
     );
+}
+
+/// A source of many loads has many data files: more than this process may open at once.
+#[test]
+fn more_data_files_than_may_be_open_are_read() {
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 256 && exec \"$@\"", "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["delta::append_suite::many_data_files_are_read", "--exact", "--test-threads", "1"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}");
+}
+
+#[tokio::test]
+async fn many_data_files_are_read() {
+    let room = Room::new();
+    room.load("a", 300_000, Sizes { file: 1, group: 1_000 }).await;
+    let engine = room.engine();
+    assert_eq!(stored_files(&engine, &room.source, None).await.unwrap().0.len(), 300);
+    let mut catalog = asof_model::Catalog::default();
+    catalog.projects.insert(room.source.address.project.clone(), Arc::default());
+    let want = crate::source::ScanColumns { all_for_digest: true, ..crate::source::ScanColumns::default() };
+    let scan = crate::source::scan(&engine, &catalog, &room.source, &want).await.unwrap();
+    let context = engine.session().task_ctx();
+    let found = datafusion::physical_plan::collect(Arc::clone(&scan.plan), context).await.unwrap();
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 300_000);
+    scan.verify().unwrap();
 }

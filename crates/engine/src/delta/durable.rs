@@ -40,7 +40,7 @@ pub(crate) struct DurableFiles {
     health: Arc<Health>,
 }
 
-/// Whether an fsync ever failed, and the folders of which the entries are known to be on disk.
+/// Whether an fsync ever failed.
 #[derive(Debug, Default)]
 struct Health {
     stopped: AtomicBool,
@@ -253,7 +253,7 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if let Some(path) = self.path.take() {
-            // What cannot be removed now is removed when the store is opened next.
+            // What cannot be removed now is removed by the next load.
             let _ = std::fs::remove_file(path);
         }
     }

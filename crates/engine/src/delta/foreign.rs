@@ -21,6 +21,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::scan::{provider, reading_state};
 use super::table::{address, broken};
+use crate::source::parquet::check_nesting_of;
 use crate::{Engine, Error, Result};
 
 /// What a table may ask of its readers.
@@ -101,6 +102,9 @@ impl Foreign {
 
     /// Reads these columns, in this order, in the types of [`Foreign::schema`].
     pub(crate) async fn scan(&self, engine: &Engine, columns: &[String]) -> Result<Arc<dyn ExecutionPlan>> {
+        let files = self.data_files()?;
+        let looked = move || files.iter().try_for_each(|(path, shown)| check_nesting_of(path, shown));
+        engine.blocking(looked).await?;
         let state = reading_state(&engine.session());
         let provider = provider(&self.table, &state, self.only.as_deref()).await?;
         let schema = provider.schema();
@@ -156,6 +160,24 @@ impl Foreign {
         Ok(Some(Foreign { only: Some(Arc::new(only)), ..self.clone() }))
     }
 
+    /// The data files that are read: where each is, and how the log names it.
+    fn data_files(&self) -> Result<Vec<(PathBuf, String)>> {
+        let state = self.table.snapshot().map_err(|e| broken("read the table", &self.folder, e))?;
+        let mut files = Vec::new();
+        for file in state.log_data().iter() {
+            let address = self.address_of(file.path().as_ref())?;
+            if self.only.as_ref().is_some_and(|only| !only.contains(&address)) {
+                continue;
+            }
+            let path = match url::Url::parse(file.path().as_ref()) {
+                Ok(elsewhere) => elsewhere.to_file_path().ok(),
+                Err(_) => Some(self.folder.join(file.object_store_path().as_ref())),
+            };
+            files.extend(path.map(|path| (path, file.path().into_owned())));
+        }
+        Ok(files)
+    }
+
     /// The address of a data file.
     fn address_of(&self, path: &str) -> Result<String> {
         if url::Url::parse(path).is_ok() {
@@ -200,6 +222,7 @@ fn names_agree_with_ids(table: &DeltaTable, folder: &Path) -> Result<()> {
     physical_names(&schema, &mut expected);
     for file in state.log_data().iter() {
         let path = folder.join(file.object_store_path().as_ref());
+        check_nesting_of(&path, file.path().as_ref())?;
         let opened = File::open(&path).map_err(|e| Error::io("read the file", &path, &e))?;
         let reader = SerializedFileReader::new(opened)
             .map_err(|e| Error::internal(format!("`{}`: {e}", path.display())))?;
@@ -267,8 +290,18 @@ struct Asked {
     features: Vec<String>,
 }
 
-/// Refuses a table whose protocol asks for more than we know.
+/// Refuses a table whose protocol asks for more than we know, or whose checkpoints nest deeper than a reader
+/// should descend.
 fn may_be_read(folder: &Path) -> Result<()> {
+    let log = folder.join("_delta_log");
+    for below in [log.clone(), log.join("_sidecars")] {
+        for entry in std::fs::read_dir(&below).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|end| end == "parquet") {
+                check_nesting_of(&path, &path.to_string_lossy())?;
+            }
+        }
+    }
     let Some(asked) = newest_protocol(folder)? else {
         return Err(Error::internal(format!("the table `{}` has no protocol in its log", folder.display())));
     };

@@ -174,6 +174,59 @@ async fn a_log_that_begins_with_a_checkpoint() {
     assert!(gone.to_string().contains("no longer has version 3"), "{gone}");
 }
 
+/// A Parquet file without rows whose schema is so many groups within each other.
+fn nested(groups: usize) -> Vec<u8> {
+    let mut footer = vec![0x15, 0x04, 0x19, 0xfc];
+    let mut length = groups + 1;
+    while length >= 0x80 {
+        footer.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    footer.push(length as u8);
+    for _ in 0..groups {
+        footer.extend([0x35, 0x04, 0x18, 0x01, b'g', 0x15, 0x02, 0]);
+    }
+    footer.extend([0x15, 0x04, 0x25, 0x02, 0x18, 0x01, b'x', 0]);
+    footer.extend([0x16, 0x00, 0x19, 0x0c, 0]);
+    [b"PAR1", footer.as_slice(), &(footer.len() as u32).to_le_bytes(), b"PAR1"].concat()
+}
+
+fn copied(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let copied = std::process::Command::new("cp").arg("-r").arg(fixture(name)).arg(folder.path()).status();
+    assert!(copied.unwrap().success());
+    folder
+}
+
+/// A table that others write to must not end the process: neither its data files nor its checkpoints.
+#[tokio::test]
+async fn files_that_nest_without_end_are_refused() {
+    let spill = tempfile::tempdir().unwrap();
+    let engine = engine_over(spill.path());
+    let told = |error: Error| assert!(error.to_string().contains("nests more than 128 groups"), "{error}");
+    for name in ["checkpointed", "partitioned"] {
+        let copy = copied(name);
+        let folder = copy.path().join(name);
+        let table = Foreign::open(&folder, None).await.unwrap();
+        let (path, _) = table.data_files().unwrap().pop().unwrap();
+        let column = table.schema.field(0).name().clone();
+        table.scan(&engine, std::slice::from_ref(&column)).await.unwrap();
+        // Of the length that the log says; the footer stands at the end of it.
+        std::fs::write(&path, nested(100_000)).unwrap();
+        told(table.scan(&engine, &[column]).await.unwrap_err());
+    }
+    let copy = copied("checkpointed");
+    let folder = copy.path().join("checkpointed");
+    std::fs::write(folder.join("_delta_log/00000000000000000011.checkpoint.parquet"), nested(100_000))
+        .unwrap();
+    told(Foreign::open(&folder, None).await.unwrap_err());
+    let copy = copied("mapped_by_id");
+    let folder = copy.path().join("mapped_by_id");
+    let (path, _) = Foreign::open(&folder, None).await.unwrap().data_files().unwrap().pop().unwrap();
+    std::fs::write(&path, nested(100_000)).unwrap();
+    told(Foreign::open(&folder, None).await.unwrap_err());
+}
+
 /// A table without rows whose protocol is this.
 fn table_with(protocol: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

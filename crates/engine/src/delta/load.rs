@@ -10,11 +10,10 @@ use serde::Serialize;
 
 use super::append::{Committed, DATA_PREFIX, Mark, Sizes, Staging};
 use super::quarantine::Quarantine;
-use super::raw_row;
 use super::stored::{Layout, file_marker};
 use super::table;
-use crate::source::files::{OpenFile, open_one};
-use crate::source::find::{Found, find};
+use crate::source::files::{Data, OpenFile, Unread, open_one};
+use crate::source::find::{self, Found, find};
 use crate::source::options::Options;
 use crate::source::rules::{Place, Rules};
 use crate::source::{ScanColumns, fixed};
@@ -29,6 +28,24 @@ pub struct LoadFile {
     pub name: String,
     /// Columns that stand in the names of its folders (`key=value`), null where the value is.
     pub partitions: Vec<(String, Option<String>)>,
+}
+
+impl LoadFile {
+    /// Files that came without their folders, at these places and by these names: the columns that folders
+    /// of the names give (`key=value`) are those that they would have where they came from.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with code `source_partitions` where the names do not agree on them.
+    pub fn uploaded(files: impl IntoIterator<Item = (PathBuf, String)>) -> Result<Vec<LoadFile>> {
+        let mut found: Vec<Found> = files
+            .into_iter()
+            .map(|(path, shown)| Found { path, partitions: find::partitions(Path::new(&shown)), shown })
+            .collect();
+        find::agree("of the upload", &mut found)?;
+        let file =
+            |found: Found| LoadFile { path: found.path, name: found.shown, partitions: found.partitions };
+        Ok(found.into_iter().map(file).collect())
+    }
 }
 
 /// What a row does that breaks a rule of its source.
@@ -57,9 +74,6 @@ pub struct FileLoad {
     /// The first and last position given; none where no row was stored.
     pub positions: Option<(i64, i64)>,
 }
-
-/// Of how many rows the texts are held at once.
-const UNREAD: usize = 10_000;
 
 /// How many rows are decoded and checked at once.
 const BATCH: usize = 8_192;
@@ -184,11 +198,10 @@ impl Load<'_> {
                     done.push(report);
                     continue;
                 }
-                self.no_new_columns(&opened, format).await?;
+                self.no_new_columns(&opened).await?;
                 let before = staging.rows();
                 quarantine.of_file(&file.name, &hash, &key).await?;
-                let unread = self.stage(&rules, &opened, &mut staging, &mut quarantine, progress).await?;
-                self.unread(&opened, format, &options, unread, &mut quarantine).await?;
+                self.stage(&rules, &opened, &mut staging, &mut quarantine, progress).await?;
                 // The bytes that were read are the bytes that were hashed.
                 self.engine.blocking(move || opened.held.verify(&whole, None)).await?;
                 let rows = staging.rows() - before;
@@ -254,23 +267,27 @@ impl Load<'_> {
     }
 
     /// Refuses a file with columns that the source has not.
-    async fn no_new_columns(&self, file: &OpenFile, format: Format) -> Result<()> {
+    async fn no_new_columns(&self, file: &OpenFile) -> Result<()> {
+        /// How many of them are named.
+        const NAMED: usize = 8;
+
         let known: BTreeSet<String> = self.source.columns.iter().map(|column| column.name.clone()).collect();
         let mut new: Vec<String> =
             file.column_names().into_iter().filter(|name| !known.contains(name)).collect();
-        if format == Format::Ndjson {
-            let held = Arc::clone(&file.held);
-            new.extend(self.engine.blocking(move || raw_row::new_keys(&held, &known)).await?);
+        if let Data::Ndjson(read) = &file.data {
+            let read = read.clone();
+            new.extend(self.engine.blocking(move || read.new_keys(&known, NAMED)).await?);
         }
-        let new: Vec<String> = new.iter().map(|name| format!("`{name}`")).collect();
+        let (noun, they) = if new.len() == 1 { ("column", "it") } else { ("columns", "them") };
+        let more = if new.len() > NAMED { " and more" } else { "" };
+        let new: Vec<String> = new.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
         if new.is_empty() {
             return Ok(());
         }
-        let (noun, they) = if new.len() == 1 { ("column", "it") } else { ("columns", "them") };
         Err(Error::invalid(
             "new_column",
             format!(
-                "source `{}`: file `{}` has the {noun} {}, and the source has not",
+                "source `{}`: file `{}` has the {noun} {}{more}, and the source has not",
                 self.source.address.name,
                 file.shown(),
                 new.join(", ")
@@ -289,21 +306,22 @@ impl Load<'_> {
         staging: &mut Staging,
         quarantine: &mut Quarantine<'_>,
         progress: &Progress,
-    ) -> Result<Vec<(u64, String)>> {
+    ) -> Result<()> {
         let mut done = 0;
-        let mut unread = Vec::new();
         let parts = file.parts();
         for (_, part) in parts {
             for batch in file.read(part, rules, BATCH)? {
                 let (before, raw) = match batch {
                     Ok(read) => read,
                     // A row that is no row: it follows the batch before it, and reading goes on behind it.
-                    Err(Error::BadRow { reason, .. }) if !quarantine.is_off() => {
+                    Err(Unread { error: Error::BadRow { reason, .. }, text: Some(text) })
+                        if !quarantine.is_off() =>
+                    {
                         done += 1;
-                        unread.push((done, reason));
+                        quarantine.add_text(done, &reason, text.into()).await?;
                         continue;
                     }
-                    Err(other) => return Err(other),
+                    Err(other) => return Err(other.error),
                 };
                 done = before + raw.num_rows() as u64;
                 match self.checked(rules, file, &raw, before) {
@@ -316,27 +334,6 @@ impl Load<'_> {
                 }
                 let phase = "load";
                 progress(ProgressEvent { phase, done, total: None, unit: "rows" });
-            }
-        }
-        Ok(unread)
-    }
-
-    /// Rows that could not be taken apart go to the quarantine as their text.
-    async fn unread(
-        &self,
-        file: &OpenFile,
-        format: Format,
-        options: &Options,
-        unread: Vec<(u64, String)>,
-        quarantine: &mut Quarantine<'_>,
-    ) -> Result<()> {
-        for some in unread.chunks(UNREAD) {
-            let numbers: BTreeSet<u64> = some.iter().map(|(number, _)| *number).collect();
-            let (held, options) = (Arc::clone(&file.held), options.clone());
-            let look = move || raw_row::texts(&held, format, &options, &numbers);
-            let mut texts = self.engine.blocking(look).await?;
-            for (number, reason) in some {
-                quarantine.add_text(*number, reason, texts.remove(number).unwrap_or_default()).await?;
             }
         }
         Ok(())
@@ -379,7 +376,6 @@ impl Load<'_> {
     /// The source's rules, and its keys where null ones are refused.
     fn checked(&self, rules: &Rules, file: &OpenFile, raw: &RecordBatch, before: u64) -> Result<RecordBatch> {
         let place = Place { file: file.shown(), before: Some(before) };
-        rules.keepable(raw, place)?;
         let checked = rules.apply(raw, place, before)?;
         if self.source.definition.null_keys == NullKeys::Refuse {
             for key in self.keys {

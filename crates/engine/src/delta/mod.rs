@@ -9,7 +9,6 @@ mod durable;
 mod foreign;
 mod load;
 mod quarantine;
-mod raw_row;
 mod scan;
 mod stored;
 mod table;

@@ -17,8 +17,9 @@ use super::stored::{file_marker, source_folder};
 use super::table::{self, broken};
 use crate::{Engine, Error, Result};
 
-/// How many rows are gathered before they are written.
+/// How many rows are gathered before they are written, and how many bytes of them.
 const BATCH: usize = 1_024;
+const BATCH_BYTES: usize = 16 << 20;
 
 /// The bad rows of one load. They are committed before the good ones: whoever sees a loaded file sees its
 /// quarantined rows too, and a file of which only these are there was never loaded.
@@ -35,6 +36,7 @@ pub(crate) struct Quarantine<'a> {
     /// Each file's rows by its mark, and whether they were here already.
     files: Vec<(String, u64, bool)>,
     waiting: Vec<Row>,
+    waiting_bytes: usize,
     open: Option<Open>,
 }
 
@@ -88,6 +90,7 @@ impl<'a> Quarantine<'a> {
             here: false,
             files: Vec::new(),
             waiting: Vec::new(),
+            waiting_bytes: 0,
             open: None,
         }
     }
@@ -136,8 +139,13 @@ impl<'a> Quarantine<'a> {
         if self.here {
             return Ok(());
         }
+        self.waiting_bytes += content.len();
         self.waiting.push(Row { file, hash, number, reason: reason.to_owned(), content });
-        if self.waiting.len() >= BATCH { self.flush().await } else { Ok(()) }
+        if self.waiting.len() >= BATCH || self.waiting_bytes >= BATCH_BYTES {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -145,6 +153,7 @@ impl<'a> Quarantine<'a> {
             return Ok(());
         }
         let rows = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
         let text = |of: fn(&Row) -> &str| -> Arc<StringArray> {
             Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
         };

@@ -23,10 +23,6 @@ use crate::{Engine, Error, Result};
 pub(crate) struct StoredFile {
     /// Where it lies.
     pub(crate) path: PathBuf,
-    /// Bytes.
-    pub(crate) size: u64,
-    /// Rows.
-    pub(crate) rows: u64,
     /// The greatest position of its rows, where the log says it.
     pub(crate) last: Option<i64>,
 }
@@ -62,8 +58,6 @@ pub(crate) async fn stored_files(
         .iter()
         .map(|file| StoredFile {
             path: layout.folder.join(file.path().as_ref()),
-            size: u64::try_from(file.size()).unwrap_or(0),
-            rows: file.num_records().and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0),
             last: file.stats().and_then(|statistics| greatest(&statistics, &layout.seq)),
         })
         .collect();

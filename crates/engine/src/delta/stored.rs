@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use asof_model::{Place, SourceVersion};
+use asof_model::{Place, SourceVersion, TimeRule};
 use deltalake_core::DeltaTable;
 
 use super::table::broken;
@@ -28,9 +28,6 @@ pub(crate) struct Layout {
     pub(crate) folder: PathBuf,
     /// What names the family of versions that share the table; the folder's own name.
     pub(crate) family: String,
-    /// The source's columns as every other room sees them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what the suites write and compare"))]
-    pub(crate) source: SchemaRef,
     /// The table's columns: the source's in types that Delta has, then our four.
     pub(crate) table: SchemaRef,
     /// The name of the column of `e`.
@@ -100,7 +97,6 @@ impl Layout {
         Ok(Layout {
             folder: source_folder(data_dir, source).join(&family),
             family,
-            source: Arc::new(Schema::new(fields)),
             table: Arc::new(Schema::new(stored)),
             event_time,
             visible_at,
@@ -157,7 +153,8 @@ impl Layout {
     }
 }
 
-/// What decides the table: everything that the stored rows depend on. Eight hex digits.
+/// What decides the table: everything that the stored rows depend on, but how their files are written
+/// (their format and path). Eight hex digits.
 fn family(source: &SourceVersion) -> Result<String> {
     let definition = &source.definition;
     let mut parts = serde_json::json!({
@@ -167,6 +164,12 @@ fn family(source: &SourceVersion) -> Result<String> {
         "available_at": definition.available_at,
         "delete_when": definition.delete_when,
     });
+    // Of a zone for `valid_until` the table keeps what clocks show, and else instants.
+    if let Some(TimeRule::Column { name, zone: Some(zone), .. }) = &definition.valid_until
+        && let Some(parts) = parts.as_object_mut()
+    {
+        parts.insert("valid_until".to_owned(), serde_json::json!({ "column": name, "zone": zone }));
+    }
     // Tables of before there were options in here keep their names.
     if let Place::Files { options, .. } = &definition.place
         && !options.is_empty()

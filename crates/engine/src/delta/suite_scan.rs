@@ -37,7 +37,7 @@ pub(crate) async fn stored_scan(
     cut: Option<i64>,
 ) -> Result<StoredScan> {
     let layout = Layout::of(&engine.config().data_dir, source)?;
-    let output = output_schema(&layout, columns)?;
+    let output = output_schema(source, columns)?;
     let Some(table) = table::open(engine.files(), &layout.folder).await? else {
         reaches(source, None, cut)?;
         return Ok(StoredScan { plan: Arc::new(EmptyExec::new(output)) });
@@ -73,10 +73,17 @@ fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-fn output_schema(layout: &Layout, columns: &[String]) -> Result<SchemaRef> {
+/// The source's columns as every other room sees them.
+pub(crate) fn source_schema(source: &SourceVersion) -> SchemaRef {
+    let all = source.columns.iter();
+    let fields = all.map(|it| Field::new(&it.name, asof_compute::arrow_type(&it.data_type), true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn output_schema(source: &SourceVersion, columns: &[String]) -> Result<SchemaRef> {
     let mut fields = Vec::with_capacity(columns.len() + 4);
     for name in columns {
-        fields.push(layout.source.field_with_name(name)?.clone());
+        fields.push(source_schema(source).field_with_name(name)?.clone());
     }
     fields.push(Field::new(fixed::EVENT_TIME, instant(), true));
     fields.push(Field::new(fixed::VISIBLE_AT, instant(), true));

@@ -214,3 +214,48 @@ impl Sample {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), out)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int64Array;
+    use datafusion::datasource::memory::MemorySourceConfig;
+
+    use super::*;
+    use crate::EngineConfig;
+
+    #[tokio::test]
+    async fn opening_ends_in_time() {
+        let never = std::future::pending::<Result<()>>();
+        let what = "opening source `events`".to_owned();
+        let ended = in_time(Instant::now(), Duration::ZERO, what, never).await.unwrap_err();
+        assert!(matches!(ended, Error::Timeout { .. }), "{ended}");
+        assert_eq!(ended.to_string(), "opening source `events` took longer than 0 s");
+    }
+
+    /// A stream that always has a batch ready is asked for the time before each.
+    #[tokio::test]
+    async fn reading_ends_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::new(EngineConfig {
+            data_dir: folder.path().to_owned(),
+            memory: 1 << 28,
+            threads: 1,
+            code_version: "test".to_owned(),
+        })
+        .unwrap();
+        let batch =
+            RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)]).unwrap();
+        let schema = batch.schema();
+        let batches = vec![vec![batch.clone(); 3]];
+        let plan: Arc<dyn ExecutionPlan> =
+            MemorySourceConfig::try_new_exec(&batches, Arc::clone(&schema), None).unwrap();
+        let later = Instant::now() + Duration::from_secs(3_600);
+        for (deadline, rows, found) in
+            [(later, 10, (6, false)), (later, 3, (3, false)), (Instant::now(), 10, (0, true))]
+        {
+            let same = |batch: &RecordBatch| Ok(batch.clone());
+            let sampled = first(&engine, &plan, &schema, rows, deadline, same).await.unwrap();
+            assert_eq!((sampled.rows.num_rows(), sampled.cut_short), found);
+        }
+    }
+}

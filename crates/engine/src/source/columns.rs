@@ -209,7 +209,8 @@ fn has_floats(kind: &ArrowType) -> bool {
 }
 
 /// A cast that may not lose anything: a value that comes out null, or does not come back, is refused. Only
-/// what is given as a decimal, a text or a wider float is rounded to the nearest float, as floats are.
+/// what is given as a decimal, a text with a point or an exponent, or a wider float is rounded to the
+/// nearest float, as floats are, and that one is finite.
 fn cast_exactly(array: &ArrayRef, target: &ArrowType, to: &DataType) -> Result<ArrayRef, BadValue> {
     let wrong = |row: usize| BadValue { row, reason: format!("is not a value of type {to}") };
     let options = CastOptions { safe: true, ..CastOptions::default() };
@@ -226,7 +227,13 @@ fn cast_exactly(array: &ArrayRef, target: &ArrowType, to: &DataType) -> Result<A
         && (from.is_floating() || is_decimal(from) || is_decimal(target));
     // Digits of an integer past a float's are another number, and often another thing's.
     let widening = from.is_integer() && target.is_floating();
-    let overflowing = from.is_floating() && target.is_floating();
+    let overflowing = (from.is_floating() || is_decimal(from)) && target.is_floating();
+    if text(from)
+        && target.is_floating()
+        && let Some(row) = first_other(array, &out).map_err(|_| wrong(0))?
+    {
+        return Err(wrong(row));
+    }
     if overflowing && let Some(row) = first_infinite(array, &out, &options).map_err(|_| wrong(0))? {
         return Err(wrong(row));
     }
@@ -257,6 +264,30 @@ fn first_infinite(
         out.as_primitive::<arrow::datatypes::Float64Type>(),
     );
     Ok((0..out.len()).find(|row| out.value(*row).is_infinite() && !given.value(*row).is_infinite()))
+}
+
+/// The first text of a number that its float is not.
+fn first_other(given: &ArrayRef, out: &ArrayRef) -> Result<Option<usize>, ArrowError> {
+    let plain = arrow::compute::cast(given, &ArrowType::Utf8)?;
+    let floats = arrow::compute::cast(out, &ArrowType::Float64)?;
+    let (plain, floats) = (plain.as_string::<i32>(), floats.as_primitive::<Float64Type>());
+    Ok((0..plain.len()).find(|row| plain.is_valid(*row) && is_another(plain.value(*row), floats.value(*row))))
+}
+
+/// Whether a text is a number that this float, the nearest to it, is not: digits of an integer are lost, or
+/// it is past all floats.
+pub(crate) fn is_another(text: &str, float: f64) -> bool {
+    let text = text.trim();
+    let digits = text.trim_start_matches(['+', '-']);
+    if float.is_infinite() {
+        return digits.starts_with(|first: char| first.is_ascii_digit() || first == '.');
+    }
+    // Up to seven digits stand in any float.
+    if digits.len() < 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
+    let limit = 1e38;
+    float.abs() >= limit || text.parse::<i128>().is_ok_and(|whole| float as i128 != whole)
 }
 
 fn is_decimal(kind: &ArrowType) -> bool {
@@ -394,7 +425,7 @@ pub(crate) fn as_instants(array: &ArrayRef) -> &arrow::array::TimestampMicroseco
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Date64Array, Float32Array, Float64Array, Int64Array, UInt64Array};
+    use arrow::array::{Date64Array, Float32Array, Float64Array, Int64Array, StringArray, UInt64Array};
 
     use super::*;
 
@@ -431,6 +462,36 @@ mod tests {
                 Some("is outside the years 0001 to 9999"),
             ),
         ];
+        let texts = |text: &str| Arc::new(StringArray::from(vec![Some("1"), None, Some(text)])) as ArrayRef;
+        let mut cases = cases;
+        for (text, to, fits) in [
+            ("1e300", "float64", true),
+            ("1e300", "float32", false),
+            ("-1e39", "float32", false),
+            ("3.4e38", "float32", true),
+            ("1e309", "float64", false),
+            (".1e400", "float64", false),
+            ("inf", "float32", true),
+            ("-Infinity", "float64", true),
+            ("nan", "float32", true),
+            ("0.1", "float32", true),
+            ("16777216", "float32", true),
+            ("16777217", "float32", false),
+            ("9007199254740992", "float64", true),
+            ("9007199254740993", "float64", false),
+            ("-9007199254740993", "float64", false),
+            ("9007199254740993.5", "float64", true),
+            ("100000000000000000000", "float64", true),
+            ("100000000000000000001", "float64", false),
+            ("170141183460469231731687303715884105727", "float64", false),
+        ] {
+            let refused = if to == "float64" {
+                "is not a value of type float64"
+            } else {
+                "is not a value of type float32"
+            };
+            cases.push((texts(text), to, (!fits).then_some(refused)));
+        }
         for (array, to, expected) in cases {
             let converted = convert(&array, &DataType::parse(to).unwrap());
             let refused = converted.map(|_| ()).map_err(|bad| (bad.row, bad.reason));

@@ -27,7 +27,7 @@ pub(crate) struct OpenFile {
     pub(crate) identity: FileIdentity,
     /// How many bytes at the end are hashed; none: all.
     footer: Option<u64>,
-    pub(super) data: Data,
+    pub(crate) data: Data,
     pub(super) options: Options,
 }
 
@@ -49,7 +49,35 @@ pub(crate) enum Part {
 }
 
 /// Batches of a part, each with the number of rows of the file before it.
-pub(crate) type Batches = Box<dyn Iterator<Item = Result<(u64, RecordBatch)>> + Send>;
+pub(crate) type Batches = Box<dyn Iterator<Item = Result<(u64, RecordBatch), Unread>> + Send>;
+
+/// Why there is no batch.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub error: Error,
+    /// The text of the one row that could not be taken apart: what follows it can still be read. None
+    /// where nothing can.
+    pub text: Option<Box<str>>,
+}
+
+impl Unread {
+    /// A row that is no row.
+    pub(super) fn row(error: Error, text: String) -> Unread {
+        Unread { error, text: Some(text.into()) }
+    }
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Unread {
+        Unread { error, text: None }
+    }
+}
+
+impl From<Unread> for Error {
+    fn from(unread: Unread) -> Error {
+        unread.error
+    }
+}
 
 /// Batches as a file has them.
 pub(crate) type Raw = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
@@ -90,9 +118,8 @@ pub(crate) fn open_one(found: Found, format: Format, options: &Options) -> Resul
 
 /// Refuses a file that begins as one of another kind does.
 fn not_text(held: &Held, format: Format) -> Result<()> {
-    use std::os::unix::fs::FileExt;
     let mut start = [0; 4];
-    let read = held.file.read_at(&mut start, 0).unwrap_or(0);
+    let read = held.read_at(&mut start, 0).unwrap_or(0);
     let (is, hint) = match &start[..read] {
         [0x1f, 0x8b, ..] => ("is compressed with gzip", "decompress it, or convert it to Parquet"),
         [0x28, 0xb5, 0x2f, 0xfd] => ("is compressed with zstd", "decompress it, or convert it to Parquet"),
@@ -136,12 +163,11 @@ impl OpenFile {
 
     /// How many rows it has: counted in a Parquet footer, else judged by the lengths of its first lines.
     pub(crate) fn estimate(&self) -> u64 {
-        use std::os::unix::fs::FileExt;
         if let Data::Parquet(file) = &self.data {
             return file.rows();
         }
         let mut start = vec![0; 1 << 16];
-        let read = self.held.file.read_at(&mut start, 0).unwrap_or(0) as u64;
+        let read = self.held.read_at(&mut start, 0).unwrap_or(0) as u64;
         let Some(last) = start[..read as usize].last() else { return 0 };
         // A last line without an end is one as well.
         let open = u64::from(read == self.held.size && *last != b'\n');

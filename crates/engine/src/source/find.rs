@@ -84,28 +84,29 @@ pub(crate) fn find(root: &Path, path: &str, format: Format, hive: bool) -> Resul
             Found { shown, partitions, path }
         })
         .collect();
+    agree(&format!("`{path}`"), &mut found)?;
+    Ok(found)
+}
+
+/// As DuckDB does: partitions only where all files agree. Some files having none at all is chance; files
+/// that disagree are a mistake. `path`: how the files were named together.
+pub(crate) fn agree(path: &str, found: &mut [Found]) -> Result<()> {
     let keys = |found: &Found| found.partitions.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
     let first = found.first().map(keys).unwrap_or_default();
-    if let Some(other) = found.iter().find(|other| keys(other) != first) {
-        // As DuckDB does: partitions only where all files agree. Some files having none at all is
-        // chance; files that disagree are a mistake.
-        if first.is_empty() || other.partitions.is_empty() {
-            found.iter_mut().for_each(|file| file.partitions.clear());
-        } else {
-            return Err(Error::invalid(
-                "source_partitions",
-                format!(
-                    "path `{path}`: file `{}` lies in partitions ({}), but `{}` in ({})",
-                    other.shown,
-                    keys(other).join(", "),
-                    found.first().map_or("", |file| &file.shown),
-                    first.join(", "),
-                ),
-            )
-            .with_hint("give all files the same key=value folders, or set `hive_partitioning: false`"));
-        }
+    let Some(other) = found.iter().find(|other| keys(other) != first) else { return Ok(()) };
+    if first.is_empty() || other.partitions.is_empty() {
+        found.iter_mut().for_each(|file| file.partitions.clear());
+        return Ok(());
     }
-    Ok(found)
+    let message = format!(
+        "path {path}: file `{}` lies in partitions ({}), but `{}` in ({})",
+        other.shown,
+        keys(other).join(", "),
+        found.first().map_or("", |file| &file.shown),
+        first.join(", "),
+    );
+    Err(Error::invalid("source_partitions", message)
+        .with_hint("give all files the same key=value folders, or set `hive_partitioning: false`"))
 }
 
 fn hidden(name: &str) -> bool {
@@ -301,7 +302,7 @@ fn one<'a>(pattern: &'a [u8], name: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
 }
 
 /// `key=value` folders of a path; the null partition as Hive writes it.
-fn partitions(path: &Path) -> Vec<(String, Option<String>)> {
+pub(crate) fn partitions(path: &Path) -> Vec<(String, Option<String>)> {
     let mut found: Vec<(String, Option<String>)> = Vec::new();
     for part in path.parent().into_iter().flat_map(Path::components) {
         let text = part.as_os_str().to_string_lossy();

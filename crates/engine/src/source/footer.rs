@@ -117,7 +117,7 @@ impl<R: Read> Thrift<R> {
         }
         *id = match head >> 4 {
             0 => self.zigzag()?,
-            more => *id + i64::from(more),
+            more => id.checked_add(i64::from(more)).ok_or(Refused::Broken)?,
         };
         Ok(Some(head & 0x0f))
     }
@@ -223,8 +223,14 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(check(&whole[..end]), Err(Refused::Broken), "{end}");
         }
+        // A number of a field past all numbers: i64::MAX written out, then one more.
+        let mut past = vec![0x05, 0xfe];
+        past.extend([0xff; 8]);
+        past.extend([0x01, 0x00, 0x15, 0x00]);
         // Structures within structures, and a length beyond all bytes.
-        for bytes in [vec![0x1c; 100_000], vec![0x18, 0xff, 0xff, 0xff, 0xff, 0x0f], vec![0x1b, 0], vec![0]] {
+        for bytes in
+            [past, vec![0x1c; 100_000], vec![0x18, 0xff, 0xff, 0xff, 0xff, 0x0f], vec![0x1b, 0], vec![0]]
+        {
             assert_eq!(check(bytes.as_slice()), Err(Refused::Broken));
         }
     }

@@ -4,37 +4,102 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use asof_model::{FileIdentity, Timestamp};
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::descriptors::{self, Slot};
 use crate::{Error, Result};
 
-/// A file held open, read at positions: many readers share it, and whatever its path leads to later,
-/// they all see the file that was there.
+/// A file read at positions by many readers. Whatever its path leads to later, they all read the file that
+/// was there, or are told that it is there no more: where a process holds many files, those not read for
+/// the longest are closed and opened again when they are wanted, and then must be what they were.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub file: File,
     pub path: PathBuf,
     pub shown: String,
     pub size: u64,
+    /// What it was when it was opened first.
+    etag: String,
+    slot: Arc<Slot>,
+    /// What became of it, where it could not be opened again.
+    lost: OnceLock<&'static str>,
 }
 
 impl Held {
     /// Opens a file for the length of a scan.
     pub(crate) fn open(path: &Path, shown: &str) -> Result<Held> {
-        let file = File::open(path).map_err(|e| Error::io("open the file", Path::new(shown), &e))?;
-        let size = file.metadata().map_err(|e| Error::io("open the file", Path::new(shown), &e))?.len();
-        Ok(Held { file, path: path.to_owned(), shown: shown.to_owned(), size })
+        let failed = |e: std::io::Error| Error::io("open the file", Path::new(shown), &e);
+        let file = descriptors::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        Ok(Held {
+            path: path.to_owned(),
+            shown: shown.to_owned(),
+            size: metadata.len(),
+            etag: etag(&metadata),
+            slot: Slot::holding(file),
+            lost: OnceLock::new(),
+        })
+    }
+
+    /// The file, open.
+    fn file(&self) -> std::io::Result<Arc<File>> {
+        self.slot.file(|| {
+            let file = descriptors::open(&self.path).inspect_err(|error| {
+                if error.kind() == std::io::ErrorKind::NotFound {
+                    self.lost.get_or_init(|| "was removed while it was read");
+                }
+            })?;
+            let now = file.metadata()?;
+            if etag(&now) != self.etag || now.len() != self.size {
+                let lost = *self.lost.get_or_init(|| self.change(&now));
+                return Err(std::io::Error::other(lost));
+            }
+            Ok(file)
+        })
+    }
+
+    /// Which change it was that made this of it.
+    fn change(&self, now: &Metadata) -> &'static str {
+        if self.etag.split('-').next() == etag(now).split('-').next() {
+            "was changed while it was read"
+        } else {
+            "was replaced while it was read"
+        }
+    }
+
+    /// Some bytes from a position on; none at the end.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], at: u64) -> std::io::Result<usize> {
+        self.file()?.read_at(buffer, at)
+    }
+
+    /// All these bytes from a position on.
+    pub(crate) fn read_exact_at(&self, buffer: &mut [u8], at: u64) -> std::io::Result<()> {
+        self.file()?.read_exact_at(buffer, at)
+    }
+
+    /// What reading it failed for: a file that is gone or another, or what the system said.
+    pub(crate) fn unread(&self, error: &std::io::Error) -> Error {
+        self.is_lost().unwrap_or_else(|| Error::io("read the file", Path::new(&self.shown), error))
+    }
+
+    /// The error of a file that was not there any more when it was wanted again.
+    pub(crate) fn is_lost(&self) -> Option<Error> {
+        self.lost.get().map(|lost| self.changed(lost))
+    }
+
+    fn changed(&self, change: &str) -> Error {
+        Error::Changed { what: "file", name: self.shown.clone(), change: change.to_owned() }
     }
 
     /// Its identity now. `footer`: hash only the last so many bytes, not all.
     pub(crate) fn identity(&self, footer: Option<u64>) -> Result<FileIdentity> {
-        let failed = |e: &std::io::Error| Error::io("read the file", Path::new(&self.shown), e);
-        let metadata = self.file.metadata().map_err(|e| failed(&e))?;
-        let hash = hash_of(&self.file, metadata.len(), footer).map_err(|e| failed(&e))?;
+        let file = self.file().map_err(|e| self.unread(&e))?;
+        let metadata = file.metadata().map_err(|e| self.unread(&e))?;
+        let hash = hash_of(&file, metadata.len(), footer).map_err(|e| self.unread(&e))?;
         Ok(FileIdentity {
             path: self.path.to_string_lossy().into_owned(),
             size: metadata.len(),
@@ -46,23 +111,13 @@ impl Held {
 
     /// Refuses where the file held, or what its path now leads to, is not what was opened.
     pub(crate) fn verify(&self, was: &FileIdentity, footer: Option<u64>) -> Result<()> {
-        let changed = |change: &str| Error::Changed {
-            what: "file",
-            name: self.shown.clone(),
-            change: change.to_owned(),
-        };
-        let now = std::fs::metadata(&self.path).map_err(|_| changed("was removed while it was read"))?;
+        let now = std::fs::metadata(&self.path).map_err(|_| self.changed("was removed while it was read"))?;
         if was.etag.as_deref() != Some(&etag(&now)) || now.len() != was.size {
-            let held = self.file.metadata().map_err(|_| changed("cannot be read any more"))?;
-            let same = held.ino() == now.ino() && held.dev() == now.dev();
-            return Err(changed(if same {
-                "was changed while it was read"
-            } else {
-                "was replaced while it was read"
-            }));
+            return Err(self.changed(self.change(&now)));
         }
-        let hash = hash_of(&self.file, was.size, footer).map_err(|_| changed("cannot be read any more"))?;
-        if Some(hash) == was.hash { Ok(()) } else { Err(changed("was changed while it was read")) }
+        let hash = self.file().and_then(|file| hash_of(&file, was.size, footer));
+        let hash = hash.map_err(|_| self.changed("cannot be read any more"))?;
+        if Some(hash) == was.hash { Ok(()) } else { Err(self.changed("was changed while it was read")) }
     }
 }
 
@@ -110,20 +165,20 @@ fn hash_of(file: &File, size: u64, footer: Option<u64>) -> std::io::Result<Strin
 /// Reads on from a position, without moving anybody else's.
 #[derive(Debug)]
 pub(crate) struct Cursor {
-    held: std::sync::Arc<Held>,
+    held: Arc<Held>,
     at: u64,
 }
 
 impl Cursor {
     /// From this byte on.
-    pub(crate) fn new(held: std::sync::Arc<Held>, at: u64) -> Cursor {
+    pub(crate) fn new(held: Arc<Held>, at: u64) -> Cursor {
         Cursor { held, at }
     }
 }
 
 impl Read for Cursor {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let got = self.held.file.read_at(buffer, self.at)?;
+        let got = self.held.read_at(buffer, self.at)?;
         self.at += got as u64;
         Ok(got)
     }
@@ -131,7 +186,7 @@ impl Read for Cursor {
 
 /// A held file as Parquet's reader takes it.
 #[derive(Debug, Clone)]
-pub(crate) struct Chunks(pub std::sync::Arc<Held>);
+pub(crate) struct Chunks(pub Arc<Held>);
 
 impl Length for Chunks {
     fn len(&self) -> u64 {
@@ -143,12 +198,12 @@ impl ChunkReader for Chunks {
     type T = std::io::BufReader<Cursor>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        Ok(std::io::BufReader::new(Cursor::new(std::sync::Arc::clone(&self.0), start)))
+        Ok(std::io::BufReader::new(Cursor::new(Arc::clone(&self.0), start)))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
         let mut buffer = vec![0; length];
-        self.0.file.read_exact_at(&mut buffer, start)?;
+        self.0.read_exact_at(&mut buffer, start)?;
         Ok(buffer.into())
     }
 }

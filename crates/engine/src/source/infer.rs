@@ -6,6 +6,7 @@
 
 use arrow::datatypes::DataType as ArrowType;
 use asof_model::{Column, DataType};
+use indexmap::IndexMap;
 
 use super::columns::model_type;
 use super::csv::Guess;
@@ -45,8 +46,8 @@ impl Found {
 /// [`Error::Invalid`] with code `source_files_differ` or `column_twice`, or what reading a file gives.
 pub(crate) fn infer(source: &str, files: &[OpenFile], declared: &[Column]) -> Result<Found> {
     let mut found = Found::default();
-    let mut csv: Option<(Vec<String>, Vec<Guess>)> = None;
-    let mut ndjson: Vec<(String, Shape, u64)> = Vec::new();
+    let mut csv: Option<IndexMap<String, Guess>> = None;
+    let mut ndjson: IndexMap<String, (Shape, u64)> = IndexMap::new();
     for file in files {
         match &file.data {
             Data::Parquet(parquet) => {
@@ -54,22 +55,22 @@ pub(crate) fn infer(source: &str, files: &[OpenFile], declared: &[Column]) -> Re
                 parquet_columns(source, files, file, declared, &mut found)?;
             }
             Data::Csv(read) => {
-                let (names, guesses) = csv
-                    .get_or_insert_with(|| (read.names().to_vec(), vec![Guess::new(); read.names().len()]));
+                let fresh = || read.names().iter().map(|name| (name.clone(), Guess::new())).collect();
+                let guesses: &mut IndexMap<String, Guess> = csv.get_or_insert_with(fresh);
                 let mut own = Vec::with_capacity(read.names().len());
                 for name in read.names() {
-                    own.push(match names.iter().position(|other| other == name) {
+                    own.push(match guesses.get_index_of(name) {
                         Some(at) => at,
                         None if file.options.union_by_name => {
-                            names.push(name.clone());
-                            guesses.push(Guess::new());
-                            names.len() - 1
+                            guesses.insert_full(name.clone(), Guess::new()).0
                         }
                         None => return Err(differ(source, file, &files[0], name, true)),
                     });
                 }
-                if let Some(missing) = names.iter().find(|name| !read.names().contains(name))
+                // Of as many names those of the first are all there.
+                if own.len() < guesses.len()
                     && !file.options.union_by_name
+                    && let Some(missing) = guesses.keys().find(|name| !read.names().contains(name))
                 {
                     return Err(differ(source, file, &files[0], missing, false));
                 }
@@ -84,12 +85,12 @@ pub(crate) fn infer(source: &str, files: &[OpenFile], declared: &[Column]) -> Re
     }
     let rows = found.rows;
     let texts: Vec<(String, DataType, u64)> = match csv {
-        Some((names, guesses)) => {
+        Some(guesses) => {
             let typed = |(name, guess): (String, Guess)| (name, guess.data_type(), rows - guess.seen());
-            names.into_iter().zip(guesses).map(typed).collect()
+            guesses.into_iter().map(typed).collect()
         }
         None => {
-            ndjson.into_iter().map(|(name, shape, seen)| (name, shape.data_type(), rows - seen)).collect()
+            ndjson.into_iter().map(|(name, (shape, seen))| (name, shape.data_type(), rows - seen)).collect()
         }
     };
     for (name, data_type, nulls) in texts {

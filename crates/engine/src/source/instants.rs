@@ -34,10 +34,16 @@ pub(crate) fn instant_type() -> ArrowType {
     ArrowType::Timestamp(ArrowUnit::Microsecond, Some("UTC".into()))
 }
 
+/// The zones that are built in, not the machine's: an instant must not change with a system's update.
+static ZONES: std::sync::LazyLock<TimeZoneDatabase> = std::sync::LazyLock::new(TimeZoneDatabase::bundled);
+
+/// The names of all zones.
+pub(crate) fn zone_names() -> Vec<String> {
+    ZONES.available().map(|name| name.to_string()).collect()
+}
+
 /// The zone of this name.
 pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
-    // The one that is built in, not the machine's: an instant must not change with a system's update.
-    static ZONES: std::sync::LazyLock<TimeZoneDatabase> = std::sync::LazyLock::new(TimeZoneDatabase::bundled);
     ZONES.get(name).map_err(|_| format!("`{name}` is not an IANA time zone"))
 }
 

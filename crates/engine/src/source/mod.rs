@@ -8,6 +8,7 @@
 
 pub(crate) mod columns;
 mod csv;
+mod descriptors;
 pub(crate) mod exec;
 mod fetch;
 pub(crate) mod files;
@@ -35,6 +36,13 @@ use self::files::OpenFile;
 pub(crate) use self::opened::{Opened, open};
 use self::rules::Rules;
 use crate::{Engine, Result};
+
+/// The longest record of a CSV file and the longest line of an NDJSON file: 64 MiB. One is held whole while
+/// it is read, and a stray quote makes one record of all that follows.
+pub(crate) const LONGEST_RECORD: usize = 64 << 20;
+
+/// Past so many bytes of cells a batch of a text file ends, however few rows it has: 64 MiB.
+const LONGEST_BATCH: usize = 64 << 20;
 
 /// The columns that every scan's schema begins with, in this order.
 pub mod fixed {
@@ -88,7 +96,7 @@ pub struct SourceScan {
     files: Vec<Arc<Vec<OpenFile>>>,
 }
 
-/// Reads columns of rows by the addresses a scan gave, from the very files the scan holds open.
+/// Reads columns of rows by the addresses a scan gave, from the very files the scan opened.
 pub trait FetchRows: std::fmt::Debug + Send + Sync {
     /// One row out per address, in the order of the addresses, which must ascend (one may repeat), in
     /// batches of some thousand rows, each given to `take` as it is read. Columns in the order asked:

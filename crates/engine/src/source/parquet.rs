@@ -1,6 +1,8 @@
 //! Parquet files: opened once, read row group by row group.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
@@ -14,7 +16,7 @@ use parquet::basic::{LogicalType, Type as PhysicalType};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 
 use super::footer;
-use super::identity::{Chunks, Cursor, Held};
+use super::identity::{Chunks, Cursor, Held, stamp};
 use crate::{Error, Result};
 
 /// A Parquet file, its footer read.
@@ -30,7 +32,6 @@ pub(crate) struct ParquetFile {
 
 /// How many bytes at the end hold the footer and its length.
 pub(crate) fn footer_length(held: &Held) -> Result<u64> {
-    use std::os::unix::fs::FileExt;
     let broken = |what: &str| {
         Error::invalid("file_broken", format!("file `{}` {what}", held.shown))
             .with_hint("write it again, or set the `format` it has")
@@ -40,11 +41,7 @@ pub(crate) fn footer_length(held: &Held) -> Result<u64> {
     }
     let mut start = [0; 4];
     let mut end = [0; 8];
-    let read = |buffer: &mut [u8], at: u64| {
-        held.file
-            .read_exact_at(buffer, at)
-            .map_err(|e| Error::io("read the file", std::path::Path::new(&held.shown), &e))
-    };
+    let read = |buffer: &mut [u8], at: u64| held.read_exact_at(buffer, at).map_err(|e| held.unread(&e));
     if held.size >= 4 {
         read(&mut start, 0)?;
     }
@@ -82,17 +79,50 @@ fn named(field: &Field, root: &parquet::schema::types::Type) -> Field {
 
 /// Refuses a file whose schema nests so deep that reading it would end the process.
 pub(crate) fn check_nesting(held: &Arc<Held>) -> Result<()> {
-    use std::io::Read;
     let length = footer_length(held)?;
-    let cursor = Cursor::new(Arc::clone(held), held.size - length);
-    let reason = match footer::check(std::io::BufReader::new(cursor).take(length - 8)) {
+    let reason = match nesting(held, length) {
         Ok(()) => return Ok(()),
         Err(footer::Refused::TooDeep) => {
             format!("its Parquet schema nests more than {} groups", footer::DEEPEST)
         }
         Err(footer::Refused::Broken) => "its Parquet footer cannot be read".to_owned(),
     };
-    Err(Error::invalid("file_broken", format!("file `{}`: {reason}", held.shown)).with_hint("write it again"))
+    let message = format!("file `{}`: {reason}", held.shown);
+    Err(held.is_lost().unwrap_or_else(|| Error::invalid("file_broken", message).with_hint("write it again")))
+}
+
+/// Walks a footer of this length.
+fn nesting(held: &Arc<Held>, length: u64) -> Result<(), footer::Refused> {
+    use std::io::Read;
+    let cursor = Cursor::new(Arc::clone(held), held.size - length);
+    footer::check(std::io::BufReader::new(cursor).take(length - 8))
+}
+
+/// Of how many files it is known that their schemas do not nest too deep.
+const MOST_KNOWN: usize = 100_000;
+
+/// Refuses a file that nests too deep before a reader that is not ours descends into it; what else is
+/// wrong with it that reader says. A file that is still what it was when it was looked at is not looked at
+/// again: a table of many files is opened over and over. Blocking.
+pub(crate) fn check_nesting_of(path: &Path, shown: &str) -> Result<()> {
+    static KNOWN: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+    let known = || KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Ok(stamp) = stamp(path, shown) else { return Ok(()) };
+    if known().get(path) == Some(&stamp) {
+        return Ok(());
+    }
+    let Ok(held) = Held::open(path, shown).map(Arc::new) else { return Ok(()) };
+    match footer_length(&held).map(|length| nesting(&held, length)) {
+        Ok(Err(footer::Refused::TooDeep)) => return check_nesting(&held),
+        Ok(Ok(())) => {}
+        Ok(Err(footer::Refused::Broken)) | Err(_) => return Ok(()),
+    }
+    let mut known = known();
+    if known.len() >= MOST_KNOWN {
+        known.clear();
+    }
+    known.insert(path.to_owned(), stamp);
+    Ok(())
 }
 
 impl ParquetFile {
@@ -101,11 +131,9 @@ impl ParquetFile {
         check_nesting(&held)?;
         let chunks = Chunks(Arc::clone(&held));
         let broken = |e: parquet::errors::ParquetError| {
-            Error::invalid(
-                "file_broken",
-                format!("file `{}`: its Parquet footer cannot be read: {e}", held.shown),
-            )
-            .with_hint("write it again")
+            let message = format!("file `{}`: its Parquet footer cannot be read: {e}", held.shown);
+            held.is_lost()
+                .unwrap_or_else(|| Error::invalid("file_broken", message).with_hint("write it again"))
         };
         let metadata = ArrowReaderMetadata::load(&chunks, ArrowReaderOptions::new()).map_err(broken)?;
         // INT96 is read as nanoseconds unless told otherwise, which hold the years 1677 to 2262 only.
@@ -264,6 +292,6 @@ impl Iterator for ParquetBatches {
 }
 
 fn broken_data(held: &Held, reason: &str) -> Error {
-    Error::invalid("file_broken", format!("file `{}`: its data cannot be read: {reason}", held.shown))
-        .with_hint("write it again")
+    let message = format!("file `{}`: its data cannot be read: {reason}", held.shown);
+    held.is_lost().unwrap_or_else(|| Error::invalid("file_broken", message).with_hint("write it again"))
 }

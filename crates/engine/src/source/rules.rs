@@ -456,6 +456,10 @@ impl Rules {
 
     fn until(&self, raw: &RecordBatch, typed: &RecordBatch, place: Place<'_>) -> Result<ArrayRef> {
         let until = self.instants("valid_until", self.valid_until.as_ref(), raw, typed, place)?;
+        // What a table keeps of it has no offset.
+        if !matches!(self.given, Given::Stored(_)) {
+            self.without_offset(raw, place)?;
+        }
         Ok(until.unwrap_or_else(|| constant(None, raw.num_rows())))
     }
 
@@ -511,18 +515,24 @@ impl Rules {
         }))
     }
 
-    /// Refuses a row that a table cannot keep as it is read here: of a `valid_until` in a zone the table
-    /// keeps what clocks show there, so a text that carries an offset of its own would come back as another
-    /// instant.
-    pub(crate) fn keepable(&self, raw: &RecordBatch, place: Place<'_>) -> Result<()> {
+    /// Refuses a text of a `valid_until` in a zone that carries an offset of its own. Its column says what
+    /// clocks show, whatever the offset: a table would keep that and give another instant back, and of two
+    /// rows that are equal in every column one could end before the other.
+    fn without_offset(&self, raw: &RecordBatch, place: Place<'_>) -> Result<()> {
         let rule = self.valid_until.as_ref();
         let Some(Instant::Column { name, zone: Some(_), .. }) = rule else { return Ok(()) };
         let kind = self.raw.iter().find(|column| column.name == *name).map(|column| &column.data_type);
         let Some((found, DataType::Timestamp)) = raw.column_by_name(name).zip(kind) else { return Ok(()) };
-        let Some(texts) = found.as_string_opt::<i32>() else { return Ok(()) };
+        let texts = match found.data_type() {
+            ArrowType::Dictionary(_, value) if is_text(value) => {
+                arrow::compute::cast(found, &ArrowType::Utf8)?
+            }
+            kind if is_text(kind) => arrow::compute::cast(found, &ArrowType::Utf8)?,
+            _ => return Ok(()),
+        };
         // Within JSON a text stands in quotes.
         let plain = |text: &str| has_offset(text.trim_matches('"'));
-        match texts.iter().position(|text| text.is_some_and(plain)) {
+        match texts.as_string::<i32>().iter().position(|text| text.is_some_and(plain)) {
             Some(row) => {
                 let reason = "carries an offset, and its rule names a `zone`".to_owned();
                 let error = self.bad_rule(place, "valid_until", rule, BadValue { row, reason });
@@ -596,6 +606,10 @@ impl BadRow {
         let BadRow { place, reason, hint } = self;
         Error::BadRow { source_name: source.to_owned(), place, reason, hint }
     }
+}
+
+fn is_text(kind: &ArrowType) -> bool {
+    matches!(kind, ArrowType::Utf8 | ArrowType::LargeUtf8 | ArrowType::Utf8View)
 }
 
 fn is_json(batch: &RecordBatch, name: &str) -> bool {

@@ -461,10 +461,123 @@ fn a_bound_in_a_zone_is_kept_only_without_offsets() {
     for text in ["2013-06-01T12:00:00Z", "2013-06-01T12:00:00-04:00", "2013-06-01 12:00+02:00"] {
         folder.write("data/b.csv", format!("at,until\n2013-06-01,2013-06-02\n2013-06-01,{text}\n"));
         let error = folder.load(&source, &["data/b.csv"], OnBadRow::Stop).unwrap_err();
-        let said = said(&error);
+        let said = crate::project::said(&error);
         let reason = "valid_until column `until` carries an offset, and its rule names a `zone`";
         assert!(said.contains("data/b.csv, row 2") && said.contains(reason), "{said}");
+        // Read in place it is refused as well: two rows could be equal in all columns and end apart.
+        let said = crate::project::said(&folder.rows(&in_place, &crate::project::all()).unwrap_err());
+        assert!(said.contains("data/b.csv, row 2") && said.contains(reason), "{said}");
     }
+}
+
+/// The same of every way that Parquet has for texts.
+#[test]
+fn a_bound_in_a_zone_is_kept_without_offsets_whatever_the_type_of_its_text() {
+    use arrow::datatypes::DataType as T;
+    let dictionary = |value: T| T::Dictionary(Box::new(T::Int32), Box::new(value));
+    for kind in [T::Utf8, T::LargeUtf8, T::Utf8View, dictionary(T::Utf8), dictionary(T::LargeUtf8)] {
+        let folder = Folder::new();
+        let mut source = stored(Format::Parquet);
+        source.valid_until = Some(asof_model::TimeRule::Column {
+            name: "until".to_owned(),
+            unit: None,
+            zone: Some("America/New_York".to_owned()),
+        });
+        let source = version(source, columns(&[("at", "timestamp"), ("until", "timestamp")]));
+        let load = |texts: [&str; 2]| {
+            let texts: ArrayRef = Arc::new(arrow::array::StringArray::from(texts.to_vec()));
+            let batch = RecordBatch::try_from_iter([
+                ("at", Arc::new(TimestampMicrosecondArray::from(vec![0, 1])) as ArrayRef),
+                ("until", arrow::compute::cast(&texts, &kind).unwrap()),
+            ]);
+            folder.parquet("data/a.parquet", 10, &[batch.unwrap()]);
+            folder.load(&source, &[], OnBadRow::Stop)
+        };
+        let error = said(&load(["2013-06-01T12:00:00", "2013-06-01T12:00:00Z"]).unwrap_err());
+        assert!(
+            error.contains("data/a.parquet, row 2: valid_until column `until` carries"),
+            "{kind}: {error}"
+        );
+        load(["2013-06-01T12:00:00", "2013-06-01"]).unwrap();
+        let rows = folder.rows(&source, &crate::project::all()).unwrap();
+        let until = crate::project::table(&rows.project(&[5]).unwrap());
+        assert!(until.contains("2013-06-01T16:00:00Z") && until.contains("2013-06-01T04:00:00Z"), "{until}");
+    }
+}
+
+/// Without a zone a table keeps instants, with one what clocks show: one is no other.
+#[test]
+fn another_zone_of_a_bound_is_another_table() {
+    let folder = Folder::new();
+    folder.write("data/a.csv", "at,until\n2013-06-01,2013-06-01T12:00:00Z\n");
+    folder.write("data/b.csv", "at,until\n2013-06-01,2013-06-01T12:00:00\n");
+    let source = |zone: Option<&str>| {
+        let mut source = stored(Format::Csv);
+        let zone = zone.map(str::to_owned);
+        source.valid_until =
+            Some(asof_model::TimeRule::Column { name: "until".to_owned(), unit: None, zone });
+        version(source, columns(&[("at", "timestamp"), ("until", "timestamp")]))
+    };
+    folder.load(&source(None), &["data/a.csv"], OnBadRow::Stop).unwrap();
+    let error = folder.load(&source(Some("Asia/Tokyo")), &["data/a.csv"], OnBadRow::Stop).unwrap_err();
+    assert!(said(&error).contains("carries an offset"), "{}", said(&error));
+    let done = folder.load(&source(Some("Asia/Tokyo")), &["data/b.csv"], OnBadRow::Stop).unwrap();
+    assert_eq!(report(&done), ["data/b.csv loaded rows=1 bad=0 Some((1, 1))"]);
+}
+
+/// Of a line that is too long the row goes to the quarantine with how it begins. Behind a record of CSV that
+/// is too long nobody can tell where the next one begins, so nothing of its file is loaded.
+#[test]
+fn a_record_without_end_goes_to_the_quarantine_where_the_next_can_be_found() {
+    let folder = Folder::new();
+    let spaces = " ".repeat(65 << 20);
+    folder.write(
+        "data/a.ndjson",
+        format!("{{\"at\":\"2024-01-01\"}}\n{{\"id\":{spaces}1}}\n{{\"at\":\"2024-01-02\"}}\n"),
+    );
+    let done = folder.load(&prices(Format::Ndjson), &[], OnBadRow::Quarantine).unwrap();
+    assert_eq!(report(&done), ["data/a.ndjson loaded rows=2 bad=1 Some((1, 2))"]);
+    let quarantine = folder.root().join(".asof/offline/shop/events/quarantine");
+    let kept =
+        folder.read(quarantine, "select row, reason, length(content) as n, left(content, 6) as c from t");
+    let line = "| 2   | is longer than 64 MiB (line 2 of the file) | 6";
+    assert!(kept.contains(line) && kept.contains("{\"id\":"), "{kept}");
+    folder.write("data/a.csv", format!("at,id,price\n2024-01-01,1,1\n\"{}", "x\n".repeat(33 << 20)));
+    let error = folder.load(&prices(Format::Csv), &[], OnBadRow::Quarantine).unwrap_err();
+    assert!(
+        said(&error).contains("file `data/a.csv`: what follows row 2 cannot be read"),
+        "{}",
+        said(&error)
+    );
+    let error = folder.load(&prices(Format::Csv), &[], OnBadRow::Stop).unwrap_err();
+    assert!(said(&error).contains("data/a.csv, row 2: is longer than 64 MiB"), "{}", said(&error));
+}
+
+/// Files that come without their folders have the columns of their folders by their names.
+#[test]
+fn uploaded_files_have_the_columns_of_their_folders() {
+    let of = |names: &[&str]| {
+        let files = names.iter().map(|name| (PathBuf::from("x"), (*name).to_owned()));
+        let shown = |files: Vec<LoadFile>| {
+            let values = files.into_iter().map(|file| {
+                let columns = file.partitions.into_iter();
+                let columns =
+                    columns.map(|(key, value)| format!("{key}={}", value.unwrap_or("null".to_owned())));
+                columns.collect::<Vec<_>>().join(" ")
+            });
+            values.collect::<Vec<_>>()
+        };
+        LoadFile::uploaded(files).map(shown).map_err(|error| said(&error))
+    };
+    assert_eq!(of(&["a.csv", "d/b.csv"]).unwrap(), ["", ""]);
+    assert_eq!(of(&["d/y=1/a.csv", "d/y=a%2Fb/b.csv"]).unwrap(), ["y=1", "y=a/b"]);
+    assert_eq!(of(&["/d/y=__HIVE_DEFAULT_PARTITION__/m=2/a.csv"]).unwrap(), ["y=null m=2"]);
+    assert_eq!(of(&["y=1/a.csv", "b.csv"]).unwrap(), ["", ""]);
+    let refused = of(&["y=1/a.csv", "z=1/b.csv"]).unwrap_err();
+    assert!(
+        refused.contains("[source_partitions] path of the upload: file `z=1/b.csv` lies in"),
+        "{refused}"
+    );
 }
 
 /// Facts without any time: no instant before all time stands in a table that others read.

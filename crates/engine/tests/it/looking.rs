@@ -87,22 +87,6 @@ fn some_rows_of_a_view_and_of_a_source() {
 }
 
 #[test]
-fn a_sample_ends_in_time() {
-    let folder = folder();
-    let catalog = applied(&folder, DEFINITIONS);
-    let view = catalog.views().next().unwrap().clone();
-    let sample = folder.engine.sample(&catalog, &view, 10, Duration::ZERO);
-    match folder.runtime.block_on(sample) {
-        // It may have been opened before anybody looked at the clock.
-        Ok(some) => assert!(some.cut_short && some.rows.num_rows() == 0),
-        Err(error) => assert_eq!(
-            said(&error).lines().next().unwrap(),
-            "timeout [timeout] opening source `events` took longer than 0 s"
-        ),
-    }
-}
-
-#[test]
 fn a_sample_of_broken_files_says_why() {
     let folder = folder();
     let catalog = applied(&folder, DEFINITIONS);

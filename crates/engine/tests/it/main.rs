@@ -12,6 +12,8 @@ mod load_kill;
 #[cfg(test)]
 mod looking;
 #[cfg(test)]
+mod many_files;
+#[cfg(test)]
 mod plain_files;
 #[cfg(test)]
 mod point_in_time;

@@ -112,6 +112,12 @@ fn bad_cells_are_named() {
         ("a.ndjson", "{\"a\": [1, \"x\"]}\n", "list<int64>"),
         ("a.ndjson", "{\"a\": {\"b\": 1}}\n{\"a\": {\"b\": true}}\n", "struct<b: int64>"),
         ("a.ndjson", "{\"a\": 5}\n", "timestamp"),
+        // Numbers that no float is.
+        ("a.csv", "a\n1\n1e300\n", "float32"),
+        ("a.csv", "a\n9007199254740993\n", "float64"),
+        ("a.ndjson", "{\"a\": 1.5}\n{\"a\": -1e39}\n", "float32"),
+        ("a.ndjson", "{\"a\": 9007199254740993}\n", "float64"),
+        ("a.ndjson", "{\"a\": [1e309]}\n", "list<float64>"),
     ];
     let mut told = String::new();
     for (file, text, kind) in cases {
@@ -167,5 +173,54 @@ fn a_line_nests_so_deep_and_no_deeper() {
             }
             Err(error) => assert!(!good, "{shown}: {}", said(&error)),
         }
+    }
+}
+
+/// A stray quote, or a file without line ends, must not be held whole: which row is named, and what follows.
+#[test]
+fn a_record_has_an_end() {
+    let long = 65 << 20;
+    let quoted = |before: &str| format!("{before}\"{}", "x,y\n".repeat(long / 4));
+    let spaces = " ".repeat(long);
+    let cases = [
+        ("a.csv", quoted("a\n1\n"), "row 2: is longer than 64 MiB"),
+        ("a.csv", quoted(""), "its header is longer than 64 MiB"),
+        (
+            "a.ndjson",
+            format!("{{\"a\":1}}\n{spaces}\n{{\"a\":3}}\n"),
+            "row 2: is longer than 64 MiB (line 2 of the file)",
+        ),
+        ("a.ndjson", format!("{{\"a\":\"{spaces}"), "row 1: is longer than 64 MiB (line 1 of the file)"),
+    ];
+    for (file, text, expected) in cases {
+        let folder = Folder::new();
+        folder.write(file, &text);
+        let format = if file.ends_with("csv") { Format::Csv } else { Format::Ndjson };
+        let source = version(files("events", file, format), columns(&[("a", "int64")]));
+        let told = said(&folder.rows(&source, &all()).unwrap_err());
+        assert!(told.contains(expected) && told.len() < 1_000, "{told}");
+        let flock = Flock::new();
+        let format = if file.ends_with("csv") { FileFormat::Csv } else { FileFormat::Ndjson };
+        let told = said(&flock.train(flock.request(text, format)).unwrap_err());
+        assert!(told.contains("longer than 64 MiB") && told.len() < 1_000, "{told}");
+    }
+}
+
+/// Rows of few but long cells: a batch of them ends before its texts are more than an array holds.
+#[test]
+fn long_cells_come_in_small_batches() {
+    let folder = Folder::new();
+    let cell = "x".repeat(20 << 20);
+    folder.write("a.csv", format!("a\n{}", format!("{cell}\n").repeat(5)));
+    folder.write("a.ndjson", format!("{{\"a\":\"{cell}\"}}\n").repeat(5));
+    for (file, format) in [("a.csv", Format::Csv), ("a.ndjson", Format::Ndjson)] {
+        let source = version(files("events", file, format), columns(&[("a", "string")]));
+        let scan = folder.scan(&source, &all()).unwrap();
+        let stream = scan.plan.execute(0, folder.engine.session().task_ctx()).unwrap();
+        let batches: Vec<usize> = folder.runtime.block_on(async {
+            use futures::TryStreamExt;
+            stream.map_ok(|batch| batch.num_rows()).try_collect().await.unwrap()
+        });
+        assert_eq!(batches, [4, 1], "{file}");
     }
 }

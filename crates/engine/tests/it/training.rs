@@ -269,6 +269,23 @@ fn written_sets_are_read_back() {
     assert_eq!(rows.column(0).null_count(), 0);
 }
 
+/// Batches of 65,536 rows go to the file as they come, others are put together first.
+#[test]
+fn rows_are_written_alike_whatever_batches_they_come_in() {
+    let count = 2 * 65_536 + 10;
+    let rows = RecordBatch::try_from_iter([
+        ("n", Arc::new(Int64Array::from_iter_values(0..count)) as ArrayRef),
+        ("text", Arc::new(StringArray::from_iter_values((0..count).map(|n| format!("t{}", n % 999))))),
+    ])
+    .unwrap();
+    for format in [FileFormat::Parquet, FileFormat::Arrow, FileFormat::Csv, FileFormat::Ndjson] {
+        let direct = written(&rows, format, 65_536);
+        for size in [1_000, 65_535, 65_537, count as usize] {
+            assert!(written(&rows, format, size) == direct, "{format:?} in batches of {size}");
+        }
+    }
+}
+
 #[test]
 fn a_file_swapped_under_a_running_train_fails_it() {
     let flock = Flock::new();

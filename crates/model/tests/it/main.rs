@@ -20,3 +20,5 @@ mod versions;
 mod wrong;
 #[cfg(test)]
 mod wrong_cases;
+#[cfg(test)]
+mod zones;

@@ -34,7 +34,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
             "parameters": [
                 {"name": "project", "in": "query", "required": true, "schema": {"type": "string"}, "description": "The project"},
                 {"name": "source", "in": "query", "required": true, "schema": {"type": "string"}, "description": "The stored source"},
-                {"name": "name", "in": "query", "schema": {"type": "string"}, "description": "What the uploaded file is called in errors and records"},
+                {"name": "name", "in": "query", "schema": {"type": "string"}, "description": "What the uploaded file is called in errors and records; folders of its path that are called `key=value` are columns"},
                 {"name": "files", "in": "query", "schema": {"type": "string"}, "description": "What the body holds, where it is several files: JSON, `[{\"name\": \"a.csv\", \"bytes\": 120}, ...]`"},
                 {"name": "on_bad_row", "in": "query", "schema": {"enum": ["stop", "quarantine"]}, "description": "What a bad row does; `stop` if not said"},
                 {"name": "run", "in": "query", "schema": {"type": "string"}, "description": "An id to ask for progress by"},
@@ -186,12 +186,8 @@ async fn load(
                 uploads = Upload::take_several(&state, request, &sizes).await?;
             }
         }
-        let file = |(upload, name): (&Upload, String)| LoadFile {
-            path: upload.path.clone(),
-            name,
-            partitions: Vec::new(),
-        };
-        let mut files: Vec<LoadFile> = uploads.iter().zip(names).map(file).collect();
+        let places = uploads.iter().map(|upload| upload.path.clone());
+        let mut files = LoadFile::uploaded(places.zip(names))?;
         // Rows get their positions by the files' names.
         files.sort_by(|a, b| a.name.cmp(&b.name));
         files
