@@ -66,10 +66,8 @@ fn peak(project: &Project, args: &[&str]) -> u64 {
     let mut child = project
         .command(args)
         .env("ASOF_MEMORY", format!("{}MB", MEMORY >> 20))
-        // What is asked for is measured, not what the allocator keeps of what was given back: by default
-        // glibc learns to keep ever larger blocks, up to 32 MB in each of its arenas.
-        .env("MALLOC_MMAP_THRESHOLD_", "131072")
-        .env("MALLOC_TRIM_THRESHOLD_", "131072")
+        // What is asked for is measured, and not what the allocator keeps for a while of what was given back.
+        .env("MIMALLOC_PURGE_DELAY", "0")
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
