@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 157] = [
+const INVALID: [(&str, &str); 160] = [
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. Window views, which aggregate, are not built yet; aggregate where the source is made, or in a source's `sql`."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
@@ -124,7 +124,9 @@ const INVALID: [(&str, &str); 157] = [
     ("null_time", "The spine has a row without a time, and without one no value can be told. Fill it or leave the row out; the message names the row."),
     ("online_row_too_long", "One row of a view is longer than the online store takes. Leave out its longest columns."),
     ("online_store_newer", "The online store was written by a newer program. Use that one; or remove the folder `online` of the data directory, and materialise again."),
+    ("out_is_input", "What --out names would be written over what the training reads: its spine, or a file of a source. Name another file."),
     ("progress_newer", "What a view has read was written down by a newer program. Use that one, or a newer one."),
+    ("project_folder_missing", "Paths of sources start from the project's folder, and the one recorded by the last `asof apply` is not there. If it was moved, run `asof apply` in it: `asof plan` says so too."),
     ("project_needed", "The node serves several projects or none by default: say which, in `project`."),
     ("query_not_select", "A query here only reads: it begins with select, with or values."),
     ("quote_expression", "YAML took a part of an expression for its own. Quote the expression, as the corrected line of the hint does, or put it on its own line after |."),
@@ -156,6 +158,7 @@ const INVALID: [(&str, &str); 157] = [
     ("sql_plan", "The query does not fit its tables: a column, a function or a type. `show columns from TABLE` shows what there is."),
     ("sql_read_only", "SQL here only reads. Data comes in by `asof load`, definitions by `asof apply`."),
     ("sql_syntax", "The text is not SQL. The message says where reading stopped."),
+    ("sql_too_large", "The `sql` of a source makes a value too large to write for each row, e.g. by `repeat`. Make it smaller."),
     ("sql_type", "A source's query cannot be planned: a column, a function or a type does not fit."),
     ("stored_column_case", "Two columns of a stored source differ in case only, which a Delta table takes for one. Rename one in a query or in the files."),
     ("stored_format", "The table of a stored source was written in another format. Use the program that wrote it, or load the source anew under another name."),

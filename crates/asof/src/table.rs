@@ -2,7 +2,6 @@
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::DataType;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use console::{Style, measure_text_width, truncate_str};
 
 /// The widest a cell is shown.
@@ -40,7 +39,6 @@ impl Table {
     /// The first rows of these batches, at most `most`.
     pub(crate) fn of_batches(batches: &[RecordBatch], most: usize) -> Table {
         let mut table = Table::default();
-        let options = FormatOptions::new().with_null("").with_display_error(true);
         for batch in batches {
             if table.heads.is_empty() {
                 for field in batch.schema().fields() {
@@ -49,7 +47,7 @@ impl Table {
                 }
             }
             for row in 0..batch.num_rows().min(most - table.rows.len()) {
-                table.rows.push(batch.columns().iter().map(|column| cell(column, row, &options)).collect());
+                table.rows.push(batch.columns().iter().map(|column| cell(column, row)).collect());
             }
         }
         table
@@ -153,11 +151,11 @@ impl Table {
     }
 }
 
-fn cell(column: &dyn Array, row: usize, options: &FormatOptions<'_>) -> String {
+fn cell(column: &dyn Array, row: usize) -> String {
     if column.is_null(row) {
         return "null".to_owned();
     }
-    match ArrayFormatter::try_new(column, options) {
+    match asof_compute::cells(column) {
         Ok(formatter) => match column.data_type() {
             DataType::Timestamp(..) => formatter.value(row).to_string().replace(".000000Z", "Z"),
             _ => formatter.value(row).to_string(),

@@ -25,6 +25,7 @@ mod order;
 mod order_key;
 mod retain;
 mod row;
+mod shown;
 mod spine;
 mod states;
 
@@ -38,5 +39,6 @@ pub use order::{Op, Position, RowDigest, RowOrder};
 pub use order_key::{order_key, order_keys};
 pub use retain::{Answering, Keeping, retain};
 pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowLayout};
+pub use shown::cells;
 pub use spine::{NONE, Place, Portion, SlotRange, SpineIndex};
 pub use states::{Address, LatestStates};

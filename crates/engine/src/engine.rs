@@ -11,6 +11,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::delta::DurableFiles;
+use crate::growth::Bounds;
 use crate::query::Room;
 use crate::{Error, Result};
 
@@ -154,6 +155,11 @@ impl Engine {
     /// What expressions are typed against: the functions there are, and names as they are written.
     pub(crate) fn language(&self) -> &SessionState {
         &self.inner.language
+    }
+
+    /// How large the answers of functions in definitions may be.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds::of_expressions(self.inner.config.memory)
     }
 
     /// Where SQL runs.

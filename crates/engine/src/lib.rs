@@ -17,6 +17,7 @@ pub mod delta;
 mod engine;
 mod error;
 pub mod expression;
+mod growth;
 mod nearest {
     //! The model's own "did you mean".
     pub(crate) use asof_model::nearest;

@@ -117,10 +117,17 @@ impl Agreed {
             project: self.project.config.project.clone(),
             base: self.base,
             changes,
+            moved_from: self.moved_from(),
             rows_to_materialize: rows,
             without_owner: asof_model::without_owner(&self.versions),
             diagnostics: self.warnings.clone(),
         }
+    }
+
+    /// The folder recorded, where the project has one and it is another.
+    pub(crate) fn moved_from(&self) -> Option<PathBuf> {
+        let recorded = &self.current.root;
+        (!recorded.as_os_str().is_empty() && *recorded != self.root).then(|| recorded.clone())
     }
 
     /// The catalog as it would be.

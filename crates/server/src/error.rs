@@ -177,6 +177,14 @@ impl Failure {
         Failure::new(Kind::Invalid, code, message)
     }
 
+    /// What went wrong as a line of JSON, as the last of an answer that broke off.
+    pub(crate) fn line(&self) -> bytes::Bytes {
+        let document = FailureDocument { error: (*self.body).clone() };
+        let mut line = serde_json::to_vec(&document).unwrap_or_default();
+        line.push(b'\n');
+        line.into()
+    }
+
     /// With what to do.
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.body.hint = Some(hint.into());

@@ -23,14 +23,22 @@ use crate::rooms::Shared;
 /// Bytes that are sent at once.
 const CHUNK: usize = 256 << 10;
 
+/// How long the last words of an answer have to be sent.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Bytes of rows that a query's answer holds before it writes them.
+const HELD: usize = 16 << 20;
+
 /// Where a file's bytes go.
 pub(crate) type Chunks = mpsc::Sender<Result<Bytes, Failure>>;
 
 /// Runs `work`, which sends the bytes of a file, and answers with them. Nothing is answered before the first
-/// bytes or the first error; `ended` is told how it ended, also where the client went away.
+/// bytes or the first error; `ended` is told how it ended, also where the client went away. With
+/// `last_words` an answer in lines of JSON that breaks off says why in its last line.
 pub(crate) async fn respond<W, E, F>(
     state: &Shared,
     format: FileFormat,
+    last_words: bool,
     work: impl FnOnce(Chunks) -> W + Send + 'static,
     ended: F,
 ) -> Result<Response, Failure>
@@ -60,9 +68,24 @@ where
         Some(Ok(bytes)) => bytes,
         None => Bytes::new(),
     };
+    let last_words = last_words && format == FileFormat::Ndjson;
     let rest = futures::stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
         let next = receiver.recv().await?;
-        Some((next.map_err(|failure| BrokenOff(failure.body.message)), (receiver, guard)))
+        Some((next, (receiver, guard)))
+    });
+    let rest = rest.flat_map(move |next| match next {
+        Ok(bytes) => futures::stream::iter([Ok(bytes)]).boxed(),
+        Err(failure) => {
+            let said = last_words.then(|| Ok(failure.line()));
+            let broken = async move {
+                // What is written and not yet sent goes with the connection: a while to send it.
+                if last_words {
+                    tokio::time::sleep(LAST_WORDS).await;
+                }
+                Err(BrokenOff(failure.body.message))
+            };
+            futures::stream::iter(said).chain(futures::stream::once(broken)).boxed()
+        }
     });
     let body = Body::from_stream(futures::stream::iter([Ok(first)]).chain(rest));
     let mut response = Response::new(body);
@@ -125,6 +148,12 @@ impl Rows {
         Ok(Rows { writer: TrainingWriter::new(format, schema, pipe.clone(), threads)?, pipe, chunks })
     }
 
+    /// Writes sooner where rows are large.
+    fn holding(mut self, bytes: usize) -> Rows {
+        self.writer = self.writer.holding(bytes);
+        self
+    }
+
     /// Writes rows; waits while the client does not take what was sent.
     ///
     /// # Errors
@@ -157,7 +186,7 @@ pub(crate) async fn write_all(
     chunks: Chunks,
 ) -> asof_engine::Result<Bytes> {
     // Alone: queries share the machine with what is answered online.
-    let mut file = Rows::new(format, &schema, chunks, 1)?;
+    let mut file = Rows::new(format, &schema, chunks, 1)?.holding(HELD);
     while let Some(batch) = rows.next().await {
         file.write(&batch?).await?;
     }

@@ -10,7 +10,7 @@ use arrow::datatypes::{
     Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
-use asof_model::{DataType, Timestamp};
+use asof_model::{DataType, Timestamp, special_float};
 use base64::Engine as _;
 
 /// How integers of 64 bits are written.
@@ -212,16 +212,8 @@ fn quoted_number<T: serde::Serialize>(out: &mut Vec<u8>, value: T) {
 
 /// Writes a float that JSON has no number for.
 fn special(out: &mut Vec<u8>, value: f64) -> bool {
-    let text: &[u8] = if value.is_nan() {
-        b"\"NaN\""
-    } else if value == f64::INFINITY {
-        b"\"Infinity\""
-    } else if value == f64::NEG_INFINITY {
-        b"\"-Infinity\""
-    } else {
-        return false;
-    };
-    out.extend_from_slice(text);
+    let Some(special) = special_float(value) else { return false };
+    text(out, special);
     true
 }
 

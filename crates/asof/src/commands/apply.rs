@@ -24,7 +24,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let printer = context.printer;
     let (planned, files) = plan::plan(context).await?;
     let removes = planned.changes.iter().any(|change| change.action == Action::Removed);
-    let ask = !args.yes && printer.can_ask() && !planned.changes.is_empty();
+    let ask = !args.yes && printer.can_ask() && (!planned.changes.is_empty() || planned.moved_from.is_some());
     if !printer.json {
         plan::show(printer, &planned, &files);
     }
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         client.post("/v1/apply", &request).await.map_err(|problem| problem.in_files(&files))?;
     if printer.json {
         printer.json_line(&answer);
-    } else if !answer.changes.is_empty() {
+    } else if !answer.changes.is_empty() || planned.moved_from.is_some() {
         let done = format!("project {}, revision {}", answer.project, answer.revision.0);
         printer.note("Applied", Style::new().green().bold(), done);
     }

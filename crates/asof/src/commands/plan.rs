@@ -22,7 +22,7 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
         return Ok(());
     }
     show(context.printer, &plan, &files);
-    if !plan.changes.is_empty() {
+    if !plan.changes.is_empty() || plan.moved_from.is_some() {
         context.printer.hint("`asof apply` makes it so");
     }
     Ok(())
@@ -47,7 +47,16 @@ pub(crate) fn show(printer: Printer, plan: &PlanAnswer, files: &[ProjectFile]) {
         let text = asof_model::render(&plan.diagnostics, files, console::colors_enabled_stderr());
         printer.say(format!("{}\n", text.trim_end()));
     }
-    if plan.changes.is_empty() {
+    if let Some(from) = &plan.moved_from {
+        printer.line(format!(
+            "The folder of project {} moved: its sources are read from {} until this one is applied.",
+            plan.project,
+            from.display()
+        ));
+    }
+    if plan.changes.is_empty() && plan.moved_from.is_some() {
+        printer.line("Nothing else changed.");
+    } else if plan.changes.is_empty() {
         printer.line(format!("Project {} is up to date: nothing to apply.", plan.project));
     } else {
         for change in &plan.changes {

@@ -4,6 +4,7 @@ use asof_model::FileFormat;
 use asof_server::SqlRequest;
 use clap::ValueEnum;
 
+use crate::commands::train::why_broken;
 use crate::context::Context;
 use crate::problem::Problem;
 use crate::stream::{ArrowReader, copy_to_stdout};
@@ -59,11 +60,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         None => None,
     };
     if let Some(format) = format {
-        let body = ask(context, &text, format).await?;
-        return copy_to_stdout(printer, body).await;
+        return ask(context, &text, format, async |body| copy_to_stdout(printer, body).await).await;
     }
     let mut reader = ArrowReader::new(SHOWN);
-    reader.read(ask(context, &text, FileFormat::Arrow).await?).await?;
+    ask(context, &text, FileFormat::Arrow, async |body| reader.read(body).await).await?;
     printer.line(Table::of_batches(&reader.first, SHOWN).text(terminal_width(), printer.color));
     if reader.rows > SHOWN as u64 {
         printer.say(format!("The first {SHOWN} of {}; --format csv writes all.", counted(reader.rows, "row")));
@@ -71,11 +71,21 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn ask(context: &Context, text: &str, format: FileFormat) -> Result<asof_server::Body, Problem> {
-    let request = SqlRequest { project: context.project()?, sql: text.to_owned(), format };
+async fn ask(
+    context: &Context,
+    text: &str,
+    format: FileFormat,
+    take: impl AsyncFnOnce(asof_server::Body) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let run = format!("{:016x}", rand::random::<u64>());
+    let request =
+        SqlRequest { project: context.project()?, sql: text.to_owned(), format, run: Some(run.clone()) };
     let body = serde_json::to_vec(&request).unwrap_or_default();
     let client = context.client().await?;
     let body = crate::client::whole(body);
     let response = client.send(http::Method::POST, "/v1/sql", Some("application/json"), body).await?;
-    Ok(response.into_body())
+    match take(response.into_body()).await {
+        Ok(()) => Ok(()),
+        Err(problem) => Err(why_broken(client, &run, problem).await),
+    }
 }

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use asof_model::{FileFormat, OnNullKey, Question, TrainingSet};
+use asof_model::{Definition, FileFormat, OnNullKey, Place, Project, Question, TrainingSet};
 use asof_server::{Body, RebuildQuery, RunAnswer, TrainQuery};
 use clap::ValueEnum;
 use console::Style;
@@ -12,6 +12,7 @@ use futures::TryStreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 
 use crate::client::{Client, nothing, path, path_with, whole};
+use crate::config::project_files;
 use crate::context::Context;
 use crate::printer::Printer;
 use crate::problem::Problem;
@@ -94,6 +95,7 @@ const SHOWN: usize = 10;
 /// Trains or rebuilds.
 pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let format = output_format(&args)?;
+    keeps_its_inputs(&args, context)?;
     let run = format!("{:016x}", rand::random::<u64>());
     let client = context.client().await?;
     let (path, content_type, body) = match &args.rebuild {
@@ -152,6 +154,48 @@ fn output_format(args: &Args) -> Result<FileFormat, Problem> {
         Problem::invalid("unknown_format", format!("the ending of `{}` names no format", out.display()))
             .hint("end it in .parquet, .csv, .ndjson or .arrow, or say --format")
     })
+}
+
+/// Refuses an --out that is the spine, or a file that a source of the project reads.
+fn keeps_its_inputs(args: &Args, context: &Context) -> Result<(), Problem> {
+    let Some(out) = args.out.as_deref().filter(|out| out.as_os_str() != "-") else { return Ok(()) };
+    let Some(place) = place_of(out) else { return Ok(()) };
+    let spine = args.spine.as_deref().map(Path::new).and_then(|spine| std::fs::canonicalize(spine).ok());
+    if spine.is_some_and(|spine| same_file(&spine, &place)) {
+        let message = format!("--out `{}` is the spine itself, which would be written over", out.display());
+        return Err(Problem::invalid("out_is_input", message).hint("name another file with --out"));
+    }
+    let root = context.settings()?.root.value;
+    let Ok(files) = project_files(&root) else { return Ok(()) };
+    // What is wrong with a definition is said elsewhere; the sources that can be read count here.
+    for definition in Project::read(&files).0.into_iter().flat_map(|project| project.definitions) {
+        let Definition::Source(source) = &definition.value else { continue };
+        let Place::Files { path, format, .. } = &source.place else { continue };
+        if asof_engine::source::means(&root, path, *format, &place) {
+            let message = format!(
+                "--out `{}` is among the files of source `{}` (path `{path}`), which reads them",
+                out.display(),
+                source.name
+            );
+            return Err(Problem::invalid("out_is_input", message).hint("name another file with --out"));
+        }
+    }
+    Ok(())
+}
+
+/// Where a file is or would be, without links on the way.
+fn place_of(path: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(path).ok().or_else(|| {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(std::fs::canonicalize(folder).ok()?.join(path.file_name()?))
+    })
+}
+
+/// Whether two canonical paths are one file, by another name of it too.
+fn same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let number = |path: &Path| std::fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+    one == other || number(one).is_some_and(|one| number(other) == Some(one))
 }
 
 fn format_of(path: &Path) -> Option<FileFormat> {
@@ -270,19 +314,23 @@ impl Work<'_> {
             take(response.into_body()).await
         };
         if let Err(problem) = watched(self.context, self.client, self.run, "train", work).await {
-            // An answer that broke off says nothing of its reason; the run does.
-            if problem.body.code == "answer_broken"
-                && let Ok(answer) = self.client.get::<RunAnswer>(&path(&["v1", "runs", self.run], &[])).await
-                && let Some(failure) = answer.failure
-            {
-                return Err(Problem::said(failure));
-            }
-            return Err(problem);
+            return Err(why_broken(self.client, self.run, problem).await);
         }
         let answer: RunAnswer = self.client.get(&path(&["v1", "runs", self.run], &[])).await?;
         let id = answer.training_set.unwrap_or_default();
         self.client.get(&path(&["v1", "training-sets", &id], &[])).await
     }
+}
+
+/// Why an answer broke off: it says nothing of its reason itself, its run does.
+pub(crate) async fn why_broken(client: &Client, run: &str, problem: Problem) -> Problem {
+    if problem.body.code == "answer_broken"
+        && let Ok(answer) = client.get::<RunAnswer>(&path(&["v1", "runs", run], &[])).await
+        && let Some(failure) = answer.failure
+    {
+        return Problem::said(failure);
+    }
+    problem
 }
 
 /// Awaits a long operation, showing how far its run is where a person watches.

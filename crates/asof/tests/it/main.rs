@@ -9,6 +9,8 @@ mod memory;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]
+mod outputs;
+#[cfg(test)]
 mod project;
 #[cfg(test)]
 mod wrong;

@@ -79,6 +79,13 @@ impl Project {
         Project { dir: tempfile::tempdir().unwrap() }
     }
 
+    /// The same files in another folder.
+    pub(crate) fn moved(self) -> Project {
+        let to = Project::empty();
+        std::fs::rename(self.path(), to.path()).unwrap();
+        to
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }

@@ -33,6 +33,7 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 
 pub use problem::Problem;
 
+use crate::growth::{self, Bounds};
 use crate::source::{convert, fixed};
 use crate::{Engine, Error, Result};
 
@@ -91,10 +92,14 @@ pub fn compile(
     let read = read::read(text, &names, state)?;
     let schema = DFSchema::try_from(Schema::new(fields.clone()))
         .map_err(|e| Problem::whole(text, "expression_failed", plain(&e)))?;
-    let (physical, found) = match plan(&read, &schema, state) {
+    let (physical, found) = match plan(&read, &schema, state, engine.bounds()) {
         Ok(planned) => planned,
-        Err(error) => return Err(problem::locate(text, &read, &schema, state, &error)),
+        Err(error) => return Err(problem::locate(text, &read, (&schema, state, engine.bounds()), &error)),
     };
+    growth::check_constants(&physical).map_err(|error| {
+        let problem = Problem::whole(text, "expression_too_large", format!("makes too much: {error}"));
+        problem.hint("a feature is a value of its row: make it smaller")
+    })?;
     let Some(mut data_type) = from_arrow_type(&found) else {
         let problem =
             Problem::whole(text, "expression_type", format!("gives {found}, which no feature can be"));
@@ -136,10 +141,12 @@ fn plan(
     expression: &SqlExpr,
     schema: &DFSchema,
     state: &SessionState,
+    bounds: Bounds,
 ) -> Result<(Arc<dyn PhysicalExpr>, arrow::datatypes::DataType), DataFusionError> {
     let whole = ExprWithAlias { expr: expression.clone(), alias: None };
     let logical = state.create_logical_expr_from_sql_expr(whole, schema)?;
     logical.get_type(schema)?;
+    let logical = growth::bounded_expression(logical, bounds)?;
     // Some functions, `coalesce` among them, can be evaluated only in the form they are simplified to.
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
@@ -222,8 +229,16 @@ impl Bound {
             Error::invalid("expression_failed", format!("expression `{}` fails: {reason}", self.text))
                 .with_hint("guard it, e.g. with `nullif`, `try_cast` or `case`")
         };
-        let value = self.physical.evaluate(batch).map_err(|error| failed(cause(&error)))?;
-        let array = value.into_array(batch.num_rows()).map_err(|error| failed(cause(&error)))?;
+        let told = |error: DataFusionError| match Error::within(&error) {
+            Some(Error::Exhausted { what, limit, hint }) => Error::Exhausted {
+                what: format!("expression `{}`: {what}", self.text),
+                limit: limit.clone(),
+                hint: hint.clone(),
+            },
+            _ => failed(cause(&error)),
+        };
+        let value = self.physical.evaluate(batch).map_err(told)?;
+        let array = value.into_array(batch.num_rows()).map_err(told)?;
         convert(&array, &self.data_type).map_err(|bad| failed(&format!("a value {}", bad.reason)))
     }
 }

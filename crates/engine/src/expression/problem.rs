@@ -10,6 +10,8 @@ use std::ops::ControlFlow;
 
 use asof_model::nearest;
 
+use crate::growth::Bounds;
+
 /// What is wrong with an expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -86,24 +88,24 @@ pub(super) fn place(text: &str, line: u64, column: u64) -> usize {
 pub(super) fn locate(
     text: &str,
     expression: &SqlExpr,
-    schema: &DFSchema,
-    state: &SessionState,
+    (schema, state, bounds): (&DFSchema, &SessionState, Bounds),
     error: &DataFusionError,
 ) -> Problem {
     struct Finder<'a> {
         schema: &'a DFSchema,
         state: &'a SessionState,
+        bounds: Bounds,
     }
     impl Visitor for Finder<'_> {
         type Break = Box<(SqlExpr, DataFusionError)>;
         fn post_visit_expr(&mut self, part: &SqlExpr) -> ControlFlow<Self::Break> {
-            match super::plan(part, self.schema, self.state) {
+            match super::plan(part, self.schema, self.state, self.bounds) {
                 Ok(_) => ControlFlow::Continue(()),
                 Err(error) => ControlFlow::Break(Box::new((part.clone(), error))),
             }
         }
     }
-    let found = Visit::visit(expression, &mut Finder { schema, state });
+    let found = Visit::visit(expression, &mut Finder { schema, state, bounds });
     match found {
         ControlFlow::Break(found) => {
             let (part, error) = *found;

@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use crate::{Error, Result};
+use crate::{Engine, Error, Result};
 
 /// What one query may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,15 @@ impl Default for SqlLimits {
             memory: 512 << 20,
             rows: 1_000_000,
         }
+    }
+}
+
+impl SqlLimits {
+    /// What one query of this engine may take: of its memory no more than a quarter.
+    pub fn of(engine: &Engine) -> SqlLimits {
+        let usual = SqlLimits::default();
+        let part = usize::try_from(engine.config().memory / 4).unwrap_or(usize::MAX);
+        SqlLimits { memory: usual.memory.min(part), ..usual }
     }
 }
 

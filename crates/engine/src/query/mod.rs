@@ -22,7 +22,12 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use asof_model::{Catalog, Name, Principal, SystemTable, TrainingSet};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result as PlanResult;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::unnest::UnnestExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig};
 use datafusion::sql::parser::Statement;
 use futures::stream::BoxStream;
@@ -34,7 +39,7 @@ use tokio::time::Instant;
 pub use limits::SqlLimits;
 pub(crate) use room::Room;
 
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, growth};
 
 /// What a query is asked over.
 #[derive(Debug, Clone)]
@@ -138,6 +143,19 @@ impl Drop for EndOnDrop {
     }
 }
 
+/// The plan, with a pause in whatever makes many rows of few: a join of two batches may give billions of rows
+/// without ever asking its inputs again, which is where a plan else can be ended.
+fn interruptible(plan: Arc<dyn ExecutionPlan>) -> PlanResult<Arc<dyn ExecutionPlan>> {
+    let plan = plan.transform_up(|node| {
+        let multiplies = node.children().len() > 1 || node.is::<UnnestExec>();
+        Ok(match multiplies {
+            true => Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>),
+            false => Transformed::no(node),
+        })
+    })?;
+    Ok(plan.data)
+}
+
 /// Checks, plans and starts a query, on a thread of the room.
 async fn start(
     engine: &Engine,
@@ -152,7 +170,7 @@ async fn start(
         .with_information_schema(true)
         .with_default_catalog_and_schema(tables::CATALOG, scope.project.as_str())
         .with_create_default_catalog_and_schema(false);
-    let state = SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_default_features()
         .with_config(config)
         .with_runtime_env(room::environment(engine, limits)?)
@@ -166,7 +184,16 @@ async fn start(
         .with_allow_statements(false)
         .verify_plan(&plan)
         .map_err(|e| fault::planning(e, &known))?;
-    let rows = DataFrame::new(state, plan).execute_stream().await.map_err(|e| fault::planning(e, &known))?;
+    if growth::calls(&plan).map_err(|e| fault::planning(e, &known))? > 0 {
+        growth::small_batches(state.config_mut()).map_err(|e| fault::planning(e, &known))?;
+    }
+    let plan = growth::bounded_query(plan, limits.memory, engine.config().threads)
+        .map_err(|e| fault::planning(e, &known))?;
+    let frame = DataFrame::new(state, plan);
+    let context = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await.and_then(interruptible);
+    let plan = plan.map_err(|e| fault::planning(e, &known))?;
+    let rows = execute_stream(plan, context).map_err(|e| fault::planning(e, &known))?;
     let schema = rows.schema();
     let limit = limits.rows;
     let mut given = 0;

@@ -22,7 +22,7 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 
 use super::SqlScope;
 use crate::expression::{Bound, Compiled, Purpose, compile};
@@ -397,12 +397,14 @@ impl PartitionStream for Part {
         &self.shape.schema
     }
 
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+    fn execute(&self, asked: Arc<TaskContext>) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.shape.schema);
+        let rows = asked.session_config().batch_size();
         match self.plan.execute(self.number, Arc::clone(&self.context)) {
             Ok(batches) => {
                 let shape = Arc::clone(&self.shape);
                 let batches = batches.map(move |batch| shape.apply(&batch?).map_err(DataFusionError::from));
+                let batches = in_pieces(batches, rows);
                 Box::pin(RecordBatchStreamAdapter::new(schema, batches))
             }
             Err(error) => {
@@ -411,6 +413,23 @@ impl PartitionStream for Part {
             }
         }
     }
+}
+
+/// The same rows in batches of so many at most.
+fn in_pieces(
+    batches: impl Stream<Item = PlanResult<RecordBatch>> + Send,
+    rows: usize,
+) -> impl Stream<Item = PlanResult<RecordBatch>> + Send {
+    batches.flat_map(move |batch| {
+        let pieces: Vec<PlanResult<RecordBatch>> = match batch {
+            Ok(batch) if batch.num_rows() > rows.max(1) => (0..batch.num_rows())
+                .step_by(rows.max(1))
+                .map(|from| Ok(batch.slice(from, rows.min(batch.num_rows() - from))))
+                .collect(),
+            other => vec![other],
+        };
+        futures::stream::iter(pieces)
+    })
 }
 
 fn schema_of(columns: &[Column]) -> SchemaRef {
@@ -446,7 +465,8 @@ impl PartitionStream for Recorded {
         &self.schema
     }
 
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+    fn execute(&self, asked: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let rows = asked.session_config().batch_size();
         let (engine, set, schema) = (self.engine.clone(), Arc::clone(&self.set), Arc::clone(&self.schema));
         let batches = futures::stream::once(async move {
             let training = engine.rebuild(&set, crate::no_progress()).await?;
@@ -464,6 +484,7 @@ impl PartitionStream for Recorded {
             }))
         });
         let batches = futures::TryStreamExt::try_flatten(batches).map(|it| it.map_err(DataFusionError::from));
+        let batches = in_pieces(batches, rows);
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
 }

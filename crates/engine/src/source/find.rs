@@ -109,6 +109,55 @@ pub(crate) fn agree(path: &str, found: &mut [Found]) -> Result<()> {
         .with_hint("give all files the same key=value folders, or set `hive_partitioning: false`"))
 }
 
+/// Whether a source's path means this file, or would if the file were there. `file` is canonical, or its
+/// folder is.
+pub fn means(root: &Path, path: &str, format: Format, file: &Path) -> bool {
+    let plain = path.strip_prefix("file://").unwrap_or(path);
+    let whole = root.join(plain);
+    let same = |other: &Path| {
+        let other = std::fs::canonicalize(other);
+        other.is_ok_and(|other| other == file)
+    };
+    if let Ok(folder) = std::fs::canonicalize(&whole)
+        && folder.is_dir()
+    {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        // Whatever lies in a table's folder is the table's.
+        let ends = format == Format::Delta || format.endings().iter().any(|end| name.ends_with(end));
+        return file.starts_with(&folder) && ends;
+    }
+    if same(&whole) || whole == file {
+        return true;
+    }
+    if !plain.contains(['*', '?', '[', '{']) {
+        return false;
+    }
+    let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
+    let name_of = |path: &Path| -> Vec<String> {
+        path.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+    };
+    let file_parts = name_of(file);
+    let globs = braces(&root.join(plain).to_string_lossy()).unwrap_or_default();
+    globs.iter().any(|glob| parts_match(&name_of(Path::new(glob)), &file_parts))
+        || find(&root, path, format, false).is_ok_and(|found| found.iter().any(|found| same(&found.path)))
+}
+
+/// Whether the parts of a path match those of a glob.
+fn parts_match(glob: &[String], parts: &[String]) -> bool {
+    let Some((first, after)) = glob.split_first() else { return parts.is_empty() };
+    if first == "**" {
+        // A path has few parts, and few globs have more than one `**`.
+        return (0..=parts.len()).any(|from| parts_match(after, &parts[from..]))
+            || (after.is_empty() && !parts.is_empty());
+    }
+    match parts.split_first() {
+        Some((part, rest)) => {
+            (matches(first.as_bytes(), part.as_bytes()) || first == part) && parts_match(after, rest)
+        }
+        None => false,
+    }
+}
+
 fn hidden(name: &str) -> bool {
     name.starts_with(['.', '_'])
 }

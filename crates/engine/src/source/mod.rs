@@ -30,6 +30,7 @@ use asof_model::{Catalog, Cut, SourceVersion};
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use columns::convert;
+pub use find::means;
 
 use self::fetch::FilesFetch;
 use self::files::OpenFile;

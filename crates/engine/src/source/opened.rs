@@ -4,7 +4,7 @@
 //! one position. A Delta table is read at one version. A query is planned over sources that are opened
 //! all at once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use asof_model::{Catalog, Column, Cut, FileIdentity, Format, Place, SourceCut, SourceVersion, VisibleTimes};
@@ -50,6 +50,9 @@ pub(crate) fn open<'a>(
         let root = root(catalog, source)?;
         if source.definition.store {
             return stored(engine, source, at, None).await;
+        }
+        if let Place::Files { path, .. } = &source.definition.place {
+            there(&root, path)?;
         }
         match &source.definition.place {
             Place::Files { path, format: Format::Delta, .. } => {
@@ -99,6 +102,20 @@ pub(crate) fn open<'a>(
             }
         }
     })
+}
+
+/// Refuses a relative path from a project's folder that is gone.
+fn there(root: &Path, path: &str) -> Result<()> {
+    if root.as_os_str().is_empty() || Path::new(path).is_absolute() || path.contains("://") || root.is_dir() {
+        return Ok(());
+    }
+    let message = format!(
+        "the project's folder `{}` is not there, so `{}` cannot be read",
+        root.display(),
+        root.join(path).display()
+    );
+    Err(Error::invalid("project_folder_missing", message)
+        .with_hint("if the folder was moved, run `asof apply` in it: the new place is known from then on"))
 }
 
 /// Opens a stored source; with `after`, without the data files that hold no later position.

@@ -26,7 +26,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use super::ScanColumns;
 use super::opened::{Opened, open};
 use super::rules::Rules;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Result, growth};
 use asof_model::nearest;
 
 /// A query, planned; its sources open.
@@ -115,6 +115,11 @@ impl Query {
             return Err(wrong("function_not_deterministic", message)
                 .with_hint("a source gives the same rows each time: take it from a column"));
         }
+        let plan = growth::bounded_plan(plan, engine.bounds())?;
+        growth::check_plan(&plan).map_err(|error| {
+            wrong("sql_too_large", format!("makes too much: {error}"))
+                .with_hint("it is made for each row: make it smaller")
+        })?;
         Ok(Query { inputs, name: name.clone(), context, plan })
     }
 

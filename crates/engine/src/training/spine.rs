@@ -160,7 +160,7 @@ pub(super) async fn read(
             (format, name, staged.await?)
         }
         SpineInput::Sql { text, scope } => {
-            let limits = SqlLimits { time: QUERY_TIME, rows: u64::from(u32::MAX), ..SqlLimits::default() };
+            let limits = SqlLimits { time: QUERY_TIME, rows: u64::from(u32::MAX), ..SqlLimits::of(engine) };
             let mut answer = engine.sql(scope, &text, limits).await?;
             let (within, schema) = (folder.clone(), Arc::clone(&answer.schema));
             let mut staging = engine.blocking(move || Staging::new(&within, &schema)).await?;

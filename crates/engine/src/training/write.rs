@@ -3,13 +3,17 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, AsArray as _, PrimitiveArray, RecordBatch, StringArray};
 use arrow::compute::BatchCoalescer;
 use arrow::csv::{Writer as CsvWriter, WriterBuilder};
-use arrow::datatypes::{DataType as ArrowType, SchemaRef};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType as ArrowType, Field, FieldRef, Float32Type, Float64Type, Schema, SchemaRef,
+};
+use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
-use arrow::json::LineDelimitedWriter;
-use asof_model::FileFormat;
+use arrow::json::writer::{Encoder, EncoderFactory, LineDelimited, NullableEncoder, Writer as JsonWriter};
+use arrow::json::{EncoderOptions, WriterBuilder as JsonWriterBuilder};
+use asof_model::{FileFormat, float_text, float32_text, special_float};
 use parquet::errors::ParquetError;
 
 use super::parquet_file::ParquetFile;
@@ -24,12 +28,15 @@ const BATCH: usize = 8_192;
 pub struct TrainingWriter<W: Write + Send> {
     coalescer: BatchCoalescer,
     sink: Sink<W>,
+    /// Bytes of rows that wait to be written, and at how many they are.
+    waiting: usize,
+    most: usize,
 }
 
 enum Sink<W: Write + Send> {
     Parquet(ParquetFile<W>),
     Csv(Box<CsvWriter<W>>, bool),
-    Ndjson(Box<LineDelimitedWriter<W>>),
+    Ndjson(Box<JsonWriter<W, LineDelimited>>),
     Arrow(Box<StreamWriter<W>>),
 }
 
@@ -71,10 +78,22 @@ impl<W: Write + Send> TrainingWriter<W> {
                 }
                 Sink::Csv(Box::new(WriterBuilder::new().with_header(true).build(to)), false)
             }
-            FileFormat::Ndjson => Sink::Ndjson(Box::new(LineDelimitedWriter::new(to))),
+            FileFormat::Ndjson => {
+                let floats = JsonWriterBuilder::new().with_encoder_factory(Arc::new(Floats));
+                Sink::Ndjson(Box::new(floats.build(to)))
+            }
             FileFormat::Arrow => Sink::Arrow(Box::new(StreamWriter::try_new(to, schema)?)),
         };
-        Ok(TrainingWriter { coalescer: BatchCoalescer::new(Arc::clone(schema), BATCH), sink })
+        let coalescer = BatchCoalescer::new(Arc::clone(schema), BATCH);
+        Ok(TrainingWriter { coalescer, sink, waiting: 0, most: usize::MAX })
+    }
+
+    /// Holds about so many bytes of rows at most before it writes them: for rows whose bytes need not be the
+    /// same each time, such as a query's.
+    #[must_use]
+    pub fn holding(mut self, bytes: usize) -> TrainingWriter<W> {
+        self.most = bytes;
+        self
     }
 
     /// Adds rows.
@@ -93,7 +112,20 @@ impl<W: Write + Send> TrainingWriter<W> {
         if from < batch.num_rows() {
             self.coalescer.push_batch(batch.slice(from, batch.num_rows() - from))?;
         }
-        self.drain()
+        self.drain()?;
+        if self.most == usize::MAX {
+            return Ok(());
+        }
+        let sizes = batch.columns().iter().map(|array| {
+            array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
+        });
+        self.waiting = self.waiting.saturating_add(sizes.sum());
+        if self.waiting >= self.most {
+            self.waiting = 0;
+            self.coalescer.finish_buffered_batch()?;
+            self.drain()?;
+        }
+        Ok(())
     }
 
     fn drain(&mut self) -> Result<()> {
@@ -108,7 +140,7 @@ impl<W: Write + Send> TrainingWriter<W> {
             Sink::Parquet(writer) => writer.write(batch).map_err(parquet_failed),
             Sink::Csv(writer, begun) => {
                 *begun = true;
-                writer.write(batch).map_err(|e| failed(&e))
+                writer.write(&with_texts(batch)?).map_err(|e| failed(&e))
             }
             Sink::Ndjson(writer) => writer.write(batch).map_err(|e| failed(&e)),
             Sink::Arrow(writer) => writer.write(batch).map_err(|e| failed(&e)),
@@ -128,7 +160,7 @@ impl<W: Write + Send> TrainingWriter<W> {
                 if !begun {
                     // The header alone.
                     let none = RecordBatch::new_empty(self.coalescer.schema());
-                    writer.write(&none).map_err(|e| failed(&e))?;
+                    writer.write(&with_texts(&none)?).map_err(|e| failed(&e))?;
                 }
                 Ok(writer.into_inner())
             }
@@ -141,5 +173,73 @@ impl<W: Write + Send> TrainingWriter<W> {
                 writer.into_inner().map_err(|e| failed(&e))
             }
         }
+    }
+}
+
+/// The batch with its floats as texts: CSV has no other way to say how they are written.
+fn with_texts(batch: &RecordBatch) -> Result<RecordBatch> {
+    if !batch.columns().iter().any(|array| array.data_type().is_floating()) {
+        return Ok(batch.clone());
+    }
+    let schema = batch.schema();
+    let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = schema
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, array)| {
+            let texts = match array.data_type() {
+                ArrowType::Float64 => texts(array.as_primitive::<Float64Type>(), float_text),
+                ArrowType::Float32 => texts(array.as_primitive::<Float32Type>(), float32_text),
+                _ => Arc::clone(array),
+            };
+            (Field::new(field.name(), texts.data_type().clone(), true), texts)
+        })
+        .unzip();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+fn texts<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, text: fn(T::Native) -> String) -> ArrayRef {
+    Arc::new(array.iter().map(|value| value.map(text)).collect::<StringArray>())
+}
+
+/// Floats in JSON as everywhere: what JSON has no number for is a string.
+#[derive(Debug)]
+struct Floats;
+
+impl EncoderFactory for Floats {
+    fn make_default_encoder<'a>(
+        &self,
+        _: &'a FieldRef,
+        array: &'a dyn Array,
+        _: &'a EncoderOptions,
+    ) -> std::result::Result<Option<NullableEncoder<'a>>, ArrowError> {
+        let encoder: Box<dyn Encoder + 'a> = match array.data_type() {
+            ArrowType::Float64 => {
+                Box::new(FloatTexts { array: array.as_primitive::<Float64Type>(), text: float_text })
+            }
+            ArrowType::Float32 => {
+                Box::new(FloatTexts { array: array.as_primitive::<Float32Type>(), text: float32_text })
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+struct FloatTexts<'a, T: ArrowPrimitiveType> {
+    array: &'a PrimitiveArray<T>,
+    text: fn(T::Native) -> String,
+}
+
+impl<T: ArrowPrimitiveType> Encoder for FloatTexts<'_, T>
+where
+    f64: From<T::Native>,
+{
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let value = self.array.value(row);
+        let quote: &[u8] = if special_float(f64::from(value)).is_some() { b"\"" } else { b"" };
+        out.extend_from_slice(quote);
+        out.extend_from_slice((self.text)(value).as_bytes());
+        out.extend_from_slice(quote);
     }
 }

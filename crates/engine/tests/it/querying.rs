@@ -164,3 +164,98 @@ fn time_memory_and_rows_are_limited() {
         }
     });
 }
+
+/// One call of such a function takes memory that no pool sees: it is refused before it is made.
+#[test]
+fn what_grows_without_bound_is_refused() {
+    let flock = Flock::new();
+    let limits = SqlLimits { memory: 8 << 20, time: Duration::from_secs(600), ..SqlLimits::default() };
+    let mut told = Vec::new();
+    for text in [
+        "select repeat('x', 2000000000)",
+        "select repeat(secret, 2000000000) from price_rows",
+        "select length(repeat('x', 2000000000)) from prices",
+        "select repeat(repeat('x', 10000), 10000)",
+        "select lpad('x', 2000000000)",
+        "select rpad(secret, 2000000000, 'é') from price_rows",
+        "select array_repeat(1, 2000000000)",
+        "select array_repeat(array_repeat(1, 10000), 100000)",
+        "select range(1, 1000000000000)",
+        "select generate_series(1, 1000000000000, price * 0 + 1) from price_rows",
+        "select generate_series(timestamp '1800-01-01', timestamp '2026-01-01', interval '1 second')",
+        "select range(date '0001-01-01', date '9999-01-01', interval '1 day'), * from price_rows",
+        "select array_resize([1], 2000000000, 7)",
+        "select replace(repeat('a', 4000), 'a', repeat('b', 4000))",
+        "select regexp_replace(repeat('a', 4000), 'a', repeat('b', 4000), 'g')",
+        "select array_to_string(array_repeat(1, 4000), repeat('b', 4000))",
+        "with a as (select repeat('x', value) x from generate_series(4000, 4001)), \
+         b as (select x||x||x||x||x||x||x||x||x||x x from a), \
+         c as (select x||x||x||x||x||x||x||x||x||x x from b), d as (select concat(x,x,x,x,x,x,x,x,x,x) x from c) \
+         select concat(x,x,x,x,x,x,x,x,x,x) from d",
+        "select length(string_agg(repeat('x', 1000), ',')) from generate_series(1, 1000000)",
+        "select cardinality(array_agg(value)) from generate_series(1, 100000000)",
+        "select count(*) from (select unnest(range(1, 1000000000)))",
+    ] {
+        match flock.sql_in(flock.scope(Vec::new()), text, limits) {
+            Ok(rows) => panic!("{text} answers {} rows", rows.num_rows()),
+            Err(error) => {
+                assert_eq!(error.code(), "limit_reached", "{text}: {}", said(&error));
+                told.push(format!("{text}\n{}", said(&error)));
+            }
+        }
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn what_grows_within_bounds_answers_under_its_own_name() {
+    let flock = Flock::new();
+    let mut told = Vec::new();
+    for text in [
+        "select repeat('ab', 3), lpad('x', 3, 'é'), rpad('x', 3), replace('aaa', 'a', 'bc'), 'a' || 'b'",
+        "select repeat(town, 2) as twice, town || '!' || seller, concat(town, seller, null) from sellers order by seller",
+        "select repeat(town, 2), count(*) from sellers group by repeat(town, 2) order by repeat(town, 2)",
+        "select town || 'x', count(*) from sellers group by 1 having count(*) > 0 order by 1",
+        "select array_repeat(1, 3), range(1, 4), generate_series(1, 3), array_resize([1], 2, 0), [1] || [2], 1 || 'x'",
+        "select string_agg(town, ',' order by town), array_agg(town order by town) from sellers",
+        "select seller, string_agg(town, ',') as towns, max(town) from sellers group by seller order by seller",
+        "select unnest(range(1, 3)) as n",
+        "select regexp_replace('a-b-c', '-', '+', 'g'), array_to_string([1, 2], '-'), to_char(timestamp '2026-01-02', '%Y')",
+        "select length(repeat('x', 100000))",
+        "select range(date '2026-01-01', date '2026-01-03', interval '1 day')",
+        "select * from (values (repeat('x', 2)), (concat_ws('-', 'a', 'b')))",
+        "select * from sellers where town like repeat('%', 1) order by seller limit 1",
+    ] {
+        told.push(format!(
+            "{text}\n{}",
+            table(&flock.sql(text).unwrap_or_else(|e| panic!("{text}: {}", said(&e))))
+        ));
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+/// A query whose asker has gone away gives its seat back, whatever it was doing.
+#[test]
+fn a_query_that_nobody_waits_for_ends() {
+    let flock = Flock::new();
+    let limits = SqlLimits { time: Duration::from_secs(600), ..SqlLimits::default() };
+    let endless = [
+        "select count(*) from generate_series(1, 100000000000000) a",
+        "select value from generate_series(1, 100000000000000) a where length(repeat('x', value % 1000)) < 0",
+        "select sum(a.value) from generate_series(1, 1000000) a, generate_series(1, 1000000) b",
+        "select count(distinct value % 1000) from generate_series(1, 100000000000000)",
+    ];
+    let engine = &flock.folder.engine;
+    flock.folder.runtime.block_on(async {
+        for text in endless.iter().chain(&endless) {
+            // What gives its columns at once is dropped while its rows are awaited.
+            let mut answer = engine.sql(flock.scope(Vec::new()), text, limits).await.unwrap();
+            let waited =
+                tokio::time::timeout(Duration::from_millis(20), futures::StreamExt::next(&mut answer.rows));
+            assert!(waited.await.is_err(), "{text} answers");
+            drop(answer);
+        }
+        // There are fewer seats than queries were asked.
+        engine.sql(flock.scope(Vec::new()), "select 1", limits).await.unwrap();
+    });
+}

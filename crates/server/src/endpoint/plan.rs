@@ -59,6 +59,9 @@ pub struct PlanAnswer {
     pub base: Revision,
     /// The changes, in the order of kinds and names.
     pub changes: Vec<Change>,
+    /// The folder that sources were read from up to now, where this is another: applying makes this one stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<PathBuf>,
     /// Rows that views which are new or changed have to materialise.
     pub rows_to_materialize: Vec<RowsToMaterialize>,
     /// Features and things that name no owner.

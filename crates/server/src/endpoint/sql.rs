@@ -24,7 +24,9 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     about: "Over sources, views and recorded training sets (`training_set_ID`) of the projects the caller may see, and over the \
             registry itself: `things`, `features`, `versions`, `runs`, `training_sets` (`system.NAME` where a thing has such a name). \
             In the project asked in a thing is its bare name, elsewhere `project.name`. Limits hold bytes, tokens, nesting, time, \
-            memory and rows.",
+            memory and rows. A number that JSON has none for is the string `NaN`, `Infinity` or `-Infinity`. An answer that \
+            reaches a limit after it began breaks off: with `run`, an id of the caller's choice, `/v1/runs/{id}` says why; \
+            without it the last line of an ndjson answer does, as `{\"error\": ...}`.",
     route: || post(sql),
     operation: || {
         json!({
@@ -52,6 +54,9 @@ pub struct SqlRequest {
     /// How the rows are written; ndjson if not said.
     #[serde(default = "ndjson")]
     pub format: FileFormat,
+    /// An id to ask `/v1/runs/{id}` by why an answer broke off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
 }
 
 fn ndjson() -> FileFormat {
@@ -64,7 +69,7 @@ async fn sql(
     Json(request): Json<SqlRequest>,
 ) -> Result<Response, Failure> {
     let scope = scope(&state, principal, request.project).await?;
-    let limits = SqlLimits::default();
+    let limits = SqlLimits::of(&state.engine);
     // A reader that takes nothing must not keep others from asking past the time there is.
     let (time, deadline) = (limits.time, tokio::time::Instant::now() + limits.time);
     let answer = state.engine.sql(scope, &request.sql, limits).await?;
@@ -76,7 +81,16 @@ async fn sql(
         drop(chunks.send(Ok(last)).await);
         Ok(())
     };
-    outflow::respond(&state, format, work, |_| async {}).await
+    let ended = {
+        let (work, run) = (state.work.clone(), request.run.clone());
+        move |outcome: Result<(), Failure>| async move {
+            if let (Err(failure), Some(run)) = (outcome, run) {
+                work.failed(&run, *failure.body);
+            }
+        }
+    };
+    let last_words = request.run.is_none();
+    outflow::respond(&state, format, last_words, work, ended).await
 }
 
 fn too_slow(time: std::time::Duration) -> Failure {

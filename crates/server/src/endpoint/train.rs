@@ -241,5 +241,5 @@ pub(super) async fn answer(
             }
         }
     };
-    outflow::respond(state, format, work, ended).await
+    outflow::respond(state, format, false, work, ended).await
 }

@@ -1,0 +1,172 @@
+//! What people read and what is written: numbers in one form everywhere, answers that say why they broke off,
+//! files that are not written over.
+
+use crate::project::Project;
+
+const FLOATS: &str = "select cast('nan' as double) a, cast('inf' as double) b, cast('-inf' as double) c, \
+                      1e308 d, cast(0.1 as float) e, -0.0 f, 1e16 g, cast(3 as double) h, \
+                      [cast('nan' as double), 0.5] i";
+
+#[test]
+fn a_float_is_written_in_one_form_everywhere() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let texts = ["NaN", "Infinity", "-Infinity", "1e+308", "0.1", "-0.0", "1e+16", "3.0"];
+    let json = project.well(&["sql", FLOATS, "--json"]);
+    assert_eq!(
+        json.trim(),
+        r#"{"a":"NaN","b":"Infinity","c":"-Infinity","d":1e+308,"e":0.1,"f":-0.0,"g":1e+16,"h":3.0,"i":["NaN",0.5]}"#
+    );
+    let table = project.well(&["sql", FLOATS]);
+    let shown: Vec<&str> = table.lines().last().unwrap().split("  ").filter(|it| !it.is_empty()).collect();
+    assert_eq!(shown.iter().map(|it| it.trim()).collect::<Vec<_>>()[..8], texts, "{table}");
+    assert!(table.contains("[NaN, 0.5]"), "{table}");
+    let flat = FLOATS.split(", [").next().unwrap();
+    let csv = project.well(&["sql", flat, "--format", "csv"]);
+    assert_eq!(csv, format!("a,b,c,d,e,f,g,h\n{}\n", texts.join(",")));
+    // What is written is read back as what it was.
+    project.write(
+        "data/profiles.csv",
+        &format!(
+            "seller_id,updated_at,tier,rating,name\n{}",
+            texts
+                .iter()
+                .enumerate()
+                .map(|(at, text)| format!("{at},2024-01-01T00:00:00Z,t,{text},n\n"))
+                .collect::<String>()
+        ),
+    );
+    project.well(&["materialize"]);
+    let got = project.json(&[
+        "get",
+        "--features",
+        "seller_profile.rating",
+        "seller_id=0",
+        "seller_id=1",
+        "seller_id=3",
+    ]);
+    assert_eq!(got[0]["columns"][0]["values"], serde_json::json!(["NaN", "Infinity", 1e308]));
+    let shown = project.well(&["get", "--features", "seller_profile.rating", "seller_id=3"]);
+    assert!(shown.contains("1e+308"), "{shown}");
+    let shown = project.well(&["show", "profiles"]);
+    assert!(shown.contains("1e+308") && shown.contains(" -Infinity"), "{shown}");
+}
+
+/// An answer past a limit says which, wherever it goes.
+#[test]
+fn an_answer_that_breaks_off_says_why() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let long = "select value, value as v, value as w from generate_series(1, 1000001)";
+    let node = project.up(&[], &[]);
+    node.wait_ready();
+    for format in ["csv", "ndjson", "table"] {
+        let ended = project.run(&["sql", long, "--format", format]);
+        assert_eq!(ended.code, Some(7), "{}", ended.err);
+        assert!(ended.err.contains("over the limit of 1000000 rows"), "{format}: {}", ended.err);
+        assert!(!ended.out.contains("error"), "{format}: data alone goes to stdout");
+    }
+    let asked = serde_json::json!({"project": "shop", "sql": long, "format": "ndjson"});
+    let (_, answer) = node.post("/v1/sql", &asked.to_string());
+    let line = answer.lines().rev().find(|line| line.starts_with('{')).unwrap();
+    let last: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(last["error"]["code"], "limit_reached", "{line}");
+    assert!(last["error"]["message"].as_str().unwrap().contains("1000000 rows"), "{line}");
+}
+
+#[test]
+fn a_training_set_is_not_written_over_what_it_is_made_from() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let (spine, data) = (project.read("spine.csv"), project.read("data/profiles.csv"));
+    std::os::unix::fs::symlink("spine.csv", project.path().join("link.csv")).unwrap();
+    std::os::unix::fs::symlink("data", project.path().join("linked")).unwrap();
+    std::fs::hard_link(project.path().join("spine.csv"), project.path().join("hard.csv")).unwrap();
+    for (from, out) in [
+        ("spine.csv", "spine.csv"),
+        ("spine.csv", "./data/../spine.csv"),
+        ("spine.csv", "link.csv"),
+        ("link.csv", "spine.csv"),
+        ("spine.csv", "hard.csv"),
+        ("spine.csv", "data/profiles.csv"),
+        ("spine.csv", "linked/profiles.csv"),
+    ] {
+        let ended = project.run(&["train", "pricing", "--spine", from, "--out", out]);
+        assert_eq!(ended.code, Some(1), "{from} {out}: {}", ended.err);
+        assert!(ended.err.contains("out_is_input") || ended.err.contains("--out"), "{}", ended.err);
+        let of_source = out.contains("profiles");
+        assert!(
+            ended.err.contains(if of_source { "source `profiles`" } else { "the spine itself" }),
+            "{}",
+            ended.err
+        );
+    }
+    assert_eq!((spine, data), (project.read("spine.csv"), project.read("data/profiles.csv")));
+    // A file that a glob would read from now on is among its files too; others are not.
+    let text = project.read("features/shop.yaml").replace("data/profiles.csv", "data/*.csv");
+    project.write("features/shop.yaml", &text);
+    project.well(&["apply", "--yes"]);
+    let ended = project.run(&["train", "pricing", "--spine", "spine.csv", "--out", "data/train.csv"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "data/train.parquet"]);
+    project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "train.csv"]);
+    project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "train.csv"]);
+}
+
+#[test]
+fn a_moved_folder_is_told_and_mended_by_apply() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let before = project.path().canonicalize().unwrap();
+    let project = project.moved();
+    let plan = project.well(&["plan"]);
+    assert!(plan.contains("moved") && plan.contains(before.to_str().unwrap()), "{plan}");
+    assert_eq!(project.json(&["plan"])[0]["moved_from"], before.to_str().unwrap());
+    let ended = project.run(&["train", "pricing", "--spine", "spine.csv"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert!(ended.err.contains(before.join("data/profiles.csv").to_str().unwrap()), "{}", ended.err);
+    assert!(ended.err.contains("asof apply"), "{}", ended.err);
+    let applied = project.run(&["apply", "--yes"]);
+    assert_eq!(applied.code, Some(0), "{}", applied.err);
+    assert!(project.well(&["plan"]).contains("up to date"));
+    project.well(&["train", "pricing", "--spine", "spine.csv"]);
+}
+
+#[test]
+fn a_feature_that_grows_without_bound_is_refused() {
+    let project = Project::shop();
+    let text = project.read("features/shop.yaml");
+    let with = |feature: &str| {
+        project.write(
+            "features/shop.yaml",
+            &text.replace("  tier: tier\n", &format!("  tier: tier\n  big: {feature}\n")),
+        )
+    };
+    for feature in ["repeat(name, 1000000000)", "repeat('x', 1000000000)", "char_length(repeat('x', 100000))"]
+    {
+        with(&format!("\"{feature}\""));
+        let ended = project.run(&["plan"]);
+        if feature.contains("name") {
+            // How large it is hangs on the rows.
+            assert_eq!(ended.code, Some(0), "{}", ended.err);
+            continue;
+        }
+        assert_eq!(ended.code, Some(1), "{feature}: {}", ended.err);
+        assert!(ended.err.contains("makes too much") && ended.err.contains("64 KiB"), "{}", ended.err);
+    }
+    with("\"repeat(name, 1000000000)\"");
+    project.well(&["apply", "--yes"]);
+    for args in [
+        vec!["train", "pricing", "--spine", "spine.csv"],
+        vec!["materialize"],
+        vec!["sql", "select big from seller_profile"],
+    ] {
+        let ended = project.run(&args);
+        assert_eq!(ended.code, Some(7), "{args:?}: {}", ended.err);
+        assert!(
+            ended.err.contains("`repeat(name, 1000000000)`") && ended.err.contains("over the limit of"),
+            "{}",
+            ended.err
+        );
+    }
+}
