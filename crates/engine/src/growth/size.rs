@@ -66,7 +66,7 @@ pub(super) fn answer(function: &str, args: &[ColumnarValue], rows: usize) -> Ans
         "replace" => sum(rows, args, |row| {
             let (text, from, to) = (row.length(0)?, row.length(1)?, row.length(2)?);
             // An empty text is found between all letters.
-            let found = if from == 0 { text.saturating_add(1) } else { text / from };
+            let found = text.checked_div(from).unwrap_or_else(|| text.saturating_add(1));
             Some(text.saturating_add(found.saturating_mul(to)))
         })
         .map(Answer::AtMost),
@@ -174,13 +174,12 @@ impl Lengths {
 }
 
 fn text_length(array: &dyn Array, row: usize) -> u64 {
-    let length = match array.data_type() {
+    match array.data_type() {
         DataType::Utf8 => u64::from(array.as_string::<i32>().value_length(row).unsigned_abs()),
         DataType::LargeUtf8 => array.as_string::<i64>().value_length(row).unsigned_abs(),
-        DataType::Utf8View => u64::from(array.as_string_view().views()[row] as u32),
+        DataType::Utf8View => array.as_string_view().value(row).len() as u64,
         _ => 0,
-    };
-    length
+    }
 }
 
 /// What an item of an array takes, on the average and rounded up.
