@@ -67,7 +67,10 @@ fn styles() -> clap::builder::Styles {
 
 /// Runs the program: parses, then starts what the command needs, then runs it.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return unread(&error),
+    };
     let color = match cli.global.color {
         When::Auto => None,
         When::Always => Some(true),
@@ -93,6 +96,23 @@ fn open_more_files() {
         // Where it may not be, it stays as it is: sources then hold fewer files open.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
+}
+
+/// A command line that cannot be read, or that asks for help.
+fn unread(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().take_while(|it| it != "--").any(|it| it == "--json");
+    if !error.use_stderr() || !json {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let mut parts = text.split("\n\n").map(str::trim);
+    let said = |part: &str| part.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let message = parts.next().map(said).unwrap_or_default();
+    let hint = parts.find_map(|part| part.strip_prefix("tip: ")).map(said);
+    let hint = hint.unwrap_or_else(|| "`asof COMMAND --help` shows what a command takes".to_owned());
+    let problem = Problem::invalid("usage", message.trim_start_matches("error: ")).hint(hint);
+    Printer::new(true, None).problem(&problem);
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn run(cli: Cli, printer: Printer) -> Result<(), Problem> {

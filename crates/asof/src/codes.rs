@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 160] = [
+const INVALID: [(&str, &str); 157] = [
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. Window views, which aggregate, are not built yet; aggregate where the source is made, or in a source's `sql`."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
@@ -58,10 +58,9 @@ const INVALID: [(&str, &str); 160] = [
     ("body_too_large", "The request's body is over the limit. Split the request; for many rows use `asof train`."),
     ("both_asked", "A service and single features were asked for at once. Ask for one or the other."),
     ("clockless", "A source with `event_time: none` holds facts without a clock: nothing of it has a ttl, a history or a time at which it is available. Name its `event_time`, or leave those keys out."),
-    ("column_collision", "Two output columns would have the same name. Give one of them another with `as:`, or ask for full names, which are view__feature."),
+    ("column_collision", "Two output columns would have the same name: two features, or a feature and a column of the spine or a key. Give one of them another with `as:`, or ask for full names, which are view__feature."),
     ("column_hidden", "A column stands in the files of a source and in the names of their `key=value` folders, and the folders' value is read. To read the files' own, set `options: {hive_partitioning: false}`."),
     ("column_left_out", "A column of the data has a type there is no counterpart of, so it is left out. A source with `sql` can cast it."),
-    ("column_name_twice", "The spine has two columns of one name, so neither can be meant. Rename one."),
     ("column_not_found", "A column is named that the data does not have. Columns are named as the data has them, letter for letter; the hint names the nearest."),
     ("column_twice", "Two columns of a source have one name, in a file or in the result of its `sql`. Rename one of them; in a query give it another name with `as`."),
     ("column_type", "A column's type is not what the definition says or what its use needs. Correct `schema`, or cast the column in an expression."),
@@ -126,7 +125,6 @@ const INVALID: [(&str, &str); 160] = [
     ("online_store_newer", "The online store was written by a newer program. Use that one; or remove the folder `online` of the data directory, and materialise again."),
     ("out_is_input", "What --out names would be written over what the training reads: its spine, or a file of a source. Name another file."),
     ("progress_newer", "What a view has read was written down by a newer program. Use that one, or a newer one."),
-    ("project_folder_missing", "Paths of sources start from the project's folder, and the one recorded by the last `asof apply` is not there. If it was moved, run `asof apply` in it: `asof plan` says so too."),
     ("project_needed", "The node serves several projects or none by default: say which, in `project`."),
     ("query_not_select", "A query here only reads: it begins with select, with or values."),
     ("quote_expression", "YAML took a part of an expression for its own. Quote the expression, as the corrected line of the hint does, or put it on its own line after |."),
@@ -139,10 +137,8 @@ const INVALID: [(&str, &str); 160] = [
     ("several_time_columns", "The spine has several columns of times. Say which with --time COLUMN."),
     ("source_cycle", "A source's query reads, by way of others, the source itself. Break the ring."),
     ("source_empty", "The text files of a source have no rows, so there is nothing to tell the types of its columns by. Declare them in `schema`, or apply again when there are rows."),
-    ("source_file_missing", "The file of a source does not exist. Paths start at the project's folder; the hint names the nearest file."),
     ("source_files_differ", "The files of a source have different columns. Give all the same, or say `options: {union_by_name: true}`."),
     ("source_glob", "A source's path has so many `{..}` that it stands for too many globs. Use `*`, or give a folder."),
-    ("source_no_files", "A source's path fits no file. Look at the pattern and its ending."),
     ("source_not_files", "Only sources of files are loaded; this one is a query or a Delta table, which is read where it is."),
     ("source_not_stored", "The source is read in place, so there is nothing to load. Write `store: true` to keep its rows in a table of its own."),
     ("source_option", "An option of a source's files is none of its format, or has a value it cannot take."),
@@ -178,6 +174,7 @@ const INVALID: [(&str, &str); 160] = [
     ("window_in_expression", "An expression is over one row and holds no window (over ...). Compute it in a source's `sql`."),
     ("wrong_method", "The endpoint does not take this HTTP method. /docs shows what it takes."),
     ("wrong_type", "A column has another type than is needed. Give it as the message says, or change the definition."),
+    ("usage", "The command line cannot be read: a command, flag or value it does not have, or one that is missing. `asof COMMAND --help` shows what there is. The exit code is 2."),
     ("wrong_value", "A key has a value it does not take. The message says what it takes."),
     ("yaml_alias", "Aliases (*name) are not part of definitions. Write the value out."),
     ("yaml_anchor", "Anchors (&name) are not part of definitions. Remove it."),
@@ -189,7 +186,7 @@ const INVALID: [(&str, &str); 160] = [
 ];
 
 #[rustfmt::skip]
-const NOT_FOUND: [(&str, &str); 14] = [
+const NOT_FOUND: [(&str, &str); 17] = [
     ("entity_not_found", "No entity of this name stands or is defined. The hint names the nearest; another project's is project.entity."),
     ("feature_not_found", "The view has no feature of this name. The hint names the nearest; `asof show VIEW` lists them."),
     ("generation_not_found", "The rows of a view that a reading stood on are gone, replaced by newer ones. Ask again."),
@@ -197,9 +194,12 @@ const NOT_FOUND: [(&str, &str); 14] = [
     ("no_such_endpoint", "No endpoint has this path. /docs lists them."),
     ("not_found", "A project, view, source or table is named that is not there. The hint lists what there is; `asof apply` makes a folder's definitions stand."),
     ("nothing_to_explain", "`asof explain` takes a view or an error code; without either it lists the codes."),
+    ("project_folder_missing", "Paths of sources start from the project's folder, and the one recorded by the last `asof apply` is not there. If it was moved, run `asof apply` in it: `asof plan` says so too."),
     ("project_not_found", "The node knows no project of this name, or the caller may not see it. `asof apply` in its folder makes a project known."),
     ("run_not_found", "No run has this id. `asof sql \"select * from runs\"` lists the recorded ones."),
     ("service_not_found", "No service of this name stands. `asof list services` lists them."),
+    ("source_file_missing", "The file of a source does not exist. Paths start at the project's folder; the hint names the nearest file."),
+    ("source_no_files", "A source's path fits no file. Look at the pattern and its ending."),
     ("source_not_found", "No source of this name stands or is defined. `asof list sources` lists them."),
     ("thing_not_found", "Nothing of this name stands. `asof list` lists what does, `asof search TEXT` finds by words."),
     ("training_set_not_found", "No recorded training set has this id. `asof list training-sets` lists them."),
@@ -416,8 +416,21 @@ mod tests {
     fn page() -> String {
         let mut page =
             "# Error codes\n\nEvery error has a kind, which maps once to an HTTP status and an exit \
-                        code, and a code that never changes. `asof explain CODE` says the same.\n"
+                        code, and a code that never changes. `asof explain CODE` says the same.\n\n\
+                        ## Exit codes\n\n| exit code | when | HTTP |\n|---|---|---|\n\
+                        | 0 | it went well | 2xx |\n"
                 .to_owned();
+        for kind in Kind::ALL {
+            if kind == Kind::NotFound {
+                page.push_str("| 2 | usage: the command line cannot be read; nothing was begun | |\n");
+            }
+            let (status, exit) = (kind.http_status(), kind.exit_code());
+            page.push_str(&format!("| {exit} | {kind}: {} | {status} |\n", kind.means()));
+        }
+        page.push_str(
+            "\nWith `--json` every error, a usage error too, is one line of JSON on stderr: \
+             `{\"error\": {\"kind\", \"code\", \"message\", \"hint\"}}`.\n",
+        );
         for (kind, codes) in CODES {
             let (status, exit) = (kind.http_status(), kind.exit_code());
             page.push_str(&format!(

@@ -6,6 +6,8 @@ use console::{Style, measure_text_width, truncate_str};
 
 /// The widest a cell is shown.
 const WIDEST: usize = 40;
+/// The widest where no terminal's width is known: a cell may hold a whole document.
+const WIDEST_ELSEWHERE: usize = 120;
 
 /// A table of texts.
 #[derive(Debug, Default)]
@@ -70,9 +72,10 @@ impl Table {
     }
 
     /// The text, without a last line end. Columns past `width` are left out and counted, long cells are
-    /// cut, those of the last column where the line ends; 0: no limit, every cell whole.
+    /// cut, those of the last column where the line ends; 0, where no terminal is: every column, cells of at most
+    /// 120 letters.
     pub(crate) fn text(&self, width: usize, color: bool) -> String {
-        self.text_within(width, if width == 0 { usize::MAX } else { WIDEST }, color)
+        self.text_within(width, if width == 0 { WIDEST_ELSEWHERE } else { WIDEST }, color)
     }
 
     fn text_within(&self, width: usize, widest: usize, color: bool) -> String {
@@ -98,7 +101,7 @@ impl Table {
             })
             .sum();
         // What the line has left, where that is enough to read.
-        let rest = if width == 0 { usize::MAX } else { width.saturating_sub(used).max(widest.min(16)) };
+        let rest = if width == 0 { widest } else { width.saturating_sub(used).max(widest.min(16)) };
         for (row, whole) in rows.iter_mut().zip(&self.rows) {
             row.extend(whole.get(last).map(|text| shown(text, rest)));
         }
@@ -145,7 +148,7 @@ impl Table {
         lines.extend(rows.iter().map(|row| line(row, None)));
         if fit < widths.len() {
             let more = widths.len() - fit;
-            lines.push(format!("({more} more column{})", if more == 1 { "" } else { "s" }));
+            lines.push(format!("({more} more column{}; --json gives all)", if more == 1 { "" } else { "s" }));
         }
         lines.join("\n")
     }
@@ -211,7 +214,26 @@ mod tests {
         table.row(["weather".to_owned(), grouped(26_115)]);
         table.row(["x".to_owned(), grouped(7)]);
         assert_eq!(table.text(0, false), "view       rows\nweather  26,115\nx             7");
-        assert_eq!(table.text(8, false), "view\nweather\nx\n(1 more column)");
+        assert_eq!(table.text(8, false), "view\nweather\nx\n(1 more column; --json gives all)");
+    }
+
+    #[test]
+    fn long_cells_are_cut_and_no_line_is_wider_than_the_terminal() {
+        let mut table = Table::new(&["a", "b", "c"]);
+        table.row(["x".repeat(6_000), "y".repeat(6_000), "z".repeat(6_000)]);
+        for width in [20, 60, 80, 200] {
+            let text = table.text(width, false);
+            let widest = text.lines().map(measure_text_width).max().unwrap();
+            assert!(widest <= width.max(60), "{width}: {text}");
+            assert!(text.contains('…'), "{text}");
+        }
+        assert!(
+            table.text(60, false).ends_with("(2 more columns; --json gives all)")
+                || table.text(60, false).ends_with("(1 more column; --json gives all)")
+        );
+        let elsewhere = table.text(0, false);
+        assert!(elsewhere.lines().all(|line| measure_text_width(line) <= 3 * 122), "{elsewhere}");
+        assert!(table.wide_text(false).contains(&"z".repeat(6_000)));
     }
 
     #[test]

@@ -242,6 +242,11 @@ impl From<Error> for DataFusionError {
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
+            // What a path names and is not there, wherever the path was written.
+            Error::Invalid {
+                code: "source_file_missing" | "source_no_files" | "project_folder_missing",
+                ..
+            } => Kind::NotFound,
             Error::Invalid { .. } | Error::BadRow { .. } => Kind::Invalid,
             Error::NotFound { .. } => Kind::NotFound,
             Error::Changed { .. } | Error::Conflict { .. } => Kind::Conflict,

@@ -55,6 +55,21 @@ impl Kind {
         }
     }
 
+    /// What it means, in a line.
+    pub fn means(self) -> &'static str {
+        match self {
+            Kind::Invalid => "the request, definition or data is wrong; asking again unchanged cannot help",
+            Kind::NotFound => "a thing or file that was named does not exist",
+            Kind::Conflict => "somebody else changed it first, or it is not in the state required",
+            Kind::Unauthenticated => "who asks is not known",
+            Kind::Forbidden => "who asks is known and may not",
+            Kind::Exhausted => "a limit on bytes, rows or memory was reached",
+            Kind::Timeout => "it ran out of its time",
+            Kind::Unavailable => "a store, disk or server cannot be reached now; the same may succeed later",
+            Kind::Internal => "a defect of Asof, or damage to its stores",
+        }
+    }
+
     /// The HTTP status of this kind.
     pub fn http_status(self) -> u16 {
         match self {

@@ -243,6 +243,11 @@ impl Catalog {
             Some((home, name)) => (home, name),
             None => (project.as_str(), text),
         };
+        if Name::new(home).is_err() || Name::new(name).is_err() {
+            let own = self.projects.get(project).into_iter().flat_map(|state| state.services.keys());
+            let hint = did_you_mean(text, own.map(Name::as_str), "services are");
+            return Err(SelectError::UnknownService { service: text.to_owned(), hint });
+        }
         let state = self.projects.get(home).ok_or_else(|| self.unknown_project(home))?;
         state.services.get(name).cloned().ok_or_else(|| {
             let names = state.services.keys().map(Name::as_str);

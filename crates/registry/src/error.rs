@@ -278,6 +278,9 @@ impl Explain for RegistryError {
             RegistryError::NotFound { nearest, .. } if !nearest.is_empty() => {
                 Some(format!("did you mean {}?", quoted(nearest)))
             }
+            RegistryError::NotFound { what: "thing", .. } => Some(
+                "`asof list` lists what is defined, `asof search TEXT` looks in descriptions too".to_owned(),
+            ),
             RegistryError::Ambiguous { candidates, .. } => {
                 Some(format!("write one of {}", quoted(candidates)))
             }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use asof_model::{
-    Action, Catalog, Change, Diagnostics, Name, Principal, Project, ProjectFile, ProjectState, Revision,
-    Severity, ThingKind, Version,
+    Action, Catalog, Change, Diagnostics, Format, Name, Place, Principal, Project, ProjectFile, ProjectState,
+    Revision, Severity, Source, ThingKind, Version,
 };
 
 use crate::endpoint::{PlanAnswer, RowsToMaterialize};
@@ -71,6 +71,12 @@ fn sort(diagnostics: &mut Diagnostics, files: &[ProjectFile]) {
     diagnostics.sort_by_key(|it| it.span.as_ref().map(|span| (place(&span.file), span.line, span.column)));
 }
 
+/// Whether a source's rows are not counted but judged by their bytes.
+fn judged(source: &Source) -> bool {
+    let text = matches!(source.place, Place::Files { format: Format::Csv | Format::Ndjson, .. });
+    text && !source.store
+}
+
 fn refused(diagnostics: Diagnostics) -> Failure {
     let errors = diagnostics.iter().filter(|it| it.severity == Severity::Error).count();
     let problems = if errors == 1 { "a problem".to_owned() } else { format!("{errors} problems") };
@@ -107,11 +113,12 @@ impl Agreed {
                 continue;
             };
             let source = next.source(&view.source).cloned();
+            let estimated = source.as_ref().is_some_and(|source| judged(&source.definition));
             let count = match source {
                 Some(source) => state.engine.estimate_rows(&source, &self.root).await.ok().flatten(),
                 None => None,
             };
-            rows.push(RowsToMaterialize { view: change.name.clone(), rows: count });
+            rows.push(RowsToMaterialize { view: change.name.clone(), rows: count, estimated });
         }
         PlanAnswer {
             project: self.project.config.project.clone(),

@@ -43,6 +43,8 @@ pub enum ServerError {
         file: PathBuf,
         /// Why.
         reason: String,
+        /// There is no such file.
+        missing: bool,
     },
     /// A backup's file cannot be read or written.
     #[error("cannot {doing} `{}`: {source}", path.display())]
@@ -82,6 +84,7 @@ impl Explain for ServerError {
     fn kind(&self) -> Kind {
         match self {
             ServerError::AddressTaken { .. } => Kind::Conflict,
+            ServerError::Certificate { missing: true, .. } => Kind::NotFound,
             ServerError::Address { .. } | ServerError::Exposed { .. } | ServerError::Certificate { .. } => {
                 Kind::Invalid
             }

@@ -35,6 +35,13 @@ pub(crate) struct JsonBytes(pub(crate) Bytes);
 impl JsonBytes {
     /// Reads them.
     pub(crate) fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, Failure> {
+        // Read as a list, a record's fields would be taken by their order.
+        if self.0.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+            let message = "the request's body is a JSON list, and this endpoint takes a JSON object";
+            return Err(
+                Failure::invalid("bad_request", message).hint("/docs shows what every endpoint takes")
+            );
+        }
         serde_json::from_slice(&self.0).map_err(|error| not_json(&error))
     }
 }

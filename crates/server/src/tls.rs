@@ -13,7 +13,11 @@ use crate::listen::TlsFiles;
 
 /// What accepts TLS connections, and the certificate it shows, in DER form.
 pub(crate) fn acceptor(files: &TlsFiles) -> Result<(TlsAcceptor, Vec<u8>), ServerError> {
-    let bad = |file: &Path, reason: String| ServerError::Certificate { file: file.to_owned(), reason };
+    let bad = |file: &Path, reason: String| ServerError::Certificate {
+        file: file.to_owned(),
+        missing: !file.exists(),
+        reason: if file.exists() { reason } else { "it does not exist".to_owned() },
+    };
     let of_certificate = |reason: String| bad(&files.certificate, reason);
     let certificates = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         answer = client.post("/v1/features", &request).await;
     }
     let listed = words.iter().any(|word| word.contains([',', '[']));
-    let answer = answer.map_err(|problem| match &problem.body.hint {
+    let answer = answer.map_err(in_words_of_the_command).map_err(|problem| match &problem.body.hint {
         Some(hint) if listed && problem.body.code == "bad_key_value" => {
             let hint = format!("{hint}; for several entities write the key again: KEY=1 KEY=2");
             problem.hint(hint)
@@ -85,6 +85,42 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     }
     printer.line(table(&answer).text(terminal_width(), printer.color));
     Ok(())
+}
+
+/// What the wire says of its JSON, as it concerns `KEY=VALUE`.
+fn in_words_of_the_command(mut problem: Problem) -> Problem {
+    let message = problem.body.message.clone();
+    let quoted = |text: &str| text.split('`').nth(1).map(str::to_owned);
+    let said = match problem.body.code.as_ref() {
+        "missing_key" => message
+            .strip_prefix("`entities` has no column ")
+            .and_then(|rest| Some(rest.split_once(", which ")?))
+            .map(|(key, needs)| format!("the key {key} is missing, which {needs}")),
+        "unknown_key" => message.strip_prefix("`entities` has a column ").map(|rest| rest.replacen(", which is", " is", 1)),
+        "unequal_lengths" => message
+            .strip_prefix("the columns of `entities` differ in length: ")
+            .map(|rest| format!("every entity has all keys, and there are more of one than of another: {rest}")),
+        "bad_key_value" => message.split_once(" is ").and_then(|(place, rest)| {
+            let place = quoted(place)?;
+            let (key, at) = place.strip_prefix("entities.")?.strip_suffix(']')?.rsplit_once('[')?;
+            let entity = at.parse::<usize>().ok()? + 1;
+            let rest = rest
+                .replacen("a string that is ", "", 1)
+                .replacen("a string with the digits of ", "", 1)
+                .replacen("an empty string", "empty", 1);
+            let of = if entity > 1 { format!(" of entity {entity}") } else { String::new() };
+            Some(format!("the value of `{key}`{of} is {rest}"))
+        }),
+        _ => message.strip_prefix("`as_of`: ").map(|rest| format!("--as-of: {rest}")),
+    };
+    if let Some(said) = said {
+        problem.body.message = said;
+        if let Some(hint) = &mut problem.body.hint {
+            *hint = hint.replace(", or its digits as a string", "").replace("as a string, e.g. \"12.50\"", "as 12.50");
+            *hint = hint.replace("write a string in double quotes", "write it as KEY=VALUE").replace('"', "");
+        }
+    }
+    problem
 }
 
 fn booleans(entities: &mut Map<String, Value>) -> bool {

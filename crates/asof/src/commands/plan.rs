@@ -68,6 +68,7 @@ pub(crate) fn show(printer: Printer, plan: &PlanAnswer, files: &[ProjectFile]) {
         .rows_to_materialize
         .iter()
         .map(|it| match it.rows {
+            Some(rows) if it.estimated => format!("{} about {}", it.view, grouped(rows)),
             Some(rows) => format!("{} {}", it.view, grouped(rows)),
             None => format!("{} (unknown)", it.view),
         })

@@ -40,6 +40,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
 }
 
 fn restore(from: &Path, data_dir: &Path) -> Result<BackupManifest, Problem> {
+    if let Err(error) = std::fs::metadata(from) {
+        return Err(Problem::file("read the backup", from, &error));
+    }
     let manifest = BackupManifest::read(from)?;
     let made = !data_dir.is_dir();
     // Held to the end: no node may come up in a folder that is about to be another.

@@ -235,6 +235,11 @@ async fn question(
         query.sql = Some(spine.to_owned());
         return Ok((query, None, nothing()));
     }
+    let writes = ["insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "copy"];
+    if writes.contains(&first.as_str()) && spine.contains(char::is_whitespace) && !Path::new(spine).exists() {
+        let message = format!("`{first} ...` is no spine: a spine is a query that only reads, or a file");
+        return Err(Problem::invalid("sql_read_only", message).hint("write --spine \"select ...\""));
+    }
     let bytes = Some("application/octet-stream");
     if spine == "-" {
         let read = tokio::task::spawn_blocking(|| {
@@ -246,6 +251,9 @@ async fn question(
             .map_err(std::io::Error::other)
             .and_then(|read| read)
             .map_err(|error| Problem::invalid("bad_stdin", format!("the spine on stdin cannot be read: {error}")))?;
+        if bytes_of_stdin.is_empty() {
+            return Err(no_rows("stdin is empty, and the spine was to come from it"));
+        }
         query.spine_format = query.spine_format.or_else(|| Some(sniffed(&bytes_of_stdin)));
         return Ok((query, bytes, whole(bytes_of_stdin)));
     }
@@ -256,7 +264,16 @@ async fn question(
         return Err(Problem::invalid("unknown_format", format!("the ending of spine `{spine}` names no format"))
             .hint("say --spine-format parquet, csv, ndjson or arrow"));
     }
-    Ok((query, bytes, file_body(path).await?.0))
+    let (body, length) = file_body(path).await?;
+    if length == 0 && std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return Err(no_rows(&format!("the spine `{spine}` is empty: not even a head is there")));
+    }
+    Ok((query, bytes, body))
+}
+
+fn no_rows(message: &str) -> Problem {
+    Problem::invalid("no_spine", message)
+        .hint("a spine has the keys of the entity and a time: CSV with a head, NDJSON, Parquet or Arrow")
 }
 
 /// What the first bytes of a spine say it is.

@@ -123,7 +123,7 @@ fn a_moved_folder_is_told_and_mended_by_apply() {
     assert!(plan.contains("moved") && plan.contains(before.to_str().unwrap()), "{plan}");
     assert_eq!(project.json(&["plan"])[0]["moved_from"], before.to_str().unwrap());
     let ended = project.run(&["train", "pricing", "--spine", "spine.csv"]);
-    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
     assert!(ended.err.contains(before.join("data/profiles.csv").to_str().unwrap()), "{}", ended.err);
     assert!(ended.err.contains("asof apply"), "{}", ended.err);
     let applied = project.run(&["apply", "--yes"]);
@@ -169,4 +169,144 @@ fn a_feature_that_grows_without_bound_is_refused() {
             ended.err
         );
     }
+}
+
+/// The table of docs/reference/errors.md, held to by what the commands do.
+#[test]
+fn exit_codes_are_those_of_the_table() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let stored =
+        "---\nsource: kept\npath: data/none.csv\nstore: true\nevent_time: at\nschema: {at: timestamp}\n";
+    project.write("features/kept.yaml", stored);
+    project.well(&["apply", "--yes"]);
+    std::fs::remove_file(project.path().join("data/profiles.csv")).unwrap();
+    let unread = "http://127.0.0.1:1";
+    for (code, args) in [
+        (0, vec!["plan", "--help"]),
+        (0, vec!["list"]),
+        (1, vec!["sql", "selec 1"]),
+        (1, vec!["train", "pricing", "--spine", "spine.csv", "--out", "train.xlsx"]),
+        (2, vec!["frobnicate"]),
+        (2, vec!["train"]),
+        // A file that is not there, whatever names it.
+        (3, vec!["train", "pricing", "--spine", "none.csv"]),
+        (3, vec!["load", "kept", "none.csv"]),
+        (3, vec!["load", "kept", "none-*.csv"]),
+        (3, vec!["load", "kept"]),
+        (3, vec!["train", "pricing", "--spine", "spine.csv"]),
+        (3, vec!["materialize"]),
+        (3, vec!["sql", "select * from profiles"]),
+        (3, vec!["restore", "none"]),
+        (3, vec!["list", "--project", "nowhere"]),
+        (3, vec!["up", "--tls-key", "key.pem", "--tls-certificate", "cert.pem"]),
+        // A thing that is not there.
+        (3, vec!["show", "nope"]),
+        (3, vec!["train", "--rebuild", "000000000000"]),
+        (3, vec!["sql", "select * from nothing"]),
+        (4, vec!["backup", "data"]),
+        (7, vec!["sql", "select repeat('x', 2000000000)"]),
+        (9, vec!["list", "--server", unread]),
+    ] {
+        for json in [false, true] {
+            let mut args = args.clone();
+            args.extend(json.then_some("--json"));
+            let ended = project.run(&args);
+            assert_eq!(ended.code, Some(code), "{args:?}: {}", ended.err);
+            if json && code != 0 {
+                let said: serde_json::Value = serde_json::from_str(ended.err.trim()).expect(&ended.err);
+                for part in ["kind", "code", "message", "hint"] {
+                    let optional = part == "hint" && code != 2;
+                    assert!(optional || said["error"][part].is_string(), "{args:?}: {}", ended.err);
+                }
+                assert!(ended.out.is_empty(), "{args:?}: {}", ended.out);
+            }
+        }
+    }
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/errors.md"))
+            .unwrap();
+    for kind in asof_model::Kind::ALL {
+        let row = format!("| {} | {kind}: {} | {} |", kind.exit_code(), kind.means(), kind.http_status());
+        assert!(page.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_is_json_where_json_is_asked() {
+    let project = Project::shop();
+    let mut told = String::new();
+    for args in [
+        vec!["--json", "aply"],
+        vec!["train", "--json"],
+        vec!["train", "x", "--spine", "y", "--question", "guess", "--json"],
+        vec!["list", "--jsn", "--json"],
+        vec!["up", "--threads", "0", "--json"],
+        vec!["--json"],
+    ] {
+        let ended = project.run(&args);
+        assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.err);
+        assert_eq!(ended.err.lines().count(), 1, "{args:?}: {}", ended.err);
+        told.push_str(&format!("{}\n    {}", args.join(" "), ended.err));
+    }
+    insta::assert_snapshot!(told);
+    // Help is help.
+    assert!(project.well(&["train", "--help", "--json"]).contains("Usage"));
+}
+
+/// A text that cannot be read hides no problem of what can.
+#[test]
+fn all_problems_of_a_view_come_at_once() {
+    let project = Project::shop();
+    let text = project.read("features/shop.yaml").replace(
+        "  rating: rating\n",
+        "  rating: ratng\n  broken: \"tier ||\"\n  half: rating / 'x'\n  twice: {expr: nme, colour: red}\n",
+    );
+    project.write("features/shop.yaml", &text);
+    let ended = project.run(&["plan"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    for part in ["ratng", "tier ||", "rating / 'x'", "colour"] {
+        assert!(ended.err.contains(part), "{part} in\n{}", ended.err);
+    }
+    assert!(!ended.err.contains("not found in view"), "no problem follows from another: {}", ended.err);
+    insta::assert_snapshot!(ended.err);
+}
+
+#[test]
+fn what_a_newcomer_meets() {
+    let project = Project::shop();
+    // Rows of a text file are judged by its bytes, and said to be.
+    let plan = project.well(&["plan"]);
+    assert!(plan.contains("Rows to materialise: seller_profile about "), "{plan}");
+    assert_eq!(project.json(&["plan"])[0]["rows_to_materialize"][0]["estimated"], true);
+    project.well(&["apply", "--yes"]);
+    // The beginning of an id is enough.
+    project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "train.csv"]);
+    let sets = project.json(&["list", "training-sets"]);
+    let id = sets[0]["id"].as_str().unwrap();
+    project.well(&["train", "--rebuild", &id[..6], "--out", "again.csv"]);
+    assert_eq!(project.read("again.csv"), project.read("train.csv"));
+    let ended = project.run(&["show", "nope"]);
+    assert!(ended.err.contains("`asof list` lists"), "{}", ended.err);
+    // A stored source says where its files come from, though none be there yet.
+    let stored = "---\nsource: kept\nstore: true\nschema: {at: timestamp}\nevent_time: at\n";
+    project.write("features/kept.yaml", stored);
+    let ended = project.run(&["plan"]);
+    assert!(
+        ended.err.contains("`asof load` copies files into its table")
+            && ended.err.contains("with a `schema`"),
+        "{}",
+        ended.err
+    );
+    project.write("features/kept.yaml", &stored.replace("store: true", "store: true\npath: data/in/*.csv"));
+    project.well(&["apply", "--yes"]);
+    project.write("rows.csv", "at\n2024-01-01T00:00:00Z\n");
+    project.well(&["load", "kept", "rows.csv"]);
+    assert_eq!(project.json(&["sql", "select count(*) as n from kept"])[0]["n"], 1);
+    // A browser at the address finds the documentation.
+    let node = project.up(&[], &[]);
+    let (status, _) = node.get("/");
+    assert_eq!(status, 307);
+    let answer = node.whole("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    assert!(answer.to_lowercase().contains("location: /docs"), "{answer}");
 }

@@ -190,6 +190,15 @@ impl Up {
         (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
+    /// Sends a request as it is; the whole answer, head and all.
+    pub(crate) fn whole(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address.split_once("://").unwrap().1).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
     /// The status of a path; none where nothing listens any more.
     pub(crate) fn try_get(&self, path: &str) -> Option<u16> {
         let mut stream = TcpStream::connect(self.address.split_once("://").unwrap().1).ok()?;

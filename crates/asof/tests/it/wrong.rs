@@ -19,6 +19,13 @@ fn wrong_flags_and_arguments() {
     project.write("ints.csv", "seller_id,t\n1,1704067200\n");
     project.write("nulltime.csv", "seller_id,at\n1,\n2,2024-01-01T00:00:00Z\n");
     project.write("spine.txt", "seller_id,at\n");
+    project.write("pandas.csv", "seller_id,at\n1.0,2024-01-01T00:00:00Z\n,2024-01-01T00:00:00Z\n");
+    project.write("short.csv", "seller_id,at\n1\n");
+    project.write("empty.csv", "");
+    project.write("text.parquet", "seller_id,at\n");
+    let floats = "select cast(1 as double) as seller_id, timestamp '2024-01-01' as at";
+    let bytes = project.command(&["sql", floats, "--format", "parquet"]).output().unwrap().stdout;
+    std::fs::write(project.path().join("pandas.parquet"), bytes).unwrap();
     let mut table = String::new();
     for args in [
         vec!["frobnicate"],
@@ -27,6 +34,8 @@ fn wrong_flags_and_arguments() {
         vec!["get", "seller_id=1"],
         vec!["get", "pricng", "seller_id=1"],
         vec!["get", "pricing"],
+        vec!["get", "pricing", "seller_id=1", "seller_id=x"],
+        vec!["get", "../../etc/passwd", "seller_id=1"],
         vec!["get", "pricing", "seller_id"],
         vec!["get", "pricing", "sellerid=1"],
         vec!["get", "pricing", "seller_id=1.0"],
@@ -53,6 +62,17 @@ fn wrong_flags_and_arguments() {
         vec!["train", "pricing", "--spine", "data"],
         vec!["train", "pricing", "--spine", "spine.txt"],
         vec!["train", "pricing", "--spine", "bad.csv"],
+        vec!["train", "pricing", "--spine", "pandas.csv"],
+        vec!["train", "pricing", "--spine", "pandas.parquet"],
+        vec!["train", "pricing", "--spine", "short.csv"],
+        vec!["train", "pricing", "--spine", "empty.csv"],
+        vec!["train", "pricing", "--spine", "-"],
+        vec!["train", "pricing", "--spine", "text.parquet"],
+        vec!["train", "pricing", "--spine", "spine.csv", "--spine-format", "parquet"],
+        vec!["train", "pricing", "--spine", "pandas.parquet", "--spine-format", "csv"],
+        vec!["train", "pricing", "--spine", "delete from profiles"],
+        vec!["train", "pricing", "--spine", "drop table profiles"],
+        vec!["train", "../../etc/passwd", "--spine", "spine.csv"],
         vec!["train", "pricing", "--spine", "notime.csv"],
         vec!["train", "pricing", "--spine", "twotimes.csv"],
         vec!["train", "pricing", "--spine", "nokey.csv"],
@@ -74,6 +94,8 @@ fn wrong_flags_and_arguments() {
         vec!["sql", "select * from nothing"],
         vec!["sql", "select teir from profiles"],
         vec!["sql", "drop table profiles"],
+        vec!["sql", "create external table x stored as csv location '/etc/passwd'"],
+        vec!["sql", "create external table x (a int) stored as anything"],
         vec!["sql", "select 1; select 2"],
         vec!["sql", ""],
         vec!["load", "profiles"],
@@ -81,6 +103,7 @@ fn wrong_flags_and_arguments() {
         vec!["load", "Profiles"],
         vec!["materialize", "seller_profil"],
         vec!["show", "seller_profil"],
+        vec!["show", "nope"],
         vec!["list", "thingies"],
         vec!["search"],
         vec!["explain", "bad_rwo"],
@@ -180,6 +203,9 @@ fn wrong_requests() {
         ),
         ("/v1/features", r#"{"service": "pricing", "entities": {"seller_id": [1]}, "asof": "2024-01-01"}"#),
         ("/v1/feature", r#"{"service": "pricing"}"#),
+        ("/v1/features", r#"{"service": "../../etc/passwd", "entities": {"seller_id": [1]}}"#),
+        ("/v1/plan", "[]"),
+        ("/v1/sql", r#"["shop", "select 1", "csv"]"#),
         ("/v1/plan", r#"{"files": []}"#),
         ("/v1/plan", r#"{"files": [{"path": "asof.yaml", "text": "project: Shop"}]}"#),
         ("/v1/plan", r#"{"files": [{"path": "asof.yaml"}]}"#),

@@ -12,7 +12,7 @@ use crate::expression::{Problem, Purpose, compile};
 impl Check<'_> {
     pub(super) fn views(&mut self) {
         let project = self.project;
-        for it in &project.definitions {
+        for it in project.definitions.iter().chain(&project.half_read) {
             if let Definition::View(view) = &it.value {
                 self.view(it, view);
             }

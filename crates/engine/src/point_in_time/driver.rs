@@ -176,7 +176,10 @@ fn spine_columns(spine: &SpineRows, selection: &Selection) -> Result<(SpineColum
 
 fn key_error(column: &str, bad: asof_compute::ComputeError) -> Error {
     use asof_model::Explain;
-    Error::Invalid { code: bad.code(), message: format!("spine column `{column}`: {bad}"), hint: bad.hint() }
+    let text = bad.to_string();
+    let float = text.contains("type Float") && text.contains("int");
+    let hint = if float { Some(crate::training::WRITTEN_AS_FLOAT.to_owned()) } else { bad.hint() };
+    Error::Invalid { code: bad.code(), message: format!("spine column `{column}`: {text}"), hint }
 }
 
 /// The readings of a selection, by the source they stand on, in order of first use.

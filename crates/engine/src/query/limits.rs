@@ -105,6 +105,14 @@ pub(super) fn read(text: &str, limits: &SqlLimits) -> Result<Statement> {
         let limit = format!("{} mentions of array, struct and map", limits.relations);
         return Err(too_much("a query with nested types", limit, SPLIT));
     }
+    let mut first = tokens.iter().filter_map(|it| match &it.token {
+        Token::Word(word) => Some(word.value.to_lowercase()),
+        _ => None,
+    });
+    // Not all forms of it are parsed, and none is allowed.
+    if first.next().as_deref() == Some("create") && first.next().as_deref() == Some("external") {
+        return Err(only_queries("create external table"));
+    }
     let statements = Parser::new(&GenericDialect {})
         .with_tokens_with_locations(tokens)
         .parse_statements()
@@ -152,10 +160,7 @@ fn syntax(text: &str, place: Option<(u64, u64)>) -> Error {
 
 /// Refuses everything but queries, and questions about tables and plans.
 fn only_reads(statement: &Statement) -> Result<()> {
-    let refused = |what: &str| {
-        Err(Error::invalid("sql_read_only", format!("`{what}` is not allowed: SQL here only reads"))
-            .with_hint("write select ...; data comes in by `asof load`, definitions by `asof apply`"))
-    };
+    let refused = |what: &str| Err(only_queries(what));
     match statement {
         Statement::Query(_) | Statement::ExplainTable { .. } => Ok(()),
         Statement::ShowTables { show_options, .. } => {
@@ -304,11 +309,13 @@ fn measure(statement: &Statement, limits: &SqlLimits) -> Result<()> {
         ControlFlow::Break(Fault::Relations) => {
             Err(too_much("the number of tables in a query", format!("{}", limits.relations), SPLIT))
         }
-        ControlFlow::Break(Fault::Writes(what)) => {
-            Err(Error::invalid("sql_read_only", format!("`{what}` is not allowed: SQL here only reads"))
-                .with_hint("write select ...; data comes in by `asof load`, definitions by `asof apply`"))
-        }
+        ControlFlow::Break(Fault::Writes(what)) => Err(only_queries(what)),
     }
+}
+
+fn only_queries(what: &str) -> Error {
+    Error::invalid("sql_read_only", format!("`{what}` is not allowed: SQL here only reads"))
+        .with_hint("write select ...; data comes in by `asof load`, definitions by `asof apply`")
 }
 
 #[cfg(test)]
@@ -385,7 +392,8 @@ mod tests {
     fn what_writes_is_refused() {
         for (text, what) in [
             ("create table t (a int)", "create table"),
-            ("create external table t stored as csv location '/etc/passwd'", "create external"),
+            ("create external table t stored as csv location '/etc/passwd'", "create external table"),
+            ("CREATE EXTERNAL TABLE t (a int) stored as nothing", "create external table"),
             ("copy (select 1) to '/tmp/x.csv'", "copy (select"),
             ("insert into t values (1)", "insert into"),
             ("delete from t", "delete from"),

@@ -124,13 +124,16 @@ fn not_text(held: &Held, format: Format) -> Result<()> {
         [0x1f, 0x8b, ..] => ("is compressed with gzip", "decompress it, or convert it to Parquet"),
         [0x28, 0xb5, 0x2f, 0xfd] => ("is compressed with zstd", "decompress it, or convert it to Parquet"),
         b"PK\x03\x04" => ("is a zip archive", "unpack it and name the file within"),
-        b"PAR1" => ("is a Parquet file", "set `format: parquet`"),
+        b"PAR1" => (
+            "is a Parquet file",
+            "say `format: parquet` in the source; without `format` the ending .parquet says so",
+        ),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
             ("is UTF-16 text", "convert the file to UTF-8, e.g. with `iconv -t utf-8`")
         }
         _ => return Ok(()),
     };
-    let message = format!("file `{}` {is}, and is to be read as {}", held.shown, format.name());
+    let message = format!("file `{}` {is}, and is read as {}", held.shown, format.name().to_uppercase());
     Err(Error::invalid("file_broken", message).with_hint(hint))
 }
 

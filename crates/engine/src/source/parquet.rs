@@ -49,7 +49,8 @@ pub(crate) fn footer_length(held: &Held) -> Result<u64> {
         return Err(broken("is an encrypted Parquet file, which cannot be read"));
     }
     if &start != b"PAR1" {
-        return Err(broken("is not a Parquet file: it does not begin with PAR1"));
+        return Err(broken("is read as Parquet and is no Parquet file: it does not begin with PAR1")
+            .with_hint("say the `format` it has in the source, e.g. `format: csv`, or write it again"));
     }
     if held.size < 12 {
         return Err(broken("is a Parquet file cut short: it does not end with PAR1"));

@@ -32,6 +32,7 @@ use futures::{StreamExt, TryStreamExt};
 pub use content::ContentHash;
 pub use write::TrainingWriter;
 
+pub(crate) use self::spine::WRITTEN_AS_FLOAT;
 use self::spine::{Kept, Spine};
 use crate::point_in_time::{AnswerBatch, SpineRows, answer};
 use crate::query::SqlScope;
@@ -353,7 +354,7 @@ fn output_schema(spine: &SchemaRef, selection: &Selection) -> Result<SchemaRef> 
         let feature = feature.unwrap_or_else(|| format!("feature `{}`", column.name));
         if let Some(other) = taken.get(column.name.as_str()) {
             let message = format!("{other} and {feature} would both be column `{}`", column.name);
-            return Err(Error::invalid("column_name_twice", message)
+            return Err(Error::invalid("column_collision", message)
                 .with_hint("ask for full names (`view__feature`), or give one another name with `as:`"));
         }
         taken.insert(&column.name, feature);

@@ -492,8 +492,10 @@ fn batches(
             let schema = plain_schema(&schema);
             Ok((Arc::clone(&schema), with_schema(&schema, batches)?))
         }
-        FileFormat::Csv => text_rows(engine, path, shown, Format::Csv, types),
-        FileFormat::Ndjson => text_rows(engine, path, shown, Format::Ndjson, types),
+        FileFormat::Csv => text_rows(engine, path, shown, Format::Csv, types).map_err(|e| of_spine(e, types)),
+        FileFormat::Ndjson => {
+            text_rows(engine, path, shown, Format::Ndjson, types).map_err(|e| of_spine(e, types))
+        }
     }
 }
 
@@ -550,6 +552,40 @@ fn text_rows(
     let schema = plain_schema(rules.schema());
     Ok((Arc::clone(&schema), with_schema(&schema, batches)?))
 }
+
+/// An error of reading text, in the words of a spine: it is read as a source is, and is none.
+fn of_spine(error: Error, types: &[Column]) -> Error {
+    match error {
+        Error::BadRow { place, reason, hint, .. } => {
+            let key = types.iter().find(|key| place.ends_with(&format!("column `{}`", key.name)));
+            let key =
+                key.or_else(|| types.iter().find(|it| reason.starts_with(&format!("column `{}`", it.name))));
+            let hint = match key {
+                Some(key) if asof_compute::arrow_type(&key.data_type).is_integer() => Some(format!(
+                    "the key `{}` is {} in its entity; {WRITTEN_AS_FLOAT}",
+                    key.name, key.data_type
+                )),
+                Some(key) => {
+                    Some(format!("mend the cell: the key `{}` is {} in its entity", key.name, key.data_type))
+                }
+                None => hint.map(|hint| match hint.contains("the source's `schema`") {
+                    true => "mend the cell, or write the spine as Parquet, which says its types".to_owned(),
+                    false => hint,
+                }),
+            };
+            Error::Invalid { code: "bad_row", message: format!("the spine: {place}: {reason}"), hint }
+        }
+        Error::Invalid { code, message, hint } => {
+            let message = message.replace("source `spine`", "the spine");
+            Error::Invalid { code, message, hint }
+        }
+        other => other,
+    }
+}
+
+/// How whole numbers came to be floats, and how they do not.
+pub(crate) const WRITTEN_AS_FLOAT: &str = "a column of whole numbers with gaps becomes float in pandas and is \
+                                           written as 1.0: `df[c] = df[c].astype('Int64')` before writing keeps it whole";
 
 /// A source without any rule, as which a text spine is read.
 fn nothing_but_columns(format: Format) -> Result<Source> {

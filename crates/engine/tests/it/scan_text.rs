@@ -93,6 +93,11 @@ fn bad_cells_are_named() {
         ("a.csv", "a\n1\n300\n", "int8"),
         ("a.csv", "a\n-1\n", "uint8"),
         ("a.csv", "a\n1.005\n", "decimal(10,2)"),
+        ("a.csv", "a\n1e308\n1e400\n", "float64"),
+        ("a.csv", "a\n-1e400\n", "float64"),
+        ("a.csv", "a\n3e38\n4e38\n", "float32"),
+        ("a.ndjson", "{\"a\": 1e308}\n{\"a\": -1e400}\n", "float64"),
+        ("a.ndjson", "{\"a\": 3e38}\n{\"a\": 4e38}\n", "float32"),
         ("a.csv", "a\nmaybe\n", "bool"),
         ("a.csv", "a\n2013-02-30\n", "date"),
         ("a.csv", "a\nyesterday\n", "timestamp"),
@@ -222,5 +227,27 @@ fn long_cells_come_in_small_batches() {
             stream.map_ok(|batch| batch.num_rows()).try_collect().await.unwrap()
         });
         assert_eq!(batches, [4, 1], "{file}");
+    }
+}
+
+/// What is written in words stays what it says.
+#[test]
+fn infinities_in_words_are_infinities() {
+    for (file, text) in [
+        ("a.csv", "a\ninf\n-inf\nInfinity\nNaN\n1e308\n"),
+        (
+            "a.ndjson",
+            "{\"a\": \"Infinity\"}\n{\"a\": \"-Infinity\"}\n{\"a\": \"Infinity\"}\n{\"a\": \"NaN\"}\n{\"a\": 1e308}\n",
+        ),
+    ] {
+        let folder = Folder::new();
+        folder.write(&format!("data/{file}"), text);
+        let format = if file.ends_with("csv") { Format::Csv } else { Format::Ndjson };
+        let source = version(files("events", &format!("data/{file}"), format), columns(&[("a", "float64")]));
+        let found = folder.rows(&source, &all()).unwrap();
+        let values = arrow::array::AsArray::as_primitive::<arrow::datatypes::Float64Type>(found.column(6));
+        let values: Vec<String> = values.iter().flatten().map(|value| format!("{value}")).collect();
+        assert_eq!(values[..4], ["inf", "-inf", "inf", "NaN"], "{file}");
+        assert_eq!(values[4].len(), 309, "{file}");
     }
 }

@@ -32,6 +32,9 @@ pub struct Project {
     pub config: Config,
     /// The definitions that are good in themselves, in the order of their files.
     pub definitions: Vec<Located<Definition>>,
+    /// Views that are wrong in parts: what is good of them can be checked against data, so that its problems
+    /// come in the same run. Nothing is made of them.
+    pub half_read: Vec<Located<Definition>>,
     /// Definitions that are there and wrong: what refers to them is not told that they are missing.
     pub(crate) broken: Vec<(ThingKind, Name)>,
 }
@@ -45,18 +48,23 @@ impl Project {
         let config = config::read(files, &mut out);
         let mut definitions = Vec::new();
         let mut broken = Vec::new();
+        let mut half_read = Vec::new();
         for file in files.iter().filter(|file| file.path != CONFIG_FILE) {
             let (documents, torn) = yaml::read(&file.path, &file.text, &mut out);
             broken.extend(torn.into_iter().filter_map(|range| salvage(&file.text[range])));
             for document in documents {
                 match definition(&document, &mut out) {
                     Ok(value) => definitions.push(Located::new(value, document)),
-                    Err(named) => broken.extend(named),
+                    Err(wrong) => {
+                        let Wrong { named, part } = *wrong;
+                        broken.extend(named);
+                        half_read.extend(part.map(|part| Located::new(part, document)));
+                    }
                 }
             }
         }
         let project = config.map(|config| {
-            let mut project = Project { config, definitions, broken };
+            let mut project = Project { config, definitions, half_read, broken };
             crate::check::check(&mut project, &mut out);
             project
         });
@@ -108,11 +116,15 @@ fn salvage(text: &str) -> Option<(ThingKind, Name)> {
     .find_map(|(key, kind)| Some((kind, named(key)?)))
 }
 
+/// What a document would have defined, and what of it could be read.
+#[derive(Default)]
+struct Wrong {
+    named: Option<(ThingKind, Name)>,
+    part: Option<Definition>,
+}
+
 /// Reads one document, or gives back what it would have defined.
-fn definition(
-    document: &Arc<Document>,
-    out: &mut Diagnostics,
-) -> Result<Definition, Option<(ThingKind, Name)>> {
+fn definition(document: &Arc<Document>, out: &mut Diagnostics) -> Result<Definition, Box<Wrong>> {
     let mut reader = Reader::new(document, out);
     let root = &document.root;
     let Data::Map { entries, .. } = &root.data else {
@@ -122,7 +134,7 @@ fn definition(
             format!("a document is a map that begins with its kind and name, and this is {}", root.shape()),
             Some("e.g. `view: seller_profile`".to_owned()),
         );
-        return Err(None);
+        return Err(Box::default());
     };
     let Some((first_key, _)) = entries.first() else {
         reader.wrong(
@@ -131,13 +143,13 @@ fn definition(
             "a document is a map that begins with its kind and name, and this is an empty one".to_owned(),
             Some("e.g. `view: seller_profile`".to_owned()),
         );
-        return Err(None);
+        return Err(Box::default());
     };
     for (kind, instead) in keys::NOT_YET {
         if let Some((key, _)) = entries.iter().find(|(key, _)| key.scalar() == Some(kind)) {
             let message = format!("`{kind}` definitions are not built yet");
             reader.wrong(key, "not_built_yet", message, Some(instead.to_owned()));
-            return Err(None);
+            return Err(Box::default());
         }
     }
     // `entity` and `source` are keys of a view as well.
@@ -149,7 +161,7 @@ fn definition(
             "a document with `entity` and `source` is a view, and has no `view`".to_owned(),
             Some("begin it with `view: NAME`".to_owned()),
         );
-        return Err(None);
+        return Err(Box::default());
     }
     let Some(table) = keys::DOCUMENTS.iter().find(|table| has(table.thing)) else {
         let key = first_key;
@@ -172,7 +184,7 @@ fn definition(
                 hint,
             );
         }
-        return Err(None);
+        return Err(Box::default());
     };
     let named = root.get(table.thing).and_then(Node::scalar).and_then(|name| Name::new(name).ok());
     let what = match &named {
@@ -187,7 +199,10 @@ fn definition(
     };
     match made {
         Some(made) if !reader.failed => Ok(made),
-        _ => Err(named.map(|name| (kind, name))),
+        made => {
+            let part = made.filter(|made| matches!(made, Definition::View(_)));
+            Err(Box::new(Wrong { named: named.map(|name| (kind, name)), part }))
+        }
     }
 }
 

@@ -92,12 +92,15 @@ impl<'a> Reader<'a> {
             if node.get("push").is_none() && node.get("path").is_none() && node.get("sql").is_none() {
                 let message = format!("{} has no place for its rows", fields.what);
                 let at = fields.key("source").unwrap_or(node);
-                self.wrong(
-                    at,
-                    "missing_key",
-                    message,
-                    Some("name a `path`, or write a query as `sql`".to_owned()),
-                );
+                let hint = match fields.get("store") {
+                    Some(_) => {
+                        "`asof load` copies files into its table: say with `path` where they come from and what \
+                         they are, e.g. `data/in/*.csv`; with a `schema` none need be there yet, and \
+                         `asof load SOURCE FILE` takes any"
+                    }
+                    None => "name a `path`, or write a query as `sql`",
+                };
+                self.wrong(at, "missing_key", message, Some(hint.to_owned()));
             }
             return None;
         }

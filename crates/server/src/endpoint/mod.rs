@@ -13,6 +13,7 @@ mod openapi;
 mod plan;
 mod ready;
 mod rebuild;
+mod root;
 mod run;
 mod runs;
 mod search;
@@ -107,6 +108,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     metrics::ENDPOINT,
     openapi::ENDPOINT,
     docs::ENDPOINT,
+    root::ENDPOINT,
 ];
 
 /// All endpoints on one router, without the guard of the network.

@@ -32,7 +32,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
             }}}},
             "responses": {"200": {"description": "The plan", "content": {"application/json": {"example": {
                 "project": "shop", "base": 3, "changes": [{"kind": "view", "name": "seller_profile", "action": "changed", "lines": ["-ttl: 90d", "+ttl: 30d"], "invalidates": ["the rows of it in the online store"]}],
-                "rows_to_materialize": [{"view": "seller_profile", "rows": 120_000}], "without_owner": ["seller_profile.tier"], "diagnostics": [],
+                "rows_to_materialize": [{"view": "seller_profile", "rows": 120_000, "estimated": false}], "without_owner": ["seller_profile.tier"], "diagnostics": [],
             }}}}},
         })
     },
@@ -77,6 +77,9 @@ pub struct RowsToMaterialize {
     pub view: Name,
     /// Rows of its source; none where that is not known.
     pub rows: Option<u64>,
+    /// The number is judged by the size of text files, not counted.
+    #[serde(default)]
+    pub estimated: bool,
 }
 
 async fn plan(
