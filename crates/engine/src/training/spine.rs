@@ -570,6 +570,10 @@ fn of_spine(error: Error, types: &[Column]) -> Error {
                 }
                 None => hint.map(|hint| match hint.contains("the source's `schema`") {
                     true => "mend the cell, or write the spine as Parquet, which says its types".to_owned(),
+                    false if hint.contains("the source's options") => {
+                        "mend the row: a spine in CSV has commas between its cells and double quotes around them"
+                            .to_owned()
+                    }
                     false => hint,
                 }),
             };
@@ -577,6 +581,12 @@ fn of_spine(error: Error, types: &[Column]) -> Error {
         }
         Error::Invalid { code, message, hint } => {
             let message = message.replace("source `spine`", "the spine");
+            let hint = match code {
+                "file_broken" => {
+                    Some("say the format it has with --spine-format, or write it again".to_owned())
+                }
+                _ => hint,
+            };
             Error::Invalid { code, message, hint }
         }
         other => other,
