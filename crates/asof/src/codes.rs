@@ -145,7 +145,7 @@ const INVALID: [(&str, &str); 157] = [
     ("source_partitions", "The files of a source have different key=value folders. Give all the same, or say `options: {hive_partitioning: false}`."),
     ("source_url", "Files are read from this machine's disks; URLs of object stores are not built yet. Copy or mount them."),
     ("spine_broken", "The spine cannot be read in its format. The message says where reading stopped; --spine-format says which it is."),
-    ("spine_column_twice", "A column of the spine has the name of a feature asked for. Rename it, give the feature another name with `as:`, or ask for full names."),
+    ("spine_column_twice", "The spine has two columns of one name, so neither can be meant. Rename one."),
     ("sql_failed", "The query began and then failed on a value, such as a cast or a division by zero. Guard it with `try_cast` or `nullif`."),
     ("sql_key_type", "A training set's key cannot be read as its type in a query. The message names the column."),
     ("sql_not_read_only", "A source's `sql` only reads. Write one select."),
@@ -169,7 +169,7 @@ const INVALID: [(&str, &str); 157] = [
     ("unknown_request_column", "`request` holds a column that no feature asked for reads. Leave it out; features derived from request columns are not built yet."),
     ("unsupported_type", "A column has a type there is no counterpart of. Leave it out, or cast it where it is made."),
     ("unused_key", "A warning: a key of a definition has no effect beside another. Remove it."),
-    ("used_elsewhere", "A warning: what changes is used by another project's service, which keeps its version until it is applied again. Tell its owner."),
+    ("used_elsewhere", "A warning: what changes is used by another project, where what stands on it is refused until that project is applied again. Tell its owner."),
     ("value_out_of_range", "A value does not fit the type its column has. Give the column that type, or change the type in the definition."),
     ("window_in_expression", "An expression is over one row and holds no window (over ...). Compute it in a source's `sql`."),
     ("wrong_method", "The endpoint does not take this HTTP method. /docs shows what it takes."),
@@ -207,7 +207,7 @@ const NOT_FOUND: [(&str, &str); 17] = [
 ];
 
 #[rustfmt::skip]
-const CONFLICT: [(&str, &str); 16] = [
+const CONFLICT: [(&str, &str); 19] = [
     ("address_taken", "Another program listens on the address. Often it is another `asof up`: `asof doctor` in its folder shows its process. Choose another address with --listen; port 0 takes a free one."),
     ("apply_conflict", "Somebody applied another change to this project after your plan was made. The message names the changes and who made them. Get them into your folder, plan again, apply again."),
     ("backup_exists", "A backup goes into a folder that does not exist yet, so that none is written over. Name another."),
@@ -220,10 +220,13 @@ const CONFLICT: [(&str, &str); 16] = [
     ("removal_not_allowed", "The folder is the whole of its project: what it does not define would be removed. Say --allow-remove if that is meant."),
     ("run_not_running", "A run that has ended cannot end again."),
     ("service_stale", "A service was applied with another version of a view than stands. Apply the service's project again."),
+    ("source_changed", "A load waited while the source was given another table: columns, time rules or `delete_when` changed. Nothing was loaded; load the files again, into the table that counts now."),
+    ("source_stale", "A source with `sql` was applied with other versions of the sources of another project than stand. Apply the source's project again: its views become new versions over what stands."),
     ("stands_on_nothing", "A version stands on a thing that is gone or has changed since the plan. Plan again, apply again."),
     ("table_busy", "Others wrote to the same table again and again while this load tried. Nothing was loaded; try again."),
     ("thing_in_use", "What would be removed is used by others, which the message names. Remove those first, in the same apply where they are of the same project."),
     ("training_set_changed", "What a training set was made from is no longer as it was, so it cannot be made again. The message names what is gone or changed."),
+    ("view_stale", "A view was applied with another version of its source than stands: the source belongs to another project, which changed it. Apply the view's project again: the view becomes a new version over what stands. Until then it is not read, since its rows would mix two rules."),
 ];
 
 const UNAUTHENTICATED: [(&str, &str); 2] = [

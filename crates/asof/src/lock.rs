@@ -107,19 +107,56 @@ pub(crate) fn in_use(data_dir: &Path, holder: Option<&Holder>) -> Problem {
 }
 
 /// Makes a folder that only its owner enters, which version control does not look into; one that stands
-/// stays as it is.
+/// stays as it is, and is kept from version control where nothing but a node's stores is in it.
 ///
 /// # Errors
 /// It cannot be made.
 pub(crate) fn make_private_folder(path: &Path) -> Result<(), Problem> {
     if path.is_dir() {
+        if is_ours(path)
+            && let Err(error) = ignore(path)
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
+            tracing::warn!(folder = %path.display(), %error, "the data directory is not kept from version control");
+        }
         return Ok(());
     }
     let made = asof_server::make_private_folder(path)
         // Another command may have been quicker.
         .or_else(|error| if path.is_dir() { Ok(()) } else { Err(error) })
-        .and_then(|()| std::fs::write(path.join(".gitignore"), "*\n"));
+        .and_then(|()| match ignore(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        });
     made.map_err(|error| Problem::file("make the data directory", path, &error))
+}
+
+/// Keeps version control out of a folder, unless it was told something else there.
+fn ignore(path: &Path) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path.join(".gitignore"))?;
+    file.write_all(b"*\n")
+}
+
+/// What stands in a data directory.
+const OURS: [&str; 12] = [
+    "backups",
+    "lock",
+    "lost+found",
+    "node.json",
+    "offline",
+    "online",
+    "registry.db",
+    "registry.db-shm",
+    "registry.db-wal",
+    "spill",
+    "spines",
+    "uploads",
+];
+
+/// Whether nothing stands in a folder but what a node puts there: a user's folder is the user's.
+fn is_ours(path: &Path) -> bool {
+    let ours = |name: &std::ffi::OsStr| OURS.iter().any(|known| name == *known);
+    std::fs::read_dir(path).is_ok_and(|entries| entries.flatten().all(|entry| ours(&entry.file_name())))
 }
 
 /// Where a running node tells the commands of its machine how to reach it.
@@ -190,6 +227,35 @@ mod tests {
         assert!(refused.body.message.contains(&expected), "{}", refused.body.message);
         drop(first);
         lock(&data, "asof plan", Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn a_folder_of_stores_is_kept_from_version_control() {
+        let dir = tempfile::tempdir().unwrap();
+        for (made, holds, kept) in [
+            (false, None, true),
+            (true, None, true),
+            (true, Some("registry.db"), true),
+            (true, Some("lost+found"), true),
+            (true, Some("asof.yaml"), false),
+            (true, Some("src"), false),
+        ] {
+            let data = dir.path().join(format!("{made}{holds:?}"));
+            if made {
+                std::fs::create_dir(&data).unwrap();
+            }
+            if let Some(holds) = holds {
+                std::fs::write(data.join(holds), "").unwrap();
+            }
+            drop(lock(&data, "asof plan", Duration::ZERO).unwrap());
+            assert_eq!(data.join(".gitignore").exists(), kept, "{holds:?}");
+        }
+        // What a user says there stays.
+        let data = dir.path().join("told");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join(".gitignore"), "!registry.db").unwrap();
+        drop(lock(&data, "asof plan", Duration::ZERO).unwrap());
+        assert_eq!(std::fs::read_to_string(data.join(".gitignore")).unwrap(), "!registry.db");
     }
 
     #[test]

@@ -151,6 +151,8 @@ impl Node {
         token: Option<&str>,
         listening: impl FnOnce(&str),
     ) -> Result<(), Problem> {
+        // A node has one set of limits, for its connections and for its operations.
+        let listen = &Listen { limits: self.config.limits.clone(), ..listen.clone() };
         let server = Server::bind(listen).await?;
         let file = NodeFile {
             address: server.url(),

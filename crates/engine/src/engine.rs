@@ -143,10 +143,11 @@ impl Engine {
         SessionContext::new_with_config_rt(config, Arc::clone(&self.inner.environment))
     }
 
-    /// A fresh session in which names are matched as they are written.
-    pub(crate) fn named_session(&self, partitions: usize) -> SessionContext {
+    /// A fresh session in which names are matched as they are written; bare ones stand in this schema.
+    pub(crate) fn named_session(&self, partitions: usize, schema: &str) -> SessionContext {
         let config = SessionConfig::new()
             .with_target_partitions(partitions)
+            .with_default_catalog_and_schema(crate::query::CATALOG, schema)
             .with_information_schema(false)
             .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
         SessionContext::new_with_config_rt(config, Arc::clone(&self.inner.environment))

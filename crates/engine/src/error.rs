@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::error::ArrowError;
-use asof_model::{Explain, Kind};
+use asof_model::{Explain, Kind, Stale};
 use datafusion::error::DataFusionError;
 
 /// The room's result.
@@ -174,6 +174,12 @@ impl Error {
             DataFusionError::Collection(all) => all.iter().find_map(Error::within),
             _ => None,
         }
+    }
+}
+
+impl From<Stale> for Error {
+    fn from(stale: Stale) -> Error {
+        Error::Conflict { code: stale.code(), message: stale.to_string(), hint: stale.hint() }
     }
 }
 

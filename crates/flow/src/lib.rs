@@ -12,6 +12,7 @@ mod status;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use asof_engine::Engine;
 use asof_model::Clock;
@@ -40,10 +41,14 @@ pub struct Flow {
     pub(crate) stop: CancellationToken,
     /// Bytes of rows that a materialisation gathers before it commits.
     pub(crate) batch_bytes: usize,
+    /// How long after its first failed turn a view without `refresh` has its next.
+    pub(crate) retry: Duration,
 }
 
 /// Unless told otherwise.
 const BATCH_BYTES: usize = 64 << 20;
+/// Unless told otherwise.
+const RETRY: Duration = Duration::from_secs(30);
 
 impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -68,6 +73,7 @@ impl Flow {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             batch_bytes: BATCH_BYTES,
+            retry: RETRY,
         }
     }
 
@@ -76,6 +82,14 @@ impl Flow {
     #[must_use]
     pub fn with_batch_bytes(mut self, bytes: usize) -> Flow {
         self.batch_bytes = bytes;
+        self
+    }
+
+    /// The same, in which a view without `refresh` that fails has its next turn after this time, doubled with
+    /// each turn that fails; 30 s is right but for tests.
+    #[must_use]
+    pub fn with_retry(mut self, after: Duration) -> Flow {
+        self.retry = after;
         self
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use asof_engine::Progress;
-use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
+use asof_engine::delta::{FileLoad, LoadFile, OnBadRow, Standing};
 use asof_model::{Address, Catalog, Name, Principal, SourceVersion};
 use asof_registry::{NewRun, RunKind};
 use serde::Serialize;
@@ -35,20 +35,20 @@ pub struct LoadReport {
 }
 
 impl Flow {
-    /// Loads files into a stored source, all of them or none, and keeps the record of the run. Without
-    /// files the source's own path is loaded. When this returns, what it says is durable; where nobody
+    /// Loads files into a stored source, all of them or none, and keeps the record of the run; where none are
+    /// named, those of the source's own path. When this returns, what it says is durable; where nobody
     /// waits for it any more, it goes on to its end.
     ///
     /// # Errors
-    /// [`FlowError::NotFound`] for an unknown project or source; else what
-    /// [`asof_engine::Engine::load`] says. After an error nothing is loaded, but for
+    /// [`FlowError::NotFound`] for an unknown project or source; a conflict where the source is given another
+    /// table meanwhile; else what [`asof_engine::Engine::load`] says. After an error nothing is loaded, but for
     /// [`FlowError::Stopping`], after which all of it may be: loaded again, it is passed over.
     pub async fn load(
         &self,
         principal: &Principal,
         project: &Name,
         source: &Name,
-        files: Vec<LoadFile>,
+        files: Option<Vec<LoadFile>>,
         on_bad_row: OnBadRow,
         progress: Progress,
     ) -> Result<LoadReport> {
@@ -76,18 +76,22 @@ impl Flow {
         &self,
         catalog: &Catalog,
         version: &Arc<SourceVersion>,
-        files: Vec<LoadFile>,
+        files: Option<Vec<LoadFile>>,
         on_bad_row: OnBadRow,
         progress: &Progress,
     ) -> Result<(Vec<FileLoad>, Option<i64>)> {
-        let files = if files.is_empty() {
-            let root = catalog.projects.get(&version.address.project).map(|project| project.root.clone());
-            self.engine.files_to_load(version, &root.unwrap_or_default(), &[]).await?
-        } else {
-            files
+        let files = match files {
+            Some(files) => files,
+            None => {
+                let project = catalog.projects.get(&version.address.project);
+                let root = project.map(|project| project.root.clone()).unwrap_or_default();
+                self.engine.files_to_load(version, &root, None).await?
+            }
         };
         let keys = key_columns(catalog, &version.address);
-        let done = self.engine.load(version, &files, on_bad_row, &keys, progress).await?;
+        let (registry, address) = (self.registry.clone(), version.address.clone());
+        let standing: Standing = Arc::new(move || registry.catalog().source(&address).cloned());
+        let done = self.engine.load(version, &files, on_bad_row, &keys, &standing, progress).await?;
         let given = done.iter().filter_map(|file| file.positions).map(|(_, last)| last).max();
         let position = match given {
             Some(last) => Some(last),

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use asof_engine::rows::{Unit, ViewProgress, ViewRows};
 use asof_engine::{Progress, ProgressEvent};
 use asof_model::{Address, Catalog, Name, Principal, Timestamp, VersionId, ViewVersion};
-use asof_online::{Commit, Generation, GenerationId, GenerationState, GenerationUsage, OnlineStore};
+use asof_online::{Commit, Generation, GenerationId, GenerationState, GenerationUsage, OnlineStore, Usage};
 use asof_registry::{NewRun, RunKind};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::load::may_see;
 use crate::operation::{caught, panicked};
+use crate::status::Behind;
 use crate::writer::{Target, Terms, Writer};
 use crate::{Flow, FlowError, Result};
 
@@ -128,7 +129,11 @@ impl Flow {
                 hint: Some("it was removed before its turn came".to_owned()),
             });
         };
+        let begun = self.clock.now();
         let done = caught(self.bring_up(&catalog, view, &progress)).await;
+        if done.is_ok() {
+            self.views.looked(&address, Behind::of(view, begun, &[]));
+        }
         if !matches!(done, Err(FlowError::Stopping)) {
             self.views.ended(&address, self.clock.now(), done.as_ref().err());
         }
@@ -262,6 +267,26 @@ impl Flow {
         }
     }
 
+    /// Lets go of the generations of views that are no more.
+    pub(crate) async fn sweep_removed(self) -> Result<()> {
+        for record in self.generations().await?.iter() {
+            let removed = || self.registry.catalog().view(&record.view).is_none();
+            if !removed() {
+                continue;
+            }
+            let gate = self.views.gate(&record.view);
+            let _alone = gate.lock().await;
+            if self.stop.is_cancelled() {
+                return Err(FlowError::Stopping);
+            }
+            // It may have been put back meanwhile.
+            if removed() {
+                self.drop_generation(record.id).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads one unit into a generation; how many rows were put.
     #[expect(clippy::too_many_arguments, reason = "one unit's whole context, named at each call")]
     async fn read_unit(
@@ -381,9 +406,13 @@ impl Flow {
         blocking(move || Ok(store.drop_generation(id)?)).await
     }
 
-    pub(crate) async fn usage_of(&self, id: GenerationId) -> Result<GenerationUsage> {
+    pub(crate) async fn usage(&self) -> Result<Usage> {
         let store = Arc::clone(&self.online);
-        let usage = blocking(move || Ok(store.usage()?)).await?;
+        blocking(move || Ok(store.usage()?)).await
+    }
+
+    async fn usage_of(&self, id: GenerationId) -> Result<GenerationUsage> {
+        let usage = self.usage().await?;
         let found = usage.generations.into_iter().find(|usage| usage.id == id);
         Ok(found.unwrap_or(GenerationUsage { id, rows: 0, keys: 0 }))
     }

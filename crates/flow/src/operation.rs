@@ -18,6 +18,8 @@ impl Flow {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // A load that was cut off may have left a write on its way, which nobody waits for.
+        self.engine.settled().await;
     }
 
     /// Does something in a task of its own; it goes on where nobody waits for it any more.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asof_engine::no_progress;
-use asof_model::{Address, Catalog, VersionId};
+use asof_model::{Address, Catalog, Revision, VersionId};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,26 +15,45 @@ use crate::{Flow, FlowError};
 /// How many views are brought up to date at once; a slow one leaves room for the others.
 const AT_ONCE: usize = 4;
 
+/// The longest that a view which fails waits for its next turn, where its own `refresh` is not sooner.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// How often the sources of all views are looked at for what is not online yet, at most.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Looking takes at most one part in so many of the time.
+const LOOK_SHARE: u32 = 20;
+
 /// When a view is due.
 struct Due {
     version: VersionId,
     /// None: not again until it is applied anew.
     at: Option<Instant>,
     running: bool,
+    /// How many turns failed one after the other.
+    failed: u32,
 }
 
 impl Flow {
     /// Brings views up to date until told to stop: all of them at once, then each at its `refresh`,
     /// counted from the end of its last turn. A view that fails keeps what is online of it and its
-    /// error ([`Flow::status`]), also where that is a panic, and has its turn again like any other; it
-    /// never stops others.
+    /// error ([`Flow::status`]), also where that is a panic, and has its turn again: at its `refresh`, or where
+    /// it has none after a while that doubles from turn to turn, up to an hour. It never stops others. Rows of
+    /// a view that was removed go; put back, it is built anew.
     pub async fn refresh_forever(&self, shutdown: CancellationToken) {
         let mut catalogs = self.registry.watch();
         let mut due: BTreeMap<Address, Due> = BTreeMap::new();
-        let mut running: JoinSet<()> = JoinSet::new();
+        let mut running: JoinSet<bool> = JoinSet::new();
+        let mut aside: JoinSet<()> = JoinSet::new();
+        aside.spawn(self.clone().look_forever());
+        let mut swept: Option<Revision> = None;
         let mut turns: BTreeMap<Id, Address> = BTreeMap::new();
         loop {
             let catalog = Arc::clone(&catalogs.borrow_and_update());
+            if swept != Some(catalog.revision) {
+                swept = Some(catalog.revision);
+                aside.spawn(sweep(self.clone()));
+            }
             let now = Instant::now();
             agree(&mut due, &catalog, now);
             for view in catalog.views() {
@@ -56,15 +75,19 @@ impl Flow {
                 changed = catalogs.changed() => if changed.is_err() { break },
                 Some(ended) = running.join_next_with_id() => {
                     // However it ended, the view has its next turn.
-                    let id = ended.map_or_else(|ended| ended.id(), |(id, ())| id);
+                    let (id, well) = ended.unwrap_or_else(|ended| (ended.id(), false));
                     if let Some(address) = turns.remove(&id) {
                         let catalog = Arc::clone(&catalogs.borrow());
                         let refresh = catalog.view(&address).and_then(|view| view.definition.refresh);
                         if let Some(turn) = due.get_mut(&address) {
                             turn.running = false;
+                            turn.failed = if well { 0 } else { turn.failed.saturating_add(1) };
                             let micros = refresh.and_then(|refresh| u64::try_from(refresh.micros()).ok());
-                            let next = micros.map(|micros| Instant::now() + Duration::from_micros(micros));
-                            turn.at = turn.at.or(next);
+                            let next = micros.map(Duration::from_micros).or_else(|| {
+                                let doubled = 1_u32.checked_shl(turn.failed.checked_sub(1)?).unwrap_or(u32::MAX);
+                                Some(self.retry.saturating_mul(doubled).min(LONGEST))
+                            });
+                            turn.at = turn.at.or(next.map(|next| Instant::now() + next));
                         }
                     }
                 }
@@ -73,6 +96,22 @@ impl Flow {
         }
         // What is in its turn goes on in a task of its own, until it is through or the flow is closed.
         running.shutdown().await;
+        aside.shutdown().await;
+    }
+
+    /// Looks at the source of every view, one after the other, again and again.
+    async fn look_forever(self) {
+        let mut took = Duration::ZERO;
+        loop {
+            tokio::time::sleep(LOOK.max(took.saturating_mul(LOOK_SHARE))).await;
+            let begun = Instant::now();
+            let views: Vec<Address> =
+                self.registry.catalog().views().map(|view| view.address.clone()).collect();
+            for view in views {
+                self.look(&view).await;
+            }
+            took = begun.elapsed();
+        }
     }
 }
 
@@ -84,6 +123,7 @@ fn agree(due: &mut BTreeMap<Address, Due>, catalog: &Catalog, now: Instant) {
             version: view.id.clone(),
             at: Some(now),
             running: false,
+            failed: 0,
         });
         if turn.version != view.id {
             turn.version = view.id.clone();
@@ -92,14 +132,25 @@ fn agree(due: &mut BTreeMap<Address, Due>, catalog: &Catalog, now: Instant) {
     }
 }
 
-async fn turn_of(flow: Flow, address: Address) {
-    match flow.materialize_view(&address, &no_progress()).await {
+/// Lets go of the rows of views that are no more.
+async fn sweep(flow: Flow) {
+    if let Err(error) = flow.in_task(flow.clone().sweep_removed()).await {
+        tracing::warn!(%error, "rows of removed views could not be let go of");
+    }
+}
+
+/// Whether it went well.
+async fn turn_of(flow: Flow, address: Address) -> bool {
+    let done = flow.materialize_view(&address, &no_progress()).await;
+    let well = done.is_ok();
+    match done {
         Ok(report) => {
             tracing::debug!(view = %address, rows_read = report.rows_read, rows = report.rows, "view refreshed");
         }
         Err(FlowError::Stopping) => tracing::debug!(view = %address, "view goes on another time"),
         Err(error) => tracing::warn!(view = %address, %error, "view could not be refreshed"),
     }
+    well
 }
 
 async fn until(at: Option<Instant>) {

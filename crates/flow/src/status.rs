@@ -1,10 +1,12 @@
-//! How views stand online: `asof status` and `/metrics`.
+//! How views stand online: `asof status`, `/metrics` and `/ready`. What is asked again and again is answered
+//! from records; only who asks for the status looks at sources, one look at a time of each view.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use asof_engine::rows::{Unit, ViewProgress};
-use asof_model::{Address, Length, Name, Principal, Timestamp, VersionId};
+use asof_model::{Address, Catalog, Length, Name, Principal, Timestamp, VersionId, ViewVersion};
 use asof_online::{Generation, GenerationState, OnlineStore};
 use asof_registry::RunError;
 use serde::Serialize;
@@ -12,6 +14,9 @@ use serde::Serialize;
 use crate::load::may_see;
 use crate::materialize::next_record;
 use crate::{Flow, FlowError, Result};
+
+/// How long who asks for the status waits for the sources to be looked at.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How one view stands online.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,6 +49,8 @@ pub struct ViewStatus {
     pub rows_behind: Option<u64>,
     /// Units (files, stretches of stored sources) that are not online yet.
     pub units_behind: u64,
+    /// Microseconds since the source was looked at for these two; none where it never was.
+    pub behind_age_micros: Option<i64>,
     /// Rows seen that are never visible.
     pub never_known: u64,
     /// Rows seen that belong to no entity.
@@ -72,7 +79,26 @@ pub(crate) struct Views {
 #[derive(Debug, Default)]
 struct Known {
     gate: Arc<tokio::sync::Mutex<()>>,
+    looking: Arc<tokio::sync::Mutex<()>>,
     failure: Option<ViewFailure>,
+    behind: Option<Behind>,
+}
+
+/// What of a source was not online when it was looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Behind {
+    version: VersionId,
+    at: Timestamp,
+    rows: Option<u64>,
+    units: u64,
+}
+
+impl Behind {
+    /// These units were found to be new at that time.
+    pub(crate) fn of(view: &ViewVersion, at: Timestamp, units: &[Unit]) -> Behind {
+        let rows = units.iter().map(Unit::rows).sum();
+        Behind { version: view.id.clone(), at, rows, units: units.len() as u64 }
+    }
 }
 
 impl Views {
@@ -87,6 +113,27 @@ impl Views {
         let failure = error.map(|error| ViewFailure { at, error: RunError::of(error) });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.entry(view.clone()).or_default().failure = failure;
+    }
+
+    /// Held while a view's source is looked at.
+    fn looking(&self, view: &Address) -> Arc<tokio::sync::Mutex<()>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known.entry(view.clone()).or_default().looking)
+    }
+
+    /// Keeps what was found of a view's source, unless something later is known.
+    pub(crate) fn looked(&self, view: &Address, behind: Behind) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let standing = &mut known.entry(view.clone()).or_default().behind;
+        if standing.as_ref().is_none_or(|it| it.version != behind.version || it.at <= behind.at) {
+            *standing = Some(behind);
+        }
+    }
+
+    fn behind(&self, view: &ViewVersion) -> Option<Behind> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = known.get(&view.address)?.behind.as_ref()?;
+        (behind.version == view.id).then(|| behind.clone())
     }
 
     fn failure(&self, view: &Address) -> Option<ViewFailure> {
@@ -108,7 +155,9 @@ impl Views {
 }
 
 impl Flow {
-    /// How the views of a project stand online, or those of all projects; in order of their names.
+    /// How the views of a project stand online, or those of all projects; in order of their names. Each view's
+    /// source is looked at first, for what is not online yet: where that takes long, what was found last is
+    /// told, and the looking goes on.
     ///
     /// # Errors
     /// [`FlowError::Forbidden`]; [`FlowError::Online`] where the store cannot be read. A source that
@@ -117,30 +166,44 @@ impl Flow {
         if let Some(project) = project {
             may_see(principal, project)?;
         }
+        let looking = async {
+            for view in seen(&self.registry.catalog(), principal, project) {
+                self.look(&view.address).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, looking).await.is_err() {
+            tracing::debug!("some sources take long to look at");
+        }
+        self.last_status(principal, project).await
+    }
+
+    /// The same from the records alone: no source is touched, and what is not online yet is what was found
+    /// when somebody looked last.
+    ///
+    /// # Errors
+    /// As [`Flow::status`].
+    pub async fn last_status(
+        &self,
+        principal: &Principal,
+        project: Option<&Name>,
+    ) -> Result<Vec<ViewStatus>> {
+        if let Some(project) = project {
+            may_see(principal, project)?;
+        }
         let catalog = self.registry.catalog();
         let records = self.generations().await?;
+        let usage = self.usage().await?;
         let now = self.clock.now();
         let mut all = Vec::new();
-        for view in catalog.views() {
-            let hidden =
-                principal.projects.as_ref().is_some_and(|seen| !seen.contains(&view.address.project));
-            if hidden || project.is_some_and(|project| *project != view.address.project) {
-                continue;
-            }
-            let live = records.iter().rfind(|record| {
-                record.view == view.address
-                    && record.version == view.id
-                    && record.state == GenerationState::Live
-            });
-            let (usage, read) = match live {
-                Some(live) => (Some(self.usage_of(live.id).await?), self.read_of(live).await?),
-                None => (None, ViewProgress::default()),
-            };
-            let behind = self.engine.rows(&catalog, view, &read).await.ok();
-            let units = behind.as_ref().map(|rows| rows.units()).unwrap_or_default();
+        for view in seen(&catalog, principal, project) {
+            let live = live_of(&records, view);
+            let usage = live.and_then(|live| usage.generations.iter().find(|it| it.id == live.id));
+            let behind = self.views.behind(view);
             let since = |at: Timestamp| now.0.saturating_sub(at.0).max(0);
             let newest = live.and_then(|live| live.newest);
             let succeeded_at = live.and_then(|live| live.succeeded_at);
+            let stale = catalog.source_of(view).err().map(|stale| RunError::of(&stale));
+            let stale = stale.map(|error| ViewFailure { at: now, error });
             all.push(ViewStatus {
                 view: view.address.clone(),
                 version: view.id.clone(),
@@ -153,9 +216,10 @@ impl Flow {
                 succeeded_at,
                 success_age_micros: succeeded_at.map(since),
                 refresh: view.definition.refresh,
-                last_error: self.views.failure(&view.address),
-                rows_behind: behind.as_ref().and_then(|_| units.iter().map(Unit::rows).sum()),
-                units_behind: units.len() as u64,
+                last_error: stale.or_else(|| self.views.failure(&view.address)),
+                rows_behind: behind.as_ref().and_then(|behind| behind.rows),
+                units_behind: behind.as_ref().map_or(0, |behind| behind.units),
+                behind_age_micros: behind.map(|behind| since(behind.at)),
                 never_known: live.map_or(0, |live| live.never_known),
                 null_keys: live.map_or(0, |live| live.null_keys),
                 past_retention: live.map_or(0, |live| live.past_retention),
@@ -164,7 +228,75 @@ impl Flow {
         Ok(all)
     }
 
-    async fn read_of(&self, live: &Generation) -> Result<ViewProgress> {
-        Ok(self.progress_of(live.id).await?.read)
+    /// How many views were not brought up yet and have not failed either, of how many; from the records alone.
+    ///
+    /// # Errors
+    /// [`FlowError::Online`] where the store cannot be read.
+    pub async fn starting(&self) -> Result<(usize, usize)> {
+        let catalog = self.registry.catalog();
+        let records = self.generations().await?;
+        let waits = |view: &ViewVersion| {
+            live_of(&records, view).is_none()
+                && self.views.failure(&view.address).is_none()
+                && catalog.source_of(view).is_ok()
+        };
+        let waiting = catalog.views().filter(|view| waits(view)).count();
+        Ok((waiting, catalog.views().count()))
     }
+
+    /// Looks at one view's source for what is not online yet, and keeps what was found. Where somebody looks
+    /// already, that is waited for. It goes on where nobody waits for it any more, until the flow is closed.
+    pub(crate) async fn look(&self, view: &Address) {
+        let (flow, address) = (self.clone(), view.clone());
+        let looking = self.in_task(async move {
+            let gate = flow.views.looking(&address);
+            let Ok(_alone) = gate.try_lock() else {
+                drop(gate.lock().await);
+                return Ok(());
+            };
+            tokio::select! {
+                found = flow.look_alone(&address) => found,
+                () = flow.stop.cancelled() => Err(FlowError::Stopping),
+            }
+        });
+        if let Err(error) = looking.await {
+            tracing::debug!(%view, %error, "what is not online yet is not known");
+        }
+    }
+
+    async fn look_alone(&self, address: &Address) -> Result<()> {
+        let catalog = self.registry.catalog();
+        let Some(view) = catalog.view(address) else { return Ok(()) };
+        let at = self.clock.now();
+        let read = match live_of(&*self.generations().await?, view) {
+            Some(live) => self.progress_of(live.id).await?.read,
+            None => ViewProgress::default(),
+        };
+        let behind = match self.engine.rows(&catalog, view, &read).await {
+            Ok(rows) => Behind::of(view, at, rows.units()),
+            Err(_) => Behind { version: view.id.clone(), at, rows: None, units: 0 },
+        };
+        self.views.looked(address, behind);
+        Ok(())
+    }
+}
+
+/// The views that a principal may see, of a project or of all.
+fn seen<'a>(
+    catalog: &'a Catalog,
+    principal: &'a Principal,
+    project: Option<&'a Name>,
+) -> impl Iterator<Item = &'a Arc<ViewVersion>> {
+    catalog.views().filter(move |view| {
+        let home = &view.address.project;
+        principal.projects.as_ref().is_none_or(|open| open.contains(home))
+            && project.is_none_or(|project| project == home)
+    })
+}
+
+/// The generation that answers for this version.
+fn live_of<'a>(records: &'a [Generation], view: &ViewVersion) -> Option<&'a Generation> {
+    records.iter().rfind(|record| {
+        record.view == view.address && record.version == view.id && record.state == GenerationState::Live
+    })
 }

@@ -81,20 +81,30 @@ pub struct Source {
 impl Source {
     /// The sources its query reads, each once, in the order of the text; none of a source of files.
     pub fn reads(&self) -> Vec<Reference> {
-        let Place::Sql { text } = &self.place else { return Vec::new() };
         let mut found = Vec::new();
-        for (parts, ..) in parse_query(text).unwrap_or_default() {
-            let names: Result<Vec<Name>, _> = parts.into_iter().map(Name::new).collect();
-            let read = match names.as_deref() {
-                Ok([name]) => Reference { project: None, name: name.clone() },
-                Ok([project, name]) => Reference { project: Some(project.clone()), name: name.clone() },
-                _ => continue,
-            };
+        for read in self.reads_as_written() {
             if !found.contains(&read) {
                 found.push(read);
             }
         }
         found
+    }
+
+    /// The sources its query reads, each as often as the text names it: what its version is hashed over.
+    pub(crate) fn reads_as_written(&self) -> Vec<Reference> {
+        let Place::Sql { text } = &self.place else { return Vec::new() };
+        let tables = parse_query(text).unwrap_or_default();
+        tables.into_iter().filter_map(|(parts, ..)| reference_of(parts)).collect()
+    }
+}
+
+/// The source that a query names, `source` or `project.source`; none where it is no such name.
+pub(crate) fn reference_of(parts: Vec<String>) -> Option<Reference> {
+    let names: Result<Vec<Name>, _> = parts.into_iter().map(Name::new).collect();
+    match names.as_deref() {
+        Ok([name]) => Some(Reference { project: None, name: name.clone() }),
+        Ok([project, name]) => Some(Reference { project: Some(project.clone()), name: name.clone() }),
+        _ => None,
     }
 }
 

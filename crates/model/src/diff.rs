@@ -159,7 +159,10 @@ fn invalidated(current: &ProjectState, old: &Version, removed: bool) -> Vec<Stri
                 }
             }
             if removed && it.definition.store {
-                found.push("its loaded rows, which stay until `asof prune`".to_owned());
+                found.push(
+                    "its loaded rows, which stay on the disk below `offline/` of the data directory"
+                        .to_owned(),
+                );
             }
         }
         Version::View(it) => {

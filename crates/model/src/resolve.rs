@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::check::clockless;
+use crate::definition::reference_of;
 use crate::expression::parse_query;
 use crate::hash::{entity_id, service_id, source_id, view_id};
 use crate::nearest::did_you_mean;
@@ -174,6 +175,16 @@ impl Step<'_> {
         self.out.push(error.at(at));
     }
 
+    /// Refuses a source of another project that does not stand itself on what it was agreed with.
+    fn fresh(&mut self, source: &SourceVersion, at: crate::Span) {
+        if source.address.project == self.project.config.project {
+            return;
+        }
+        if let Err(stale) = self.next.still_reads(source) {
+            self.out.push(Diagnostic::error(stale.code(), stale.to_string()).at(at).maybe_hint(stale.hint()));
+        }
+    }
+
     fn entity(&mut self, entity: &Entity) {
         let address = self.here(&entity.name);
         let id = entity_id(&address, entity);
@@ -208,14 +219,11 @@ impl Step<'_> {
         let mut reads = Vec::new();
         if let Place::Sql { text } = &source.place {
             for (parts, offset, length) in parse_query(text).unwrap_or_default() {
-                let names: Result<Vec<Name>, _> = parts.into_iter().map(Name::new).collect();
-                let reference = match names.as_deref() {
-                    Ok([name]) => Reference { project: None, name: name.clone() },
-                    Ok([home, name]) => Reference { project: Some(home.clone()), name: name.clone() },
-                    _ => continue,
-                };
+                let Some(reference) = reference_of(parts) else { continue };
                 let address = self.project.address(&reference);
-                if let Some(found) = self.next.source(&address) {
+                let place = at.inside(&["sql"], offset..offset + length);
+                if let Some(found) = self.next.source(&address).cloned() {
+                    self.fresh(&found, place);
                     reads.push(found.id.clone());
                 } else if self.skips(ThingKind::Source, &address) {
                     self.skipped.insert((ThingKind::Source, source.name.clone()));
@@ -223,7 +231,7 @@ impl Step<'_> {
                 } else if self.project.own(&reference).is_some() {
                     return false;
                 } else {
-                    self.missing(ThingKind::Source, &reference, at.inside(&["sql"], offset..offset + length));
+                    self.missing(ThingKind::Source, &reference, place);
                     self.skipped.insert((ThingKind::Source, source.name.clone()));
                     return true;
                 }
@@ -274,6 +282,7 @@ impl Step<'_> {
         source: &SourceVersion,
     ) -> Option<ViewVersion> {
         let before = self.out.len();
+        self.fresh(source, at.at(&["source"]));
         if view.source.project.is_some() {
             clockless(view, &source.definition, at, &mut self.out);
         }
@@ -354,10 +363,39 @@ impl Step<'_> {
         }
     }
 
-    /// Services of other projects that stand on views changed here.
+    /// Things of other projects that stand on what changes here.
     fn others(&mut self, against: &Catalog) {
         let home = &self.project.config.project;
         for (name, state) in against.projects.iter().filter(|(name, _)| *name != home) {
+            let queries = state.sources.values().filter(|it| self.next.still_reads(it).is_err());
+            let readers = queries.flat_map(|query| {
+                let reads = query.definition.reads().into_iter();
+                let own = reads.filter(|read| read.project.as_ref() == Some(home));
+                own.map(move |read| (read.name, format!("source `{}` reads it", query.address)))
+            });
+            let views = state.views.values().filter(|it| it.source.project == *home);
+            let readers: Vec<(Name, String)> = readers
+                .chain(
+                    views.map(|it| (it.source.name.clone(), format!("view `{}` stands on it", it.address))),
+                )
+                .collect();
+            for (source, user) in readers {
+                let address = self.here(&source);
+                let (was, now) = (against.source(&address), self.next.source(&address));
+                if was.map(|it| &it.id) == now.map(|it| &it.id) || self.skips(ThingKind::Source, &address) {
+                    continue;
+                }
+                let what = if now.is_some() { "changes" } else { "goes away" };
+                let span = self.project.find(ThingKind::Source, source.as_str()).map(Located::span);
+                let warning = Diagnostic::warning(
+                    "used_elsewhere",
+                    format!("source `{source}` {what}, and {user}"),
+                )
+                .hint(format!(
+                    "apply project `{name}` again afterwards: until then what stands on it there is refused"
+                ));
+                self.out.push(Diagnostic { span, ..warning });
+            }
             for service in state.services.values() {
                 for reading in service.selection.readings.iter().filter(|it| it.view.project == *home) {
                     let now = self.next.view(&reading.view);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::nearest::{did_you_mean, nearest};
 use crate::{
     Address, Ask, Catalog, DataType, Explain, Kind, Name, OutputColumn, Pick, Reading, Reference, Selection,
-    Service, ServiceVersion, StoredReading, StoredSelection, VersionId,
+    Service, ServiceVersion, Stale, StoredReading, StoredSelection, VersionId,
 };
 
 /// Why a selection cannot be made.
@@ -99,6 +99,9 @@ pub enum SelectError {
         /// The type there.
         second_type: DataType,
     },
+    /// A source of another project has changed since the view was applied.
+    #[error(transparent)]
+    ViewStale(Stale),
     /// A view of another project has changed since the service was applied.
     #[error("service `{service}` stands on version {agreed} of view `{view}`, which is now {current}")]
     Stale {
@@ -121,6 +124,7 @@ impl Explain for SelectError {
             | SelectError::UnknownView { .. }
             | SelectError::UnknownFeature { .. } => Kind::NotFound,
             SelectError::Stale { .. } => Kind::Conflict,
+            SelectError::ViewStale(stale) => stale.kind(),
             _ => Kind::Invalid,
         }
     }
@@ -138,6 +142,7 @@ impl Explain for SelectError {
             SelectError::KeyCollision { .. } => "column_collision",
             SelectError::KeyTypes { .. } => "key_types",
             SelectError::Stale { .. } => "service_stale",
+            SelectError::ViewStale(stale) => stale.code(),
         }
     }
 
@@ -162,6 +167,7 @@ impl Explain for SelectError {
             SelectError::KeyTypes { key, .. } => {
                 Some(format!("give one of them another name in its role: `keys: {{...: {key}_2}}`"))
             }
+            SelectError::ViewStale(stale) => stale.hint(),
             SelectError::Stale { .. } => Some("run `asof apply` in the service's project again".to_owned()),
         }
     }
@@ -363,12 +369,7 @@ fn choose_one(
         let names = state.views.keys().map(Name::as_str);
         return Err(missing(did_you_mean(pick.view.name.as_str(), names, "views are")));
     };
-    let Some(source) = catalog.source(&view.source) else {
-        return Err(missing(Some(format!(
-            "its source `{}` is gone: apply project `{home}` again",
-            view.source
-        ))));
-    };
+    let source = catalog.source_of(view).map_err(|stale| vec![SelectError::ViewStale(stale)])?;
     let mut errors = Vec::new();
     for key in pick.keys.keys().filter(|key| !view.keys.iter().any(|it| it.key.name == **key)) {
         let names: Vec<&str> = view.keys.iter().map(|it| it.key.name.as_str()).collect();

@@ -51,3 +51,4 @@ pub use discover::{
 pub use error::{RegistryError, Result};
 pub use registry::Registry;
 pub use run::{NewRun, Run, RunError, RunKind, RunState};
+pub use training_set::{LISTED, ListedSet};

@@ -1,12 +1,36 @@
 //! Records of training sets.
 
-use asof_model::{Name, Outcome, Principal, Recipe, TrainingSet};
+use asof_model::{Name, Outcome, Principal, Question, Recipe, Timestamp, TrainingSet};
 use sqlx::Row;
 
 use crate::record::Fields;
 use crate::registry::{Written, may_see};
 use crate::run::random_id;
 use crate::{Registry, RegistryError, Result};
+
+/// No list of training sets is longer.
+pub const LISTED: i64 = 1_000;
+
+/// What a list shows of a training set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedSet {
+    /// Its id.
+    pub id: String,
+    /// The service it is of, `project.service`, if it is of one.
+    pub service: Option<String>,
+    /// Which rows count.
+    pub question: Question,
+    /// Its rows.
+    pub rows: u64,
+    /// Its columns.
+    pub columns: usize,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Who made it.
+    pub created_by: String,
+    /// Its content hash.
+    pub content_hash: String,
+}
 
 impl Registry {
     /// Records a training set that was made; answers the record, with its id.
@@ -97,19 +121,65 @@ impl Registry {
         }
     }
 
-    /// The training sets of a project, newest first.
+    /// The training sets of a project, newest first, at most [`LISTED`]: what a list shows of each, without
+    /// reading its whole record.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn training_sets(&self, principal: &Principal, project: &Name) -> Result<Vec<TrainingSet>> {
+    pub async fn training_sets(&self, principal: &Principal, project: &Name) -> Result<Vec<ListedSet>> {
         may_see(principal, project)?;
         let doing = "reading training sets";
-        let rows = sqlx::query("SELECT * FROM training_set WHERE project = ? ORDER BY created_at DESC, id")
-            .bind(project.as_str())
-            .fetch_all(&mut *self.reader(doing).await?)
-            .await
-            .map_err(RegistryError::storage(doing))?;
-        rows.iter().map(|row| read(&Fields { row, path: &self.inner.path })).collect()
+        let rows = sqlx::query(
+            "SELECT id, created_at, created_by, content_hash, row_count,
+                    json_extract(body, '$.recipe.service.address.project') AS service_project,
+                    json_extract(body, '$.recipe.service.address.name') AS service_name,
+                    json_extract(body, '$.recipe.question') AS question,
+                    json_array_length(body, '$.outcome.columns') AS columns
+               FROM training_set WHERE project = ? ORDER BY created_at DESC, id LIMIT ?",
+        )
+        .bind(project.as_str())
+        .bind(LISTED)
+        .fetch_all(&mut *self.reader(doing).await?)
+        .await
+        .map_err(RegistryError::storage(doing))?;
+        rows.iter()
+            .map(|row| {
+                let fields = Fields { row, path: &self.inner.path };
+                let service = fields.maybe_text("service_project")?.zip(fields.maybe_text("service_name")?);
+                let question = fields.maybe_text("question")?.unwrap_or_default();
+                Ok(ListedSet {
+                    id: fields.text("id")?,
+                    service: service.map(|(project, name)| format!("{project}.{name}")),
+                    question: [Question::Known, Question::Event]
+                        .into_iter()
+                        .find(|known| known.name() == question)
+                        .ok_or_else(|| fields.damaged(format!("`{question}` is no question")))?,
+                    rows: u64::try_from(fields.number("row_count")?).unwrap_or_default(),
+                    columns: usize::try_from(fields.maybe_number("columns")?.unwrap_or_default())
+                        .unwrap_or_default(),
+                    created_at: Timestamp(fields.number("created_at")?),
+                    created_by: fields.text("created_by")?,
+                    content_hash: fields.text("content_hash")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The ids of a project's training sets, newest first, at most [`LISTED`].
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn training_set_ids(&self, principal: &Principal, project: &Name) -> Result<Vec<String>> {
+        may_see(principal, project)?;
+        let doing = "reading training sets";
+        let rows =
+            sqlx::query("SELECT id FROM training_set WHERE project = ? ORDER BY created_at DESC, id LIMIT ?")
+                .bind(project.as_str())
+                .bind(LISTED)
+                .fetch_all(&mut *self.reader(doing).await?)
+                .await
+                .map_err(RegistryError::storage(doing))?;
+        rows.iter().map(|row| Fields { row, path: &self.inner.path }.text("id")).collect()
     }
 
     async fn near_ids(&self, id: &str) -> Result<Vec<String>> {

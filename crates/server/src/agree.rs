@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use asof_model::{
-    Action, Catalog, Change, Diagnostics, Format, Name, Place, Principal, Project, ProjectFile, ProjectState,
+    Action, Catalog, Change, Diagnostic, Diagnostics, Format, Name, Place, Principal, Project, ProjectFile, ProjectState,
     Revision, Severity, Source, ThingKind, Version,
 };
 
@@ -60,10 +60,32 @@ pub(crate) async fn prepare(
         new
     });
     sort(&mut diagnostics, files);
+    if diagnostics.iter().all(|it| it.severity != Severity::Error) {
+        // Passed over in silence is only what stands on something that is told to be wrong.
+        diagnostics.extend(passed_over(&project, &versions));
+    }
     if diagnostics.iter().any(|it| it.severity == Severity::Error) {
         return Err(refused(diagnostics));
     }
     Ok(Agreed { project, root, base: catalog.revision, versions, warnings: diagnostics, current })
+}
+
+/// Definitions that came to no version: applied without them, they would be gone.
+fn passed_over(project: &Project, versions: &[Version]) -> Diagnostics {
+    let made = |kind: ThingKind, name: &Name| {
+        versions.iter().any(|it| it.kind() == kind && it.address().name == *name)
+    };
+    let lost = project.definitions.iter().filter(|it| !made(it.value.kind(), it.value.name()));
+    lost.map(|it| {
+        let (kind, name) = (it.value.kind(), it.value.name());
+        Diagnostic::error(
+            "internal",
+            format!("{kind} `{name}` was passed over without a word, a defect in Asof"),
+        )
+        .at(it.span())
+        .hint("nothing was applied; write it another way, and report this")
+    })
+    .collect()
 }
 
 fn sort(diagnostics: &mut Diagnostics, files: &[ProjectFile]) {

@@ -149,7 +149,8 @@ pub(crate) fn copy_growing(from: &Path, to: &Path, cut_off: &dyn Fn() -> bool) -
             copy_growing(&path, &target, cut_off)?;
         } else {
             match copy(&path, &target, cut_off) {
-                // A log entry that a checkpoint has replaced meanwhile is in the checkpoint.
+                // A log entry that a checkpoint has replaced meanwhile is in the checkpoint; whether a table lacks
+                // what vanished is looked at when all is copied.
                 Err(ServerError::Backup { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
                 other => drop(other?),
             }

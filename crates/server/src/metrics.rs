@@ -49,6 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) age: Family<OfView, Gauge<f64, AtomicU64>>,
     pub(crate) failed: Family<OfView, Gauge>,
     pub(crate) behind: Family<OfView, Gauge>,
+    pub(crate) behind_age: Family<OfView, Gauge<f64, AtomicU64>>,
     pub(crate) rows: Family<OfView, Gauge>,
 }
 
@@ -68,6 +69,7 @@ impl Default for Metrics {
             age: Family::default(),
             failed: Family::default(),
             behind: Family::default(),
+            behind_age: Family::default(),
             rows: Family::default(),
             registry: Registry::default(),
         };
@@ -92,8 +94,14 @@ impl Default for Metrics {
         );
         registry.register(
             "view_rows_behind",
-            "Rows of its source a view has not materialised",
+            "Rows of its source a view had not materialised when that was last looked at",
             metrics.behind.clone(),
+        );
+        registry.register_with_unit(
+            "view_rows_behind_age",
+            "Time since the source of a view was looked at for rows behind",
+            Unit::Seconds,
+            metrics.behind_age.clone(),
         );
         registry.register("view_rows_online", "Rows of a view in the online store", metrics.rows.clone());
         Metrics { registry, ..metrics }

@@ -228,6 +228,7 @@ fn a_backup_is_restored_where_nothing_stands() {
     assert_eq!(refused.code, Some(4), "{}", refused.err);
     std::fs::rename(project.path().join(".asof"), project.path().join("lost")).unwrap();
     project.well(&["restore", "copy"]);
+    assert_eq!(project.read(".asof/.gitignore"), "*\n");
     let got = project.json(&["get", "pricing", "seller_id=1"]);
     assert_eq!(got[0]["columns"][0]["values"][0], "gold");
     let sets = project.json(&["list", "training-sets"]);
@@ -243,6 +244,44 @@ fn a_backup_is_restored_where_nothing_stands() {
     assert_eq!(damaged.code, Some(10), "{}", damaged.err);
     assert!(!project.path().join("elsewhere").exists());
     assert!(files_below(project.path()).iter().all(|path| !path.to_string_lossy().contains(".partial")));
+}
+
+/// A table that lost a file, or a part of its log, is never said to be backed up.
+#[test]
+fn a_backup_of_a_table_that_is_not_whole_is_refused() {
+    let project = Project::shop();
+    project.write(
+        "features/shop.yaml",
+        &DEFINITIONS.replace("event_time: updated_at\n", "event_time: updated_at\nstore: true\n"),
+    );
+    project.well(&["apply", "--yes"]);
+    project.well(&["load", "profiles"]);
+    project.well(&["backup", "whole"]);
+    let named = |part: &str| {
+        let all = files_below(&project.path().join(".asof/offline"));
+        all.into_iter()
+            .find(|path| {
+                path.to_string_lossy().contains(part) && path.extension().is_some_and(|it| it != "lock")
+            })
+            .unwrap()
+    };
+    for part in [".parquet", "00000001.json"] {
+        let path = named(part);
+        let bytes = std::fs::read(&path).unwrap();
+        if part == ".parquet" {
+            std::fs::remove_file(&path).unwrap();
+        } else {
+            // Of its making no word is left.
+            std::fs::rename(&path, project.path().join("log")).unwrap();
+            std::fs::remove_file(named("00000000.json")).unwrap();
+            std::fs::write(path.with_file_name("00000000000000000002.json"), &bytes).unwrap();
+        }
+        let refused = project.run(&["backup", "broken"]);
+        assert_eq!(refused.code, Some(4), "{part}: {}{}", refused.out, refused.err);
+        assert!(refused.err.contains("table `shop/profiles/"), "{part}: {}", refused.err);
+        assert!(!project.path().join("broken").exists(), "{part}");
+        std::fs::write(&path, bytes).unwrap();
+    }
 }
 
 /// The registry's own record is SQL's to read, whoever opens the stores.

@@ -1,7 +1,8 @@
 //! Commands killed at random moments: nothing acknowledged is lost, nothing half-done is visible.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::project::{DEFINITIONS, Project, files_below};
 
@@ -11,34 +12,74 @@ fn rounds() -> u64 {
     std::env::var("ASOF_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(50)
 }
 
-/// Runs a command and kills it after a while that grows over the rounds; whether it had ended well before.
-fn killed(project: &Project, args: &[&str], round: u64, longest: Duration) -> bool {
-    let mut child = project.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    // Moments spread evenly, in an order that mixes early and late ones.
-    let share = (round * 37 % rounds()) as f64 / rounds() as f64;
-    std::thread::sleep(longest.mul_f64(share));
-    let _ = child.kill();
-    child.wait().unwrap().success()
+/// How many rounds must have been cut off, and how many must have come to their end.
+const OFTEN: u64 = 5;
+
+/// Rounds of a command that is killed after a while that grows over the rounds.
+struct Campaign {
+    longest: Duration,
+    round: u64,
+    cut_off: u64,
+    ended: u64,
+}
+
+impl Campaign {
+    /// Of a command that took so long when it was left alone, as slow as this machine is now.
+    fn of(alone: impl FnOnce()) -> Campaign {
+        let begun = Instant::now();
+        alone();
+        Campaign { longest: begun.elapsed().mul_f64(1.5), round: 0, cut_off: 0, ended: 0 }
+    }
+
+    /// The next round: none once there were enough of them, of either end. On a machine that grew slower
+    /// or faster meanwhile there are more, each longer.
+    fn next(&mut self) -> Option<u64> {
+        let enough = self.cut_off >= OFTEN && self.ended >= OFTEN;
+        if self.round >= rounds() && enough {
+            return None;
+        }
+        let told = format!("{} cut off, {} ended of {}", self.cut_off, self.ended, self.round);
+        assert!(self.round < 10 * rounds(), "{told}: these rounds show nothing");
+        self.round += 1;
+        Some(self.round)
+    }
+
+    /// Runs the command and kills it; whether it had ended well before.
+    fn killed(&mut self, project: &Project, args: &[&str]) -> bool {
+        let mut child = project.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Moments spread evenly, in an order that mixes early and late ones.
+        let share = (self.round * 37 % rounds()) as f64 / rounds() as f64;
+        std::thread::sleep(self.longest.mul_f64(share * (1 + self.round / rounds()) as f64));
+        let _ = child.kill();
+        let status = child.wait().unwrap();
+        // What a killed one leaves must not be in the way of the next.
+        assert!(status.success() || status.signal().is_some(), "round {}: {args:?}: {status}", self.round);
+        if status.success() {
+            self.ended += 1;
+        } else {
+            self.cut_off += 1;
+        }
+        status.success()
+    }
 }
 
 #[test]
 fn apply_is_whole_or_nothing() {
     let project = Project::shop();
-    project.well(&["apply", "--yes"]);
+    let mut campaign = Campaign::of(|| drop(project.well(&["apply", "--yes"])));
     let mut standing = 0;
-    for round in 0..rounds() {
-        let next = round + 1;
+    while let Some(next) = campaign.next() {
         let expression = format!("rating: rating + {next}");
         project.write("features/shop.yaml", &DEFINITIONS.replace("rating: rating", &expression));
-        let acknowledged = killed(&project, &["apply", "--yes"], round, Duration::from_millis(250));
+        let acknowledged = campaign.killed(&project, &["apply", "--yes"]);
         let shown = project.json(&["show", "seller_profile"]);
         let found = shown[0]["columns"].to_string();
         if found.contains(&format!("rating + {next}")) {
             standing = next;
         } else {
-            assert!(!acknowledged, "round {round}: an acknowledged apply is lost");
+            assert!(!acknowledged, "round {next}: an acknowledged apply is lost");
             let before = if standing == 0 { "rating".to_owned() } else { format!("rating + {standing}") };
-            assert!(found.contains(&before), "round {round}: {found}");
+            assert!(found.contains(&before), "round {next}: {found}");
         }
     }
 }
@@ -47,13 +88,13 @@ fn apply_is_whole_or_nothing() {
 fn train_leaves_a_whole_file_or_none() {
     let project = Project::shop();
     project.well(&["apply", "--yes"]);
-    project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "whole.csv"]);
+    let train = |out: &'static str| ["train", "pricing", "--spine", "spine.csv", "--out", out];
+    let mut campaign = Campaign::of(|| drop(project.well(&train("whole.csv"))));
     let whole = project.read("whole.csv");
-    for round in 0..rounds() {
+    while let Some(round) = campaign.next() {
         let out = project.path().join("out.csv");
         let _ = std::fs::remove_file(&out);
-        let args = ["train", "pricing", "--spine", "spine.csv", "--out", "out.csv"];
-        let acknowledged = killed(&project, &args, round, Duration::from_millis(350));
+        let acknowledged = campaign.killed(&project, &train("out.csv"));
         match std::fs::read_to_string(&out) {
             Ok(text) => {
                 assert_eq!(text, whole, "round {round}");
@@ -73,10 +114,11 @@ fn backup_leaves_a_whole_folder_or_none() {
     let project = Project::shop();
     project.well(&["apply", "--yes"]);
     project.well(&["materialize"]);
-    for round in 0..rounds() {
+    let mut campaign = Campaign::of(|| drop(project.well(&["backup", "copy"])));
+    while let Some(round) = campaign.next() {
         let copy = project.path().join("copy");
         let _ = std::fs::remove_dir_all(&copy);
-        let acknowledged = killed(&project, &["backup", "copy"], round, Duration::from_millis(300));
+        let acknowledged = campaign.killed(&project, &["backup", "copy"]);
         if copy.exists() {
             let restored = format!("restored{round}");
             project.well(&["restore", "copy", "--data-dir", &restored]);

@@ -13,4 +13,6 @@ mod outputs;
 #[cfg(test)]
 mod project;
 #[cfg(test)]
+mod projects;
+#[cfg(test)]
 mod wrong;

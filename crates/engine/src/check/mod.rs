@@ -111,8 +111,26 @@ impl Check<'_> {
                 }
             }
             if waiting.is_empty() || waiting.len() == before {
-                return;
+                break;
             }
+        }
+        for (at, source) in waiting.into_values() {
+            self.left(at, source).await;
+        }
+    }
+
+    /// A query that still cannot be opened. What it names and is not there is reported where names are
+    /// resolved, what is there and broken is reported already; anything else is reported here.
+    async fn left(&mut self, at: &Located<Definition>, source: &Source) {
+        let known = |read: &asof_model::Reference| {
+            let address = self.project.address(read);
+            self.catalog.source(&address).is_some()
+        };
+        if !source.reads().iter().all(known) {
+            return;
+        }
+        if let Err(error) = open(self.engine, &self.catalog, &self.version(source), None, 0).await {
+            self.failed(&error, source, at.at(&["sql"]));
         }
     }
 

@@ -11,13 +11,14 @@
 //!
 //! Reading and listing are those of the crate's own local store, which hides temporary names.
 
+use std::any::Any;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,6 +31,8 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
     RenameTargetMode, Result, UploadPart,
 };
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TrackedFuture;
 
 const NAME: &str = "durable local store";
 
@@ -38,24 +41,52 @@ const NAME: &str = "durable local store";
 pub(crate) struct DurableFiles {
     files: LocalFileSystem,
     health: Arc<Health>,
+    /// The right to write here, if one must be held: a write keeps it to its end, whoever waits for the write,
+    /// and none begins once it was given back.
+    right: Option<Weak<Right>>,
 }
 
-/// Whether an fsync ever failed.
+/// What a writer holds alone, such as a table's lock.
+pub(crate) type Right = dyn Any + Send + Sync;
+
+/// Whether an fsync ever failed, and what is on its way.
 #[derive(Debug, Default)]
 struct Health {
     stopped: AtomicBool,
+    under_way: TaskTracker,
 }
 
 impl DurableFiles {
     /// A store over the whole file system: `/` of a path is `/` of the machine.
     pub(crate) fn everywhere() -> DurableFiles {
-        DurableFiles { files: LocalFileSystem::new(), health: Arc::default() }
+        DurableFiles { files: LocalFileSystem::new(), health: Arc::default(), right: None }
+    }
+
+    /// The same store for one writer: its writes hold this right until they have ended, also where the writer
+    /// is dropped in the middle of one.
+    pub(crate) fn holding(&self, right: &Arc<Right>) -> DurableFiles {
+        DurableFiles { right: Some(Arc::downgrade(right)), ..self.clone() }
+    }
+
+    /// Work that [`DurableFiles::settled`] waits for.
+    pub(crate) fn track<F: Future>(&self, work: F) -> TrackedFuture<F> {
+        self.health.under_way.track_future(work)
+    }
+
+    /// Waits until no write is on its way, nor any tracked work.
+    pub(crate) async fn settled(&self) {
+        self.health.under_way.close();
+        self.health.under_way.wait().await;
     }
 
     /// A store below `folder`, which must exist.
     #[cfg(test)]
     pub(crate) fn below(folder: &FilePath) -> Result<DurableFiles> {
-        Ok(DurableFiles { files: LocalFileSystem::new_with_prefix(folder)?, health: Arc::default() })
+        Ok(DurableFiles {
+            files: LocalFileSystem::new_with_prefix(folder)?,
+            health: Arc::default(),
+            right: None,
+        })
     }
 
     /// Runs `work` off the async threads, refusing it when the store has stopped and stopping the store
@@ -66,7 +97,20 @@ impl DurableFiles {
         F: FnOnce() -> Result<T, Failure> + Send + 'static,
     {
         let health = Arc::clone(&self.health);
-        let guarded = move || health.run(work);
+        let right = match &self.right {
+            None => None,
+            Some(right) => Some(right.upgrade().ok_or_else(|| {
+                generic(io::Error::other("the writer has given back its right to write here"))
+            })?),
+        };
+        let under_way = health.under_way.token();
+        let guarded = move || {
+            let done = health.run(work);
+            // Only now may another writer begin, and whoever waits for all writes go on.
+            drop(right);
+            drop(under_way);
+            done
+        };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => runtime.spawn_blocking(guarded).await?,
             Err(_) => guarded(),

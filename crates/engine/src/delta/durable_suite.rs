@@ -241,3 +241,35 @@ fn works_without_a_runtime() {
     futures::executor::block_on(room.store.put_opts(&path, "A".into(), PutOptions::default())).unwrap();
     assert_eq!(room.on_disk(), names(&["a"]));
 }
+
+/// A writer that goes away in the middle of a write: who may write next waits for the end of that write.
+#[tokio::test]
+async fn a_write_keeps_the_right_to_write_to_its_end() {
+    let room = room();
+    let right: Arc<Right> = Arc::new(());
+    let alone = Arc::downgrade(&right);
+    let store = room.store.holding(&right);
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let writing = store.write(move || {
+        begun.send(()).ok();
+        may_go_on.recv().ok();
+        Ok(())
+    });
+    tokio::select! {
+        _ = writing => panic!("the write waits to be told"),
+        _ = has_begun => {}
+    }
+    // The writer is gone, and the write goes on.
+    drop(right);
+    assert!(alone.upgrade().is_some(), "another writer could begin in the middle of the write");
+    let mut settled = std::pin::pin!(room.store.settled());
+    assert!(futures::poll!(&mut settled).is_pending(), "a write is on its way");
+    go_on.send(()).unwrap();
+    settled.await;
+    assert!(alone.upgrade().is_none());
+    // Nothing of that writer's begins any more; others do.
+    let refused = store.put(&Path::from("late"), "x".into()).await.unwrap_err();
+    assert!(refused.to_string().contains("has given back its right"), "{refused}");
+    room.store.put(&Path::from("own"), "x".into()).await.unwrap();
+}

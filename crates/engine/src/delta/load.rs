@@ -9,6 +9,7 @@ use asof_model::{FileIdentity, Format, NullKeys, Place as Definition, SourceVers
 use serde::Serialize;
 
 use super::append::{Committed, DATA_PREFIX, Mark, Sizes, Staging};
+use super::durable::Right;
 use super::quarantine::Quarantine;
 use super::stored::{Layout, file_marker};
 use super::table;
@@ -75,15 +76,20 @@ pub struct FileLoad {
     pub positions: Option<(i64, i64)>,
 }
 
+/// Gives the version of the source that stands at the moment; none where it was removed.
+pub type Standing = Arc<dyn Fn() -> Option<Arc<SourceVersion>> + Send + Sync>;
+
 /// How many rows are decoded and checked at once.
 const BATCH: usize = 8_192;
 
 impl Engine {
     /// Copies files into the table of a stored source, in the order of their names: one commit for all of
     /// them, durable when this returns. A file whose content was loaded before is passed over. `keys`: the
-    /// columns that views over the source bind to keys, for `null_keys: refuse`.
+    /// columns that views over the source bind to keys, for `null_keys: refuse`. `standing` is asked when no
+    /// other load is in the way any more, and again before the commit.
     ///
     /// # Errors
+    /// [`Error::Conflict`] where the version that stands has another table by then;
     /// [`Error::BadRow`] for the first bad row, unless bad rows go to the quarantine;
     /// [`Error::Invalid`] where the source is not a stored one, or a file's columns are not the
     /// source's; [`Error::Changed`] where a file changed meanwhile. After an error nothing is loaded.
@@ -93,19 +99,29 @@ impl Engine {
         files: &[LoadFile],
         on_bad_row: OnBadRow,
         keys: &[String],
+        standing: &Standing,
         progress: &Progress,
     ) -> Result<Vec<FileLoad>> {
         let (engine, source, files) = (self.clone(), source.clone(), files.to_vec());
-        let (keys, progress) = (keys.to_vec(), Arc::clone(progress));
-        self.run(async move {
-            let work = Load { engine: &engine, source: &source, keys: &keys, sizes: Sizes::default() };
+        let (keys, standing, progress) = (keys.to_vec(), Arc::clone(standing), Arc::clone(progress));
+        let work = async move {
+            let sizes = Sizes::default();
+            let (keys, standing) = (&keys, &standing);
+            let work = Load { engine: &engine, source: &source, keys, standing, sizes };
             work.files(files, on_bad_row, &progress).await
-        })
-        .await
+        };
+        // Dropped, it is cut off at its next step, and waited for by who asks whether all is settled.
+        self.run(self.files().track(work)).await
     }
 
-    /// The files that these paths and globs name, to be loaded into a source; without any, the source's
-    /// own path. Relative ones start from `root`.
+    /// Waits until no load goes on, nor a write that one began before it was dropped: then nothing changes a
+    /// stored source until the next load.
+    pub async fn settled(&self) {
+        self.files().settled().await;
+    }
+
+    /// The files that these paths and globs name, to be loaded into a source; where none are named, those of
+    /// the source's own path. Relative ones start from `root`.
     ///
     /// # Errors
     /// [`Error::Invalid`] where one names nothing.
@@ -113,14 +129,14 @@ impl Engine {
         &self,
         source: &SourceVersion,
         root: &Path,
-        patterns: &[String],
+        patterns: Option<&[String]>,
     ) -> Result<Vec<LoadFile>> {
         let (format, options) = loadable(source)?;
         let own = match &source.definition.place {
             Definition::Files { path, .. } => path.clone(),
             Definition::Sql { .. } => String::new(),
         };
-        let patterns = if patterns.is_empty() { vec![own] } else { patterns.to_vec() };
+        let patterns = patterns.map_or_else(|| vec![own], <[String]>::to_vec);
         let root = root.to_owned();
         self.blocking(move || {
             let mut files: Vec<LoadFile> = Vec::new();
@@ -154,6 +170,7 @@ pub(crate) struct Load<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) source: &'a SourceVersion,
     pub(crate) keys: &'a [String],
+    pub(crate) standing: &'a Standing,
     pub(crate) sizes: Sizes,
 }
 
@@ -167,11 +184,13 @@ impl Load<'_> {
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let (format, options) = loadable(self.source)?;
         let layout = Layout::of(&self.engine.config().data_dir, self.source)?;
-        // Held until the commit is durable, so that no other load takes the positions of this one.
-        let _lock = table::lock(&layout.folder).await?;
+        // Held until the commit is durable, so that no other load takes the positions of this one; by each
+        // write of its own as well, since one that was begun goes on where this is dropped.
+        let lock: Arc<Right> = Arc::new(table::lock(&layout.folder).await?);
+        self.still_counts(&layout)?;
         let properties = layout.properties(self.source);
-        let store = self.engine.files();
-        let mut table = table::open_or_make(store, &layout.folder, &layout.table, &properties).await?;
+        let store = self.engine.files().holding(&lock);
+        let mut table = table::open_or_make(&store, &layout.folder, &layout.table, &properties).await?;
         layout.check(&table)?;
         // Only a writer without the lock can be first; then all is looked at again.
         loop {
@@ -215,6 +234,7 @@ impl Load<'_> {
             if marks.is_empty() {
                 return Ok(done);
             }
+            self.still_counts(&layout)?;
             quarantine.commit().await?;
             let about = self.about(&done);
             if let Committed::After(base) = staging.commit(&mut table, &marks, about).await? {
@@ -224,6 +244,27 @@ impl Load<'_> {
                 return Ok(done);
             }
         }
+    }
+
+    /// Refuses where the version that stands by now keeps its rows in another table: nobody would see these.
+    fn still_counts(&self, layout: &Layout) -> Result<()> {
+        let now = (self.standing)();
+        let what = match &now {
+            None => "was removed",
+            Some(now) if !now.definition.store => "is not stored any more",
+            Some(now) if Layout::of(&self.engine.config().data_dir, now)?.family != layout.family => {
+                "was changed and has another table"
+            }
+            Some(_) => return Ok(()),
+        };
+        let name = &self.source.address;
+        Err(Error::Conflict {
+            code: "source_changed",
+            message: format!("source `{name}` {what} since this load was asked for; nothing was loaded"),
+            hint: now.is_some_and(|now| now.definition.store).then(|| {
+                "load the files again, and those of before as well: the new table begins empty".to_owned()
+            }),
+        })
     }
 
     /// What the commit says of itself, for whoever reads the table's history.

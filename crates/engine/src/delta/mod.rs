@@ -5,6 +5,7 @@
 //! durable ([`durable`]).
 
 mod append;
+mod copied;
 mod durable;
 mod foreign;
 mod load;
@@ -20,6 +21,6 @@ mod suite_scan;
 
 pub(crate) use durable::DurableFiles;
 pub(crate) use foreign::Foreign;
-pub use load::{FileLoad, LoadFile, OnBadRow};
+pub use load::{FileLoad, LoadFile, OnBadRow, Standing};
 pub(crate) use scan::{in_order, stored_files};
 pub(crate) use stored::Layout;

@@ -12,6 +12,7 @@ use deltalake_core::DeltaTable;
 use deltalake_core::kernel::Transaction;
 
 use super::append::{Attempt, DATA_PREFIX, Files, Sizes, commit, remove};
+use super::durable::Right;
 use super::load::OnBadRow;
 use super::stored::{file_marker, source_folder};
 use super::table::{self, broken};
@@ -52,7 +53,7 @@ struct Open {
     table: DeltaTable,
     folder: PathBuf,
     files: Files,
-    _lock: table::Lock,
+    _lock: Arc<Right>,
 }
 
 /// The folder of a source's quarantine.
@@ -239,14 +240,15 @@ async fn is_here(
 
 async fn begin(engine: &Engine, source: &SourceVersion) -> Result<Open> {
     let folder = folder(engine, source);
-    let lock = table::lock(&folder).await?;
+    let lock: Arc<Right> = Arc::new(table::lock(&folder).await?);
     let properties = [
         ("asof.format", "1".to_owned()),
         ("asof.source", source.address.to_string()),
         // A row's content is a user's: it has no statistics in the log.
         ("delta.dataSkippingStatsColumns", "row".to_owned()),
     ];
-    let table = table::open_or_make(engine.files(), &folder, &schema(), &properties).await?;
+    let store = engine.files().holding(&lock);
+    let table = table::open_or_make(&store, &folder, &schema(), &properties).await?;
     table::remove_leftovers(&table, &folder, DATA_PREFIX).await?;
     let files = Files::new(&table, schema(), &folder, Sizes::default());
     Ok(Open { table, folder, files, _lock: lock })

@@ -30,6 +30,7 @@ use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig};
 use datafusion::sql::parser::Statement;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +39,7 @@ use tokio::time::Instant;
 
 pub use limits::SqlLimits;
 pub(crate) use room::Room;
+pub(crate) use tables::CATALOG;
 
 use crate::{Engine, Error, Result, growth};
 
@@ -52,8 +54,20 @@ pub struct SqlScope {
     pub principal: Principal,
     /// What the registry holds, as tables.
     pub system: Vec<SystemTable>,
-    /// Recorded training sets that can be read, each as `training_set_ID`.
-    pub training_sets: Vec<TrainingSet>,
+    /// The ids of recorded training sets, for lists of what there is and for hints.
+    pub training_sets: Vec<String>,
+    /// Gives the record of one when a query names it, as `training_set_ID`.
+    pub recall: Recall,
+}
+
+/// Gives the record of a training set by its id; none where there is none that the asker may see.
+#[derive(Clone)]
+pub struct Recall(pub Arc<dyn Fn(String) -> BoxFuture<'static, Result<Option<TrainingSet>>> + Send + Sync>);
+
+impl std::fmt::Debug for Recall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Recall")
+    }
 }
 
 /// What a query gives: its schema at once, its rows as they come. Dropping it ends the query.

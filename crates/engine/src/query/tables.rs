@@ -11,7 +11,7 @@ use asof_model::{
     Catalog, Column, DataType, Name, ProjectState, SourceVersion, SystemTable, TrainingSet, ViewVersion,
 };
 use async_trait::async_trait;
-use datafusion::catalog::memory::{MemoryCatalogProviderList, MemorySchemaProvider};
+use datafusion::catalog::memory::MemoryCatalogProviderList;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemTable, SchemaProvider, Session, TableProvider,
@@ -24,13 +24,13 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{Stream, StreamExt};
 
-use super::SqlScope;
+use super::{Recall, SqlScope};
 use crate::expression::{Bound, Compiled, Purpose, compile};
 use crate::source::{ScanColumns, fixed, scan};
 use crate::{Engine, Error, Result};
 
 /// The one catalog of a query.
-pub(super) const CATALOG: &str = "asof";
+pub(crate) const CATALOG: &str = "asof";
 /// The schema of system tables, and of training sets.
 const SYSTEM: &str = "system";
 
@@ -46,13 +46,12 @@ pub(super) fn names(scope: &SqlScope) -> Vec<String> {
         }
     }
     names.extend(scope.system.iter().map(|table| table.name.to_owned()));
-    names.extend(scope.training_sets.iter().map(set_name));
+    names.extend(scope.training_sets.iter().map(|id| format!("{SET}{id}")));
     names
 }
 
-fn set_name(set: &TrainingSet) -> String {
-    format!("training_set_{}", set.id)
-}
+/// How the table of a recorded training set is named, in front of its id.
+const SET: &str = "training_set_";
 
 fn open_projects(scope: &SqlScope) -> impl Iterator<Item = (&Name, &Arc<ProjectState>)> {
     scope
@@ -64,13 +63,16 @@ fn open_projects(scope: &SqlScope) -> impl Iterator<Item = (&Name, &Arc<ProjectS
 
 /// The catalogs of a query: one, with a schema per project and one of the system's.
 pub(super) fn catalogs(engine: &Engine, scope: SqlScope) -> Result<Arc<dyn CatalogProviderList>> {
-    let system = Arc::new(MemorySchemaProvider::new());
+    let mut tables: BTreeMap<&'static str, Arc<dyn TableProvider>> = BTreeMap::new();
     for table in &scope.system {
-        system.register_table(table.name.to_owned(), Arc::new(system_table(table)?))?;
+        tables.insert(table.name, Arc::new(system_table(table)?));
     }
-    for set in &scope.training_sets {
-        system.register_table(set_name(set), Arc::new(recorded(engine, set)?))?;
-    }
+    let system = Arc::new(System {
+        engine: engine.clone(),
+        tables,
+        sets: scope.training_sets.clone(),
+        recall: scope.recall.clone(),
+    });
     let mut schemas: BTreeMap<String, Arc<dyn SchemaProvider>> = BTreeMap::new();
     for (name, state) in open_projects(&scope) {
         let own = *name == scope.project;
@@ -92,6 +94,40 @@ pub(super) fn catalogs(engine: &Engine, scope: SqlScope) -> Result<Arc<dyn Catal
     Ok(Arc::new(list))
 }
 
+/// The system's tables, and recorded training sets. The record of a set may be large: only that of a set
+/// that is asked for is read.
+#[derive(Debug)]
+struct System {
+    engine: Engine,
+    tables: BTreeMap<&'static str, Arc<dyn TableProvider>>,
+    sets: Vec<String>,
+    recall: Recall,
+}
+
+#[async_trait]
+impl SchemaProvider for System {
+    fn table_names(&self) -> Vec<String> {
+        let sets = self.sets.iter().map(|id| format!("{SET}{id}"));
+        self.tables.keys().map(|name| (*name).to_owned()).chain(sets).collect()
+    }
+
+    async fn table(&self, name: &str) -> PlanResult<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = self.tables.get(name) {
+            return Ok(Some(Arc::clone(table)));
+        }
+        let Some(id) = name.strip_prefix(SET) else { return Ok(None) };
+        match (self.recall.0)(id.to_owned()).await? {
+            Some(set) => Ok(Some(Arc::new(recorded(&self.engine, set)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+            || name.strip_prefix(SET).is_some_and(|id| self.sets.iter().any(|known| known == id))
+    }
+}
+
 #[derive(Debug)]
 struct Schemas(BTreeMap<String, Arc<dyn SchemaProvider>>);
 
@@ -111,7 +147,7 @@ struct ProjectSchema {
     engine: Engine,
     catalog: Arc<Catalog>,
     state: Arc<ProjectState>,
-    system: Option<Arc<MemorySchemaProvider>>,
+    system: Option<Arc<System>>,
 }
 
 #[async_trait]
@@ -128,11 +164,10 @@ impl SchemaProvider for ProjectSchema {
     /// A view hides a source of its name, a project's thing a table of the system's.
     async fn table(&self, name: &str) -> PlanResult<Option<Arc<dyn TableProvider>>> {
         let table = if let Some(view) = self.state.views.get(name) {
-            let source = self.catalog.source(&view.source).ok_or_else(|| {
-                Error::internal(format!("source `{}` of view `{}` is not there", view.source, view.address))
-            })?;
+            let source = self.catalog.source_of(view).map_err(Error::from)?;
             Reading::of_view(&self.engine, &self.catalog, source, view)?
         } else if let Some(source) = self.state.sources.get(name) {
+            self.catalog.still_reads(source).map_err(Error::from)?;
             Reading::of_source(&self.engine, &self.catalog, source)?
         } else if let Some(system) = &self.system {
             return system.table(name).await;
@@ -447,9 +482,9 @@ fn system_table(table: &SystemTable) -> Result<MemTable> {
 }
 
 /// A recorded training set: made again whenever it is read.
-fn recorded(engine: &Engine, set: &TrainingSet) -> Result<StreamingTable> {
+fn recorded(engine: &Engine, set: TrainingSet) -> Result<StreamingTable> {
     let schema = schema_of(&set.outcome.columns);
-    let again = Recorded { engine: engine.clone(), set: Arc::new(set.clone()), schema: Arc::clone(&schema) };
+    let again = Recorded { engine: engine.clone(), set: Arc::new(set), schema: Arc::clone(&schema) };
     Ok(StreamingTable::try_new(schema, vec![Arc::new(again)])?)
 }
 

@@ -215,11 +215,7 @@ impl Engine {
         view: &ViewVersion,
         since: &ViewProgress,
     ) -> Result<ViewRows> {
-        let source = catalog.source(&view.source).cloned().ok_or_else(|| Error::NotFound {
-            what: "source",
-            name: view.source.to_string(),
-            hint: Some(format!("view `{}` reads it; run `asof apply` again", view.address)),
-        })?;
+        let source = Arc::clone(catalog.source_of(view)?);
         let evaluator = Arc::new(Evaluator::new(self, &source, view)?);
         let (units, changed) = match &source.definition.place {
             Place::Files { path, format, options }

@@ -40,11 +40,7 @@ impl Engine {
         rows: usize,
         within: Duration,
     ) -> Result<Sampled> {
-        let source = catalog.source(&view.source).cloned().ok_or_else(|| Error::NotFound {
-            what: "source",
-            name: view.source.to_string(),
-            hint: None,
-        })?;
+        let source = Arc::clone(catalog.source_of(view)?);
         let (engine, catalog, view) = (self.clone(), catalog.clone(), view.clone());
         let what = format!("opening source `{}`", source.address.name);
         let deadline = Instant::now() + within;
@@ -71,6 +67,7 @@ impl Engine {
         rows: usize,
         within: Duration,
     ) -> Result<Sampled> {
+        catalog.still_reads(source)?;
         let (engine, catalog, source) = (self.clone(), catalog.clone(), source.clone());
         let what = format!("opening source `{}`", source.address.name);
         let deadline = Instant::now() + within;

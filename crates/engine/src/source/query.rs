@@ -1,4 +1,5 @@
-//! Sources with `sql`: a query over other sources of the project, planned over one snapshot of them.
+//! Sources with `sql`: a query over other sources, of the project or of others (`project.source`), planned
+//! over one snapshot of them.
 //!
 //! Names are matched as they are written. It runs on one thread over rows in one order (files by their
 //! names, rows as they stand), so that sums of floats, `limit`, `row_number()` and the like come out the
@@ -10,8 +11,9 @@ use arrow::datatypes::SchemaRef;
 use asof_model::{Catalog, Cut, Name, SourceVersion};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::SchemaError;
+use datafusion::catalog::memory::MemorySchemaProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{SchemaError, TableReference};
 use datafusion::datasource::{TableProvider, TableType};
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::execution::SessionState;
@@ -64,27 +66,30 @@ impl Query {
         let wrong = |code: &'static str, message: String| {
             Error::invalid(code, format!("source `{name}`: its `sql` {message}"))
         };
-        let one = "it is one `select` over sources of the project";
+        let one = "it is one `select` over sources";
         let statement = parse(text).map_err(|message| wrong("sql_syntax", message).with_hint(one))?;
-        let context = engine.named_session(1);
+        let home = &source.address.project;
+        let context = engine.named_session(1, home.as_str());
         let state = context.state();
         let references = state
             .resolve_table_references(&statement)
             .map_err(|e| wrong("sql_syntax", crate::expression::plain(&e)).with_hint(one))?;
-        let empty = Arc::default();
-        let project = catalog.projects.get(&source.address.project).unwrap_or(&empty);
         let mut inputs: Vec<(Arc<SourceVersion>, Opened)> = Vec::new();
         for reference in references {
-            let asked = reference.to_string().replace('"', "");
-            let known = || project.sources.keys().map(Name::as_str).filter(|other| *other != name.as_str());
-            let Some(input) =
-                project.sources.get(asked.as_str()).filter(|input| input.address != source.address)
-            else {
-                let error = wrong("source_not_found", format!("reads source `{asked}`, which is not there"));
-                return Err(match nearest(&asked, known()) {
-                    Some(near) => error.with_hint(format!("did you mean `{near}`?")),
-                    None => error.with_hint("it reads sources of its own project, by their names"),
-                });
+            let (project, called) = match &reference {
+                TableReference::Bare { table } => (home.as_str(), table),
+                TableReference::Partial { schema, table } => (&**schema, table),
+                TableReference::Full { .. } => {
+                    let message = format!("reads `{reference}`, which is no source");
+                    return Err(
+                        wrong("source_not_found", message).with_hint("write `source` or `project.source`")
+                    );
+                }
+            };
+            let state = catalog.projects.get(project);
+            let input = state.and_then(|state| state.sources.get(&**called));
+            let Some(input) = input.filter(|input| input.address != source.address) else {
+                return Err(not_there(catalog, source, project, called, &wrong));
             };
             if inputs.iter().any(|(other, _)| other.address == input.address) {
                 continue;
@@ -97,8 +102,13 @@ impl Query {
             };
             let opened = open(engine, catalog, input, cut, depth + 1).await?;
             let table = SourceTable::new(engine, input, opened.clone());
-            let named = datafusion::common::TableReference::bare(input.address.name.as_str());
-            context.register_table(named, Arc::new(table))?;
+            // A bare name stands in the schema of its own project.
+            if let Some(schemas) = context.catalog(crate::query::CATALOG)
+                && schemas.schema(project).is_none()
+            {
+                schemas.register_schema(project, Arc::new(MemorySchemaProvider::new()))?;
+            }
+            context.register_table(TableReference::partial(project, &**called), Arc::new(table))?;
             inputs.push((Arc::clone(input), opened));
         }
         let plan = state.statement_to_plan(statement).await.map_err(|error| {
@@ -156,6 +166,34 @@ impl Query {
             ),
         })
     }
+}
+
+/// Says that a query reads what is no source, and what it may have meant.
+fn not_there(
+    catalog: &Catalog,
+    source: &SourceVersion,
+    project: &str,
+    called: &str,
+    wrong: &dyn Fn(&'static str, String) -> Error,
+) -> Error {
+    let (home, name) = (&source.address.project, &source.address.name);
+    let own = home.as_str() == project;
+    let asked = if own { called.to_owned() } else { format!("{project}.{called}") };
+    let error = wrong("source_not_found", format!("reads source `{asked}`, which is not there"));
+    let Some(state) = catalog.projects.get(project) else {
+        let projects = catalog.projects.keys().map(Name::as_str);
+        return error.with_hint(match nearest(project, projects) {
+            Some(near) => format!("there is no project `{project}`: did you mean `{near}.{called}`?"),
+            None => format!("there is no project `{project}`: apply it first"),
+        });
+    };
+    let known = state.sources.keys().map(Name::as_str).filter(|other| !own || *other != name.as_str());
+    error.with_hint(match nearest(called, known) {
+        Some(near) if own => format!("did you mean `{near}`?"),
+        Some(near) => format!("did you mean `{project}.{near}`?"),
+        None => "it reads sources of its own project by their names, those of others as `project.source`"
+            .to_owned(),
+    })
 }
 
 /// Why a query cannot be planned.

@@ -42,7 +42,9 @@ pub(super) fn recipe(
         waiting.push(Arc::clone(&reading.source));
     }
     let mut roots: BTreeMap<Name, PathBuf> = BTreeMap::new();
-    for source in waiting {
+    let mut next = 0;
+    while let Some(source) = waiting.get(next).cloned() {
+        next += 1;
         if sources.iter().any(|it| it.address == source.address) {
             continue;
         }
@@ -53,11 +55,11 @@ pub(super) fn recipe(
         roots.insert(project.clone(), state.root.clone());
         sources.push(source.as_ref().clone());
         if matches!(source.definition.place, asof_model::Place::Sql { .. }) {
-            // A query may read any source of its project.
-            for other in state.sources.values() {
-                if !sources.iter().any(|it| it.address == other.address) {
-                    sources.push(other.as_ref().clone());
-                }
+            // A query may read any source of its project, and those of others that it names.
+            waiting.extend(state.sources.values().cloned());
+            for read in source.definition.reads() {
+                let home = read.project.unwrap_or_else(|| project.clone());
+                waiting.extend(catalog.source(&Address { project: home, name: read.name }).cloned());
             }
         }
     }

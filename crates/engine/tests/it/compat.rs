@@ -57,7 +57,8 @@ fn load(folder: &Folder, name: &str, text: &str) -> Option<(i64, i64)> {
     let quiet = no_progress();
     let files = [file];
     let source = source();
-    let done = folder.engine.load(&source, &files, OnBadRow::Stop, &[], &quiet);
+    let standing = crate::project::standing(&source);
+    let done = folder.engine.load(&source, &files, OnBadRow::Stop, &[], &standing, &quiet);
     folder.runtime.block_on(done).unwrap()[0].positions
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use asof_engine::Error;
 use asof_engine::no_progress;
-use asof_engine::query::{SqlLimits, SqlScope};
+use asof_engine::query::{Recall, SqlLimits, SqlScope};
 use asof_engine::training::{SpineInput, TrainRequest, Training, TrainingReport};
 use asof_model::{
     About, Address, Ask, Catalog, DataType, Feature, Features, FileFormat, Format, History, Key, Length,
@@ -225,7 +225,11 @@ impl Flock {
             project: name("shop"),
             principal: Principal::owner(),
             system: vec![runs],
-            training_sets: sets,
+            training_sets: sets.iter().map(|set| set.id.clone()).collect(),
+            recall: Recall(Arc::new(move |id| {
+                let found = sets.iter().find(|set| set.id == id).cloned();
+                Box::pin(async move { Ok(found) })
+            })),
         }
     }
 

@@ -32,8 +32,10 @@ impl Folder {
     fn load(&self, source: &SourceVersion, names: &[&str], on: OnBadRow) -> Result<Vec<FileLoad>, Error> {
         let patterns: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         self.runtime.block_on(async {
-            let files = self.engine.files_to_load(source, self.root(), &patterns).await?;
-            self.engine.load(source, &files, on, &["id".to_owned()], &no_progress()).await
+            let patterns = (!patterns.is_empty()).then_some(patterns.as_slice());
+            let files = self.engine.files_to_load(source, self.root(), patterns).await?;
+            let standing = crate::project::standing(source);
+            self.engine.load(source, &files, on, &["id".to_owned()], &standing, &no_progress()).await
         })
     }
 
@@ -317,8 +319,9 @@ fn a_file_that_changes_while_it_is_loaded_is_refused() {
         }
     });
     let error = folder.runtime.block_on(async {
-        let files = folder.engine.files_to_load(&source, folder.root(), &[]).await.unwrap();
-        folder.engine.load(&source, &files, OnBadRow::Stop, &[], &progress).await.unwrap_err()
+        let files = folder.engine.files_to_load(&source, folder.root(), None).await.unwrap();
+        let standing = crate::project::standing(&source);
+        folder.engine.load(&source, &files, OnBadRow::Stop, &[], &standing, &progress).await.unwrap_err()
     });
     assert_eq!(error.to_string(), "file `data/a.csv` was changed while it was read");
     assert_eq!(folder.runtime.block_on(folder.engine.position(&source)).unwrap(), None);
@@ -347,7 +350,10 @@ fn two_engines_on_one_table() {
                 let file = LoadFile { path: root.join(&name), name, partitions: Vec::new() };
                 let files = std::slice::from_ref(&file);
                 let quiet = no_progress();
-                runtime.block_on(engine.load(&source, files, OnBadRow::Stop, &[], &quiet)).unwrap();
+                let standing = crate::project::standing(&source);
+                runtime
+                    .block_on(engine.load(&source, files, OnBadRow::Stop, &[], &standing, &quiet))
+                    .unwrap();
             }
         })
     };

@@ -61,11 +61,12 @@ fn engine(data: &Path) -> Engine {
 async fn load_all(folder: &Path, out: &mut impl Write) {
     let engine = engine(&folder.join("data"));
     let source = source();
+    let standing = crate::project::standing(&source);
     for file in 0..FILES {
         let name = format!("f{file:02}.parquet");
         let file = LoadFile { path: folder.join("files").join(&name), name, partitions: Vec::new() };
         let done = engine
-            .load(&source, std::slice::from_ref(&file), OnBadRow::Stop, &[], &no_progress())
+            .load(&source, std::slice::from_ref(&file), OnBadRow::Stop, &[], &standing, &no_progress())
             .await
             .unwrap();
         writeln!(out, "\nacknowledged {} {}", done[0].name, done[0].loaded_before).unwrap();

@@ -63,6 +63,12 @@ pub(crate) fn version(definition: Source, columns: Vec<Column>) -> SourceVersion
     }
 }
 
+/// The version that stands, for a load: this one, throughout.
+pub(crate) fn standing(source: &SourceVersion) -> asof_engine::delta::Standing {
+    let source = Arc::new(source.clone());
+    Arc::new(move || Some(Arc::clone(&source)))
+}
+
 impl Folder {
     pub(crate) fn new() -> Folder {
         Folder::with_memory(256 << 20)

@@ -151,7 +151,7 @@ fn load(node: &Node, source: &str, rows: &[Row], file: &str) -> u64 {
     node.write(file, rows);
     let file = LoadFile { path: node.root.join(file), name: file.to_owned(), partitions: Vec::new() };
     let (owner, shop, source) = (Principal::owner(), name("shop"), name(source));
-    let load = node.flow.load(&owner, &shop, &source, vec![file], OnBadRow::Stop, no_progress());
+    let load = node.flow.load(&owner, &shop, &source, Some(vec![file]), OnBadRow::Stop, no_progress());
     node.runtime.block_on(load).unwrap().rows
 }
 

@@ -9,6 +9,8 @@ mod interrupted;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod loading;
+#[cfg(test)]
 mod materialize;
 #[cfg(test)]
 mod refresh;

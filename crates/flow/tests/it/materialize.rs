@@ -221,3 +221,32 @@ fn a_view_that_fails_says_why_and_keeps_what_it_had() {
     assert_eq!(error.to_string(), "view `prise` not found");
     assert_eq!(error.hint().unwrap(), "the project's views are `aside`, `price`");
 }
+
+/// Who asks for health or metrics is told what was found last; only who asks for the status looks.
+#[test]
+fn the_last_status_is_told_from_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::open(folder.path());
+    node.write("data/a.csv", &[row(1, 10, 1, 100)]);
+    node.apply(&Shape::default());
+    let owner = Principal::owner();
+    let standing = || {
+        let found = node.runtime.block_on(node.flow.last_status(&owner, None)).unwrap().swap_remove(0);
+        (found.rows, found.units_behind, found.rows_behind, found.behind_age_micros)
+    };
+    let starting = || node.runtime.block_on(node.flow.starting()).unwrap();
+    assert_eq!((standing(), starting()), ((0, 0, None, None), (1, 1)));
+    node.materialize().unwrap();
+    node.write("data/b.csv", &[row(2, 20, 2, 200)]);
+    node.clock.set(1_500);
+    assert_eq!((standing(), starting()), ((1, 0, Some(0), Some(500)), (0, 1)));
+    let looked = node.runtime.block_on(node.flow.status(&owner, None)).unwrap();
+    assert_eq!((looked[0].units_behind, looked[0].behind_age_micros), (1, Some(0)));
+    node.clock.set(1_600);
+    assert_eq!(standing(), (1, 1, None, Some(100)));
+    // Another version was never looked at; one that fails is not waited for.
+    node.apply(&Shape { version: "2", double: "1 / (price - price)", ..Shape::default() });
+    assert_eq!((standing(), starting()), ((0, 0, None, None), (1, 1)));
+    node.materialize().unwrap_err();
+    assert_eq!(starting(), (0, 1));
+}

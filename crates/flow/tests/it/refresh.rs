@@ -92,3 +92,45 @@ fn a_turn_that_panics_is_told_and_tried_again() {
     stop.cancel();
     node.runtime.block_on(async { while tasks.join_next().await.is_some() {} });
 }
+
+/// A view without `refresh` whose turn fails has another one, until it is well.
+#[test]
+fn a_view_that_failed_is_tried_again_without_a_refresh() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::open(folder.path());
+    node.flow = node.flow.clone().with_retry(Duration::from_millis(5));
+    // Its folder is not there yet.
+    node.apply(&Shape::default());
+    let stop = CancellationToken::new();
+    let (flow, stopping) = (node.flow.clone(), stop.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn_on(async move { flow.refresh_forever(stopping).await }, node.runtime.handle());
+    wait(&node, "the first turn to fail", &|status| status[0].last_error.is_some());
+    node.write("data/a.csv", &[row(1, 10, 1, 100)]);
+    wait(&node, "another turn", &|status| status[0].rows == 1 && status[0].last_error.is_none());
+    stop.cancel();
+    node.runtime.block_on(async { while tasks.join_next().await.is_some() {} });
+}
+
+/// A view that is removed takes its rows with it; put back, it comes up anew.
+#[test]
+fn rows_of_a_removed_view_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::open(folder.path());
+    node.write("data/a.csv", &[row(1, 10, 1, 100)]);
+    node.apply_views(&[("aside", &Shape::default()), ("price", &Shape::default())]);
+    let stop = CancellationToken::new();
+    let (flow, stopping) = (node.flow.clone(), stop.clone());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn_on(async move { flow.refresh_forever(stopping).await }, node.runtime.handle());
+    wait(&node, "both", &|status| status.iter().all(|view| view.rows == 1));
+    node.remove_view("aside");
+    wait(&node, "its rows to go", &|_| {
+        let records = node.store.snapshot().unwrap().generations().unwrap();
+        records.iter().map(|record| record.view.name.as_str()).eq(["price"])
+    });
+    node.apply_views(&[("aside", &Shape::default()), ("price", &Shape::default())]);
+    wait(&node, "it to come back", &|status| status.len() == 2 && status.iter().all(|view| view.rows == 1));
+    stop.cancel();
+    node.runtime.block_on(async { while tasks.join_next().await.is_some() {} });
+}

@@ -185,7 +185,8 @@ impl Room {
         }
         let file = LoadFile { path: self.folder.path().join(&path), name: path, partitions: Vec::new() };
         let (owner, shop, source) = (Principal::owner(), name("shop"), name("prices"));
-        let load = self.node.flow.load(&owner, &shop, &source, vec![file], OnBadRow::Stop, no_progress());
+        let load =
+            self.node.flow.load(&owner, &shop, &source, Some(vec![file]), OnBadRow::Stop, no_progress());
         let report = self.node.runtime.block_on(load).unwrap();
         report.files_loaded == 1
     }

@@ -98,3 +98,60 @@ fn a_view_of_another_project_is_read_at_the_version_agreed() {
     let error = columns(&after, &ask, false).unwrap_err();
     assert_eq!((error.code(), error.kind()), ("service_stale", Kind::Conflict));
 }
+
+/// A view is read over the version of its source that it was agreed with, or not at all.
+#[test]
+fn a_view_of_another_projects_source_is_stale_once_that_changes() {
+    let market = |features: &str| [file("asof.yaml", "project: market\n"), file("features/a.yaml", features)];
+    let loaded =
+        FEATURES.replace("event_time: updated_at", "event_time: updated_at\navailable_at: updated_at");
+    for (own, ask, warned, code, text) in [
+        (
+            "view: v\nentity: seller\nsource: market.sellers\nkeys: {seller_id: id}\nfeatures: {tier: tier}\n",
+            "v.*",
+            "source `sellers` changes, and view `shop.v` stands on it",
+            "view_stale",
+            "view `shop.v` stands on version ",
+        ),
+        (
+            "source: q\nsql: select id, tier from market.sellers\nevent_time: none\nschema: {id: int64, tier: string}\n---\n\
+             source: r\nsql: select id, tier from shop.q\nevent_time: none\nschema: {id: int64, tier: string}\n---\n\
+             view: v\nentity: seller\nsource: r\nkeys: {seller_id: id}\nfeatures: {tier: tier}\n",
+            "v.*",
+            "source `sellers` changes, and source `shop.q` reads it",
+            "source_stale",
+            "source `shop.q` was applied with other versions of the sources its `sql` reads (`market.sellers`)",
+        ),
+    ] {
+        let both = applied(&shop(own), &applied(&market(FEATURES), &Catalog::default()));
+        assert_eq!(columns(&both, &features(&[ask]), false).unwrap(), ["tier"]);
+        let (_, found) = crate::shop::apply(&market(&loaded), &both);
+        let found: Vec<_> = found.iter().map(|it| (it.code.as_str(), it.message.as_str())).collect();
+        assert_eq!(found, [("used_elsewhere", warned)]);
+        let after = applied(&market(&loaded), &both);
+        let error = columns(&after, &features(&[ask]), false).unwrap_err();
+        assert_eq!((error.code(), error.kind()), (code, Kind::Conflict));
+        assert!(error.to_string().starts_with(text), "{error}");
+        assert!(
+            error.hint().unwrap().contains("`asof apply` in the folder of project `shop`"),
+            "{:?}",
+            error.hint()
+        );
+        // What does not stand on it is read as before, and applied again all of it is.
+        assert!(columns(&after, &features(&["seller_profile.tier"]), false).is_ok());
+        let again = applied(&shop(own), &after);
+        assert_eq!(columns(&again, &features(&[ask]), false).unwrap(), ["tier"]);
+        // A third project does not build on what is stale.
+        let third = [
+            file("asof.yaml", "project: third\n"),
+            file(
+                "features/a.yaml",
+                "entity: seller\nkeys: {seller_id: int64}\n---\nview: w\nentity: seller\nsource: shop.q\nkeys: {seller_id: id}\nfeatures: {tier: tier}\n",
+            ),
+        ];
+        if code == "source_stale" {
+            let (_, found) = crate::shop::apply(&third, &after);
+            assert_eq!(found.iter().map(|it| it.code.as_str()).collect::<Vec<_>>(), ["source_stale"]);
+        }
+    }
+}

@@ -30,7 +30,9 @@ async fn a_registry_of_version_1_opens() {
     assert_eq!(told, [(Action::Removed, "bob"), (Action::Created, "ann")]);
     assert_eq!(history[1].version, shop()[3]);
     let sets = registry.training_sets(&Principal::owner(), &name("shop")).await.unwrap();
-    assert_eq!((&sets[0].recipe, &sets[0].outcome), (&recipe(), &outcome()));
+    assert_eq!((sets.len(), sets[0].rows), (1, outcome().rows));
+    let set = registry.training_set(&Principal::owner(), &sets[0].id).await.unwrap();
+    assert_eq!((&set.recipe, &set.outcome), (&recipe(), &outcome()));
     let runs = registry.runs(&name("shop"), 10).await.unwrap();
     assert_eq!((runs[0].id.as_str(), runs[0].state), ("first", RunState::Done));
 }

@@ -56,7 +56,9 @@ async fn a_training_set_is_found_again() {
     assert_eq!(registry.training_set(&owner, &first.id).await.unwrap(), first);
     assert_eq!(registry.training_set(&owner, &first.id[..8]).await.unwrap(), first);
     let all = registry.training_sets(&owner, &shop).await.unwrap();
-    assert_eq!(all, [second, first.clone()]);
+    let listed: Vec<_> = all.iter().map(|it| (it.id.as_str(), it.question, it.rows, it.columns)).collect();
+    assert_eq!(listed, [&second, &first].map(|it| (it.id.as_str(), it.recipe.question, 3, 0)));
+    assert_eq!(registry.training_set_ids(&owner, &shop).await.unwrap(), [second.id, first.id.clone()]);
     let mut mistyped = first.id.clone();
     mistyped.replace_range(0..1, "x");
     let error = registry.training_set(&owner, &mistyped).await.unwrap_err();
@@ -67,6 +69,36 @@ async fn a_training_set_is_found_again() {
         registry.training_set(&stranger, &first.id).await.unwrap_err().code(),
         "training_set_not_found"
     );
+}
+
+/// Lists and queries see what there is; only who asks for one set reads its record.
+#[tokio::test]
+async fn a_record_is_read_only_where_it_is_asked_for() {
+    use sqlx::{ConnectOptions as _, Connection as _};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let registry = open(&path).await;
+    let (owner, shop) = (Principal::owner(), name("shop"));
+    let set = registry.record_training_set(&owner, &shop, recipe(), outcome()).await.unwrap();
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    sqlx::raw_sql(
+        r#"INSERT INTO training_set (id, project, created_at, created_by, content_hash, row_count, format, body)
+           VALUES ('0123456789ab', 'shop', 9000000000000000, 'ann', '00', 7, 99,
+                   '{"recipe": {"question": "event"}, "outcome": {"columns": [1, 2]}}')"#,
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+    let ids = registry.training_set_ids(&owner, &shop).await.unwrap();
+    assert_eq!(ids, ["0123456789ab".to_owned(), set.id.clone()]);
+    let listed = registry.training_sets(&owner, &shop).await.unwrap();
+    let told: Vec<_> = listed.iter().map(|it| (it.question, it.rows, it.columns)).collect();
+    assert_eq!(told, [(Question::Event, 7, 2), (Question::Known, 3, 0)]);
+    assert_eq!(registry.training_set(&owner, &set.id).await.unwrap(), set);
+    let error = registry.training_set(&owner, "0123456789ab").await.unwrap_err();
+    assert!(matches!(error, RegistryError::NewerRecord { found: 99, .. }), "{error}");
 }
 
 #[tokio::test]

@@ -89,18 +89,25 @@ async fn make(state: Shared, to: PathBuf, gone: CancellationToken) -> Result<Bac
     state.registry.backup(&unfinished.aside.join("registry.db")).await?;
     let (online, data_dir) = (state.copy_online.clone(), state.data_dir.clone());
     let code_version = state.engine.config().code_version.clone();
-    let copied = tokio::task::spawn_blocking(move || -> Result<BackupAnswer, Failure> {
+    let copied = tokio::task::spawn_blocking(move || -> Result<Unfinished, Failure> {
         let cut_off = || gone.is_cancelled();
         let aside = unfinished.aside.clone();
         (online.0)(&aside.join("online"))?;
         copy_growing(&data_dir.join("offline"), &aside.join("offline"), &cut_off)?;
         copy_growing(&data_dir.join("spines"), &aside.join("spines"), &cut_off)?;
+        Ok(unfinished)
+    });
+    let unfinished = copied.await.map_err(|_| defect())??;
+    // What vanished while it was copied was passed over; no table may lack it.
+    state.engine.check_copied(&unfinished.aside.join("offline")).await?;
+    let listed = tokio::task::spawn_blocking(move || -> Result<BackupAnswer, Failure> {
+        let aside = unfinished.aside.clone();
         let manifest = BackupManifest::write(&aside, created_at, &code_version)?;
         unfinished.publish(&to)?;
         let bytes = manifest.files.iter().map(|file| file.size).sum();
         Ok(BackupAnswer { to, files: manifest.files.len() as u64, bytes })
     });
-    copied.await.map_err(|_| defect())?
+    listed.await.map_err(|_| defect())?
 }
 
 fn defect() -> Failure {

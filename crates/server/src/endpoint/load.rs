@@ -166,10 +166,10 @@ async fn load(
         let address = Address { project: query.project.clone(), name: query.source.clone() };
         match (catalog.source(&address), catalog.projects.get(&query.project)) {
             (Some(source), Some(project)) => {
-                state.engine.files_to_load(source, &project.root, &files.files).await?
+                Some(state.engine.files_to_load(source, &project.root, Some(&files.files)).await?)
             }
             // The load itself says that there is no such source.
-            _ => Vec::new(),
+            _ => None,
         }
     } else {
         let mut names = Vec::new();
@@ -190,7 +190,8 @@ async fn load(
         let mut files = LoadFile::uploaded(places.zip(names))?;
         // Rows get their positions by the files' names.
         files.sort_by(|a, b| a.name.cmp(&b.name));
-        files
+        // No body and no list of files at all is the source's own path; an empty list is nothing.
+        (query.files.is_some() || !files.is_empty()).then_some(files)
     };
     let progress = state.work.progress(query.run.as_deref().unwrap_or_default());
     let on_bad_row = match query.on_bad_row {

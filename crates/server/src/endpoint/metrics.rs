@@ -19,13 +19,14 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     open: false,
     patience: Patience::Short,
     summary: "Counters of this node for Prometheus",
-    about: "Requests and their times by endpoint; age, failure and rows behind of every materialised view.",
+    about: "Requests and their times by endpoint; age, failure and rows behind of every view, the last as of \
+            when its source was last looked at (`asof_view_rows_behind_age_seconds`): asking this reads no source.",
     route: || get(metrics),
     operation: || json!({"responses": {"200": {"description": "OpenMetrics text", "content": {"text/plain": {"schema": {"type": "string"}}}}}}),
 };
 
 async fn metrics(_: Caller, State(state): State<Shared>) -> impl IntoResponse {
-    match state.flow.status(&Principal::owner(), None).await {
+    match state.flow.last_status(&Principal::owner(), None).await {
         Ok(views) => views.iter().for_each(|view| observe(&state, view)),
         Err(error) => tracing::warn!(%error, "the metrics of views are not known"),
     }
@@ -43,6 +44,9 @@ fn observe(state: &Shared, view: &ViewStatus) {
     }
     if let Some(behind) = view.rows_behind {
         state.metrics.behind.get_or_create(&of).set(whole(behind));
+    }
+    if let Some(age) = view.behind_age_micros {
+        state.metrics.behind_age.get_or_create(&of).set(age as f64 / 1e6);
     }
     state.metrics.failed.get_or_create(&of).set(i64::from(view.last_error.is_some()));
     state.metrics.rows.get_or_create(&of).set(whole(view.rows));

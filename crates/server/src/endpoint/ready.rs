@@ -1,6 +1,6 @@
 //! `GET /ready`: requests may be sent here.
 
-use asof_model::{Kind, Principal};
+use asof_model::Kind;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -31,14 +31,14 @@ async fn ready(State(state): State<Shared>) -> Response {
     if state.stop.is_cancelled() {
         return Failure::new(Kind::Unavailable, "stopping", "this node is stopping").into_response();
     }
-    // A view that failed is shown elsewhere; the others are worth asking for.
-    let views = match state.flow.status(&Principal::owner(), None).await {
-        Ok(views) => views,
+    // A view that failed is shown elsewhere; the others are worth asking for. Whoever can connect may ask this,
+    // so it is answered from records.
+    let (waiting, all) = match state.flow.starting().await {
+        Ok(found) => found,
         Err(error) => return Failure::from(error).into_response(),
     };
-    let waiting = views.iter().filter(|view| !view.materialized && view.last_error.is_none()).count();
     if waiting > 0 {
-        let text = format!("{waiting} of {} views are not materialised yet", views.len());
+        let text = format!("{waiting} of {all} views are not materialised yet");
         return Failure::new(Kind::Unavailable, "starting", text).into_response();
     }
     Answer(json!({"status": "ready"})).into_response()

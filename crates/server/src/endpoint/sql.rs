@@ -1,7 +1,9 @@
 //! `POST /v1/sql`: a read-only query.
 
-use asof_engine::query::{SqlLimits, SqlScope};
-use asof_model::{FileFormat, Kind, Name, Principal};
+use std::sync::Arc;
+
+use asof_engine::query::{Recall, SqlLimits, SqlScope};
+use asof_model::{Explain as _, FileFormat, Kind, Name, Principal};
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
@@ -106,7 +108,23 @@ fn too_slow(time: std::time::Duration) -> Failure {
 pub(super) async fn scope(state: &Shared, principal: Principal, project: Name) -> Result<SqlScope, Failure> {
     let catalog = state.registry.catalog();
     known_project(&principal, &catalog, &project)?;
-    let training_sets = state.registry.training_sets(&principal, &project).await?;
+    let training_sets = state.registry.training_set_ids(&principal, &project).await?;
     let system = state.registry.system_tables(&principal, &project).await?;
-    Ok(SqlScope { catalog, project, principal, system, training_sets })
+    let (registry, asker, home) = (state.registry.clone(), principal.clone(), project.clone());
+    let recall = Recall(Arc::new(move |id| {
+        let (registry, asker, home) = (registry.clone(), asker.clone(), home.clone());
+        Box::pin(async move {
+            match registry.training_set(&asker, &id).await {
+                // The whole id names a table, and a project sees its own.
+                Ok(set) => Ok(Some(set).filter(|set| set.id == id && set.project == home)),
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => Ok(None),
+                Err(error) => Err(asof_engine::Error::Conflict {
+                    code: error.code(),
+                    message: error.to_string(),
+                    hint: error.hint(),
+                }),
+            }
+        })
+    }));
+    Ok(SqlScope { catalog, project, principal, system, training_sets, recall })
 }

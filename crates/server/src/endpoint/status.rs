@@ -25,7 +25,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
         json!({
             "parameters": [{"name": "project", "in": "query", "required": true, "schema": {"type": "string"}, "description": "The project"}],
             "responses": {"200": {"description": "The views", "content": {"application/json": {"example": {
-                "views": [{"view": "origin_weather", "version": "0f3a...", "state": "ready", "rows": 26_115, "rows_behind": 0, "age_seconds": 12.5, "refresh": "1h"}]
+                "views": [{"view": "origin_weather", "version": "0f3a...", "state": "ready", "rows": 26_115, "rows_behind": 0, "behind_age_seconds": 0.0, "age_seconds": 12.5, "refresh": "1h"}]
             }}}}},
         })
     },
@@ -53,6 +53,9 @@ pub struct StatusOfView {
     pub keys: u64,
     /// Rows of the source that are not materialised; none where that is not known.
     pub rows_behind: Option<u64>,
+    /// Seconds since the source was looked at for them; none where it never was.
+    #[serde(default)]
+    pub behind_age_seconds: Option<f64>,
     /// Seconds since the last materialisation that ended well; none: never.
     pub age_seconds: Option<f64>,
     /// The time of its newest row that is not in the future.
@@ -86,6 +89,7 @@ async fn status(
             rows: view.rows,
             keys: view.keys,
             rows_behind: view.rows_behind,
+            behind_age_seconds: view.behind_age_micros.map(seconds),
             age_seconds: view.success_age_micros.map(seconds),
             newest: view.newest.map(|newest| newest.to_string()),
             refresh: view.refresh.map(|refresh| refresh.to_string()),

@@ -18,7 +18,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     open: false,
     patience: Patience::Short,
     summary: "The training sets of a project",
-    about: "Newest first. `/v1/training-sets/{id}` has the whole record of one.",
+    about: "Newest first, at most 1,000. `/v1/training-sets/{id}` has the whole record of one.",
     route: || get(training_sets),
     operation: || {
         json!({
@@ -72,14 +72,14 @@ async fn training_sets(
     let training_sets = sets
         .into_iter()
         .map(|set| TrainingSetLine {
-            service: set.recipe.service.as_ref().map(|service| service.address.to_string()),
-            question: set.recipe.question,
-            rows: set.outcome.rows,
-            columns: set.outcome.columns.len(),
+            id: set.id,
+            service: set.service,
+            question: set.question,
+            rows: set.rows,
+            columns: set.columns,
             created_at: set.created_at,
             created_by: set.created_by,
-            content_hash: set.outcome.content_hash,
-            id: set.id,
+            content_hash: set.content_hash,
         })
         .collect();
     Ok(Answer(TrainingSets { training_sets }))
