@@ -129,11 +129,13 @@ impl Flow {
                 hint: Some("it was removed before its turn came".to_owned()),
             });
         };
-        let begun = self.clock.now();
-        let done = caught(self.bring_up(&catalog, view, &progress)).await;
-        if done.is_ok() {
+        let done = caught(async {
+            let begun = self.clock.now();
+            let done = self.bring_up(&catalog, view, &progress).await?;
             self.views.looked(&address, Behind::of(view, begun, &[]));
-        }
+            Ok(done)
+        })
+        .await;
         if !matches!(done, Err(FlowError::Stopping)) {
             self.views.ended(&address, self.clock.now(), done.as_ref().err());
         }

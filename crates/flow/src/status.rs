@@ -247,7 +247,7 @@ impl Flow {
     /// Looks at one view's source for what is not online yet, and keeps what was found. Where somebody looks
     /// already, that is waited for. It goes on where nobody waits for it any more, until the flow is closed.
     pub(crate) async fn look(&self, view: &Address) {
-        let (flow, address) = (self.clone(), view.clone());
+        let (flow, address, at) = (self.clone(), view.clone(), self.clock.now());
         let looking = self.in_task(async move {
             let gate = flow.views.looking(&address);
             let Ok(_alone) = gate.try_lock() else {
@@ -255,7 +255,7 @@ impl Flow {
                 return Ok(());
             };
             tokio::select! {
-                found = flow.look_alone(&address) => found,
+                found = flow.look_alone(&address, at) => found,
                 () = flow.stop.cancelled() => Err(FlowError::Stopping),
             }
         });
@@ -264,10 +264,9 @@ impl Flow {
         }
     }
 
-    async fn look_alone(&self, address: &Address) -> Result<()> {
+    async fn look_alone(&self, address: &Address, at: Timestamp) -> Result<()> {
         let catalog = self.registry.catalog();
         let Some(view) = catalog.view(address) else { return Ok(()) };
-        let at = self.clock.now();
         let read = match live_of(&*self.generations().await?, view) {
             Some(live) => self.progress_of(live.id).await?.read,
             None => ViewProgress::default(),

@@ -165,3 +165,29 @@ impl Agreed {
         Catalog::from_versions(self.base, roots, self.versions.iter().cloned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_without_a_version_is_told() {
+        let text =
+            "entity: seller\nkeys: {seller_id: int64}\n---\nsource: sellers\npath: a.csv\nevent_time: at\n";
+        let file = |path: &str, text: &str| ProjectFile { path: path.to_owned(), text: text.to_owned() };
+        let (project, found) =
+            Project::read(&[file("asof.yaml", "project: shop\n"), file("features/a.yaml", text)]);
+        assert!(found.is_empty(), "{found:?}");
+        let lost = passed_over(&project.unwrap(), &[]);
+        let told: Vec<_> =
+            lost.iter().map(|it| (it.message.as_str(), it.span.as_ref().unwrap().line)).collect();
+        assert_eq!(
+            told,
+            [
+                ("entity `seller` was passed over without a word, a defect in Asof", 1),
+                ("source `sellers` was passed over without a word, a defect in Asof", 4),
+            ]
+        );
+        assert!(lost.iter().all(Diagnostic::is_error));
+    }
+}

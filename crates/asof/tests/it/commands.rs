@@ -1,6 +1,6 @@
 //! Every command on a small project, without a node and with one.
 
-use crate::project::{Project, files_below};
+use crate::project::{DEFINITIONS, Project, files_below};
 
 #[test]
 fn a_project_goes_from_plan_to_a_served_value() {

@@ -91,7 +91,11 @@ fn a_load_is_refused_where_its_source_has_another_table_by_then() {
     apply(&node, false);
     let changed = std::sync::Once::new();
     let other = Arc::downgrade(&node);
-    let progress: Progress = Arc::new(move |_| changed.call_once(|| apply(&other.upgrade().unwrap(), true)));
+    let progress: Progress = Arc::new(move |_| {
+        // It is told on a thread that waits for nothing else.
+        let node = other.upgrade().unwrap();
+        changed.call_once(|| std::thread::spawn(move || apply(&node, true)).join().unwrap());
+    });
     let files = Some(vec![file(&node, "in/b.csv")]);
     moved(&node.runtime.block_on(load(&node, files.clone(), progress)).unwrap_err());
 
