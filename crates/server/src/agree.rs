@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use asof_model::{
-    Action, Catalog, Change, Diagnostic, Diagnostics, Format, Name, Place, Principal, Project, ProjectFile, ProjectState,
-    Revision, Severity, Source, ThingKind, Version,
+    Action, Catalog, Change, Diagnostic, Diagnostics, Format, Name, Place, Principal, Project, ProjectFile,
+    ProjectState, Revision, Severity, Source, ThingKind, Version,
 };
 
 use crate::endpoint::{PlanAnswer, RowsToMaterialize};
