@@ -32,15 +32,20 @@ pub struct LoadFile {
 }
 
 impl LoadFile {
-    /// Files that came without their folders, at these places and by these names: the columns that folders
-    /// of the names give (`key=value`) are those that they would have where they came from.
+    /// Files for a source that came without their folders, at these places and by these names: the columns
+    /// that folders of the names give (`key=value`) are those that they would have where they came from.
     ///
     /// # Errors
     /// [`Error::Invalid`] with code `source_partitions` where the names do not agree on them.
-    pub fn uploaded(files: impl IntoIterator<Item = (PathBuf, String)>) -> Result<Vec<LoadFile>> {
+    pub fn uploaded(
+        source: &SourceVersion,
+        files: impl IntoIterator<Item = (PathBuf, String)>,
+    ) -> Result<Vec<LoadFile>> {
+        let hive = loadable(source).is_ok_and(|(_, options)| options.hive_partitioning);
+        let columns = |name: &str| if hive { find::partitions(Path::new(name)) } else { Vec::new() };
         let mut found: Vec<Found> = files
             .into_iter()
-            .map(|(path, shown)| Found { path, partitions: find::partitions(Path::new(&shown)), shown })
+            .map(|(path, shown)| Found { path, partitions: columns(&shown), shown })
             .collect();
         find::agree("of the upload", &mut found)?;
         let file =

@@ -155,9 +155,11 @@ impl PortionAnswers<'_> {
         let source = &self.spec.source;
         tracing::debug!(%source, "the rows that answer are known");
         // Which rows answer anything, before valid_until is asked.
-        let answering = self.answering(&asked)?;
+        let mut answering = self.answering(&asked)?;
         if self.spec.valid_until {
             self.read_until(&mut asked, &answering)?;
+            // Rows that are over wherever they stand answer nothing, so nothing of them is evaluated.
+            answering = self.answering(&asked)?;
             if let Some(other) = &mut other {
                 let answering = self.answering(other)?;
                 self.read_until(other, &answering)?;

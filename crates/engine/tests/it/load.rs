@@ -562,7 +562,12 @@ fn a_record_without_end_goes_to_the_quarantine_where_the_next_can_be_found() {
 /// Files that come without their folders have the columns of their folders by their names.
 #[test]
 fn uploaded_files_have_the_columns_of_their_folders() {
-    let of = |names: &[&str]| {
+    let source = prices(Format::Csv);
+    let mut plain = source.clone();
+    if let asof_model::Place::Files { options, .. } = &mut plain.definition.place {
+        options.insert("hive_partitioning".to_owned(), "false".to_owned());
+    }
+    let by = |source: &SourceVersion, names: &[&str]| {
         let files = names.iter().map(|name| (PathBuf::from("x"), (*name).to_owned()));
         let shown = |files: Vec<LoadFile>| {
             let values = files.into_iter().map(|file| {
@@ -573,8 +578,10 @@ fn uploaded_files_have_the_columns_of_their_folders() {
             });
             values.collect::<Vec<_>>()
         };
-        LoadFile::uploaded(files).map(shown).map_err(|error| said(&error))
+        LoadFile::uploaded(source, files).map(shown).map_err(|error| said(&error))
     };
+    let of = |names: &[&str]| by(&source, names);
+    assert_eq!(by(&plain, &["y=1/a.csv", "z=1/b.csv"]).unwrap(), ["", ""]);
     assert_eq!(of(&["a.csv", "d/b.csv"]).unwrap(), ["", ""]);
     assert_eq!(of(&["d/y=1/a.csv", "d/y=a%2Fb/b.csv"]).unwrap(), ["y=1", "y=a/b"]);
     assert_eq!(of(&["/d/y=__HIVE_DEFAULT_PARTITION__/m=2/a.csv"]).unwrap(), ["y=null m=2"]);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray};
 use asof_engine::Error;
 use asof_engine::training::{SpineInput, TrainRequest, TrainingWriter};
-use asof_model::{FileFormat, OnNullKey, Question, TrainingSet, VisibleTimes};
+use asof_model::{Catalog, FileFormat, OnNullKey, Question, Revision, TrainingSet, Version, VisibleTimes};
 
-use crate::flock::{Flock, PRICES, SPINE, recorded};
-use crate::project::{said, table};
+use crate::flock::{Flock, PRICES, SPINE, recorded, view_version};
+use crate::project::{at, name, said, table};
 
 /// Rows of the output as text, without the spine's columns.
 fn answers(batch: &RecordBatch) -> Vec<String> {
@@ -267,6 +267,55 @@ fn written_sets_are_read_back() {
     let none = String::from_utf8(written(&rows.slice(0, 0), FileFormat::Csv, 3)).unwrap();
     assert_eq!(none, "row,seller,at,price,twice,town,rating\n");
     assert_eq!(rows.column(0).null_count(), 0);
+}
+
+/// The flock with this done to its sources, and these features of its prices.
+fn changed(change: impl Fn(&mut asof_model::Source), features: &[(&str, &str, &str)]) -> Flock {
+    let flock = Flock::new();
+    let roots = [(name("shop"), flock.folder.root().to_owned())].into();
+    let mut versions = Vec::new();
+    for view in flock.catalog.views() {
+        let mut source = flock.catalog.source(&view.source).unwrap().as_ref().clone();
+        change(&mut source.definition);
+        let mut view = view.as_ref().clone();
+        if view.address.name.as_str() == "prices" {
+            view = view_version("prices", &source, "seller", None, None, features);
+        }
+        versions.extend([Version::Source(Arc::new(source)), Version::View(Arc::new(view))]);
+    }
+    let catalog = Catalog::from_versions(Revision(7), roots, versions.into_iter());
+    Flock { catalog: Arc::new(catalog), ..flock }
+}
+
+/// A row that no answer is made of is not evaluated: `secret` of the first is no number.
+#[test]
+fn a_row_that_is_over_wherever_it_stands_is_not_evaluated() {
+    let over = |source: &mut asof_model::Source| {
+        if source.available_at.take().is_some() {
+            source.valid_until = at("loaded");
+        }
+    };
+    let flock = changed(over, &[("number", "cast(secret as bigint)", "int64")]);
+    let spine = |first: &str| format!("row,seller,at\na,1,{first}\nb,1,2024-01-03T00:00:00Z\n");
+    let (out, _) = flock.train(flock.request(spine("2024-01-01T12:00:00Z"), FileFormat::Csv)).unwrap();
+    let numbers = out.column_by_name("number").unwrap();
+    assert_eq!(numbers.as_ref(), &Int64Array::from(vec![None, Some(17)]));
+    let error = flock.train(flock.request(spine("2024-01-01T03:00:00Z"), FileFormat::Csv)).unwrap_err();
+    assert!(!said(&error).contains("BOB"), "{}", said(&error));
+}
+
+/// Of facts without a clock a second row of a key is seen where the key is asked for.
+#[test]
+fn a_second_fact_is_seen_of_the_keys_that_are_asked_for() {
+    let flock = Flock::new();
+    flock.folder.write("data/sellers.csv", "id,town,Rating\n1,Oslo,4.5\n7,Oslo,1\n7,Bergen,2\n");
+    let ask = |seller: i64| {
+        let spine = format!("row,seller,at\na,{seller},2024-01-03T00:00:00Z\n");
+        flock.train(flock.request(spine, FileFormat::Csv))
+    };
+    assert_eq!(answers(&ask(1).unwrap().0), ["a 10 20 Oslo 4.5"]);
+    let told = said(&ask(7).unwrap_err());
+    assert!(told.starts_with("invalid [second_row] source `shop.seller_rows`"), "{told}");
 }
 
 /// Batches of 65,536 rows go to the file as they come, others are put together first.

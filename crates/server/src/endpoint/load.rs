@@ -187,7 +187,12 @@ async fn load(
             }
         }
         let places = uploads.iter().map(|upload| upload.path.clone());
-        let mut files = LoadFile::uploaded(places.zip(names))?;
+        let address = Address { project: query.project.clone(), name: query.source.clone() };
+        let mut files = match state.registry.catalog().source(&address) {
+            Some(source) => LoadFile::uploaded(source, places.zip(names))?,
+            // The load itself says that there is no such source.
+            None => Vec::new(),
+        };
         // Rows get their positions by the files' names.
         files.sort_by(|a, b| a.name.cmp(&b.name));
         // No body and no list of files at all is the source's own path; an empty list is nothing.
