@@ -125,7 +125,7 @@ impl ExecutionPlan for FilesExec {
             files: Arc::clone(&self.files),
             rules: Arc::clone(&self.rules),
             parts: parts.clone().into_iter(),
-            batch: context.session_config().batch_size(),
+            batch: context.session_config().batch_size() * self.rules.batches(),
             open: None,
         };
         let schema: SchemaRef = Arc::clone(self.rules.schema());

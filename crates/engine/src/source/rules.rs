@@ -20,6 +20,9 @@ use crate::expression::{Bound, Purpose, compile};
 use crate::nearest::nearest;
 use crate::{Engine, Error, Result};
 
+/// Batches of the usual size that thin rows are read in.
+const THIN: usize = 4;
+
 /// Where rows come from, for errors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
@@ -248,6 +251,12 @@ impl Rules {
     pub(crate) fn unconverted(mut self) -> Rules {
         self.canonical = false;
         self
+    }
+
+    /// How many batches of the usual size are read at once: rows that are read for their keys and times alone
+    /// are thin, and the more of them come together, the more of the states they meet are met together.
+    pub(crate) fn batches(&self) -> usize {
+        if self.address { THIN } else { 1 }
     }
 
     /// What the input has of the fixed columns.
