@@ -94,7 +94,7 @@ fn in_words_of_the_command(mut problem: Problem) -> Problem {
     let said = match problem.body.code.as_ref() {
         "missing_key" => message
             .strip_prefix("`entities` has no column ")
-            .and_then(|rest| Some(rest.split_once(", which ")?))
+            .and_then(|rest| rest.split_once(", which "))
             .map(|(key, needs)| format!("the key {key} is missing, which {needs}")),
         "unknown_key" => message.strip_prefix("`entities` has a column ").map(|rest| rest.replacen(", which is", " is", 1)),
         "unequal_lengths" => message
