@@ -582,7 +582,8 @@ fn of_spine(error: Error, types: &[Column]) -> Error {
         Error::Invalid { code, message, hint } => {
             let message = message.replace("source `spine`", "the spine");
             let hint = match code {
-                "file_broken" => {
+                // Sources say it with a key of theirs, spines with a flag.
+                "file_broken" if hint.as_deref().is_some_and(|hint| hint.contains("`format`")) => {
                     Some("say the format it has with --spine-format, or write it again".to_owned())
                 }
                 _ => hint,
