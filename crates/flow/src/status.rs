@@ -267,7 +267,7 @@ impl Flow {
     async fn look_alone(&self, address: &Address, at: Timestamp) -> Result<()> {
         let catalog = self.registry.catalog();
         let Some(view) = catalog.view(address) else { return Ok(()) };
-        let read = match live_of(&*self.generations().await?, view) {
+        let read = match live_of(&self.generations().await?, view) {
             Some(live) => self.progress_of(live.id).await?.read,
             None => ViewProgress::default(),
         };

@@ -4,6 +4,7 @@
 mod compat;
 #[cfg(test)]
 mod expressions;
+#[cfg(test)]
 mod flock;
 #[cfg(test)]
 mod load;

@@ -67,7 +67,11 @@ fn files_are_read() {
         if let Some(fetch) = &scan.fetch {
             let addresses: Vec<u64> = (0..FILES as u64).map(|file| (file << 40) | 1).collect();
             let mut batches = Vec::new();
-            fetch.fetch(&addresses, &["n".to_owned()], &mut |rows| Ok(batches.push(rows))).unwrap();
+            let mut take = |rows| {
+                batches.push(rows);
+                Ok(())
+            };
+            fetch.fetch(&addresses, &["n".to_owned()], &mut take).unwrap();
             let rows = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
             let wanted: Vec<i64> = (0..FILES).map(|number| -number).collect();
             assert_eq!(rows.column(0).as_ref(), &Int64Array::from(wanted), "{format:?}");

@@ -198,7 +198,7 @@ fn row_groups_past_what_is_needed_are_left_out_by_times_alone() {
         let folder = Folder::new();
         let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..times.len() as i64));
         let rows = RecordBatch::try_from_iter_with_nullable([("n", n, true), ("at", times, true)]).unwrap();
-        folder.parquet("d/a.parquet", 2, &[rows.clone()]);
+        folder.parquet("d/a.parquet", 2, std::slice::from_ref(&rows));
         let mut source = files("s", "d", Format::Parquet);
         source.event_time = Some(TimeRule::Column { name: "at".to_owned(), unit, zone: None });
         let kind = asof_compute::from_arrow_type(rows.schema().field(1).data_type()).unwrap();

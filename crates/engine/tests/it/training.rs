@@ -283,7 +283,7 @@ fn changed(change: impl Fn(&mut asof_model::Source), features: &[(&str, &str, &s
         }
         versions.extend([Version::Source(Arc::new(source)), Version::View(Arc::new(view))]);
     }
-    let catalog = Catalog::from_versions(Revision(7), roots, versions.into_iter());
+    let catalog = Catalog::from_versions(Revision(7), roots, versions);
     Flock { catalog: Arc::new(catalog), ..flock }
 }
 
