@@ -80,13 +80,14 @@ fn things_are_shown_by_the_name_a_user_writes() {
     let back: asof_registry::Shown = serde_json::from_str(&serde_json::to_string(&events).unwrap()).unwrap();
     assert_eq!(back, events);
 
+    let list = Some("`asof list` lists what is defined, `asof search TEXT` looks in descriptions too");
     for (asked, hint) in [
         ("sellr", Some("did you mean `seller`?")),
         ("prices.price_meen", Some("did you mean `prices.price_mean`?")),
         ("add.clicks", Some("did you mean `ads.clicks`?")),
-        ("zzzzzz", None),
-        ("a.b.c.d", None),
-        ("", None),
+        ("zzzzzz", list),
+        ("a.b.c.d", list),
+        ("", list),
     ] {
         let error = show(&catalog, &name("shop"), asked).unwrap_err();
         assert_eq!(error.code(), "thing_not_found");
