@@ -18,10 +18,6 @@ mod engine;
 mod error;
 pub mod expression;
 mod growth;
-mod nearest {
-    //! The model's own "did you mean".
-    pub(crate) use asof_model::nearest;
-}
 pub mod point_in_time;
 mod progress;
 pub mod query;

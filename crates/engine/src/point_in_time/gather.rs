@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::MutexGuard;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
@@ -10,6 +10,7 @@ use asof_compute::{
     Address, NONE, Op, Place, Position, RowDigest, RowDigester, RowOrder, SlotRange, Status, status_at,
 };
 use asof_model::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::answers::{CHUNK, ReadingAnswers};
 use super::fold::{Fold, ReadingFold, Shard};
@@ -93,8 +94,8 @@ struct PortionAnswers<'a> {
 pub(super) struct Winners<'a> {
     pub(super) rows: &'a dyn FetchRows,
     pub(super) threads: usize,
-    /// Nobody waits for the answers any more.
-    pub(super) gone: &'a AtomicBool,
+    /// Cancelled when nobody waits for the answers any more.
+    pub(super) gone: &'a CancellationToken,
 }
 
 impl Winners<'_> {
@@ -109,7 +110,7 @@ impl Winners<'_> {
         let made = in_parallel(self.parts(rows), self.threads, |range| {
             let mut made = Vec::new();
             self.rows.fetch(&rows[range], columns, &mut |batch| {
-                if self.gone.load(Ordering::Relaxed) {
+                if self.gone.is_cancelled() {
                     return Err(Error::internal("nobody waits for the answers any more"));
                 }
                 made.push(make(batch)?);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, new_null_array};
@@ -25,6 +25,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::answers::{CHUNK, ReadingAnswers, ReadingCounts};
 use super::buffer::{Buffer, Buffers};
@@ -275,25 +276,16 @@ impl PointInTimeExec {
         rows: Arc<dyn FetchRows>,
         mut answers: Vec<ReadingAnswers>,
     ) -> Result<Vec<ReadingAnswers>> {
-        let gone = Gone::default();
-        let (exec, is_gone) = (self.clone(), Arc::clone(&gone.0));
+        let gone = CancellationToken::new();
+        let _tells = gone.clone().drop_guard();
+        let exec = self.clone();
         let collected = self.engine.blocking(move || {
             let threads = exec.engine.config().threads;
-            let rows = Winners { rows: rows.as_ref(), threads, gone: &is_gone };
+            let rows = Winners { rows: rows.as_ref(), threads, gone: &gone };
             collect(&exec.spec, &exec.features, &exec.spine, &fold, &rows, &mut answers)?;
             Ok(answers)
         });
         collected.await
-    }
-}
-
-/// Tells blocking work that nobody waits for it any more, once it is dropped.
-#[derive(Debug, Default)]
-struct Gone(Arc<AtomicBool>);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

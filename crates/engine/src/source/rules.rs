@@ -10,14 +10,13 @@ use arrow::array::{
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use asof_compute::order_keys;
-use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp};
+use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp, nearest};
 use jiff::tz::TimeZone;
 
 use super::columns::{as_instants, canonical, convert, field, is_instant};
 use super::instants::{BadValue, NO_TIME, constant, has_offset, instant_type, instants, zone};
 use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
-use crate::nearest::nearest;
 use crate::{Engine, Error, Result};
 
 /// Batches of the usual size that thin rows are read in.
