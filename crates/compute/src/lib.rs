@@ -38,7 +38,7 @@ pub use latest::{Status, status_at};
 pub use order::{Op, Position, RowDigest, RowOrder};
 pub use order_key::{order_key, order_keys};
 pub use retain::{Answering, Keeping, retain};
-pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowLayout};
+pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowFields, RowLayout, RowList, RowValue};
 pub use shown::cells;
 pub use spine::{NONE, Place, Portion, SlotRange, SpineIndex};
 pub use states::{Address, LatestStates};

@@ -6,11 +6,13 @@
 
 mod builder;
 mod encode;
+mod value;
 
 use arrow::datatypes::{DataType, TimeUnit};
 
 pub use builder::ColumnBuilder;
 pub use encode::RowEncoder;
+pub use value::{RowFields, RowList, RowValue};
 
 /// The first byte of every row.
 pub const ROW_FORMAT: u8 = 1;
@@ -188,23 +190,49 @@ impl RowLayout {
             .ok_or_else(|| RowError::Unsupported { column, found: found.clone() })
     }
 
-    /// Appends one column of a row to a builder made for that column.
+    /// The bytes of one column of a row, for [`RowLayout::value`]; none where it is null.
     ///
     /// # Errors
     /// [`RowError::Newer`] and [`RowError::Damaged`] where the bytes are not such a row.
-    pub fn append(&self, row: &[u8], column: usize, into: &mut ColumnBuilder) -> Result<(), RowError> {
-        let damaged = || RowError::Damaged { columns: self.types.len() };
-        match row.first() {
-            Some(&ROW_FORMAT) => {}
-            Some(&found) if found > ROW_FORMAT => return Err(RowError::Newer { found }),
-            _ => return Err(damaged()),
+    #[inline]
+    pub fn bytes<'a>(&self, row: &'a [u8], column: usize) -> Result<Option<&'a [u8]>, RowError> {
+        match row.split_first() {
+            Some((&ROW_FORMAT, tuple)) => value::field(&self.tuple, column, tuple).ok_or(self.damaged()),
+            Some((&found, _)) if found > ROW_FORMAT => Err(RowError::Newer { found }),
+            _ => Err(self.damaged()),
         }
-        let tuple = row.get(1..).ok_or_else(damaged)?;
-        match into.append_field(&self.tuple, column, tuple) {
-            Ok(()) => Ok(()),
-            Err(builder::Bad::Bytes) => Err(damaged()),
-            Err(builder::Bad::TooLong) => Err(RowError::TooLong),
-        }
+    }
+
+    /// What the bytes of a column say.
+    ///
+    /// # Errors
+    /// [`RowError::Damaged`] where they are not of such a column.
+    #[inline]
+    pub fn value<'a>(&'a self, column: usize, bytes: &'a [u8]) -> Result<RowValue<'a>, RowError> {
+        let slot = self.tuple.fields.get(column);
+        slot.and_then(|slot| value::value(&slot.kind, bytes)).ok_or(self.damaged())
+    }
+
+    /// Appends the bytes of one column, or its null, to a builder made for that column.
+    ///
+    /// # Errors
+    /// [`RowError::Damaged`] where they are not of such a column; [`RowError::TooLong`] where the column
+    /// grows past what an array holds.
+    pub fn append(
+        &self,
+        column: usize,
+        bytes: Option<&[u8]>,
+        into: &mut ColumnBuilder,
+    ) -> Result<(), RowError> {
+        let value = bytes.map(|bytes| self.value(column, bytes)).transpose()?;
+        into.append(value).map_err(|error| match error {
+            RowError::Damaged { .. } => self.damaged(),
+            other => other,
+        })
+    }
+
+    fn damaged(&self) -> RowError {
+        RowError::Damaged { columns: self.types.len() }
     }
 }
 

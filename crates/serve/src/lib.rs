@@ -2,9 +2,9 @@
 //!
 //! One request has one T and one snapshot of the online store, however many views it reads. Which row
 //! answers is the store's order and `asof_compute::status_at`, nothing here decides it again; values
-//! go from the stored bytes straight into Arrow arrays.
+//! stay the stored bytes until a wire writes them or asks for Arrow arrays.
 //!
-//! It is not a wire: requests come as typed arrays and answers leave as typed arrays. It knows no
+//! It is not a wire: requests come as typed arrays and answers leave as typed values. It knows no
 //! engine, and never reads a source.
 //!
 //! Invariants:
@@ -16,10 +16,12 @@
 
 mod entities;
 mod error;
+mod features;
 mod prepared;
 mod reader;
 
 pub use entities::EntityColumns;
 pub use error::{Result, ServeError};
+pub use features::{FeatureColumn, Features, ReadingStatus};
 pub use prepared::{PreparedSelection, RequestKey};
-pub use reader::{FeatureColumn, Features, Reader, ReadingStatus};
+pub use reader::Reader;

@@ -1,9 +1,9 @@
 //! What is asked, made ready once per revision of the catalog.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use asof_compute::{KeyEncoder, RowLayout, arrow_type};
-use asof_model::{Address, DataType, History, Length, Selection, VersionId};
+use asof_model::{Address, DataType, History, Length, OutputColumn, Selection, VersionId};
 use asof_online::{Generation, GenerationId, GenerationState};
 
 use crate::{Result, ServeError};
@@ -16,6 +16,9 @@ pub struct PreparedSelection {
     keys: Vec<RequestKey>,
     pub(crate) entities: Vec<EntityKeys>,
     pub(crate) readings: Vec<PreparedReading>,
+    /// By output column.
+    pub(crate) outputs: Vec<Output>,
+    heads: OnceLock<Vec<Vec<u8>>>,
     found: Mutex<Option<Resolved>>,
 }
 
@@ -41,15 +44,25 @@ pub(crate) struct EntityKeys {
 #[derive(Debug)]
 pub(crate) struct PreparedReading {
     pub(crate) view: Address,
+    /// The view as answers name it: `view`, or `project.view` where it is another project's.
+    pub(crate) said: Arc<str>,
     version: VersionId,
-    pub(crate) keys: Vec<String>,
+    pub(crate) keys: Arc<[String]>,
     pub(crate) entity: usize,
     pub(crate) layout: RowLayout,
     pub(crate) ttl: Option<Length>,
     pub(crate) history: History,
     pub(crate) retention: Option<Length>,
-    /// Output column and feature, by position.
-    pub(crate) columns: Vec<(usize, usize)>,
+    /// The features asked for, by position.
+    pub(crate) features: Vec<usize>,
+}
+
+/// Where an output column comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) reading: usize,
+    /// In [`PreparedReading::features`].
+    pub(crate) feature: usize,
 }
 
 /// Where each reading's rows are, as of one state of the store's records.
@@ -76,10 +89,11 @@ impl PreparedSelection {
     /// # Errors
     /// [`ServeError::KeyConflict`] where one name stands for keys of two types; [`ServeError::Row`]
     /// where a feature's type cannot be stored.
-    pub fn new(selection: Selection) -> Result<PreparedSelection> {
+    pub fn new(selection: Selection) -> Result<Arc<PreparedSelection>> {
         let mut keys: Vec<RequestKey> = Vec::new();
         let mut entities: Vec<EntityKeys> = Vec::new();
         let mut readings: Vec<PreparedReading> = Vec::new();
+        let mut outputs = vec![Output { reading: 0, feature: 0 }; selection.columns.len()];
         for (at, reading) in selection.readings.iter().enumerate() {
             let view = &reading.view;
             let mut columns = Vec::with_capacity(view.keys.len());
@@ -116,9 +130,17 @@ impl PreparedSelection {
             let types: Vec<_> = view.features.iter().map(|feature| arrow_type(&feature.data_type)).collect();
             let layout = RowLayout::new(&types)
                 .map_err(|source| ServeError::Row { view: view.address.clone(), source })?;
-            let outputs = selection.columns.iter().enumerate().filter(|(_, column)| column.reading == at);
+            let mut features = Vec::new();
+            for (output, column) in outputs.iter_mut().zip(&selection.columns) {
+                if column.reading == at {
+                    *output = Output { reading: at, feature: features.len() };
+                    features.push(column.feature);
+                }
+            }
+            let own = view.address.project == selection.project;
             readings.push(PreparedReading {
                 view: view.address.clone(),
+                said: if own { view.address.name.as_str().into() } else { view.address.to_string().into() },
                 version: view.id.clone(),
                 keys: reading.keys.iter().map(ToString::to_string).collect(),
                 entity,
@@ -126,10 +148,12 @@ impl PreparedSelection {
                 ttl: view.definition.ttl,
                 history: view.definition.history,
                 retention: view.definition.retention,
-                columns: outputs.map(|(output, column)| (output, column.feature)).collect(),
+                features,
             });
         }
-        Ok(PreparedSelection { selection, keys, entities, readings, found: Mutex::new(None) })
+        let heads = OnceLock::new();
+        let found = Mutex::new(None);
+        Ok(Arc::new(PreparedSelection { selection, keys, entities, readings, outputs, heads, found }))
     }
 
     /// What was prepared.
@@ -140,6 +164,11 @@ impl PreparedSelection {
     /// The key columns that requests must bring, in the order they are first read.
     pub fn keys(&self) -> &[RequestKey] {
         &self.keys
+    }
+
+    /// What a wire writes before the values of each column, by column: written once, by the first call.
+    pub fn heads(&self, write: impl FnMut(&OutputColumn) -> Vec<u8>) -> &[Vec<u8>] {
+        self.heads.get_or_init(|| self.selection.columns.iter().map(write).collect())
     }
 
     /// Where the readings' rows are in a store with these records.

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BinaryArray};
-use asof_compute::{ColumnBuilder, Keeping, RowError, Status, arrow_type, status_at};
-use asof_model::{Ask, Catalog, Clock, DataType, Name, Revision, Timestamp};
+use asof_compute::{Keeping, RowError, Status, arrow_type, status_at};
+use asof_model::{Ask, Catalog, Clock, Name, Revision, Timestamp};
 use asof_online::{OnlineStore, Snapshot, Wanted};
 
+use crate::features::Answer;
 use crate::prepared::{PreparedReading, Resolved};
-use crate::{EntityColumns, PreparedSelection, Result, ServeError};
+use crate::{EntityColumns, Features, PreparedSelection, Result, ServeError};
 
 /// How many prepared selections are kept; past it all are made anew as they are asked for.
 const PREPARED: usize = 1_000;
@@ -50,42 +51,6 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// What a request is answered with.
-#[derive(Debug, Clone)]
-pub struct Features {
-    /// The T of the whole answer.
-    pub at: Timestamp,
-    /// The columns in the order asked, one value per entity.
-    pub columns: Vec<FeatureColumn>,
-    /// Each view in each role once: one row answers for all its columns.
-    pub readings: Vec<ReadingStatus>,
-}
-
-/// One output column.
-#[derive(Debug, Clone)]
-pub struct FeatureColumn {
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    pub data_type: DataType,
-    /// Its values, of `asof_compute::arrow_type`.
-    pub values: ArrayRef,
-}
-
-/// What one view in one role answered, per entity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadingStatus {
-    /// The view, `view` or `project.view` where it is another project's.
-    pub view: String,
-    /// The names of its keys in the request.
-    pub keys: Vec<String>,
-    /// Per entity.
-    pub status: Vec<Status>,
-    /// Per entity: the event time of the row that answered, also where it is expired; none where there
-    /// is no row, a delete, or a fact without a clock.
-    pub event_time: Vec<Option<Timestamp>>,
-}
-
 impl Reader {
     /// Reads from this store.
     pub fn new(store: Arc<dyn OnlineStore>, clock: Arc<dyn Clock>) -> Reader {
@@ -114,7 +79,7 @@ impl Reader {
                 return Ok(Arc::clone(found));
             }
         }
-        let made = Arc::new(PreparedSelection::new(catalog.select(project, ask, full_names)?)?);
+        let made = PreparedSelection::new(catalog.select(project, ask, full_names)?)?;
         let mut prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if prepared.revision < revision || prepared.count >= PREPARED {
             *prepared = Prepared { revision, ..Prepared::default() };
@@ -135,7 +100,7 @@ impl Reader {
     /// [`ServeError`]; never a partial answer.
     pub fn read(
         &self,
-        selection: &PreparedSelection,
+        selection: &Arc<PreparedSelection>,
         entities: &EntityColumns,
         as_of: Option<Timestamp>,
     ) -> Result<Features> {
@@ -143,49 +108,12 @@ impl Reader {
         let snapshot = self.inner.store.snapshot()?;
         let resolved = selection.resolve(&snapshot.generations()?)?;
         let (now, at) = self.instant(selection, &resolved, as_of)?;
-
-        let mut columns: Vec<Option<ColumnBuilder>> = Vec::new();
-        columns.resize_with(selection.selection().columns.len(), || None);
-        let mut readings = Vec::with_capacity(selection.readings.len());
-        let project = &selection.selection().project;
+        let mut features = Features::new(Arc::clone(selection), at, keys.first().map_or(0, Array::len));
         for (position, reading) in selection.readings.iter().enumerate() {
             let keys = keys.get(reading.entity).ok_or_else(|| reading.damaged())?;
-            let mut answer = Answer::new(reading, keys.len())?;
-            answer.read(snapshot.as_ref(), reading, resolved.id(position), keys, (now, at))?;
-            for (builder, (output, _)) in answer.builders.into_iter().zip(&reading.columns) {
-                if let Some(column) = columns.get_mut(*output) {
-                    *column = Some(builder);
-                }
-            }
-            readings.push(ReadingStatus {
-                view: if reading.view.project == *project {
-                    reading.view.name.to_string()
-                } else {
-                    reading.view.to_string()
-                },
-                keys: reading.keys.clone(),
-                status: answer.status,
-                event_time: answer.event_time,
-            });
+            read(&mut features, snapshot.as_ref(), reading, resolved.id(position), keys, now)?;
         }
-        let columns = columns.into_iter().zip(&selection.selection().columns).map(|(builder, column)| {
-            let view = selection.readings.get(column.reading);
-            let row = |source| match view {
-                Some(view) => ServeError::Row { view: view.view.clone(), source },
-                None => ServeError::Store(asof_online::Error::Damaged {
-                    path: String::new(),
-                    what: format!("column `{}` has no view", column.name),
-                }),
-            };
-            let builder = builder.ok_or(RowError::Damaged { columns: 1 }).map_err(row)?;
-            Ok(FeatureColumn {
-                name: column.name.clone(),
-                data_type: column.data_type.clone(),
-                values: builder.finish().map_err(row)?,
-            })
-        });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        Ok(Features { at, columns, readings })
+        Ok(features)
     }
 
     /// The present, and the T of a request.
@@ -260,83 +188,52 @@ impl PreparedReading {
     }
 
     fn damaged(&self) -> ServeError {
-        let source = RowError::Damaged { columns: self.columns.len() };
+        self.bad_row(RowError::Damaged { columns: self.layout.types().len() })
+    }
+
+    pub(crate) fn bad_row(&self, source: RowError) -> ServeError {
         ServeError::Row { view: self.view.clone(), source }
     }
 }
 
-/// What one reading answers, as it is read.
-struct Answer {
-    /// By column of the reading.
-    builders: Vec<ColumnBuilder>,
-    status: Vec<Status>,
-    event_time: Vec<Option<Timestamp>>,
-}
-
-impl Answer {
-    fn new(reading: &PreparedReading, entities: usize) -> Result<Answer> {
-        let builders = reading.columns.iter().map(|(_, feature)| reading.layout.builder(*feature, entities));
-        let builders = builders.collect::<Result<Vec<_>, RowError>>();
-        Ok(Answer {
-            builders: builders.map_err(|source| ServeError::Row { view: reading.view.clone(), source })?,
-            status: Vec::with_capacity(entities),
-            event_time: Vec::with_capacity(entities),
-        })
-    }
-
-    fn read(
-        &mut self,
-        snapshot: &dyn Snapshot,
-        reading: &PreparedReading,
-        generation: asof_online::GenerationId,
-        keys: &BinaryArray,
-        (now, at): (Timestamp, Timestamp),
-    ) -> Result<()> {
-        let keeping = reading.keeping(now);
-        let mut wanted = keys.iter().flatten().map(|key| Wanted { generation, key });
-        let mut failed = None;
-        snapshot.latest_many(&mut wanted, at, &mut |_, found| {
-            self.skip_null_keys(keys);
-            // A row past its retention may be there or not, and an older one may stand in for it; either
-            // way it has expired, and what is answered must not hang on when views were materialised.
-            let Some(row) = found.filter(|row| !keeping.is_past(row.event_time)) else {
-                self.push_nothing(Status::NotFound, None);
-                return Ok(());
-            };
-            let status = status_at(at, row.event_time, row.op, row.valid_until, reading.ttl);
-            let has_clock = row.event_time != Timestamp::BEFORE_ALL;
-            let event_time = (status != Status::NotFound && has_clock).then_some(row.event_time);
-            if status != Status::Present {
-                self.push_nothing(status, event_time);
-                return Ok(());
-            }
-            for (builder, (_, feature)) in self.builders.iter_mut().zip(&reading.columns) {
-                if let Err(source) = reading.layout.append(row.values, *feature, builder) {
-                    failed.get_or_insert(source);
-                    builder.append_null();
-                }
-            }
-            self.status.push(status);
-            self.event_time.push(event_time);
-            Ok(())
-        })?;
-        self.skip_null_keys(keys);
-        match failed {
-            Some(source) => Err(ServeError::Row { view: reading.view.clone(), source }),
-            None => Ok(()),
+/// Reads one reading for all entities.
+fn read(
+    features: &mut Features,
+    snapshot: &dyn Snapshot,
+    reading: &PreparedReading,
+    generation: asof_online::GenerationId,
+    keys: &BinaryArray,
+    now: Timestamp,
+) -> Result<()> {
+    let keeping = reading.keeping(now);
+    let at = features.at;
+    let mut wanted = keys.iter().flatten().map(|key| Wanted { generation, key });
+    let mut answer = features.begin(reading);
+    // Entities whose key is null are not asked for: they are answered on the way to the next that is.
+    let no_keys = |answer: &mut Answer<'_>| {
+        while answer.len() < keys.len() && keys.is_null(answer.len()) {
+            answer.nothing(Status::NoKey, None);
         }
-    }
-
-    /// Answers for the entities from here on whose key is null, up to one that is not.
-    fn skip_null_keys(&mut self, keys: &BinaryArray) {
-        while self.status.len() < keys.len() && keys.is_null(self.status.len()) {
-            self.push_nothing(Status::NoKey, None);
+    };
+    let mut failed = None;
+    snapshot.latest_many(&mut wanted, at, &mut |_, found| {
+        no_keys(&mut answer);
+        // A row past its retention may be there or not, and an older one may stand in for it; either
+        // way it has expired, and what is answered must not hang on when views were materialised.
+        let Some(row) = found.filter(|row| !keeping.is_past(row.event_time)) else {
+            answer.nothing(Status::NotFound, None);
+            return Ok(());
+        };
+        let status = status_at(at, row.event_time, row.op, row.valid_until, reading.ttl);
+        let has_clock = row.event_time != Timestamp::BEFORE_ALL;
+        let event_time = (status != Status::NotFound && has_clock).then_some(row.event_time);
+        if status != Status::Present {
+            answer.nothing(status, event_time);
+        } else if let Err(error) = answer.present(row.values, event_time) {
+            failed.get_or_insert(error);
         }
-    }
-
-    fn push_nothing(&mut self, status: Status, event_time: Option<Timestamp>) {
-        self.builders.iter_mut().for_each(ColumnBuilder::append_null);
-        self.status.push(status);
-        self.event_time.push(event_time);
-    }
+        Ok(())
+    })?;
+    no_keys(&mut answer);
+    failed.map_or(Ok(()), Err)
 }

@@ -4,12 +4,9 @@
 
 use std::io::Write as _;
 
-use arrow::array::{Array, AsArray as _, GenericListArray, OffsetSizeTrait, PrimitiveArray};
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType as Arrow, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
-};
+use arrow::array::ArrayRef;
+use arrow::datatypes::{Decimal128Type, DecimalType as _};
+use asof_compute::{RowLayout, RowValue, arrow_type, conform};
 use asof_model::{DataType, Timestamp, special_float};
 use base64::Engine as _;
 
@@ -24,179 +21,135 @@ pub(crate) enum Ints {
     String,
 }
 
-/// An array of a type that a feature cannot have.
+/// A value that is not of the type it should be of.
 #[derive(Debug)]
 pub(crate) struct Unwritable;
 
 /// Writes `[v, v, ...]`.
 ///
 /// # Errors
-/// [`Unwritable`] where the array is not of the Arrow type of `data_type`.
-pub(crate) fn write_list(
+/// [`Unwritable`], and whatever `values` gives.
+pub(crate) fn write_list<'a, E: From<Unwritable>>(
     out: &mut Vec<u8>,
     data_type: &DataType,
-    array: &dyn Array,
+    values: impl Iterator<Item = Result<Option<RowValue<'a>>, E>>,
     ints: Ints,
-) -> Result<(), Unwritable> {
-    write_range(out, data_type, array, ints, 0..array.len())
+) -> Result<(), E> {
+    out.push(b'[');
+    for (index, value) in values.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_value(out, data_type, value?, ints)?;
+    }
+    out.push(b']');
+    Ok(())
 }
 
-fn write_range(
+/// Writes the values of an array, of whatever layout it is.
+///
+/// # Errors
+/// [`Unwritable`] where its values are not of the type.
+pub(crate) fn write_array(
     out: &mut Vec<u8>,
     data_type: &DataType,
-    array: &dyn Array,
+    array: &ArrayRef,
     ints: Ints,
-    rows: std::ops::Range<usize>,
 ) -> Result<(), Unwritable> {
-    // One match per column, not per value.
-    macro_rules! each {
-        ($array:expr, $write:expr) => {{
-            let values = $array.ok_or(Unwritable)?;
-            out.push(b'[');
-            for row in rows.clone() {
-                if row > rows.start {
-                    out.push(b',');
-                }
-                if values.is_null(row) {
-                    out.extend_from_slice(b"null");
-                } else {
-                    let write: fn(&mut Vec<u8>, _) = $write;
-                    write(out, values.value(row));
-                }
-            }
-            out.push(b']');
-            Ok(())
-        }};
+    let columns = [conform(array, data_type).map_err(|_| Unwritable)?];
+    let layout = RowLayout::new(&[arrow_type(data_type)]).map_err(|_| Unwritable)?;
+    let encoder = layout.encoder(&columns).map_err(|_| Unwritable)?;
+    let mut rows = vec![Vec::new(); encoder.rows()];
+    for (at, row) in rows.iter_mut().enumerate() {
+        encoder.encode(at, row).map_err(|_| Unwritable)?;
     }
+    let value = |row| layout.value(0, row).map_err(|_| Unwritable);
+    let values = rows.iter().map(|row| {
+        layout.bytes(row, 0).map_err(|_| Unwritable).and_then(|bytes| bytes.map(value).transpose())
+    });
+    write_list(out, data_type, values, ints)
+}
+
+/// Writes one value, or null.
+fn write_value(
+    out: &mut Vec<u8>,
+    data_type: &DataType,
+    value: Option<RowValue<'_>>,
+    ints: Ints,
+) -> Result<(), Unwritable> {
     let quoted = ints == Ints::String;
-    match (data_type, array.data_type()) {
-        (DataType::Bool, _) => each!(array.as_boolean_opt(), |out: &mut Vec<u8>, value: bool| {
-            out.extend_from_slice(if value { b"true" } else { b"false" })
-        }),
-        (DataType::Int8, _) => each!(array.as_primitive_opt::<Int8Type>(), number),
-        (DataType::Int16, _) => each!(array.as_primitive_opt::<Int16Type>(), number),
-        (DataType::Int32, _) => each!(array.as_primitive_opt::<Int32Type>(), number),
-        (DataType::Int64, _) if quoted => each!(array.as_primitive_opt::<Int64Type>(), quoted_number),
-        (DataType::Int64, _) => each!(array.as_primitive_opt::<Int64Type>(), number),
-        (DataType::UInt8, _) => each!(array.as_primitive_opt::<UInt8Type>(), number),
-        (DataType::UInt16, _) => each!(array.as_primitive_opt::<UInt16Type>(), number),
-        (DataType::UInt32, _) => each!(array.as_primitive_opt::<UInt32Type>(), number),
-        (DataType::UInt64, _) if quoted => each!(array.as_primitive_opt::<UInt64Type>(), quoted_number),
-        (DataType::UInt64, _) => each!(array.as_primitive_opt::<UInt64Type>(), number),
-        (DataType::Float32, _) => each!(array.as_primitive_opt::<Float32Type>(), |out, value: f32| {
-            if !special(out, f64::from(value)) {
-                number(out, value);
-            }
-        }),
-        (DataType::Float64, _) => each!(array.as_primitive_opt::<Float64Type>(), |out, value: f64| {
+    macro_rules! number {
+        ($kind:ty, $bytes:expr) => {
+            number(out, <$kind>::from_le_bytes(exactly($bytes)?))
+        };
+    }
+    match (data_type, value) {
+        (_, None) => out.extend_from_slice(b"null"),
+        (DataType::Bool, Some(RowValue::Bool(value))) => {
+            out.extend_from_slice(if value { b"true" } else { b"false" });
+        }
+        (DataType::Float64, Some(RowValue::Fixed(bytes))) => {
+            let value = f64::from_le_bytes(exactly(bytes)?);
             if !special(out, value) {
                 number(out, value);
             }
-        }),
-        (DataType::Decimal { .. }, _) => {
-            let values = array.as_primitive_opt::<Decimal128Type>().ok_or(Unwritable)?;
-            write_texts(out, values, rows, |row| values.value_as_string(row));
-            Ok(())
         }
-        (DataType::String | DataType::Json, Arrow::Utf8View) => each!(array.as_string_view_opt(), text),
-        (DataType::String | DataType::Json, Arrow::LargeUtf8) => each!(array.as_string_opt::<i64>(), text),
-        (DataType::String | DataType::Json, _) => each!(array.as_string_opt::<i32>(), text),
-        (DataType::Bytes, Arrow::BinaryView) => each!(array.as_binary_view_opt(), base64_text),
-        (DataType::Bytes, Arrow::LargeBinary) => each!(array.as_binary_opt::<i64>(), base64_text),
-        (DataType::Bytes, _) => each!(array.as_binary_opt::<i32>(), base64_text),
-        (DataType::Date, _) => each!(array.as_primitive_opt::<Date32Type>(), date),
-        (DataType::Timestamp, Arrow::Timestamp(TimeUnit::Microsecond, _)) => {
-            each!(array.as_primitive_opt::<TimestampMicrosecondType>(), time)
-        }
-        (DataType::Uuid, _) => each!(array.as_fixed_size_binary_opt(), uuid),
-        (DataType::List(item), Arrow::LargeList(_)) => {
-            lists::<i64>(out, item, array.as_list_opt().ok_or(Unwritable)?, ints, rows)
-        }
-        (DataType::List(item), _) => {
-            lists::<i32>(out, item, array.as_list_opt().ok_or(Unwritable)?, ints, rows)
-        }
-        (DataType::Struct(fields), _) => structs(out, fields, array, ints, rows),
-        (DataType::Timestamp, _) => Err(Unwritable),
-    }
-}
-
-fn lists<O: OffsetSizeTrait>(
-    out: &mut Vec<u8>,
-    item: &DataType,
-    array: &GenericListArray<O>,
-    ints: Ints,
-    rows: std::ops::Range<usize>,
-) -> Result<(), Unwritable> {
-    out.push(b'[');
-    for row in rows.clone() {
-        if row > rows.start {
-            out.push(b',');
-        }
-        if array.is_null(row) {
-            out.extend_from_slice(b"null");
-        } else {
-            write_list(out, item, array.value(row).as_ref(), ints)?;
-        }
-    }
-    out.push(b']');
-    Ok(())
-}
-
-fn structs(
-    out: &mut Vec<u8>,
-    fields: &[(String, DataType)],
-    array: &dyn Array,
-    ints: Ints,
-    rows: std::ops::Range<usize>,
-) -> Result<(), Unwritable> {
-    let array = array.as_struct_opt().ok_or(Unwritable)?;
-    out.push(b'[');
-    for row in rows.clone() {
-        if row > rows.start {
-            out.push(b',');
-        }
-        if array.is_null(row) {
-            out.extend_from_slice(b"null");
-            continue;
-        }
-        out.push(b'{');
-        for (index, (name, data_type)) in fields.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
+        (DataType::Float32, Some(RowValue::Fixed(bytes))) => {
+            let value = f32::from_le_bytes(exactly(bytes)?);
+            if !special(out, f64::from(value)) {
+                number(out, value);
             }
-            text(out, name);
-            out.push(b':');
-            let field = array.column_by_name(name).ok_or(Unwritable)?;
-            let start = out.len();
-            write_range(out, data_type, field.as_ref(), ints, row..row + 1)?;
-            // One value, without the brackets of its list.
-            out.remove(start);
-            out.pop();
         }
-        out.push(b'}');
+        (DataType::Int64, Some(RowValue::Fixed(bytes))) if quoted => {
+            quoted_number(out, i64::from_le_bytes(exactly(bytes)?));
+        }
+        (DataType::UInt64, Some(RowValue::Fixed(bytes))) if quoted => {
+            quoted_number(out, u64::from_le_bytes(exactly(bytes)?));
+        }
+        (DataType::Int8, Some(RowValue::Fixed(bytes))) => number!(i8, bytes),
+        (DataType::Int16, Some(RowValue::Fixed(bytes))) => number!(i16, bytes),
+        (DataType::Int32, Some(RowValue::Fixed(bytes))) => number!(i32, bytes),
+        (DataType::Int64, Some(RowValue::Fixed(bytes))) => number!(i64, bytes),
+        (DataType::UInt8, Some(RowValue::Fixed(bytes))) => number!(u8, bytes),
+        (DataType::UInt16, Some(RowValue::Fixed(bytes))) => number!(u16, bytes),
+        (DataType::UInt32, Some(RowValue::Fixed(bytes))) => number!(u32, bytes),
+        (DataType::UInt64, Some(RowValue::Fixed(bytes))) => number!(u64, bytes),
+        (DataType::Decimal { precision, scale }, Some(RowValue::Fixed(bytes))) => {
+            let value = i128::from_le_bytes(exactly(bytes)?);
+            text(out, &Decimal128Type::format_decimal(value, *precision, *scale));
+        }
+        (DataType::String | DataType::Json, Some(RowValue::Bytes(bytes))) => {
+            text(out, std::str::from_utf8(bytes).map_err(|_| Unwritable)?);
+        }
+        (DataType::Bytes, Some(RowValue::Bytes(bytes))) => base64_text(out, bytes),
+        (DataType::Date, Some(RowValue::Fixed(bytes))) => date(out, i32::from_le_bytes(exactly(bytes)?)),
+        (DataType::Timestamp, Some(RowValue::Fixed(bytes))) => {
+            time(out, i64::from_le_bytes(exactly(bytes)?));
+        }
+        (DataType::Uuid, Some(RowValue::Fixed(bytes))) => uuid(out, bytes),
+        (DataType::List(item), Some(RowValue::List(items))) => {
+            let items = (0..items.len()).map(|at| items.get(at).map_err(|_| Unwritable));
+            write_list(out, item, items, ints)?;
+        }
+        (DataType::Struct(fields), Some(RowValue::Struct(found))) => {
+            out.push(b'{');
+            for (at, (name, data_type)) in fields.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                text(out, name);
+                out.push(b':');
+                write_value(out, data_type, found.get(at).map_err(|_| Unwritable)?, ints)?;
+            }
+            out.push(b'}');
+        }
+        _ => return Err(Unwritable),
     }
-    out.push(b']');
     Ok(())
 }
 
-fn write_texts<T: ArrowPrimitiveType>(
-    out: &mut Vec<u8>,
-    values: &PrimitiveArray<T>,
-    rows: std::ops::Range<usize>,
-    of: impl Fn(usize) -> String,
-) {
-    out.push(b'[');
-    for row in rows.clone() {
-        if row > rows.start {
-            out.push(b',');
-        }
-        if values.is_null(row) {
-            out.extend_from_slice(b"null");
-        } else {
-            text(out, &of(row));
-        }
-    }
-    out.push(b']');
+fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Unwritable> {
+    bytes.try_into().map_err(|_| Unwritable)
 }
 
 /// Writes a JSON number; writing to a `Vec` and finite numbers cannot fail.
@@ -274,7 +227,7 @@ mod tests {
 
     use super::*;
     use arrow::array::*;
-    use arrow::datatypes::{Field, Int32Type};
+    use arrow::datatypes::{DataType as Arrow, Field, Int32Type};
 
     #[test]
     fn every_type_is_written_exactly() {
@@ -352,7 +305,7 @@ mod tests {
         ];
         for (data_type, array, expected) in cases {
             let mut out = Vec::new();
-            write_list(&mut out, &DataType::parse(data_type).unwrap(), array.as_ref(), Ints::Number).unwrap();
+            write_array(&mut out, &DataType::parse(data_type).unwrap(), &array, Ints::Number).unwrap();
             let written = String::from_utf8(out).unwrap();
             assert_eq!(written, expected, "{data_type}");
             serde_json::from_str::<serde_json::Value>(&written).unwrap();
@@ -363,12 +316,13 @@ mod tests {
     fn integers_of_64_bits_may_be_strings() {
         let mut out = Vec::new();
         let array = Int64Array::from(vec![Some(9_007_199_254_740_993), None]);
-        write_list(&mut out, &DataType::Int64, &array, Ints::String).unwrap();
+        write_array(&mut out, &DataType::Int64, &(Arc::new(array) as ArrayRef), Ints::String).unwrap();
         assert_eq!(out, br#"["9007199254740993",null]"#);
         out.clear();
-        write_list(&mut out, &DataType::Int32, &Int32Array::from(vec![7]), Ints::String).unwrap();
+        let seven: ArrayRef = Arc::new(Int32Array::from(vec![7]));
+        write_array(&mut out, &DataType::Int32, &seven, Ints::String).unwrap();
         assert_eq!(out, b"[7]");
-        assert!(write_list(&mut out, &DataType::Int64, &Int32Array::from(vec![7]), Ints::Number).is_err());
+        assert!(write_array(&mut out, &DataType::Bool, &seven, Ints::Number).is_err());
     }
 
     #[test]
@@ -379,8 +333,13 @@ mod tests {
             let value = f64::from_bits(state);
             if value.is_finite() {
                 let mut out = Vec::new();
-                write_list(&mut out, &DataType::Float64, &Float64Array::from(vec![value]), Ints::Number)
-                    .unwrap();
+                write_array(
+                    &mut out,
+                    &DataType::Float64,
+                    &(Arc::new(Float64Array::from(vec![value])) as ArrayRef),
+                    Ints::Number,
+                )
+                .unwrap();
                 let read: f64 = std::str::from_utf8(&out[1..out.len() - 1]).unwrap().parse().unwrap();
                 assert_eq!(read.to_bits(), value.to_bits());
             }

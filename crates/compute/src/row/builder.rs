@@ -4,7 +4,7 @@ use arrow::array::{ArrayData, ArrayRef, BooleanBufferBuilder, NullBufferBuilder,
 use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::DataType;
 
-use super::{Physical, RowError, Tuple};
+use super::{Physical, RowError, RowValue};
 
 /// Collects the values of one column, in the order they are appended.
 #[derive(Debug)]
@@ -21,12 +21,6 @@ enum Values {
     Bytes(Vec<i32>, MutableBuffer),
     List(Vec<i32>, Box<ColumnBuilder>),
     Struct(Vec<ColumnBuilder>),
-}
-
-/// What can be wrong with a value's bytes.
-pub(super) enum Bad {
-    Bytes,
-    TooLong,
 }
 
 impl ColumnBuilder {
@@ -111,79 +105,37 @@ impl ColumnBuilder {
         made.build().ok()
     }
 
-    /// Appends one field of a tuple.
-    pub(super) fn append_field(&mut self, tuple: &Tuple, at: usize, bytes: &[u8]) -> Result<(), Bad> {
-        let slot = tuple.fields.get(at).ok_or(Bad::Bytes)?;
-        self.append_value(&slot.kind, bytes, at, slot.at, slot.previous, tuple.heap)
-    }
-
-    /// Appends the value whose bit and slot these are; `previous` is the slot with the end before.
-    fn append_value(
-        &mut self,
-        kind: &Physical,
-        bytes: &[u8],
-        bit: usize,
-        slot: usize,
-        previous: Option<usize>,
-        heap: usize,
-    ) -> Result<(), Bad> {
-        let valid = bytes.get(bit / 8).ok_or(Bad::Bytes)? & (1 << (bit % 8)) != 0;
-        if !valid {
+    /// Appends a value of this builder's kind, or a null.
+    pub(super) fn append(&mut self, value: Option<RowValue<'_>>) -> Result<(), RowError> {
+        let Some(value) = value else {
             self.append_null();
             return Ok(());
-        }
-        let own = bytes.get(slot..slot + kind.width()).ok_or(Bad::Bytes)?;
-        let varying = || -> Result<&[u8], Bad> {
-            let from = match previous {
-                Some(before) => end(bytes.get(before..before + 4).ok_or(Bad::Bytes)?)?,
-                None => 0,
-            };
-            bytes.get(heap + from..heap + end(own)?).ok_or(Bad::Bytes)
         };
-        match (&mut self.values, kind) {
-            (Values::Bool(bits), Physical::Bool) => bits.append(own != [0]),
-            (Values::Fixed(width, to), Physical::Fixed(other)) if width == other => to.extend_from_slice(own),
-            (Values::Bytes(offsets, to), Physical::Bytes) => {
-                let found = varying()?;
-                let end = i32::try_from(to.len() + found.len()).map_err(|_| Bad::TooLong)?;
+        let offset = |length: usize| i32::try_from(length).map_err(|_| RowError::TooLong);
+        match (&mut self.values, value) {
+            (Values::Bool(bits), RowValue::Bool(value)) => bits.append(value),
+            (Values::Fixed(width, to), RowValue::Fixed(found)) if *width == found.len() => {
+                to.extend_from_slice(found);
+            }
+            (Values::Bytes(offsets, to), RowValue::Bytes(found)) => {
+                let end = offset(to.len() + found.len())?;
                 to.extend_from_slice(found);
                 offsets.push(end);
             }
-            (Values::List(offsets, items), Physical::List(item)) => {
-                items.append_items(item, varying()?)?;
-                offsets.push(i32::try_from(items.len()).map_err(|_| Bad::TooLong)?);
+            (Values::List(offsets, items), RowValue::List(found)) => {
+                for at in 0..found.len() {
+                    items.append(found.get(at)?)?;
+                }
+                offsets.push(offset(items.len())?);
             }
-            (Values::Struct(fields), Physical::Struct(tuple)) => {
-                let found = varying()?;
+            (Values::Struct(fields), RowValue::Struct(found)) => {
                 for (at, field) in fields.iter_mut().enumerate() {
-                    field.append_field(tuple, at, found)?;
+                    field.append(found.get(at)?)?;
                 }
             }
-            _ => return Err(Bad::Bytes),
+            _ => return Err(RowError::Damaged { columns: 1 }),
         }
         self.nulls.append_non_null();
         Ok(())
     }
-
-    fn append_items(&mut self, item: &Physical, bytes: &[u8]) -> Result<(), Bad> {
-        let count = end(bytes.get(..4).ok_or(Bad::Bytes)?)?;
-        let bytes = bytes.get(4..).ok_or(Bad::Bytes)?;
-        let (slots, width) = (count.div_ceil(8), item.width());
-        // Checked first, so that a damaged count cannot ask for endless memory.
-        let heap = count.checked_mul(width).and_then(|all| all.checked_add(slots)).ok_or(Bad::Bytes)?;
-        if heap > bytes.len() {
-            return Err(Bad::Bytes);
-        }
-        for at in 0..count {
-            let slot = slots + at * width;
-            let previous = if at > 0 && item.varies() { Some(slot - width) } else { None };
-            self.append_value(item, bytes, at, slot, previous, heap)?;
-        }
-        Ok(())
-    }
-}
-
-fn end(bytes: &[u8]) -> Result<usize, Bad> {
-    let bytes: [u8; 4] = bytes.try_into().map_err(|_| Bad::Bytes)?;
-    usize::try_from(u32::from_le_bytes(bytes)).map_err(|_| Bad::Bytes)
 }

@@ -215,7 +215,7 @@ impl Node {
         let entities = asof_serve::EntityColumns::new(vec![("item".to_owned(), keys)]).unwrap();
         let found = reader.read(&prepared, &entities, as_of.map(Timestamp)).unwrap();
         let numbers = |at: usize| -> Vec<Option<i64>> {
-            found.columns[at].values.as_primitive::<Int64Type>().iter().collect()
+            found.columns().nth(at).unwrap().array().unwrap().as_primitive::<Int64Type>().iter().collect()
         };
         let (price, double) = (numbers(0), numbers(1));
         let reading = &found.readings[0];

@@ -137,7 +137,7 @@ struct Room {
     node: Node,
     folder: tempfile::TempDir,
     shape: Shape,
-    prepared: PreparedSelection,
+    prepared: Arc<PreparedSelection>,
 }
 
 impl Room {
@@ -208,12 +208,13 @@ impl Room {
         let reader = self.node.reader();
         let found = reader.read(&self.prepared, &entities, as_of.map(Timestamp)).unwrap();
         let width = features().len();
+        let arrays: Vec<_> = found.columns().map(|column| column.array().unwrap()).collect();
         let answers = found.readings.iter().enumerate().map(|(number, reading)| {
-            let columns = &found.columns[number * width..(number + 1) * width];
-            let x = columns[0].values.as_primitive::<Float64Type>();
-            let n = columns[1].values.as_primitive::<Int64Type>();
-            let state = columns[2].values.as_string::<i32>();
-            let next = columns[3].values.as_primitive::<Int64Type>();
+            let columns = &arrays[number * width..(number + 1) * width];
+            let x = columns[0].as_primitive::<Float64Type>();
+            let n = columns[1].as_primitive::<Int64Type>();
+            let state = columns[2].as_string::<i32>();
+            let next = columns[3].as_primitive::<Int64Type>();
             let answer = |row: usize| -> Answer {
                 (
                     reading.status[row].name(),

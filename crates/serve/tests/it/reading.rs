@@ -21,7 +21,12 @@ fn entities(columns: Vec<(&str, ArrayRef)>) -> EntityColumns {
 }
 
 fn column(features: &Features, name: &str) -> ArrayRef {
-    Arc::clone(&features.columns.iter().find(|column| column.name == name).unwrap().values)
+    features.columns().find(|column| column.about.name == name).unwrap().array().unwrap()
+}
+
+/// The column at a position.
+fn nth(features: &Features, at: usize) -> ArrayRef {
+    features.columns().nth(at).unwrap().array().unwrap()
 }
 
 fn statuses(features: &Features) -> Vec<Vec<&'static str>> {
@@ -115,11 +120,11 @@ fn one_row_answers_for_all_columns_of_a_view() {
     let times: Vec<_> = found.readings[0].event_time.iter().map(|at| at.map(|at| at.0)).collect();
     assert_eq!(times, [Some(101), Some(85), Some(99), None, None, None]);
     assert_eq!(found.readings[1].event_time, [None; 6], "facts have no time");
-    assert_eq!(found.readings[2].keys, ["seller", "shard"]);
-    assert_eq!(found.readings[2].view, "users");
-    let ages = &found.columns[2].values;
+    assert_eq!(*found.readings[2].keys, ["seller", "shard"]);
+    assert_eq!(&*found.readings[2].view, "users");
+    let ages = nth(&found, 2);
     assert_eq!(ages.as_primitive::<Int64Type>().value(0), 42);
-    assert_eq!(found.columns[3].values.null_count(), 4);
+    assert_eq!(nth(&found, 3).null_count(), 4);
 }
 
 #[test]
@@ -143,7 +148,7 @@ fn t_is_one_and_never_goes_back() {
     let read = |clock_at| {
         clock.set(clock_at);
         let found = reader.read(&prepared, &asked, None).unwrap();
-        (found.at.0, found.columns[0].values.as_primitive::<Int64Type>().value(0))
+        (found.at.0, nth(&found, 0).as_primitive::<Int64Type>().value(0))
     };
     assert_eq!(read(15), (15, 1), "a future-dated row does not hide today's");
     assert_eq!(read(25), (25, 2));
@@ -176,7 +181,7 @@ fn as_of_is_answered_within_history() {
     let read = |view, as_of| {
         let prepared = PreparedSelection::new(selection(&[(view, &["item"])])).unwrap();
         reader.read(&prepared, &asked, Some(Timestamp(as_of))).map(|found| {
-            let value = &found.columns[0].values;
+            let value = nth(&found, 0);
             (found.at.0, value.is_valid(0).then(|| value.as_primitive::<Int64Type>().value(0)))
         })
     };
@@ -273,7 +278,7 @@ fn a_request_is_answered_whole_or_refused() {
     assert_eq!(found.readings[0].status, [Status::NotFound]);
     // No entities, no rows.
     let found = reader.read(&one, &entities(vec![("item", integers(&[]))]), None).unwrap();
-    assert_eq!((found.columns[0].values.len(), found.readings[0].status.len()), (0, 0));
+    assert_eq!((nth(&found, 0).len(), found.readings[0].status.len()), (0, 0));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use asof_model::{Ask, Catalog, Name, Principal, Timestamp};
-use asof_serve::{EntityColumns, Features, PreparedSelection};
+use asof_model::{Ask, Catalog, Name, OutputColumn, Principal, Timestamp};
+use asof_serve::{EntityColumns, Features, PreparedSelection, ServeError};
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
@@ -16,7 +16,7 @@ use crate::entities::{self, RawColumns, Text, Wanted};
 use crate::error::Failure;
 use crate::request::{JsonBytes, json_response, known_project};
 use crate::rooms::Shared;
-use crate::values::{self, Ints};
+use crate::values::{self, Ints, Unwritable};
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: "POST",
@@ -134,12 +134,12 @@ async fn features(
     let entities = EntityColumns::new(columns)?;
     let (include, ints) = (request.include, request.ints);
     let answer = if rows * prepared.selection().readings.len() <= QUICK {
-        write(&prepared, &state.reader.read(&prepared, &entities, as_of)?, &include, ints)
+        write(&state.reader.read(&prepared, &entities, as_of)?, &include, ints)
     } else {
         let (reader, include) = (state.reader.clone(), include.clone());
         let read = tokio::task::spawn_blocking(move || {
             let features = reader.read(&prepared, &entities, as_of)?;
-            Ok::<_, Failure>(write(&prepared, &features, &include, ints))
+            Ok::<_, Failure>(write(&features, &include, ints))
         });
         read.await.map_err(|_| {
             Failure::new(asof_model::Kind::Internal, "panic", "the read ended by a defect of Asof")
@@ -184,28 +184,27 @@ fn said(ask: &Ask) -> Cow<'static, str> {
 }
 
 /// The answer's JSON.
-fn write(
-    prepared: &PreparedSelection,
-    features: &Features,
-    include: &[Include],
-    ints: Ints,
-) -> Result<Vec<u8>, Failure> {
-    let rows = features.columns.first().map_or(0, |column| column.values.len());
-    let mut out = Vec::with_capacity(128 + features.columns.len() * (64 + rows * 12));
+fn write(features: &Features, include: &[Include], ints: Ints) -> Result<Vec<u8>, Failure> {
+    let heads = features.selection().heads(head);
+    let values = heads.len() * features.entities();
+    let heads_bytes = heads.iter().map(Vec::len).sum::<usize>();
+    let mut out = Vec::with_capacity(128 + heads_bytes + 4 * heads.len() + 18 * values);
     out.extend_from_slice(b"{\"as_of\":");
     values::time(&mut out, features.at.0);
     out.extend_from_slice(b",\"columns\":[");
-    for (index, (column, output)) in features.columns.iter().zip(&prepared.selection().columns).enumerate() {
-        out.extend_from_slice(if index > 0 { b",{\"name\":" } else { b"{\"name\":" });
-        values::text(&mut out, &column.name);
-        out.extend_from_slice(b",\"type\":\"");
-        out.extend_from_slice(column.data_type.to_string().as_bytes());
-        out.extend_from_slice(b"\",\"reading\":");
-        out.extend_from_slice(output.reading.to_string().as_bytes());
-        out.extend_from_slice(b",\"values\":");
-        values::write_list(&mut out, &column.data_type, column.values.as_ref(), ints).map_err(|_| {
-            let text = format!("column `{}` is not stored as {}", column.name, column.data_type);
-            Failure::new(asof_model::Kind::Internal, "unwritable_column", text)
+    for (index, (column, head)) in features.columns().zip(heads).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(head);
+        let OutputColumn { name, data_type, .. } = column.about;
+        let values = column.values().map(|value| value.map_err(NotWritten::Failed));
+        values::write_list(&mut out, data_type, values, ints).map_err(|why| match why {
+            NotWritten::Failed(error) => Failure::from(error),
+            NotWritten::Unwritable => {
+                let text = format!("column `{name}` is not stored as {data_type}");
+                Failure::new(asof_model::Kind::Internal, "unwritable_column", text)
+            }
         })?;
         out.push(b'}');
     }
@@ -234,6 +233,28 @@ fn write(
     }
     out.push(b'}');
     Ok(out)
+}
+
+/// What stands before a column's values.
+fn head(column: &OutputColumn) -> Vec<u8> {
+    let mut out = b"{\"name\":".to_vec();
+    values::text(&mut out, &column.name);
+    out.extend_from_slice(b",\"type\":");
+    values::text(&mut out, &column.data_type.to_string());
+    out.extend_from_slice(format!(",\"reading\":{},\"values\":", column.reading).as_bytes());
+    out
+}
+
+/// Why a column was not written.
+enum NotWritten {
+    Failed(ServeError),
+    Unwritable,
+}
+
+impl From<Unwritable> for NotWritten {
+    fn from(_: Unwritable) -> NotWritten {
+        NotWritten::Unwritable
+    }
 }
 
 fn listed<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {

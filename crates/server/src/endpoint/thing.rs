@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arrow::array::Array;
+use arrow::array::{Array, ArrayRef};
 use asof_engine::expression::EVENT_TIME;
 use asof_model::{Address, Catalog, Column, DataType, Explain as _, Version};
 use asof_registry::{MASK, SampleColumn, Shown, ShownSample};
@@ -16,7 +16,7 @@ use crate::access::Caller;
 use crate::error::Failure;
 use crate::request::{Answer, Query, known_project, name_in_path};
 use crate::rooms::Shared;
-use crate::values::{Ints, write_list};
+use crate::values::{Ints, write_array};
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
     method: "GET",
@@ -125,7 +125,7 @@ async fn sample(state: &Shared, catalog: &Catalog, shown: &Shown, rows: usize) -
         let masked = masked.get(&name).cloned();
         let values = match masked {
             Some(_) => veiled(values.as_ref()),
-            None => plain(&data_type, values.as_ref()),
+            None => plain(&data_type, values),
         };
         SampleColumn { name, data_type, masked, values }
     });
@@ -141,9 +141,9 @@ fn veiled(values: &dyn Array) -> Vec<Value> {
     (0..values.len()).map(|row| if values.is_null(row) { Value::Null } else { Value::from(MASK) }).collect()
 }
 
-fn plain(data_type: &DataType, values: &dyn Array) -> Vec<Value> {
+fn plain(data_type: &DataType, values: &ArrayRef) -> Vec<Value> {
     let mut text = Vec::new();
-    match write_list(&mut text, data_type, values, Ints::Number) {
+    match write_array(&mut text, data_type, values, Ints::Number) {
         Ok(()) => serde_json::from_slice(&text).unwrap_or_default(),
         Err(_) => Vec::new(),
     }
