@@ -1,5 +1,6 @@
 //! Answers that are files: copied as they come, or read as Arrow for a table.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
@@ -10,6 +11,8 @@ use asof_server::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use crate::client::broken;
 use crate::printer::Printer;
@@ -44,6 +47,12 @@ pub(crate) async fn copy_to_stdout(printer: Printer, mut body: Body) -> Result<(
     Ok(())
 }
 
+/// Bytes of a file that are left to the system's own time to write them, at most.
+const SYNCED_AT_ONCE: usize = 8 << 20;
+
+/// Pieces that wait to be written, of about a megabyte.
+const WAITING: usize = 16;
+
 /// A file that appears under its name only when it is whole.
 #[derive(Debug)]
 pub(crate) struct NewFile {
@@ -66,12 +75,40 @@ impl NewFile {
     /// The body broke off, or the disk failed; then nothing stands under the name.
     pub(crate) async fn write(&self, mut body: Body) -> Result<(), Problem> {
         let failed = |error: std::io::Error| Problem::file("write", &self.path, &error);
-        let mut file = tokio::fs::File::create(&self.aside).await.map_err(failed)?;
-        while let Some(bytes) = next(&mut body).await? {
-            file.write_all(&bytes).await.map_err(failed)?;
+        let mut file = std::fs::File::create(&self.aside).map_err(failed)?;
+        let (sender, mut receiver) = mpsc::channel::<Bytes>(WAITING);
+        // What is written reaches the disk while what comes next is made.
+        let written = spawn_blocking(move || {
+            let mut unsynced = 0;
+            while let Some(bytes) = receiver.blocking_recv() {
+                file.write_all(&bytes)?;
+                unsynced += bytes.len();
+                if unsynced >= SYNCED_AT_ONCE {
+                    unsynced = 0;
+                    file.sync_data()?;
+                }
+            }
+            file.sync_all()
+        });
+        let mut broken = Ok(());
+        loop {
+            match next(&mut body).await {
+                Ok(Some(bytes)) => {
+                    if sender.send(bytes).await.is_err() {
+                        // Writing has failed, and says why below.
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(problem) => {
+                    broken = Err(problem);
+                    break;
+                }
+            }
         }
-        file.flush().await.map_err(failed)?;
-        file.sync_all().await.map_err(failed)
+        drop(sender);
+        let written = written.await.unwrap_or_else(|lost| Err(lost.into())).map_err(failed);
+        broken.and(written)
     }
 
     /// Lets it stand under its name.

@@ -1,5 +1,6 @@
 //! The spine as an index: per key its times in order, and between them the slots that rows fold into.
 
+use arrow::array::Array;
 use asof_model::Timestamp;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
@@ -45,6 +46,9 @@ impl SlotRange {
         self.start == self.end
     }
 }
+
+/// So many lines of the cache are touched ahead: few enough to be there still when they are needed.
+pub const TOUCHED: usize = 512;
 
 /// Where a spine row's answer stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,16 +206,20 @@ impl SpineIndex {
         out.clear();
         match (&self.table, keys) {
             (Table::Int64 { mask, entries }, EntityKeys::Int64 { values, nulls }) => {
-                out.extend(values.iter().map(|key| {
-                    let mut at = hash_int64(*key) as usize & mask;
-                    loop {
-                        let entry = entries[at];
-                        if entry.key == *key || entry.slots.is_empty() {
-                            return entry.slots;
+                for keys in values.chunks(TOUCHED) {
+                    let touched = keys.iter().map(|key| entries[hash_int64(*key) as usize & mask].key);
+                    std::hint::black_box(touched.fold(0, |all, key| all ^ key));
+                    out.extend(keys.iter().map(|key| {
+                        let mut at = hash_int64(*key) as usize & mask;
+                        loop {
+                            let entry = entries[at];
+                            if entry.key == *key || entry.slots.is_empty() {
+                                return entry.slots;
+                            }
+                            at = (at + 1) & mask;
                         }
-                        at = (at + 1) & mask;
-                    }
-                }));
+                    }));
+                }
                 if let Some(nulls) = nulls {
                     for (row, slots) in out.iter_mut().enumerate() {
                         if nulls.is_null(row) {
@@ -221,31 +229,44 @@ impl SpineIndex {
                 }
             }
             (Table::Bytes { mask, entries, keys: arena, ends }, EntityKeys::Bytes(bytes)) => {
-                out.extend(bytes.iter().map(|key| {
-                    let Some(key) = key else { return SlotRange::default() };
-                    let hash = xxh3_64(key);
-                    let mut at = hash as usize & mask;
-                    loop {
-                        let entry = entries[at];
-                        if entry.slots.is_empty() {
-                            return entry.slots;
-                        }
-                        let group = entry.group as usize;
-                        let start = if group == 0 { 0 } else { ends[group - 1] };
-                        if entry.hash == hash && arena[start..ends[group]] == *key {
-                            return entry.slots;
-                        }
-                        at = (at + 1) & mask;
+                let mut hashes = [0; TOUCHED];
+                for from in (0..bytes.len()).step_by(TOUCHED) {
+                    let rows = from..(from + TOUCHED).min(bytes.len());
+                    let mut touched = 0;
+                    for (row, hash) in rows.clone().zip(&mut hashes) {
+                        *hash = xxh3_64(bytes.value(row));
+                        touched ^= entries[*hash as usize & mask].hash;
                     }
-                }));
+                    std::hint::black_box(touched);
+                    out.extend(rows.zip(hashes).map(|(row, hash)| {
+                        if bytes.is_null(row) {
+                            return SlotRange::default();
+                        }
+                        let key = bytes.value(row);
+                        let mut at = hash as usize & mask;
+                        loop {
+                            let entry = entries[at];
+                            if entry.slots.is_empty() {
+                                return entry.slots;
+                            }
+                            let group = entry.group as usize;
+                            let start = if group == 0 { 0 } else { ends[group - 1] };
+                            if entry.hash == hash && arena[start..ends[group]] == *key {
+                                return entry.slots;
+                            }
+                            at = (at + 1) & mask;
+                        }
+                    }));
+                }
             }
             // Keys of one entity come in one form: KeyEncoder decides by the entity alone.
             (_, keys) => out.resize(keys.len(), SlotRange::default()),
         }
     }
 
-    /// Touches the times of keys that [`SpineIndex::slot`] is about to be asked for: loads that do not wait
-    /// for each other, where the searches would take one miss of the cache after another.
+    /// Touches the times of keys, [`TOUCHED`] of them at most, that [`SpineIndex::slot`] is about to be asked
+    /// for: loads that do not wait for each other, where the searches would take one miss of the cache after
+    /// another.
     pub fn warm(&self, ranges: &[SlotRange]) {
         let middle = |range: &SlotRange| range.start.midpoint(range.end);
         let touched =

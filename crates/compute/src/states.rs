@@ -76,11 +76,15 @@ impl LatestStates {
     }
 
     /// Touches the states of slots that rows are about to be folded into: loads that do not wait for each
-    /// other, where each fold's comparison would wait for its own miss of the cache.
+    /// other, where each fold's comparison would wait for its own miss of the cache. Both ends of a state,
+    /// which may lie in two lines of it.
     #[inline]
     pub fn warm(&self, slots: impl Iterator<Item = u32>) {
         if !self.states.is_empty() {
-            let touched = slots.map(|slot| self.states[slot as usize].event_time);
+            let touched = slots.map(|slot| {
+                let state = &self.states[slot as usize];
+                state.event_time ^ state.row.cast_signed()
+            });
             std::hint::black_box(touched.fold(0, |all, time| all ^ time));
         }
     }

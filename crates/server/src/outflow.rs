@@ -111,13 +111,32 @@ pub(crate) struct Rows {
     chunks: Chunks,
 }
 
-/// Bytes written and not yet sent.
+/// Bytes written and not yet sent, in pieces: what grew in one would be copied again and again.
 #[derive(Clone, Default)]
-struct Pipe(Arc<Mutex<Vec<u8>>>);
+struct Pipe(Arc<Mutex<Pieces>>);
+
+#[derive(Default)]
+struct Pieces {
+    /// To be sent.
+    full: Vec<Bytes>,
+    /// Less than [`CHUNK`].
+    rest: Vec<u8>,
+}
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes.len() >= CHUNK {
+            let rest = std::mem::take(&mut pieces.rest);
+            pieces.full.extend(Some(Bytes::from(rest)).filter(|rest| !rest.is_empty()));
+            pieces.full.push(Bytes::copy_from_slice(bytes));
+            return Ok(bytes.len());
+        }
+        pieces.rest.extend_from_slice(bytes);
+        if pieces.rest.len() >= CHUNK {
+            let rest = std::mem::take(&mut pieces.rest);
+            pieces.full.push(Bytes::from(rest));
+        }
         Ok(bytes.len())
     }
 
@@ -127,9 +146,19 @@ impl Write for Pipe {
 }
 
 impl Pipe {
-    fn take(&self, least: usize) -> Option<Bytes> {
-        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (bytes.len() >= least).then(|| Bytes::from(std::mem::take(&mut *bytes)))
+    /// The pieces that are worth sending.
+    fn full(&self) -> Vec<Bytes> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).full)
+    }
+
+    /// All the rest, as one.
+    fn rest(&self) -> Bytes {
+        let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Pieces { full, rest } = std::mem::take(&mut *pieces);
+        match full.is_empty() {
+            true => Bytes::from(rest),
+            false => Bytes::from([full.concat(), rest].concat()),
+        }
     }
 }
 
@@ -160,9 +189,11 @@ impl Rows {
     /// They cannot be written, or nobody takes them.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> asof_engine::Result<()> {
         self.writer.write(batch)?;
-        let Some(bytes) = self.pipe.take(CHUNK) else { return Ok(()) };
-        let sent = self.chunks.send(Ok(bytes));
-        sent.await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))
+        for bytes in self.pipe.full() {
+            let sent = self.chunks.send(Ok(bytes));
+            sent.await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))?;
+        }
+        Ok(())
     }
 
     /// Ends the file; the last bytes are given back, to be sent when all else is done.
@@ -171,7 +202,7 @@ impl Rows {
     /// The end cannot be written.
     pub(crate) fn finish(self) -> asof_engine::Result<Bytes> {
         self.writer.finish()?;
-        Ok(self.pipe.take(0).unwrap_or_default())
+        Ok(self.pipe.rest())
     }
 }
 

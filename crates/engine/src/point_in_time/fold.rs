@@ -11,7 +11,7 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{or, prep_null_mask_filter};
 use arrow::datatypes::{TimestampMicrosecondType, UInt64Type};
-use asof_compute::{Address, KeyEncoder, LatestStates, SlotRange, SpineIndex, first_answer};
+use asof_compute::{Address, KeyEncoder, LatestStates, SlotRange, SpineIndex, TOUCHED, first_answer};
 use asof_model::{Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -294,36 +294,38 @@ impl Fold {
         let reading = &self.readings[number];
         let index = reading.index.as_ref();
         scratch.items.clear();
-        index.warm(ranges);
-        for (row, range) in ranges.iter().enumerate() {
-            if range.is_empty() || keep.is_some_and(|keep| !keep.value(row)) {
-                continue;
-            }
-            if self.spec.clockless {
-                // Whatever its v: it stands until another row of the key is seen.
-                scratch.kept[row] = true;
-                if reading.seen[range.start as usize].swap(true, Ordering::Relaxed) {
-                    return Err(self.second_row(number));
+        for (run, ranges) in ranges.chunks(TOUCHED).enumerate() {
+            index.warm(ranges);
+            for (row, range) in (run * TOUCHED..).zip(ranges) {
+                if range.is_empty() || keep.is_some_and(|keep| !keep.value(row)) {
+                    continue;
                 }
-            }
-            let (event_time, visible_at) = (facts.event_time(row), facts.visible_at(row));
-            let first = |question| match first_answer(question, event_time, visible_at) {
-                Timestamp::NEVER => None,
-                first => index.slot(*range, first),
-            };
-            let asked = first(self.spec.question);
-            // A row known by its event time answers both questions from the same slot on.
-            let other = match self.spec.question {
-                _ if !self.spec.compare || visible_at <= event_time => asked,
-                Question::Known => first(Question::Event),
-                Question::Event => first(Question::Known),
-            };
-            let row = (row as u32) << 2;
-            if asked == other {
-                scratch.items.extend(asked.map(|slot| Item { slot, row: row | SAME }));
-            } else {
-                scratch.items.extend(asked.map(|slot| Item { slot, row: row | ASKED }));
-                scratch.items.extend(other.map(|slot| Item { slot, row: row | OTHER }));
+                if self.spec.clockless {
+                    // Whatever its v: it stands until another row of the key is seen.
+                    scratch.kept[row] = true;
+                    if reading.seen[range.start as usize].swap(true, Ordering::Relaxed) {
+                        return Err(self.second_row(number));
+                    }
+                }
+                let (event_time, visible_at) = (facts.event_time(row), facts.visible_at(row));
+                let first = |question| match first_answer(question, event_time, visible_at) {
+                    Timestamp::NEVER => None,
+                    first => index.slot(*range, first),
+                };
+                let asked = first(self.spec.question);
+                // A row known by its event time answers both questions from the same slot on.
+                let other = match self.spec.question {
+                    _ if !self.spec.compare || visible_at <= event_time => asked,
+                    Question::Known => first(Question::Event),
+                    Question::Event => first(Question::Known),
+                };
+                let row = (row as u32) << 2;
+                if asked == other {
+                    scratch.items.extend(asked.map(|slot| Item { slot, row: row | SAME }));
+                } else {
+                    scratch.items.extend(asked.map(|slot| Item { slot, row: row | ASKED }));
+                    scratch.items.extend(other.map(|slot| Item { slot, row: row | OTHER }));
+                }
             }
         }
         Ok(())

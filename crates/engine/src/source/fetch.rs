@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use asof_model::{Column, Source};
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 
 use super::exec::ROW_BITS;
 use super::files::OpenFile;
@@ -107,7 +106,9 @@ impl FetchRows for FilesFetch {
                     continue;
                 }
                 let mut within = &rows[from..to];
-                for batch in file.read_selected(group, &rules, BATCH, selection(within, first))? {
+                for batch in
+                    file.read_selected(group, &rules, BATCH, within.iter().map(|row| row - first).collect())?
+                {
                     let raw = batch?;
                     let Some((numbers, later)) = within.split_at_checked(raw.num_rows()) else {
                         return Err(Error::internal("more rows were found than were to be fetched"));
@@ -147,22 +148,4 @@ impl FetchRows for FilesFetch {
         let end = groups.into_iter().flatten().map(|(first, rows)| first + rows).find(|end| row < *end);
         file << ROW_BITS | end.unwrap_or(row + 1)
     }
-}
-
-/// Ascending rows of a file as a selection within a row group that begins at `first`.
-fn selection(rows: &[u64], first: u64) -> RowSelection {
-    let mut selectors: Vec<RowSelector> = Vec::new();
-    let mut next = first;
-    for row in rows {
-        let gap = usize::try_from(row - next).unwrap_or(usize::MAX);
-        if gap > 0 {
-            selectors.push(RowSelector::skip(gap));
-        }
-        match selectors.last_mut() {
-            Some(last) if !last.skip => last.row_count += 1,
-            _ => selectors.push(RowSelector::select(1)),
-        }
-        next = row + 1;
-    }
-    RowSelection::from(selectors)
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use asof_model::{Column, FileIdentity, Format};
-use parquet::arrow::arrow_reader::RowSelection;
 
 use super::columns::can_read;
 use super::csv::CsvFile;
@@ -226,7 +225,7 @@ impl OpenFile {
             (Data::Parquet(_), Part::Whole) => return Err(Error::internal("a Parquet file has row groups")),
             (Data::Parquet(file), Part::Group(group)) => {
                 let mut before = file.groups().get(group).map_or(0, |(first, _)| *first);
-                let read = file.read(group, &self.checked(file, rules, &columns)?, batch, None)?;
+                let read = file.read(group, &self.checked(file, rules, &columns)?, batch)?;
                 Box::new(read.map(move |read| {
                     let read = read?;
                     before += read.num_rows() as u64;
@@ -250,19 +249,20 @@ impl OpenFile {
         })))
     }
 
-    /// Reads selected rows of a row group of a Parquet file, as [`OpenFile::read`] does.
+    /// Reads ascending rows of a row group of a Parquet file, numbered from its first, as
+    /// [`OpenFile::read`] does.
     pub(crate) fn read_selected(
         &self,
         group: usize,
         rules: &Rules,
         batch: usize,
-        selection: RowSelection,
+        rows: Vec<u64>,
     ) -> Result<Raw> {
         let Data::Parquet(file) = &self.data else {
             return Err(Error::internal("only rows of Parquet files have addresses"));
         };
         let columns = self.needed(rules);
-        let batches = file.read(group, &self.checked(file, rules, &columns)?, batch, Some(selection))?;
+        let batches = file.read_rows(group, &self.checked(file, rules, &columns)?, batch, rows)?;
         let complete = self.completion(rules);
         Ok(Box::new(batches.map(move |read| complete(&read?))))
     }

@@ -4,7 +4,7 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use asof_model::{FileIdentity, Timestamp};
 use bytes::Bytes;
@@ -202,8 +202,51 @@ impl ChunkReader for Chunks {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let mut buffer = vec![0; length];
-        self.0.read_exact_at(&mut buffer, start)?;
-        Ok(buffer.into())
+        let mut buffer = Reused::new(length);
+        self.0.read_exact_at(buffer.bytes.get_mut(..length).unwrap_or_default(), start)?;
+        Ok(Bytes::from_owner(buffer))
+    }
+}
+
+/// A buffer that goes back to be read into again: a new one costs its zeros, and the first touch of its
+/// memory, as much as reading into it.
+struct Reused {
+    bytes: Vec<u8>,
+    length: usize,
+}
+
+/// Buffers nobody reads from.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// How many are kept, and how large ones.
+const SPARES: usize = 8;
+const LARGEST: usize = 2 << 20;
+
+impl Reused {
+    fn new(length: usize) -> Reused {
+        // Whoever holds a few bytes for long shall not hold much more with them.
+        let fits = |bytes: &Vec<u8>| (length..=length.saturating_mul(4)).contains(&bytes.len());
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = spare.iter().position(fits).map(|at| spare.swap_remove(at));
+        drop(spare);
+        Reused { bytes: bytes.unwrap_or_else(|| vec![0; length]), length }
+    }
+}
+
+impl AsRef<[u8]> for Reused {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Drop for Reused {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.bytes.len() <= LARGEST {
+            if spare.len() == SPARES {
+                spare.remove(0);
+            }
+            spare.push(std::mem::take(&mut self.bytes));
+        }
     }
 }

@@ -20,9 +20,11 @@ pub(crate) mod instants;
 mod ndjson;
 pub(crate) mod opened;
 pub(crate) mod options;
+mod pages;
 pub(crate) mod parquet;
 mod query;
 pub(crate) mod rules;
+mod taken;
 
 use std::sync::Arc;
 

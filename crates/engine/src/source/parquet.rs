@@ -6,17 +6,19 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
     RowSelection,
 };
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_schema};
 use parquet::basic::{LogicalType, Type as PhysicalType};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 
 use super::footer;
 use super::identity::{Chunks, Cursor, Held, stamp};
+use super::taken::{Taken, TakenColumn, TakenRows, selection};
 use crate::{Error, Result};
 
 /// A Parquet file, its footer read.
@@ -26,7 +28,9 @@ pub(crate) struct ParquetFile {
     metadata: ArrowReaderMetadata,
     /// The columns, told apart where Parquet does and Arrow's types do not: uuids, json.
     schema: SchemaRef,
-    /// The same with the places of pages, read when single rows are first wanted.
+    /// The columns as their Parquet types alone tell, without the hints that writers leave.
+    natural: SchemaRef,
+    /// The metadata with the places of pages, read when single rows are first wanted.
     paged: Arc<OnceLock<ArrowReaderMetadata>>,
 }
 
@@ -131,7 +135,7 @@ impl ParquetFile {
     pub(crate) fn open(held: Arc<Held>) -> Result<ParquetFile> {
         check_nesting(&held)?;
         let chunks = Chunks(Arc::clone(&held));
-        let broken = |e: parquet::errors::ParquetError| {
+        let broken = |e: ParquetError| {
             let message = format!("file `{}`: its Parquet footer cannot be read: {e}", held.shown);
             held.is_lost()
                 .unwrap_or_else(|| Error::invalid("file_broken", message).with_hint("write it again"))
@@ -167,7 +171,8 @@ impl ParquetFile {
         let named: Vec<Field> =
             metadata.schema().fields().iter().zip(roots).map(|(field, root)| named(field, root)).collect();
         let schema = Arc::new(Schema::new(named));
-        Ok(ParquetFile { held, metadata, schema, paged: Arc::default() })
+        let natural = parquet_to_arrow_schema(metadata.parquet_schema(), None).map_err(broken)?;
+        Ok(ParquetFile { held, metadata, schema, natural: Arc::new(natural), paged: Arc::default() })
     }
 
     /// The columns as the file has them.
@@ -247,25 +252,80 @@ impl ParquetFile {
         })
     }
 
-    /// Reads one row group, or selected rows of it, in batches of at most so many rows.
-    pub(crate) fn read(
+    /// Reads one row group, in batches of at most so many rows.
+    pub(crate) fn read(&self, group: usize, columns: &[&str], batch: usize) -> Result<ParquetBatches> {
+        let roots = self.roots(columns);
+        let reader = self.reader(&self.metadata, group, roots, batch, None)?;
+        Ok(ParquetBatches { held: Arc::clone(&self.held), reader })
+    }
+
+    /// Reads ascending rows of a row group, numbered from its first, in batches of at most so many.
+    pub(super) fn read_rows(
         &self,
         group: usize,
         columns: &[&str],
         batch: usize,
-        selection: Option<RowSelection>,
-    ) -> Result<ParquetBatches> {
+        rows: Vec<u64>,
+    ) -> Result<ParquetBatches<TakenRows>> {
+        let broken = |e: ParquetError| broken_data(&self.held, &e.to_string());
+        let paged = self.paged();
+        let roots = self.roots(columns);
+        let schema = Arc::new(self.metadata.schema().project(&roots)?);
+        let known = paged.metadata();
+        let about = known.file_metadata().schema_descr();
+        let group_known =
+            known.row_groups().get(group).ok_or_else(|| Error::internal("no such row group"))?;
+        let in_group = usize::try_from(group_known.num_rows()).unwrap_or(0);
+        let places = known.offset_index().and_then(|index| index.get(group));
         let chunks = Chunks(Arc::clone(&self.held));
-        let roots: Vec<usize> = self
-            .schema()
-            .fields()
-            .iter()
-            .enumerate()
-            .filter(|(_, field)| columns.contains(&field.name().as_str()))
-            .map(|(at, _)| at)
-            .collect();
+        let mut others = Vec::new();
+        let mut found = Vec::with_capacity(roots.len());
+        for (root, field) in roots.iter().zip(schema.fields()) {
+            let leaf = (0..about.num_columns()).find(|leaf| about.get_column_root_idx(*leaf) == *root);
+            let taken = match leaf.filter(|_| about.root_schema().get_fields()[*root].is_primitive()) {
+                Some(leaf) => TakenColumn::new(
+                    &chunks,
+                    &about.column(leaf),
+                    group_known.column(leaf),
+                    in_group,
+                    places.and_then(|places| places.get(leaf)),
+                    (self.natural.field(*root).data_type(), field.data_type()),
+                )
+                .map_err(broken)?,
+                None => None,
+            };
+            found.push(match taken {
+                Some(column) => Taken::Pages(Box::new(column)),
+                None => {
+                    others.push(*root);
+                    Taken::Other(others.len() - 1)
+                }
+            });
+        }
+        let others = match others.is_empty() {
+            true => None,
+            false => Some(self.reader(paged, group, others, batch, Some(selection(&rows)))?),
+        };
+        let reader = TakenRows { schema, columns: found, others, rows, batch, given: 0 };
+        Ok(ParquetBatches { held: Arc::clone(&self.held), reader })
+    }
+
+    /// The top-level columns of these names, in the file's order.
+    fn roots(&self, columns: &[&str]) -> Vec<usize> {
+        let fields = self.schema().fields().iter().enumerate();
+        fields.filter(|(_, field)| columns.contains(&field.name().as_str())).map(|(at, _)| at).collect()
+    }
+
+    fn reader(
+        &self,
+        metadata: &ArrowReaderMetadata,
+        group: usize,
+        roots: Vec<usize>,
+        batch: usize,
+        selection: Option<RowSelection>,
+    ) -> Result<ParquetRecordBatchReader> {
+        let chunks = Chunks(Arc::clone(&self.held));
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots);
-        let metadata = if selection.is_some() { self.paged() } else { &self.metadata };
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata.clone())
             .with_row_groups(vec![group])
             .with_batch_size(batch)
@@ -273,18 +333,17 @@ impl ParquetFile {
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }
-        let reader = builder.build().map_err(|e| broken_data(&self.held, &e.to_string()))?;
-        Ok(ParquetBatches { held: Arc::clone(&self.held), reader })
+        builder.build().map_err(|e| broken_data(&self.held, &e.to_string()))
     }
 }
 
 /// Batches of one row group.
-pub(crate) struct ParquetBatches {
+pub(crate) struct ParquetBatches<R = ParquetRecordBatchReader> {
     held: Arc<Held>,
-    reader: ParquetRecordBatchReader,
+    pub(super) reader: R,
 }
 
-impl Iterator for ParquetBatches {
+impl<E: std::fmt::Display, R: Iterator<Item = Result<RecordBatch, E>>> Iterator for ParquetBatches<R> {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Result<RecordBatch>> {
