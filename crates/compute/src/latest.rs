@@ -22,7 +22,7 @@ impl Status {
     pub const ALL: [Status; 4] = [Status::Present, Status::NotFound, Status::Expired, Status::NoKey];
 
     /// Its number in columns of statuses: 0 present, 1 not_found, 2 expired, 3 no_key.
-    pub fn code(self) -> u8 {
+    pub const fn code(self) -> u8 {
         self as u8
     }
 

@@ -81,12 +81,15 @@ fn cannot_mount(root: &Path) -> Option<String> {
 
 /// The engine's test program, which loads when asked to by its environment.
 fn test_program(root: &Path) -> Result<PathBuf, String> {
-    let arguments = ["test", "-p", "asof-engine", "--test", "it", "--no-run", "--message-format", "json"];
+    // As all tests are built: of one package alone the dependencies would be built anew, with fewer features.
+    let arguments = ["test", "--workspace", "--test", "it", "--no-run", "--message-format", "json"];
     let messages = output(root, "cargo", &arguments)?;
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "it")
+        .filter(|message| {
+            message["manifest_path"].as_str().is_some_and(|it| it.ends_with("engine/Cargo.toml"))
+        })
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .next_back()
         .ok_or_else(|| "cargo did not say where the engine's test program is".to_owned())

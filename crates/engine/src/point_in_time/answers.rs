@@ -277,8 +277,34 @@ pub(super) struct AnswerPart<'a> {
 }
 
 impl AnswerPart<'_> {
-    /// Notes what the other question comes to for its so manieth row.
-    pub(super) fn compare(&mut self, at: usize, differs: bool, present: bool) {
-        self.otherwise[at] = (u8::from(differs) * DIFFERS) | (u8::from(present) * PRESENT_OTHERWISE);
+    /// Answers its so manieth row as its slot is answered.
+    #[inline]
+    pub(super) fn put(&mut self, at: usize, slot: &SlotAnswer) {
+        self.status[at] = slot.status;
+        self.event_time[at] = slot.event_time;
+        self.winner[at] = slot.winner;
+        if let Some(otherwise) = self.otherwise.get_mut(at) {
+            *otherwise = slot.otherwise;
+        }
+    }
+}
+
+/// What all spine rows of one slot are answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SlotAnswer {
+    pub(super) event_time: i64,
+    pub(super) winner: u32,
+    pub(super) status: u8,
+    otherwise: u8,
+}
+
+impl SlotAnswer {
+    /// No row.
+    pub(super) const NOTHING: SlotAnswer =
+        SlotAnswer { event_time: i64::MIN, winner: NONE, status: Status::NotFound.code(), otherwise: 0 };
+
+    /// Notes what the other question comes to.
+    pub(super) fn compare(&mut self, differs: bool, present: bool) {
+        self.otherwise = (u8::from(differs) * DIFFERS) | (u8::from(present) * PRESENT_OTHERWISE);
     }
 }

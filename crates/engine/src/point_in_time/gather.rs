@@ -12,7 +12,7 @@ use asof_compute::{
 use asof_model::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::answers::{CHUNK, ReadingAnswers};
+use super::answers::{CHUNK, ReadingAnswers, SlotAnswer};
 use super::fold::{Fold, ReadingFold, Shard};
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use crate::expression::Compiled;
@@ -189,42 +189,61 @@ impl PortionAnswers<'_> {
         self.read_features(features, &wanted, answers)?;
         tracing::debug!(%source, rows = wanted.len(), "the features of winning rows are read");
         drop(wanted);
+        let slots = self.answer_slots(&asked, other.as_ref(), &numbers)?;
+        drop((asked, other, numbers));
         let threads = self.threads(spine.rows());
         let share = spine.rows().div_ceil(threads);
         in_parallel(answers.parts(share), threads, |mut part| {
             for at in 0..part.status.len() {
-                let row = part.first + at;
-                let slot = match self.reading.index.place(row) {
-                    Place::Elsewhere => continue,
-                    Place::NoKey => {
-                        part.status[at] = Status::NoKey.code();
-                        continue;
-                    }
-                    Place::Slot(slot) => slot,
-                };
-                let t = Timestamp(spine.time(row));
-                let status = asked.status(slot, t, self.reading_spec);
-                part.status[at] = status.code();
-                if let (Status::Present | Status::Expired, Some((_, event_time))) = (status, asked.row(slot))
-                {
-                    part.event_time[at] = event_time.0;
-                }
-                if status == Status::Present {
-                    part.winner[at] = numbers[asked.answers[slot as usize] as usize];
-                }
-                if let Some(other) = &other {
-                    let present = other.status(slot, t, self.reading_spec) == Status::Present;
-                    let row_of = |outcome: &Outcome| outcome.row(slot).map(|(row, _)| row);
-                    let differs = match (status == Status::Present, present) {
-                        (true, true) => row_of(&asked) != row_of(other),
-                        (one, two) => one != two,
-                    };
-                    part.compare(at, differs, present);
+                match self.reading.index.place(part.first + at) {
+                    Place::Elsewhere => {}
+                    Place::NoKey => part.status[at] = Status::NoKey.code(),
+                    Place::Slot(slot) => part.put(at, &slots[slot as usize]),
                 }
             }
             Ok::<_, Error>(())
         })?;
         Ok(())
+    }
+
+    /// What the spine rows of each slot are answered: slot by slot, where what is looked at lies close
+    /// together, so that each spine row then looks at one place.
+    fn answer_slots(
+        &self,
+        asked: &Outcome,
+        other: Option<&Outcome>,
+        numbers: &[u32],
+    ) -> Result<Vec<SlotAnswer>> {
+        let index = &self.reading.index;
+        let mut slots = vec![SlotAnswer::NOTHING; index.slots()];
+        let threads = self.threads(slots.len());
+        let runs = index.runs(threads);
+        in_parallel(cut(&mut slots, &runs), threads, |(run, answers)| {
+            for (slot, answer) in (run.start..run.end).zip(answers) {
+                // All spine rows of a slot have its time.
+                let t = index.time(slot);
+                let status = asked.status(slot, t, self.reading_spec);
+                answer.status = status.code();
+                if let (Status::Present | Status::Expired, Some((_, event_time))) = (status, asked.row(slot))
+                {
+                    answer.event_time = event_time.0;
+                }
+                if status == Status::Present {
+                    answer.winner = numbers[asked.answers[slot as usize] as usize];
+                }
+                if let Some(other) = other {
+                    let present = other.status(slot, t, self.reading_spec) == Status::Present;
+                    let row_of = |outcome: &Outcome| outcome.row(slot).map(|(row, _)| row);
+                    let differs = match (status == Status::Present, present) {
+                        (true, true) => row_of(asked) != row_of(other),
+                        (one, two) => one != two,
+                    };
+                    answer.compare(differs, present);
+                }
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(slots)
     }
 
     /// How many threads work on so many slots or rows: few are not worth starting one.

@@ -154,11 +154,6 @@ impl SpineColumns {
         self.times.iter().max().map(|time| Timestamp(*time))
     }
 
-    /// The time of a row.
-    pub(super) fn time(&self, row: usize) -> i64 {
-        self.times[row]
-    }
-
     /// Indexes a portion for each key set that the readings ask with.
     pub(super) fn index(&self, spec: &Spec, portion: Portion) -> Result<Vec<Arc<SpineIndex>>> {
         let mut made: BTreeMap<usize, Arc<SpineIndex>> = BTreeMap::new();

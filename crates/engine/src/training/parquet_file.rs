@@ -100,25 +100,40 @@ impl<W: Write + Send> ParquetFile<W> {
 }
 
 /// Where values seldom repeat, looking for repeats costs more than all else of writing them. Numbers and
-/// times alone are judged, by the first rows: a longer value that does repeat is worth the looking.
+/// times alone are judged, by the first rows: a longer value that does repeat is worth the looking. Those that
+/// do not repeat are compressed where that makes them smaller.
 fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperties {
     let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
     for (at, field) in schema.fields().iter().enumerate() {
-        let values = first.map(|batch| batch.column(at));
-        let is_number = field.data_type().is_primitive();
-        if field.data_type().is_floating() || is_number && values.is_some_and(seldom_repeats) {
+        if !field.data_type().is_primitive() {
+            continue;
+        }
+        let sample = first.map(|batch| batch.column(at).slice(0, batch.num_rows().min(SAMPLE)));
+        if field.data_type().is_floating() || sample.as_ref().is_some_and(seldom_repeats) {
             let column = ColumnPath::from(field.name().as_str());
-            properties = properties.set_column_dictionary_enabled(column, false);
+            properties = properties.set_column_dictionary_enabled(column.clone(), false);
+            if sample.as_ref().is_some_and(stays_as_large) {
+                properties = properties.set_column_compression(column, Compression::UNCOMPRESSED);
+            }
         }
     }
     properties.build()
 }
 
-/// Whether more than half of the first values are different ones.
-fn seldom_repeats(values: &ArrayRef) -> bool {
-    let sample = values.slice(0, values.len().min(SAMPLE));
-    let different = sort(&sample, None).and_then(|sorted| Ok(partition(&[sorted])?.len()));
+/// Whether more than half of the values are different ones.
+fn seldom_repeats(sample: &ArrayRef) -> bool {
+    let different = sort(sample, None).and_then(|sorted| Ok(partition(&[sorted])?.len()));
     different.is_ok_and(|different| different * 2 > sample.len())
+}
+
+/// Whether compression takes less than a tenth off the values.
+fn stays_as_large(sample: &ArrayRef) -> bool {
+    let data = sample.to_data();
+    let width = sample.data_type().primitive_width().unwrap_or(0);
+    let from = data.offset() * width;
+    let bytes = data.buffers().first().and_then(|buffer| buffer.get(from..from + data.len() * width));
+    let smaller = |bytes: &[u8]| snap::raw::Encoder::new().compress_vec(bytes).map(|made| made.len()).ok();
+    bytes.is_some_and(|bytes| smaller(bytes).is_some_and(|made| made * 10 > bytes.len() * 9))
 }
 
 impl<W: Write + Send> Open<W> {
@@ -268,6 +283,24 @@ mod tests {
             let read: Vec<RecordBatch> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
             assert!(concat_batches(&rows.schema(), &read).unwrap() == rows, "{count} rows");
         }
+    }
+
+    #[test]
+    fn columns_that_stay_as_large_are_not_compressed() {
+        let count = 10_000_u64;
+        let noise = |row: u64| f64::from_bits(row.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 2);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("noise", Arc::new(Float64Array::from_iter_values((0..count).map(noise)))),
+            ("rows", Arc::new(Int64Array::from_iter_values(0..count as i64))),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let bytes = written(&rows, 3_000, 2);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
+        let group = reader.metadata().row_group(0);
+        let found: Vec<Compression> = group.columns().iter().map(|column| column.compression()).collect();
+        assert_eq!(found, [Compression::UNCOMPRESSED, Compression::SNAPPY]);
+        let read: Vec<RecordBatch> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
+        assert!(concat_batches(&rows.schema(), &read).unwrap() == rows);
     }
 
     #[test]
