@@ -116,29 +116,37 @@ impl SpineIndex {
                 limit: u64::from(ELSEWHERE) - 1,
             });
         }
-        let mut places = vec![ELSEWHERE; rows];
-        // One row of each key stands for it.
-        let mut first_rows: Vec<u32> = Vec::new();
+        let mut groups = Groups { places: vec![ELSEWHERE; rows], first_rows: Vec::new() };
         match keys {
             EntityKeys::Int64 { values, .. } => {
-                let mut seen: HashTable<u32> = HashTable::new();
-                for row in 0..rows {
-                    let hash = hash_int64(values[row]);
-                    group_row(keys, row, hash, portion, &mut seen, &mut first_rows, &mut places, |a, b| {
-                        values[a] == values[b]
-                    });
+                let mut seen: HashTable<(i64, u32)> = HashTable::new();
+                for (row, key) in values.iter().enumerate() {
+                    let hash = hash_int64(*key);
+                    if groups.takes(keys, row, hash, portion) {
+                        let found =
+                            seen.entry(hash, |(other, _)| other == key, |(other, _)| hash_int64(*other));
+                        let (_, group) = *found.or_insert_with(|| (*key, groups.next())).get();
+                        groups.put(row, group);
+                    }
                 }
             }
             EntityKeys::Bytes(bytes) => {
-                let mut seen: HashTable<u32> = HashTable::new();
+                let mut seen: HashTable<(u64, u32)> = HashTable::new();
                 for row in 0..rows {
                     let hash = xxh3_64(bytes.value(row));
-                    group_row(keys, row, hash, portion, &mut seen, &mut first_rows, &mut places, |a, b| {
-                        bytes.value(a) == bytes.value(b)
-                    });
+                    if groups.takes(keys, row, hash, portion) {
+                        let same = |(other, group): &(u64, u32)| {
+                            let first = groups.first_rows[*group as usize] as usize;
+                            *other == hash && bytes.value(first) == bytes.value(row)
+                        };
+                        let found = seen.entry(hash, same, |(other, _)| *other);
+                        let (_, group) = *found.or_insert_with(|| (hash, groups.next())).get();
+                        groups.put(row, group);
+                    }
                 }
             }
         }
+        let Groups { mut places, first_rows } = groups;
         let (times, groups) = number_slots(times, &mut places, first_rows.len());
         let slots = |group: usize| SlotRange { start: groups[group], end: groups[group + 1] };
         let mask = (first_rows.len() * 2).max(2).next_power_of_two() - 1;
@@ -268,9 +276,11 @@ impl SpineIndex {
     /// for: loads that do not wait for each other, where the searches would take one miss of the cache after
     /// another.
     pub fn warm(&self, ranges: &[SlotRange]) {
-        let middle = |range: &SlotRange| range.start.midpoint(range.end);
-        let touched =
-            ranges.iter().filter(|range| !range.is_empty()).map(|range| self.times[middle(range) as usize]);
+        let touched = ranges.iter().filter(|range| !range.is_empty()).map(|range| {
+            // A key's times are mostly a few: two or three lines.
+            let middle = range.start.midpoint(range.end);
+            [range.start, middle, range.end - 1].iter().fold(0, |all, at| all ^ self.times[*at as usize])
+        });
         std::hint::black_box(touched.fold(0, |all, time| all ^ time));
     }
 
@@ -319,34 +329,38 @@ impl SpineIndex {
     pub const BYTES_PER_ROW: u64 = 4 + 16;
 }
 
-/// Assigns a spine row to the group of its key; `places` holds groups until slots are numbered.
-#[expect(clippy::too_many_arguments, reason = "the state of one loop, shared by two kinds of key")]
-#[inline]
-fn group_row(
-    keys: &EntityKeys,
-    row: usize,
-    hash: u64,
-    portion: Portion,
-    seen: &mut HashTable<u32>,
-    first_rows: &mut Vec<u32>,
-    places: &mut [u32],
-    equal: impl Fn(usize, usize) -> bool,
-) {
-    if keys.is_null(row) {
-        places[row] = NO_KEY;
-    } else if portion.holds(hash) {
-        let rehash = |group: &u32| match keys {
-            EntityKeys::Int64 { values, .. } => hash_int64(values[first_rows[*group as usize] as usize]),
-            EntityKeys::Bytes(bytes) => xxh3_64(bytes.value(first_rows[*group as usize] as usize)),
-        };
-        let group = *seen
-            .entry(hash, |group| equal(first_rows[*group as usize] as usize, row), rehash)
-            .or_insert_with(|| first_rows.len() as u32)
-            .get();
-        if group as usize == first_rows.len() {
-            first_rows.push(row as u32);
+/// The spine rows' groups, by key.
+struct Groups {
+    /// Per row its group, until slots are numbered.
+    places: Vec<u32>,
+    /// One row of each group stands for it.
+    first_rows: Vec<u32>,
+}
+
+impl Groups {
+    /// Whether a row belongs to a group of this portion.
+    #[inline]
+    fn takes(&mut self, keys: &EntityKeys, row: usize, hash: u64, portion: Portion) -> bool {
+        if keys.is_null(row) {
+            self.places[row] = NO_KEY;
+            return false;
         }
-        places[row] = group;
+        portion.holds(hash)
+    }
+
+    /// The number of the next group.
+    #[inline]
+    fn next(&self) -> u32 {
+        self.first_rows.len() as u32
+    }
+
+    /// Puts a row into a group, which it may begin.
+    #[inline]
+    fn put(&mut self, row: usize, group: u32) {
+        if group == self.next() {
+            self.first_rows.push(row as u32);
+        }
+        self.places[row] = group;
     }
 }
 

@@ -333,7 +333,7 @@ fn assemble(selection: &Selection, groups: Vec<Group>, cuts: Vec<(Address, Cut)>
 
 /// Answers put together on the engine's threads while the caller is busy with those before.
 fn ahead(mut batches: BoxStream<'static, Result<AnswerBatch>>) -> BoxStream<'static, Result<AnswerBatch>> {
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let (sender, receiver) = tokio::sync::mpsc::channel(2);
     // Who drops the answers ends the task.
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
