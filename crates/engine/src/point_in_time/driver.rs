@@ -87,8 +87,9 @@ pub async fn answer(
             let spec = spec(&engine, &selection, &source, &members, &key_sets, columns.hash(), question);
             let spec = Arc::new(spec);
             let at = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
-            let scan = scan_for(&engine, &catalog, &source, &spec, columns.last_time(), at).await?;
-            let hooks = Hooks { progress: progress.clone(), fetch: scan.fetch.clone(), ..Hooks::default() };
+            let (scan, keys) = scan_for(&engine, &catalog, &source, &spec, columns.last_time(), at).await?;
+            let fetch = scan.fetch.clone();
+            let hooks = Hooks { progress: progress.clone(), fetch, keys, ..Hooks::default() };
             let counts = Arc::clone(&hooks.counts);
             let input = Arc::clone(&scan.plan);
             let exec = PointInTimeExec::new(
@@ -101,7 +102,7 @@ pub async fn answer(
             )?;
             let stream = first_polled(exec.execute(0, engine.session().task_ctx())?).await?;
             let scan = engine.blocking(move || scan.verify().map(|()| scan)).await?;
-            cuts.push((source.address.clone(), scan.identity));
+            cuts.push((source.address.clone(), scan.identity.clone()));
             groups.push(Group { members, spec, counts, stream });
         }
         Ok(assemble(&selection, groups, cuts))
@@ -249,7 +250,8 @@ fn spec(
 }
 
 /// Scans for addresses, keys and the columns of `where`, where rows can be fetched by address; else for
-/// all columns, since the operator then keeps rows as they come.
+/// all columns, since the operator then keeps rows as they come. Of facts without a clock also what reads
+/// their keys again.
 async fn scan_for(
     engine: &Engine,
     catalog: &Catalog,
@@ -257,7 +259,7 @@ async fn scan_for(
     spec: &Spec,
     until: Option<Timestamp>,
     at: Option<&Cut>,
-) -> Result<SourceScan> {
+) -> Result<(Arc<SourceScan>, Option<Arc<SourceScan>>)> {
     let mut columns: Vec<String> = Vec::new();
     for reading in &spec.readings {
         columns.extend(reading.keys.iter().map(|key| key.name.clone()));
@@ -272,13 +274,16 @@ async fn scan_for(
     columns.sort();
     columns.dedup();
     let opened = open(engine, catalog, source, at, 0).await?;
-    let thin = ScanColumns { columns, address: true, until, ..ScanColumns::default() };
-    let found = scan_opened(engine, source, &opened, &thin).await?;
+    // A second row of a key is refused whenever it is.
+    let until = until.filter(|_| !spec.clockless);
+    let thin = ScanColumns { columns, address: true, numbered: spec.clockless, until, ..Default::default() };
+    let found = Arc::new(scan_opened(engine, source, &opened, &thin).await?);
+    let keys = spec.clockless.then(|| Arc::clone(&found));
     if found.fetch.is_some() {
-        return Ok(found);
+        return Ok((found, keys));
     }
     let whole = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
-    scan_opened(engine, source, &opened, &whole).await
+    Ok((Arc::new(scan_opened(engine, source, &opened, &whole).await?), keys))
 }
 
 /// The stream with its first batch waited for: the source is then read and all answers are known.

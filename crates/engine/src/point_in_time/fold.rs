@@ -4,7 +4,7 @@
 //! shard by shard. So states stand once however many threads there are, and a shard's states stay in
 //! the processor's cache while its rows are folded.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
@@ -15,6 +15,7 @@ use asof_compute::{Address, KeyEncoder, LatestStates, SlotRange, SpineIndex, TOU
 use asof_model::{Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::second_rows::{Checks, TakeKeys, is_key};
 use super::spec::{Spec, columns, compute};
 use crate::expression::Bound;
 use crate::source::fixed;
@@ -83,8 +84,6 @@ pub(super) struct ReadingFold {
     shards: Vec<Mutex<Shard>>,
     /// Slots of a shard, as a power of two.
     shift: u32,
-    /// Of sources without a clock: per first slot of a key whether a row of it came.
-    seen: Vec<AtomicBool>,
     /// Rows that pass `where` and have a null key.
     pub(super) null_keys: AtomicU64,
     /// Rows that pass `where` and are never known.
@@ -92,17 +91,15 @@ pub(super) struct ReadingFold {
 }
 
 impl ReadingFold {
-    fn new(index: Arc<SpineIndex>, threads: usize, clockless: bool) -> ReadingFold {
+    fn new(index: Arc<SpineIndex>, threads: usize) -> ReadingFold {
         let slots = index.slots();
         let shards = if threads == 1 { 1 } else { SHARDS };
         let shift = slots.div_ceil(shards).max(1).next_power_of_two().trailing_zeros();
         let count = (slots >> shift) + 1;
-        let seen = if clockless { slots } else { 0 };
         ReadingFold {
             index,
             shards: (0..count).map(|_| Mutex::new(Shard::new(1 << shift))).collect(),
             shift,
-            seen: (0..seen).map(|_| AtomicBool::new(false)).collect(),
             null_keys: AtomicU64::new(0),
             never_known: AtomicU64::new(0),
         }
@@ -143,6 +140,8 @@ pub(super) struct Fold {
     rows: AtomicU64,
     /// Rows are the history's own, and not what partial halves left of it.
     counts: bool,
+    /// What takes the keys of facts without a clock, and which.
+    keys: Option<(Checks, Arc<dyn TakeKeys>)>,
 }
 
 /// The counts of a partial half, sent behind its rows.
@@ -197,8 +196,8 @@ impl Fold {
         filters: &[Option<Bound>],
         threads: usize,
         counts: bool,
+        keys: Option<(Checks, Arc<dyn TakeKeys>)>,
     ) -> Fold {
-        let clockless = spec.clockless;
         let prepared = spec.readings.iter().zip(filters).enumerate();
         let prepared = prepared
             .map(|(number, (reading, filter))| Prepared {
@@ -209,8 +208,8 @@ impl Fold {
                     .position(|other| other.spine_keys == reading.spine_keys && other.keys == reading.keys),
             })
             .collect();
-        let readings = indexes.into_iter().map(|index| ReadingFold::new(index, threads, clockless)).collect();
-        Fold { spec, prepared, readings, rows: AtomicU64::new(0), counts }
+        let readings = indexes.into_iter().map(|index| ReadingFold::new(index, threads)).collect();
+        Fold { spec, prepared, readings, rows: AtomicU64::new(0), counts, keys }
     }
 
     /// How many rows were read.
@@ -225,13 +224,24 @@ impl Fold {
         Report { rows: self.rows(), readings: self.readings.iter().map(count).collect() }
     }
 
-    /// Adds what a partial half counted. Its rows are not counted again.
-    pub(super) fn add_report(&self, report: &Report) {
+    /// Takes what a partial half sent behind its rows: the key of a row, or its counts, whose rows are not
+    /// counted again.
+    pub(super) fn take_report(&self, report: &[u8]) -> Result<()> {
+        if let Some((checks, to)) = &self.keys
+            && checks.take_sent(&self.spec, report, to.as_ref())?
+        {
+            return Ok(());
+        }
+        if is_key(report) {
+            return Ok(());
+        }
+        let report: Report = serde_json::from_slice(report).map_err(|e| Error::internal(e.to_string()))?;
         self.rows.fetch_add(report.rows, Ordering::Relaxed);
         for (reading, (null_keys, never_known)) in self.readings.iter().zip(&report.readings) {
             reading.null_keys.fetch_add(*null_keys, Ordering::Relaxed);
             reading.never_known.fetch_add(*never_known, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     /// Folds the rows of a batch; `scratch.kept` says which of them stand somewhere.
@@ -252,12 +262,17 @@ impl Fold {
                 prepared.keys.keys(&columns(batch, &self.spec.readings[number].keys)?).map_err(compute)?;
             if self.counts {
                 self.count(reading, &keys, keep.as_ref(), &facts);
+                if let Some((checks, to)) = &self.keys
+                    && let Some(check) = checks.of(number)
+                {
+                    checks.take(check, batch, &keys, keep.as_ref(), to.as_ref());
+                }
             }
             match prepared.probed_by {
                 Some(earlier) => ranges.clone_from(&scratch.ranges[earlier]),
                 None => reading.index.probe(&keys, &mut ranges),
             }
-            self.find_slots(number, &ranges, keep.as_ref(), &facts, scratch)?;
+            self.find_slots(number, &ranges, keep.as_ref(), &facts, scratch);
             scratch.ranges[number] = ranges;
             self.fold_items(reading, &facts, naming, scratch);
         }
@@ -290,7 +305,7 @@ impl Fold {
         keep: Option<&BooleanArray>,
         facts: &Facts,
         scratch: &mut Scratch,
-    ) -> Result<()> {
+    ) {
         let reading = &self.readings[number];
         let index = reading.index.as_ref();
         scratch.items.clear();
@@ -299,13 +314,6 @@ impl Fold {
             for (row, range) in (run * TOUCHED..).zip(ranges) {
                 if range.is_empty() || keep.is_some_and(|keep| !keep.value(row)) {
                     continue;
-                }
-                if self.spec.clockless {
-                    // Whatever its v: it stands until another row of the key is seen.
-                    scratch.kept[row] = true;
-                    if reading.seen[range.start as usize].swap(true, Ordering::Relaxed) {
-                        return Err(self.second_row(number));
-                    }
                 }
                 let (event_time, visible_at) = (facts.event_time(row), facts.visible_at(row));
                 let first = |question| match first_answer(question, event_time, visible_at) {
@@ -328,7 +336,6 @@ impl Fold {
                 }
             }
         }
-        Ok(())
     }
 
     fn fold_items(&self, reading: &ReadingFold, facts: &Facts, naming: Naming<'_>, scratch: &mut Scratch) {
@@ -376,23 +383,6 @@ impl Fold {
                 };
                 kept[row] |= states.fold(slot, facts.event_time(row), facts.visible_at(row), address);
             }
-        }
-    }
-
-    fn second_row(&self, reading: usize) -> Error {
-        let reading = &self.spec.readings[reading];
-        let columns: Vec<&str> = reading.keys.iter().map(|key| key.name.as_str()).collect();
-        Error::Invalid {
-            code: "second_row",
-            message: format!(
-                "source `{}` has no event time, and more than one row of a key ({}) of view `{}`",
-                self.spec.source,
-                columns.join(", "),
-                reading.view
-            ),
-            hint: Some(
-                "give the source an `event_time`, or the view a `where` that leaves one row a key".to_owned(),
-            ),
         }
     }
 }

@@ -15,6 +15,8 @@
 //! Memory is slots times states, not history; where it is short the spine is cut by key, and each
 //! portion reads the history again.
 //!
+//! Facts without a clock have no second row of any key, asked for or not: [`second_rows`] sees to it.
+//!
 //! Files are not pruned by ttl: a row past its ttl still makes the difference between `expired` and
 //! `not_found`.
 
@@ -25,6 +27,9 @@ mod driver;
 mod fold;
 mod gather;
 mod operator;
+mod second_rows;
+#[cfg(test)]
+mod second_rows_suite;
 mod spec;
 
 pub use answers::ReadingCounts;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, new_null_array};
+use arrow::array::{AsArray, BinaryArray, BooleanArray, RecordBatch, new_null_array};
 use arrow::compute::{filter_record_batch, is_null};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -18,12 +18,13 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions, reset_plan_states,
 };
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +32,10 @@ use super::answers::{CHUNK, ReadingAnswers, ReadingCounts};
 use super::buffer::{Buffer, Buffers};
 use super::fold::{Fold, Naming, Scratch, addresses};
 use super::gather::{Winners, collect};
+use super::second_rows::{Checks, Hashes, Look, Sending, TakeKeys, report};
 use super::spec::{ReadingSpec, Spec, SpineColumns};
 use crate::expression::{Bound, Compiled, Problem, Purpose, compile};
-use crate::source::FetchRows;
+use crate::source::{FetchRows, SourceScan};
 use crate::{Engine, Error, Progress, ProgressEvent, Result};
 
 /// Which half an operator is.
@@ -47,7 +49,8 @@ pub enum Mode {
     Final,
 }
 
-/// Counts of a partial half: in one row behind its last, all other columns null.
+/// What a partial half tells besides its rows, all other columns null: keys of facts without a clock, and
+/// in the last row of all its counts.
 const REPORT: &str = "__report";
 
 /// Into how many portions a spine is cut at most.
@@ -71,6 +74,9 @@ pub struct PointInTimeExec {
     input: Arc<dyn ExecutionPlan>,
     hooks: Hooks,
     filters: Vec<Option<Bound>>,
+    checks: Checks,
+    /// The filters over what keys are read from again; empty where that is the input.
+    key_filters: Vec<Option<Bound>>,
     features: Arc<Vec<Vec<Compiled>>>,
     properties: Arc<PlanProperties>,
 }
@@ -80,6 +86,9 @@ pub struct PointInTimeExec {
 pub struct Hooks {
     /// Reads winning rows by address; the scan then gives addresses and no value columns.
     pub fetch: Option<Arc<dyn FetchRows>>,
+    /// Of facts without a clock: reads keys and the columns of `where` again, and names rows. None: the
+    /// operator's input is read again.
+    pub keys: Option<Arc<SourceScan>>,
     /// Told of rows read.
     pub progress: Option<Progress>,
     /// Filled by the final half before its first answer.
@@ -109,7 +118,9 @@ impl PointInTimeExec {
             return Err(Error::internal("the spine is not the one the operator was planned for"));
         }
         let schema = without_report(&input.schema());
+        let key_schema = hooks.keys.as_ref().map(|scan| scan.plan.schema());
         let mut filters = Vec::with_capacity(spec.readings.len());
+        let mut key_filters = Vec::new();
         let mut features = Vec::with_capacity(spec.readings.len());
         for reading in &spec.readings {
             let filter = reading.filter.as_ref();
@@ -118,6 +129,9 @@ impl PointInTimeExec {
                     .map_err(|problem| broken(&reading.view, &problem))
             };
             let filter = filter.map(|filter| compiled(filter, Purpose::Condition)).transpose()?;
+            if let Some(schema) = &key_schema {
+                key_filters.push(filter.as_ref().map(|filter| filter.bind(schema)).transpose()?);
+            }
             filters.push(filter.map(|filter| filter.bind(&schema)).transpose()?);
             let compiled =
                 reading.features.iter().map(|feature| compiled(&feature.expression, Purpose::Feature));
@@ -135,15 +149,23 @@ impl PointInTimeExec {
         ));
         Ok(PointInTimeExec {
             engine: engine.clone(),
+            checks: Checks::new(&spec),
             spec,
             mode,
             spine,
             input,
             hooks,
             filters,
+            key_filters,
             features: Arc::new(features),
             properties,
         })
+    }
+
+    /// Looks for second rows within so much memory, by these bits of a hash.
+    #[cfg(test)]
+    pub(super) fn look_with(&mut self, memory: u64, mask: u64) {
+        self.checks = self.checks.clone().with(memory, mask);
     }
 
     /// What it was told.
@@ -158,30 +180,27 @@ impl PointInTimeExec {
 
     /// Whether it depends on this process, and so cannot be sent to another.
     pub fn is_bound(&self) -> bool {
-        self.hooks.fetch.is_some()
+        self.hooks.fetch.is_some() || self.hooks.keys.is_some()
     }
 
-    /// Reduces one partition to the rows that may answer.
-    async fn reduce(self, partition: usize, context: Arc<TaskContext>) -> Result<Vec<RecordBatch>> {
+    /// Reduces one partition to the rows that may answer, sent behind the keys of facts without a clock.
+    async fn reduce(self, partition: usize, context: Arc<TaskContext>, to: Sender) -> Result<()> {
         let indexes = self.spine.index(&self.spec, Portion::WHOLE)?;
-        let fold = Arc::new(Fold::new(Arc::clone(&self.spec), indexes, &self.filters, 1, true));
-        let scan = Scan { exec: &self, fold: Arc::clone(&fold), context, limit: None };
+        let sending = (!self.checks.is_empty()).then(|| Arc::new(Sending::default()));
+        let keys = sending.clone().map(|sending| (self.checks.clone(), sending as Arc<dyn TakeKeys>));
+        let fold = Arc::new(Fold::new(Arc::clone(&self.spec), indexes, &self.filters, 1, true, keys));
+        let sending = sending.map(|sending| (sending, to.clone()));
+        let scan = Scan { exec: &self, fold: Arc::clone(&fold), context, limit: None, sending };
         let (mut buffer, _) = scan.partition(&self.input, partition).await?;
         buffer.compact(&fold)?;
         let schema = self.schema();
-        let report = serde_json::to_vec(&fold.report()).map_err(|e| Error::internal(e.to_string()))?;
-        let mut batches = Vec::new();
+        let counts = serde_json::to_vec(&fold.report()).map_err(|e| Error::internal(e.to_string()))?;
         for batch in buffer.into_batches() {
             let mut columns = batch.columns().to_vec();
             columns.push(new_null_array(&ArrowType::Binary, batch.num_rows()));
-            batches.push(RecordBatch::try_new(Arc::clone(&schema), columns)?);
+            send(&to, RecordBatch::try_new(Arc::clone(&schema), columns)?).await?;
         }
-        let mut columns: Vec<ArrayRef> =
-            schema.fields().iter().map(|field| new_null_array(field.data_type(), 1)).collect();
-        columns.pop();
-        columns.push(Arc::new(BinaryArray::from_iter_values([report])));
-        batches.push(RecordBatch::try_new(schema, columns)?);
-        Ok(batches)
+        send(&to, report(&schema, BinaryArray::from_iter_values([counts]))?).await
     }
 
     /// Folds the whole history, in as many portions as memory needs, and answers the whole spine.
@@ -215,7 +234,10 @@ impl PointInTimeExec {
             let partitions = input.output_partitioning().partition_count();
             let counts = input.schema().index_of(REPORT).is_err();
             let spec = Arc::clone(&self.spec);
-            let fold = Arc::new(Fold::new(spec, indexes, &self.filters, partitions, counts));
+            // One portion's reading sees all rows.
+            let hashes = (number == 0 && !self.checks.is_empty()).then(|| Arc::new(self.checks.hashes(0)));
+            let keys = hashes.clone().map(|hashes| (self.checks.clone(), hashes as Arc<dyn TakeKeys>));
+            let fold = Arc::new(Fold::new(spec, indexes, &self.filters, partitions, counts, keys));
             let limit = (of < MOST_PORTIONS).then_some(self.spec.memory.max(LEAST_BUFFER));
             let held = Arc::new(AtomicU64::new(0));
             let mut tasks = JoinSet::new();
@@ -223,7 +245,8 @@ impl PointInTimeExec {
                 let (exec, input) = (self.clone(), Arc::clone(&input));
                 let (fold, context, held) = (Arc::clone(&fold), Arc::clone(context), Arc::clone(&held));
                 tasks.spawn(async move {
-                    let scan = Scan { exec: &exec, fold, context, limit: limit.map(|limit| (limit, held)) };
+                    let limit = limit.map(|limit| (limit, held));
+                    let scan = Scan { exec: &exec, fold, context, limit, sending: None };
                     scan.partition(&input, partition).await
                 });
             }
@@ -239,6 +262,9 @@ impl PointInTimeExec {
                 return Ok(None);
             }
             tracing::debug!(source = %self.spec.source, rows = fold.rows(), "the history is folded");
+            if let Some(hashes) = hashes {
+                self.refuse_second_rows(hashes, context).await?;
+            }
             let rows: Arc<dyn FetchRows> = match &self.hooks.fetch {
                 Some(fetch) => Arc::clone(fetch),
                 None => Arc::new(Buffers::new(without_report(&input.schema()), buffers)),
@@ -251,6 +277,66 @@ impl PointInTimeExec {
             Ok(answers)
         });
         Ok(Some(joined.await?))
+    }
+
+    /// Refuses a second row of a key, where the hashes of keys from a first reading are; reads again for
+    /// those that memory had no room for, and where one came twice.
+    async fn refuse_second_rows(&self, mut hashes: Arc<Hashes>, context: &Arc<TaskContext>) -> Result<()> {
+        let threads = self.engine.config().threads;
+        loop {
+            let mut past = None;
+            loop {
+                let of = Arc::clone(&hashes);
+                let suspects = self.engine.blocking(move || of.suspects(past, threads)).await?;
+                past = suspects.last().copied();
+                if past.is_none() {
+                    break;
+                }
+                let look = Arc::new(Look::new(suspects));
+                self.read_keys(Arc::<Look>::clone(&look), context).await?;
+                if let Some(second) = look.found(&self.spec.source)? {
+                    return Err(self.checks.error(&self.spec, &second, self.hooks.keys.as_deref()));
+                }
+            }
+            let next = hashes.next();
+            hashes.clear();
+            let Some(next) = next else { return Ok(()) };
+            tracing::info!(source = %self.spec.source, "memory is short: its keys are read once more");
+            hashes = Arc::new(self.checks.hashes(next));
+            self.read_keys(Arc::<Hashes>::clone(&hashes), context).await?;
+        }
+    }
+
+    /// Reads the keys of all rows.
+    async fn read_keys(&self, to: Arc<dyn TakeKeys>, context: &Arc<TaskContext>) -> Result<()> {
+        let (plan, filters) = match &self.hooks.keys {
+            Some(scan) => (&scan.plan, &self.key_filters),
+            None => (&self.input, &self.filters),
+        };
+        let plan = reset_plan_states(Arc::clone(plan))?;
+        let sent = plan.schema().index_of(REPORT).ok();
+        let mut tasks = JoinSet::new();
+        for partition in 0..plan.output_partitioning().partition_count() {
+            let mut stream = plan.execute(partition, Arc::clone(context))?;
+            let (spec, checks, filters) = (Arc::clone(&self.spec), self.checks.clone(), filters.clone());
+            let to = Arc::clone(&to);
+            tasks.spawn(async move {
+                while let Some(batch) = stream.next().await.transpose()? {
+                    let Some(at) = sent else {
+                        checks.take_rows(&spec, &filters, &batch, to.as_ref())?;
+                        continue;
+                    };
+                    for report in reports(&batch, at)?.iter().flatten() {
+                        checks.take_sent(&spec, report, to.as_ref())?;
+                    }
+                }
+                Ok::<_, Error>(())
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.map_err(|e| Error::internal(format!("a task of the operator ended: {e}")))??;
+        }
+        Ok(())
     }
 
     /// The answers to some spine rows; none where they are too large to be given at once.
@@ -303,6 +389,15 @@ struct Scan<'a> {
     context: Arc<TaskContext>,
     /// Bytes that states and buffers may take, and bytes all threads' buffers hold.
     limit: Option<(u64, Arc<AtomicU64>)>,
+    /// Of a partial half: the keys that are to be sent, and where to.
+    sending: Option<(Arc<Sending>, Sender)>,
+}
+
+/// Takes the batches of a partial half.
+type Sender = mpsc::Sender<PlanResult<RecordBatch>>;
+
+async fn send(to: &Sender, batch: RecordBatch) -> Result<()> {
+    to.send(Ok(batch)).await.map_err(|_| Error::internal("nobody takes the rows of a partial half"))
 }
 
 impl Scan<'_> {
@@ -329,6 +424,11 @@ impl Scan<'_> {
                 buffer.push(&batch, &scratch.kept)?;
                 if buffer.is_due() {
                     buffer.compact(&self.fold)?;
+                }
+                if let Some((sending, to)) = &self.sending
+                    && let Some(keys) = sending.batch(&self.exec.schema())?
+                {
+                    send(to, keys).await?;
                 }
                 if self.is_over(before, buffer.bytes()) {
                     return Ok((buffer, true));
@@ -360,21 +460,22 @@ impl Scan<'_> {
         }
     }
 
-    /// Adds the counts that a partial half sent behind its rows, and takes them off.
+    /// Adds what a partial half sent besides its rows, and takes it off.
     fn take_report(&self, batch: RecordBatch) -> Result<RecordBatch> {
         let Ok(at) = batch.schema().index_of(REPORT) else { return Ok(batch) };
-        let reports = batch.column(at).as_binary_opt::<i32>().cloned();
-        let reports = reports.ok_or_else(|| Error::internal("the report of a partial half is no bytes"))?;
-        for report in reports.iter().flatten() {
-            let report = serde_json::from_slice(report).map_err(|e| Error::internal(e.to_string()))?;
-            self.fold.add_report(&report);
-        }
+        let reports = reports(&batch, at)?;
+        reports.iter().flatten().try_for_each(|report| self.fold.take_report(report))?;
         let rows: BooleanArray = is_null(&reports)?;
         let mut batch =
             if rows.true_count() == rows.len() { batch } else { filter_record_batch(&batch, &rows)? };
         batch.remove_column(at);
         Ok(batch)
     }
+}
+
+fn reports(batch: &RecordBatch, at: usize) -> Result<BinaryArray> {
+    let found = batch.column(at).as_binary_opt::<i32>().cloned();
+    found.ok_or_else(|| Error::internal("the report of a partial half is no bytes"))
 }
 
 fn with_report(scan: &Schema) -> SchemaRef {
@@ -450,11 +551,16 @@ impl ExecutionPlan for PointInTimeExec {
         let exec = self.clone();
         let schema = self.schema();
         let stream = match self.mode {
-            Mode::Partial => futures::stream::once(async move {
-                let batches = exec.reduce(partition, context).await?;
-                Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok)).boxed())
-            })
-            .boxed(),
+            Mode::Partial => {
+                let sent = Arc::clone(&schema);
+                futures::stream::once(async move {
+                    let mut builder = RecordBatchReceiverStream::builder(sent, 2);
+                    let to = builder.tx();
+                    builder.spawn(async move { Ok(exec.reduce(partition, context, to).await?) });
+                    Ok::<_, DataFusionError>(builder.build().boxed())
+                })
+                .boxed()
+            }
             Mode::Final => futures::stream::once(async move {
                 let answers = Arc::new(exec.answer(context).await?);
                 let counts = answers.iter().map(ReadingAnswers::counts).collect();

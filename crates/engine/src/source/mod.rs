@@ -79,6 +79,9 @@ pub struct ScanColumns {
     /// Also [`fixed::ADDRESS`], where the source's rows have stable addresses. `order_by` and
     /// `valid_until` are then not read: both columns are null, to be fetched for the rows that need them.
     pub address: bool,
+    /// Also [`fixed::ADDRESS`] of rows that cannot be fetched by it, of text files say, for
+    /// [`SourceScan::place`]; as `address` else.
+    pub numbered: bool,
     /// Rows of later event times are not needed: row groups whose statistics say that they hold no others,
     /// and no null that would be counted, are left out.
     pub until: Option<asof_model::Timestamp>,
@@ -94,7 +97,8 @@ pub struct SourceScan {
     pub plan: Arc<dyn ExecutionPlan>,
     /// What exactly is read.
     pub identity: Cut,
-    /// Reads single rows by address; there exactly if the plan gives [`fixed::ADDRESS`].
+    /// Reads single rows by address; there exactly if [`ScanColumns::address`] asked for it and the source has
+    /// stable addresses.
     pub fetch: Option<Arc<dyn FetchRows>>,
     files: Vec<Arc<Vec<OpenFile>>>,
 }
@@ -128,6 +132,13 @@ impl SourceScan {
     pub fn verify(&self) -> Result<()> {
         self.files.iter().flat_map(|files| files.iter()).try_for_each(OpenFile::verify)
     }
+
+    /// The file of a row whose address the plan gave, as shown to people, and its number there, from 1 on.
+    pub(crate) fn place(&self, address: u64) -> Option<(&str, u64)> {
+        let [files] = self.files.as_slice() else { return None };
+        let file = usize::try_from(address >> exec::ROW_BITS).ok().and_then(|at| files.get(at))?;
+        Some((file.shown(), (address & ((1 << exec::ROW_BITS) - 1)) + 1))
+    }
 }
 
 /// A scan of a source: the fixed columns, then those asked for.
@@ -153,7 +164,8 @@ pub(crate) async fn scan_opened(
     want: &ScanColumns,
 ) -> Result<SourceScan> {
     let files = opened.addressed().filter(|_| want.address);
-    let want = ScanColumns { address: files.is_some(), ..want.clone() };
+    let numbered = want.numbered && opened.is_numbered();
+    let want = ScanColumns { address: files.is_some() || numbered, ..want.clone() };
     let name = source.address.name.as_str();
     let given = opened.given();
     let rules = Rules::over(engine, name, &source.definition, &source.columns, &want, given.clone())?;

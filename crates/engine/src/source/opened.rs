@@ -224,6 +224,11 @@ impl Opened {
         }
     }
 
+    /// Whether a row can be told by its file and its number there.
+    pub(crate) fn is_numbered(&self) -> bool {
+        matches!(self, Opened::Files(_) | Opened::Stored { .. })
+    }
+
     /// What a plan over it has of the fixed columns.
     pub(crate) fn given(&self) -> Given {
         match self {

@@ -33,6 +33,8 @@ mod scan_text;
 #[cfg(test)]
 mod scan_times;
 #[cfg(test)]
+mod second_rows;
+#[cfg(test)]
 mod training;
 #[cfg(test)]
 mod wrong_sources;
