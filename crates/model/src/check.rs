@@ -1,6 +1,7 @@
 //! What definitions say of each other, as far as it needs no data and no other project.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::expression::parse_query;
 use crate::nearest::{did_you_mean, nearest};
@@ -10,7 +11,8 @@ use crate::{
     Source, ThingKind, View,
 };
 
-/// Checks a project's definitions against each other and sets aside those that are wrong.
+/// Checks a project's definitions against each other and sets aside those that are wrong. What is good of a
+/// wrong view is still checked against data.
 pub(crate) fn check(project: &mut Project, out: &mut Diagnostics) {
     twice(project, out);
     let mut wrong = Vec::new();
@@ -26,18 +28,29 @@ pub(crate) fn check(project: &mut Project, out: &mut Diagnostics) {
             wrong.push(at);
         }
     }
+    for it in &project.half_read {
+        match &it.value {
+            Definition::Source(source) => check_source(project, it, source, out),
+            Definition::View(view) => check_view(project, it, view, out),
+            Definition::Entity(_) | Definition::Service(_) => {}
+        }
+    }
     cycles(project, &mut wrong, out);
     wrong.sort_unstable();
     wrong.dedup();
     for at in wrong.into_iter().rev() {
         let removed = project.definitions.remove(at);
         project.broken.push((removed.value.kind(), removed.value.name().clone()));
+        if matches!(removed.value, Definition::View(_)) {
+            project.half_read.push(removed);
+        }
     }
 }
 
 /// A kind and name may be defined once.
 fn twice(project: &mut Project, out: &mut Diagnostics) {
     let mut seen: BTreeMap<(ThingKind, Name), crate::Span> = BTreeMap::new();
+    let mut told = Vec::new();
     project.definitions.retain(|it| {
         let key = (it.value.kind(), it.value.name().clone());
         match seen.get(&key) {
@@ -46,15 +59,25 @@ fn twice(project: &mut Project, out: &mut Diagnostics) {
                 true
             }
             Some(first) => {
-                out.push(
-                    Diagnostic::error("defined_twice", format!("{} `{}` is defined twice", key.0, key.1))
-                        .at(it.span())
-                        .hint(format!("the other stands in {}, line {}", first.file, first.line)),
-                );
+                told.push(defined_twice(it, first));
                 false
             }
         }
     });
+    for it in &project.half_read {
+        match seen.entry((it.value.kind(), it.value.name().clone())) {
+            Entry::Vacant(new) => drop(new.insert(it.span())),
+            Entry::Occupied(first) => told.push(defined_twice(it, first.get())),
+        }
+    }
+    out.extend(told);
+}
+
+fn defined_twice(it: &Located<Definition>, first: &crate::Span) -> Diagnostic {
+    let message = format!("{} `{}` is defined twice", it.value.kind(), it.value.name());
+    Diagnostic::error("defined_twice", message)
+        .at(it.span())
+        .hint(format!("the other stands in {}, line {}", first.file, first.line))
 }
 
 impl Project {
@@ -139,8 +162,7 @@ fn check_view(project: &Project, at: &Located<Definition>, view: &View, out: &mu
         }
     }
     if let Some(name) = project.own(&view.source)
-        && let Some(Definition::Source(source)) =
-            project.find(ThingKind::Source, name.as_str()).map(|it| &it.value)
+        && let Some(source) = project.source(name)
     {
         clockless(view, source, at, out);
     }

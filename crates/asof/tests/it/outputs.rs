@@ -272,6 +272,22 @@ fn all_problems_of_a_view_come_at_once() {
     insta::assert_snapshot!(ended.err);
 }
 
+/// Nor does it in a source, whose columns and the views over it are looked at all the same.
+#[test]
+fn all_problems_of_a_source_come_at_once() {
+    let project = Project::shop();
+    project
+        .write("data/rides.csv", "bike,ended at,seen,km\nB1,2024-01-01T00:00:00Z,2024-01-01T00:00:00Z,3\n");
+    project.write(
+        "features/rides.yaml",
+        "entity: bike\nkeys: {bike: string}\n---\nsource: rides\npath: data/rides.csv\nevent_time: ended at\n\
+         available_at: sen\n---\nview: last_ride\nentity: bike\nsource: rides\nfeatures: {km: kn}\n",
+    );
+    let ended = project.run(&["plan"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    insta::assert_snapshot!(ended.err);
+}
+
 #[test]
 fn what_a_newcomer_meets() {
     let project = Project::shop();

@@ -6,7 +6,7 @@
 mod source;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ struct Check<'a> {
     project: &'a Project,
     /// What is agreed, with this project's sources as the data has them.
     catalog: Catalog,
+    /// Sources whose columns are known by their names alone.
+    untyped: BTreeSet<Name>,
     /// Of each source the columns whose type the model does not have, with that type.
     left_out: BTreeMap<Name, Vec<(String, String)>>,
     types: TypedProject,
@@ -55,6 +57,7 @@ impl Engine {
                 engine: &engine,
                 project: &owned,
                 catalog,
+                untyped: owned.untyped.iter().cloned().collect(),
                 left_out: BTreeMap::new(),
                 types: TypedProject::default(),
                 out: Diagnostics::new(),
@@ -93,11 +96,18 @@ impl Check<'_> {
     async fn sources(&mut self) {
         let project = self.project;
         let mut waiting: BTreeMap<&Name, (&Located<Definition>, &Source)> = BTreeMap::new();
-        for it in &project.definitions {
-            if let Definition::Source(source) = &it.value {
+        for it in project.definitions.iter().chain(&project.half_read) {
+            if let Definition::Source(source) = &it.value
+                // Of two of one name the first is looked at.
+                && project.source(&source.name).is_some_and(|first| std::ptr::eq(first, source))
+            {
                 match source.place {
                     Place::Sql { .. } => drop(waiting.insert(&source.name, (it, source))),
-                    Place::Files { .. } => self.source(it, source).await,
+                    Place::Files { .. } => {
+                        let before = self.out.len();
+                        self.source(it, source).await;
+                        self.of_names(&source.name, before);
+                    }
                 }
             }
         }
@@ -106,8 +116,16 @@ impl Check<'_> {
             let names: Vec<&Name> = waiting.keys().copied().collect();
             for name in names {
                 let Some((at, source)) = waiting.get(name).copied() else { continue };
+                let before = self.out.len();
                 if self.query(at, source).await {
                     waiting.remove(name);
+                    let own = |read: &asof_model::Reference| {
+                        self.project.address(read).project == self.project.config.project
+                    };
+                    if source.reads().iter().any(|read| own(read) && self.untyped.contains(&read.name)) {
+                        self.untyped.insert(source.name.clone());
+                    }
+                    self.of_names(&source.name, before);
                 }
             }
             if waiting.is_empty() || waiting.len() == before {
@@ -116,6 +134,15 @@ impl Check<'_> {
         }
         for (at, source) in waiting.into_values() {
             self.left(at, source).await;
+        }
+    }
+
+    /// Where the types of a source's columns are not known, drops what was said behind `before` of its columns
+    /// or of a view over them, but for those that are not there.
+    fn of_names(&mut self, source: &Name, before: usize) {
+        if self.untyped.contains(source) {
+            let said = self.out.split_off(before);
+            self.out.extend(said.into_iter().filter(|it| it.code == "column_not_found"));
         }
     }
 

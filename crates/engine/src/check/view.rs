@@ -14,7 +14,11 @@ impl Check<'_> {
         let project = self.project;
         for it in project.definitions.iter().chain(&project.half_read) {
             if let Definition::View(view) = &it.value {
+                let before = self.out.len();
                 self.view(it, view);
+                if project.address(&view.source).project == project.config.project {
+                    self.of_names(&view.source.name, before);
+                }
             }
         }
     }
@@ -38,7 +42,12 @@ impl Check<'_> {
 
     fn view(&mut self, at: &Located<Definition>, view: &View) {
         let Some((source, columns)) = self.source_of(&view.source) else { return };
-        let Some(entity) = self.entity_of(&view.entity) else { return };
+        // Without its entity, which is told to be missing or wrong, the rest of a view can still be looked at.
+        let entity = self.entity_of(&view.entity);
+        // So is a key that the entity does not have: it may be meant for one that seems not to be bound.
+        let stray = entity.as_ref().is_some_and(|entity| {
+            view.keys.keys().any(|key| !entity.keys.iter().any(|known| known.name == *key))
+        });
         let left_out = self.left_out.get(&source.name).cloned().unwrap_or_default();
         // A column that an expression names and that is there in a type of no use.
         let told = |mut problem: Problem, text: &str| {
@@ -50,9 +59,12 @@ impl Check<'_> {
             }
             problem
         };
-        let keys = bind_keys(view, &entity);
+        let keys = entity.as_ref().map(|entity| bind_keys(view, entity)).unwrap_or_default();
         for key in &keys {
             let written = view.keys.contains_key(&key.key.name);
+            if stray && !written {
+                continue;
+            }
             let path = ["keys", key.key.name.as_str()];
             let span = if written { at.at(&path) } else { at.at(&["source"]) };
             let Some(column) = columns.iter().find(|column| column.name == key.column) else {
@@ -81,7 +93,8 @@ impl Check<'_> {
                 );
             }
         }
-        let clock = source.event_time.is_some();
+        // That facts have no clock is told where definitions are checked against each other.
+        let clock = true;
         if let Some(filter) = &view.filter
             && let Err(problem) = compile(self.engine, &filter.text, &columns, clock, Purpose::Condition)
         {

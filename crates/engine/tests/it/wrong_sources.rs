@@ -645,3 +645,57 @@ fn delta_tables() {
     ];
     insta::assert_snapshot!(table(&cases));
 }
+
+/// What is wrong in the text of a source or a view hides nothing that is wrong elsewhere, in itself or in what
+/// stands on it; and nothing is told that follows from another problem.
+#[test]
+fn all_at_once() {
+    let over = |keys: &str| {
+        let view = "where: pryce > 1\nttl: 30d\nfeatures: {a: prise, b: n, at: event_time}\n";
+        source(&format!("{keys}\n---\nview: v\nentity: seller\nsource: events\n{view}"))
+    };
+    let both = "event_time: at\navailable_at: loadd";
+    let cases: Vec<(&str, Files, String)> = vec![
+        ("an event time that is no expression", NO_FILES, over("path: good.parquet\nevent_time: ended at\navailable_at: loadd")),
+        ("an event time without a value", NO_FILES, over("path: good.parquet\nevent_time:\navailable_at: loadd")),
+        ("no event time", NO_FILES, over("path: good.parquet\navailable_at: loadd")),
+        ("a misspelt event time", NO_FILES, over("path: good.parquet\nevent_tim: at\navailable_at: loadd")),
+        ("no zone", NO_FILES, over("path: good.parquet\nevent_time: {column: att, zone: Europe/Stokholm}\navailable_at: loadd")),
+        ("no zone, of a column that is there", NO_FILES, over("path: good.parquet\nevent_time: {column: said, zone: Europe/Stokholm}")),
+        ("unit and zone", NO_FILES, over("path: good.parquet\nevent_time: {column: n, unit: s, zone: UTC}\navailable_at: loadd")),
+        ("no unit", NO_FILES, over("path: good.parquet\nevent_time: {column: n, unit: sec}\navailable_at: loadd")),
+        ("no column named", NO_FILES, over("path: good.parquet\nevent_time: {unit: s}\navailable_at: loadd")),
+        ("an order that is no expression", NO_FILES, over(&format!("path: good.parquet\n{both}\norder_by: n n\ndelete_when: okk"))),
+        ("an unknown key", NO_FILES, over(&format!("path: good.parquet\n{both}\ncolour: red"))),
+        ("a key that is not built yet", NO_FILES, over(&format!("path: good.parquet\n{both}\nid: id"))),
+        ("a misspelt option of the format", NO_FILES, over(&format!("path: good.csv\n{both}\noptions: {{delimter: ';'}}"))),
+        ("a misspelt key of the place", NO_FILES, over(&format!("path: good.csv\n{both}\nformt: csv"))),
+        ("a type that is none", NO_FILES, over(&format!("path: good.parquet\n{both}\nschema: {{n: intt}}"))),
+        (
+            "a type that is none, and a query over it",
+            NO_FILES,
+            "source: base\npath: good.csv\nevent_time: at\nschema: {id: intt}\n---\nsource: events\nsql: select id || 1 as a, idd, at from base\nevent_time: at\n---\nsource: more\nsql: select id + 'x' as id, at from base\nevent_time: at\n---\nview: v\nentity: seller\nsource: more\nwhere: id\nfeatures: {a: idd}\n".to_owned(),
+        ),
+        ("facts without a clock", NO_FILES, over("path: good.parquet\nevent_time: none\ncolour: red")),
+        (
+            "a query over it",
+            NO_FILES,
+            "source: base\npath: good.parquet\nevent_time: ended at\n---\nsource: events\nsql: select idd, at from base\nevent_time: at\n".to_owned(),
+        ),
+        (
+            "a wrong query",
+            NO_FILES,
+            "source: base\npath: good.parquet\nevent_time: at\n---\nsource: events\nsql: select id, at from base\nevent_time: a b\navailable_at: loadd\n---\nsource: more\nsql: select id, at from bse\nevent_time: a b\n".to_owned(),
+        ),
+        (
+            "two of one name",
+            NO_FILES,
+            "source: events\npath: good.parquet\nevent_time: ended at\navailable_at: loadd\n---\nsource: events\npath: odd.parquet\nevent_time: att\n".to_owned(),
+        ),
+        ("a view of no entity", NO_FILES, view("where: pryce > 1\nfeatures: {a: prise}\n").replace("seller", "sellr")),
+        ("a view of no source", NO_FILES, view("where: pryce >\nfeatures: {a: prise}\n").replace("source: events\nwhere", "source: evnts\nwhere")),
+        ("a view with a key of no entity", NO_FILES, view("keys: {idd: n}\nwhere: pryce > 1\nfeatures: [n]\n").replace("good.parquet", "b.parquet")),
+        ("a view's column with a space", NO_FILES, view("where: Mixed Case > 1\nfeatures: {a: Unit price, b: prise}\n")),
+    ];
+    insta::assert_snapshot!(table(&cases));
+}

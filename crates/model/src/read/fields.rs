@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use granit_parser::ScalarStyle;
 
+use super::source::quoted_column;
 use crate::keys::{Key, Table, Takes};
 use crate::located::inside;
 use crate::nearest::did_you_mean;
@@ -16,6 +17,10 @@ pub(super) struct Reader<'a> {
     pub(super) out: &'a mut Diagnostics,
     /// Whether an error was found: the definition cannot be used.
     pub(super) failed: bool,
+    /// Whether of a source that is wrong elsewhere it is known where its rows are and what columns it has.
+    pub(super) readable: bool,
+    /// Whether its columns are known by their names alone.
+    pub(super) untyped: bool,
 }
 
 /// The keys of a map that its table knows.
@@ -41,7 +46,7 @@ impl<'a> Fields<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(document: &'a Document, out: &'a mut Diagnostics) -> Reader<'a> {
-        Reader { document, out, failed: false }
+        Reader { document, out, failed: false, readable: false, untyped: false }
     }
 
     pub(super) fn place(&self, node: &Node) -> Span {
@@ -367,7 +372,10 @@ impl<'a> Reader<'a> {
         }
         let span = inside(self.document, node, error.offset..error.offset + error.length);
         let message = format!("{what}: {}", error.message);
-        self.out.push(Diagnostic::error(error.code, message).at(span).maybe_hint(error.hint.clone()));
+        let of_one = error.code == "expression_syntax" && key != "sql";
+        let spaced = || node.scalar().filter(|_| of_one).and_then(|text| spaced_column(text, key));
+        let hint = error.hint.clone().or_else(spaced);
+        self.out.push(Diagnostic::error(error.code, message).at(span).maybe_hint(hint));
     }
 
     /// The whole text of a plain value that a `#` cut short.
@@ -382,6 +390,23 @@ impl<'a> Reader<'a> {
         let text = &self.document.text[node.range.clone()];
         text.lines().next().unwrap_or_default().trim_end().to_owned()
     }
+}
+
+/// What to say of words that may be the name of a column with spaces in it.
+fn spaced_column(text: &str, key: &str) -> Option<String> {
+    let words: Vec<&str> = text.trim_end().split(' ').collect();
+    let is_word = |word: &&str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let of_sql = [
+        "and", "or", "not", "is", "in", "like", "between", "case", "when", "then", "else", "end", "select",
+        "from", "asc", "desc", "null",
+    ];
+    let spoken = |word: &&str| of_sql.contains(&word.to_lowercase().as_str());
+    (words.len() > 1 && words.iter().all(is_word) && !words.iter().any(spoken)).then(|| {
+        let column = quoted_column(&words.join(" "));
+        format!("if it is the name of a column, quote it twice: `{key}: {column}`")
+    })
 }
 
 /// What a key takes, for hints and the reference page.

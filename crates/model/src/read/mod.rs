@@ -19,7 +19,7 @@ use crate::nearest::did_you_mean;
 use crate::yaml::{self, Data, Document, Node, span_of};
 use crate::{
     About, Column, Config, DataType, Definition, Diagnostic, Diagnostics, Entity, Key, Located, Name,
-    ProjectFile, Span, ThingKind,
+    ProjectFile, Source, Span, ThingKind,
 };
 
 /// The name of the project's own file.
@@ -32,9 +32,11 @@ pub struct Project {
     pub config: Config,
     /// The definitions that are good in themselves, in the order of their files.
     pub definitions: Vec<Located<Definition>>,
-    /// Views that are wrong in parts: what is good of them can be checked against data, so that its problems
-    /// come in the same run. Nothing is made of them.
+    /// Views and sources that are wrong in parts: what is good of them can be checked against data, so that its
+    /// problems come in the same run. Nothing is made of them.
     pub half_read: Vec<Located<Definition>>,
+    /// Sources whose `schema` is wrong: their columns are known by their names, and not by their types.
+    pub untyped: Vec<Name>,
     /// Definitions that are there and wrong: what refers to them is not told that they are missing.
     pub(crate) broken: Vec<(ThingKind, Name)>,
 }
@@ -49,6 +51,7 @@ impl Project {
         let mut definitions = Vec::new();
         let mut broken = Vec::new();
         let mut half_read = Vec::new();
+        let mut untyped = Vec::new();
         for file in files.iter().filter(|file| file.path != CONFIG_FILE) {
             let (documents, torn) = yaml::read(&file.path, &file.text, &mut out);
             broken.extend(torn.into_iter().filter_map(|range| salvage(&file.text[range])));
@@ -56,7 +59,8 @@ impl Project {
                 match definition(&document, &mut out) {
                     Ok(value) => definitions.push(Located::new(value, document)),
                     Err(wrong) => {
-                        let Wrong { named, part } = *wrong;
+                        let Wrong { named, part, is_untyped } = *wrong;
+                        untyped.extend(named.iter().filter(|_| is_untyped).map(|(_, name)| name.clone()));
                         broken.extend(named);
                         half_read.extend(part.map(|part| Located::new(part, document)));
                     }
@@ -64,7 +68,7 @@ impl Project {
             }
         }
         let project = config.map(|config| {
-            let mut project = Project { config, definitions, half_read, broken };
+            let mut project = Project { config, definitions, half_read, untyped, broken };
             crate::check::check(&mut project, &mut out);
             project
         });
@@ -75,6 +79,14 @@ impl Project {
     /// The definition of this kind and name.
     pub fn find(&self, kind: ThingKind, name: &str) -> Option<&Located<Definition>> {
         self.definitions.iter().find(|it| it.value.kind() == kind && it.value.name().as_str() == name)
+    }
+
+    /// The source of this name, be it wrong in parts.
+    pub fn source(&self, name: &Name) -> Option<&Source> {
+        self.definitions.iter().chain(&self.half_read).find_map(|it| match &it.value {
+            Definition::Source(source) if source.name == *name => Some(source),
+            _ => None,
+        })
     }
 
     /// Whether the folder defines such a thing, be it wrong.
@@ -121,6 +133,8 @@ fn salvage(text: &str) -> Option<(ThingKind, Name)> {
 struct Wrong {
     named: Option<(ThingKind, Name)>,
     part: Option<Definition>,
+    /// Of a source: nothing can be said of the types of its columns.
+    is_untyped: bool,
 }
 
 /// Reads one document, or gives back what it would have defined.
@@ -200,8 +214,13 @@ fn definition(document: &Arc<Document>, out: &mut Diagnostics) -> Result<Definit
     match made {
         Some(made) if !reader.failed => Ok(made),
         made => {
-            let part = made.filter(|made| matches!(made, Definition::View(_)));
-            Err(Box::new(Wrong { named: named.map(|name| (kind, name)), part }))
+            let part = made.filter(|made| match made {
+                Definition::View(_) => true,
+                Definition::Source(_) => reader.readable,
+                Definition::Entity(_) | Definition::Service(_) => false,
+            });
+            let is_untyped = reader.untyped;
+            Err(Box::new(Wrong { named: named.map(|name| (kind, name)), part, is_untyped }))
         }
     }
 }

@@ -14,8 +14,16 @@ impl<'a> Reader<'a> {
     pub(super) fn source(&mut self, node: &'a Node, what: &str) -> Option<Source> {
         let fields = self.fields(node, &keys::SOURCE, what)?;
         let name = self.name(&fields, "source");
+        let failed = std::mem::take(&mut self.failed);
         let place = self.place_of_rows(node, &fields);
+        self.readable = place.is_some() && !self.failed && !misspelt_place(node);
+        let failed = std::mem::take(&mut self.failed) || failed;
+        let schema = self.columns(&fields, "schema");
+        self.untyped = self.failed;
+        self.failed |= failed;
         let store = self.boolean(&fields, "store").unwrap_or_default();
+        // Of a stored source the schema may be all that is known.
+        self.readable &= !(store && self.untyped);
         if store && fields.get("sql").is_some() {
             self.conflict(&fields, "store", "sql", "a query is read where its sources are: remove `store`");
         }
@@ -25,10 +33,10 @@ impl<'a> Reader<'a> {
                 let message = format!("`event_time` of {what} has no value");
                 let hint = "name a column, or write `event_time: none` for facts without a clock";
                 self.wrong(node, "empty_value", message, Some(hint.to_owned()));
-                None
+                Some(unread())
             }
-            Some(_) => self.time(&fields, "event_time"),
-            None => None,
+            Some(_) => self.time(&fields, "event_time").or_else(|| Some(unread())),
+            None => Some(unread()),
         };
         let clockless = fields.get("event_time").is_some_and(|node| node.scalar() == Some("none"));
         if clockless && let Some(key) = fields.key("delete_when") {
@@ -55,7 +63,7 @@ impl<'a> Reader<'a> {
                 Some("refuse") => NullKeys::Refuse,
                 _ => NullKeys::Keep,
             },
-            schema: self.columns(&fields, "schema"),
+            schema,
             about: self.about(&fields),
             name: name?,
         };
@@ -215,7 +223,10 @@ impl<'a> Reader<'a> {
             "us" => TimeUnit::Us,
             _ => TimeUnit::Ns,
         });
-        let zone = self.text(&fields, "zone");
+        // A unit that is none is one all the same to who looks at the column.
+        let unit = unit.or_else(|| fields.get("unit").map(|_| TimeUnit::S));
+        let mut zone = self.text(&fields, "zone");
+        let before = std::mem::take(&mut self.failed);
         if let (Some(zone), Some(at)) = (&zone, fields.get("zone")) {
             let zones = jiff::tz::TimeZoneDatabase::bundled();
             if zones.get(zone).is_err() {
@@ -230,6 +241,11 @@ impl<'a> Reader<'a> {
                 let hint = "an integer counts from 1970-01-01 UTC and has no zone: remove `zone`";
                 self.wrong(at, "conflicting_keys", message, Some(hint.to_owned()));
             }
+        }
+        if std::mem::replace(&mut self.failed, before) {
+            // It is told, and not to be told again by who looks at the column.
+            self.failed = true;
+            zone = None;
         }
         Some(TimeRule::Column { name: name?, unit, zone })
     }
@@ -271,6 +287,21 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// Stands for an event time that cannot be read: there is one.
+fn unread() -> TimeRule {
+    TimeRule::Expression(Expression { text: "to_timestamp_micros(0)".to_owned() })
+}
+
+/// Whether a key that is none may be meant to say how rows are read.
+fn misspelt_place(node: &Node) -> bool {
+    let Data::Map { entries, .. } = &node.data else { return false };
+    let meant = |key: &str| nearest(key, ["path", "format", "options", "schema", "sql"]).is_some();
+    entries
+        .iter()
+        .filter_map(|(key, _)| key.scalar())
+        .any(|key| keys::SOURCE.key(key).is_none() && meant(key))
 }
 
 /// A plain word: taken as the column of that name, whatever SQL thinks of it.

@@ -146,6 +146,8 @@ fn all_problems_of_a_folder_come_at_once_in_order() {
         [
             "asof.yaml:2 unknown_key",
             "features/a.yaml:3 yaml_syntax",
+            "features/a.yaml:6 entity_not_found",
+            "features/a.yaml:7 source_not_found",
             "features/a.yaml:8 wrong_value",
             "features/a.yaml:9 expression_syntax",
             "features/b.yaml:2 bad_type",
