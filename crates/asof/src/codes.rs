@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 157] = [
+const INVALID: [(&str, &str); 158] = [
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. Window views, which aggregate, are not built yet; aggregate where the source is made, or in a source's `sql`."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
@@ -96,6 +96,7 @@ const INVALID: [(&str, &str); 157] = [
     ("format_unknown", "The ending of a path does not say how it is read. Write `format: parquet`, `csv`, `ndjson` or `delta`."),
     ("function_not_deterministic", "A function gives another value each time it is asked, such as now or random; then training and serving would differ. Use the row's own columns."),
     ("function_not_found", "There is no function of this name. The hint names the nearest; functions are DataFusion's."),
+    ("integer_overflow", "An integer of a query comes out larger or smaller than its type holds, which DataFusion by itself would wrap. Cast to a wider type first: `cast(x as decimal(38, 0))`, or `cast(x as double)` where it need not be exact."),
     ("is_a_folder", "A file is needed, and the path is a folder. Name the file, or a query: --spine \"select ...\"."),
     ("key_conflict", "Two views read in one request take a key of the same name, of different types. Read one of them in another role: {from: VIEW, keys: {KEY: OTHER_NAME}} in a service."),
     ("key_not_found", "A key is named that the entity does not have. The hint lists its keys."),

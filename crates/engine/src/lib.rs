@@ -18,6 +18,7 @@ mod engine;
 mod error;
 pub mod expression;
 mod growth;
+mod integers;
 pub mod point_in_time;
 mod progress;
 pub mod query;

@@ -34,6 +34,7 @@ use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 pub use problem::Problem;
 
 use crate::growth::{self, Bounds};
+use crate::integers::{self, RunsOver};
 use crate::source::{convert, fixed};
 use crate::{Engine, Error, Result};
 
@@ -153,7 +154,8 @@ fn plan(
         .with_config_options(Arc::clone(state.config_options()))
         .build();
     let simplifier = ExprSimplifier::new(context);
-    let logical = simplifier.simplify(simplifier.coerce(logical, schema)?)?;
+    let exact = simplifier.coerce(logical, schema)?.transform_up(|part| integers::exact(part, schema))?;
+    let logical = simplifier.simplify(exact.data)?;
     let physical = guard::guarded(state.create_physical_expr(logical, schema)?)?;
     let found = physical.data_type(schema.as_arrow())?;
     Ok((physical, found))
@@ -251,8 +253,10 @@ fn cause(error: &DataFusionError) -> &'static str {
             ArrowError::DivideByZero => "division by zero",
             ArrowError::ArithmeticOverflow(_) => "a number is out of range",
             ArrowError::CastError(_) | ArrowError::ParseError(_) => "a value cannot be cast",
+            ArrowError::ComputeError(text) if integers::is_of_abs(text) => "a number is out of range",
             _ => "a value cannot be computed",
         },
+        DataFusionError::External(root) if root.is::<RunsOver>() => "a number is out of range",
         _ => "a value cannot be computed",
     }
 }

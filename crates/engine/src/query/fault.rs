@@ -11,6 +11,7 @@ use datafusion::error::DataFusionError;
 use asof_model::nearest;
 
 use crate::Error;
+use crate::integers::{self, RunsOver};
 
 /// An error of planning.
 pub(super) fn planning(error: DataFusionError, tables: &[String]) -> Error {
@@ -79,9 +80,19 @@ pub(crate) fn on_row(error: DataFusionError, what: &str) -> Error {
         );
         failed(&reason, "use `try_cast`, which gives null instead")
     };
+    let runs_over = |reason: &str| {
+        Error::invalid("integer_overflow", format!("{what} fails on a row: {reason}")).with_hint(
+            "cast to a wider type first, e.g. `cast(x as decimal(38, 0))`, or `cast(x as double)` where it need \
+             not be exact",
+        )
+    };
     match error.find_root() {
+        DataFusionError::External(root) if root.is::<RunsOver>() => runs_over(&root.to_string()),
         DataFusionError::ResourcesExhausted(_) => memory(),
         DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
+            ArrowError::ComputeError(text) if integers::is_of_abs(text) => {
+                runs_over("the answer of `abs` is out of range")
+            }
             ArrowError::DivideByZero => failed("division by zero", "guard it: `x / nullif(y, 0)`"),
             ArrowError::ArithmeticOverflow(_) => {
                 failed("a number is out of range", "cast to a wider type first")

@@ -41,6 +41,7 @@ pub use limits::SqlLimits;
 pub(crate) use room::Room;
 pub(crate) use tables::CATALOG;
 
+use crate::integers::NoWrapping;
 use crate::{Engine, Error, Result, growth};
 
 /// What a query is asked over.
@@ -188,6 +189,7 @@ async fn start(
         .with_default_features()
         .with_config(config)
         .with_runtime_env(room::environment(engine, limits)?)
+        .with_analyzer_rule(Arc::new(NoWrapping))
         .with_catalog_list(tables::catalogs(engine, scope)?)
         .build();
     let statement = Statement::Statement(Box::new(statement));

@@ -28,6 +28,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use super::ScanColumns;
 use super::opened::{Opened, open};
 use super::rules::Rules;
+use crate::integers::NoWrapping;
 use crate::{Engine, Error, Result, growth};
 use asof_model::nearest;
 
@@ -70,6 +71,7 @@ impl Query {
         let statement = parse(text).map_err(|message| wrong("sql_syntax", message).with_hint(one))?;
         let home = &source.address.project;
         let context = engine.named_session(1, home.as_str());
+        context.add_analyzer_rule(Arc::new(NoWrapping));
         let state = context.state();
         let references = state
             .resolve_table_references(&statement)

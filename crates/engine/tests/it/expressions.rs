@@ -73,4 +73,8 @@ fn a_row_is_evaluated_as_if_it_were_alone() {
     check(&folder, "n - 1", ["0", "9223372036854775806", range, "-2", "-1", "0"]);
     check(&folder, "n * 2", ["2", range, range, "-2", "0", "2"]);
     check(&folder, "i * i", ["1", range, range, "1", "0", "1"]);
+    check(&folder, "-n", ["-1", "-9223372036854775807", range, "1", "0", "-1"]);
+    check(&folder, "abs(n)", ["1", "9223372036854775807", range, "1", "0", "1"]);
+    check(&folder, "9223372036854775807 + 1", [range; 6]);
+    check(&folder, "x > 0 and 9223372036854775807 * x > 0", [range, "false", range, "false", range, "false"]);
 }

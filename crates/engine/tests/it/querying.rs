@@ -234,6 +234,78 @@ fn what_grows_within_bounds_answers_under_its_own_name() {
     insta::assert_snapshot!(told.join("\n"));
 }
 
+/// Where DataFusion would go on at the other end of the range.
+#[test]
+fn integers_that_run_over_are_errors() {
+    let flock = Flock::new();
+    let mut told = Vec::new();
+    for text in [
+        "select 9223372036854775807 + 1",
+        "select price * 9223372036854775807 from price_rows",
+        "select -9223372036854775807 - price from price_rows",
+        "select -(price - 10 - 9223372036854775807 - 1) from price_rows where price = 10",
+        "select abs(price - 10 - 9223372036854775807 - 1) from price_rows where price = 10",
+        "select sum(9223372036854775807) from price_rows",
+        "select sum(price + 9223372036854775000) as s from price_rows group by secret is null",
+        "select sum(distinct price + 9223372036854775000) from price_rows",
+        "select -sum(price - 9223372036854775000) from price_rows",
+        "select sum(9223372036854775807) over (order by price) from price_rows",
+        "select sum(9223372036854775807) over (order by price rows between 1 preceding and current row) from price_rows",
+        "select cast(price as tinyint) * cast(100 as tinyint) from price_rows",
+        "select cast(1 as bigint unsigned) - cast(price as bigint unsigned) from price_rows",
+        "select sum(cast(price as bigint unsigned) + 18446744073709551000) from price_rows",
+        "select count(*) from price_rows where price * 9223372036854775807 > 0",
+        "select a.seller from price_rows a join price_rows b on a.price * 9223372036854775807 = b.price",
+        "select seller from price_rows order by price * 9223372036854775807",
+        "select price from price_rows where price = (select max(price) * 9223372036854775807 from price_rows)",
+        "select case when price > 5 then price * 9223372036854775807 end from price_rows",
+    ] {
+        match flock.sql(text) {
+            Ok(rows) => told.push(format!("{text}\n{}", table(&rows))),
+            Err(error) => told.push(format!("{text}\n{}", said(&error))),
+        }
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+/// Names, types and values of what does not run over stay what they are.
+#[test]
+fn integers_within_their_range_answer_under_their_own_names() {
+    let flock = Flock::new();
+    let mut told = Vec::new();
+    for text in [
+        "select price + 1, price - 1, price * 2 as twice, -price, - -price from price_rows order by price",
+        "select price + 1, count(*), sum(price), sum(price) + 1, avg(price) from price_rows group by price + 1 order by price + 1",
+        "select seller, sum(price) from price_rows group by seller having sum(price) > 5 order by sum(price) desc",
+        "select seller, sum(price) as s from price_rows group by rollup (seller) order by s",
+        "select sum(price), sum(price * 2), sum(distinct price), sum(price) filter (where price > 10) from price_rows",
+        "select sum(price) from price_rows where price > 1000",
+        "select price, sum(price) over (order by price) as s, sum(price) over () - price from price_rows order by price",
+        "select price, sum(price) over (order by price rows between 1 preceding and current row) from price_rows order by price",
+        "select arrow_typeof(sum(price)) as a, arrow_typeof(sum(cast(seller as smallint))) as b, arrow_typeof(-cast(price as int)) as c, arrow_typeof(sum(cast(price + 1 as bigint unsigned))) as d from price_rows group by price limit 1",
+        "select sum(price) / 2, sum(price) * 1.5, sum(price * 1.5), price + 0.5 from price_rows group by price order by price limit 2",
+        "with recursive t as (select 1 as n union all select n + 1 from t where n < 5) select sum(n), max(n) from t",
+        "select price from price_rows p where price * 2 > (select sum(price) / 10 from price_rows q where q.seller = p.seller) order by 1",
+        "select a.price from price_rows a join price_rows b on a.price + 10 = b.price order by 1",
+        "select price + 1 from price_rows union all select sum(price) from price_rows order by 1",
+        "select cast(price as decimal(38, 0)) * 9223372036854775807 from price_rows order by 1 limit 1",
+        "select cast(price as double) * 9223372036854775807 from price_rows order by 1 limit 1",
+        "select posted + interval '1 day', posted - posted, 1.5 * 2, -1.5 from price_rows order by 1 limit 1",
+        "select * from (select price + 1 from price_rows where price = 5) t where \"price_rows.price + Int64(1)\" > 0",
+        "select seller, sum(sum(price)) over (order by seller), rank() over (order by sum(price)) from price_rows group by seller order by 1",
+        "select town, sum(seller), sum(seller + 1) from sellers group by town order by town",
+        "select sum(price) from (select distinct price from price_rows) where price + 1 in (11, 21)",
+        "select row_number() over (order by price) - 1, count(*) over () * 2 from price_rows limit 1",
+        "select 9223372036854775807, -9223372036854775808, abs(-5), 1 + null",
+    ] {
+        match flock.sql(text) {
+            Ok(rows) => told.push(format!("{text}\n{}", table(&rows))),
+            Err(error) => told.push(format!("{text}\n{}", said(&error))),
+        }
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
 /// A query whose asker has gone away gives its seat back, whatever it was doing.
 #[test]
 fn a_query_that_nobody_waits_for_ends() {

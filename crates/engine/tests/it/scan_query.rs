@@ -67,6 +67,7 @@ fn errors_of_a_source_with_sql_never_hold_a_cell() {
         ("select cast(secret as date) as n, seller, posted from price_rows", "date"),
         ("select cast(decode(secret, 'base64') as varchar) as n, seller, posted from price_rows", "string"),
         ("select 10 / (price - 10) as n, seller, posted from price_rows", "int64"),
+        ("select price * 9223372036854775807 as n, seller, posted from price_rows", "int64"),
         (
             "select sum(cast(secret as decimal(4,2))) as n, seller, posted from price_rows group by 2, 3",
             "decimal(14,2)",
