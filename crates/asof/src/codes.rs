@@ -246,10 +246,11 @@ const FORBIDDEN: [(&str, &str); 3] = [
 ];
 
 #[rustfmt::skip]
-const EXHAUSTED: [(&str, &str); 4] = [
+const EXHAUSTED: [(&str, &str); 5] = [
     ("disk_full", "The disk is full. What was acknowledged is kept; free space and try again."),
     ("limit_reached", "A query or training set reached a limit on bytes, nesting, rows or memory, which the message names. Ask for less at once, or raise `memory`."),
     ("too_many_connections", "The server has as many connections open as it allows. Keep connections open and use them again."),
+    ("too_many_operations", "As many trainings, loads and other long operations go on as the node allows, and as many more wait as may. Ask again when some have ended; `asof status` shows them, and `operations` in asof.yaml says how many go on at once."),
     ("too_many_rows", "There are more rows than one answer can hold. Ask in several parts."),
 ];
 

@@ -75,6 +75,8 @@ pub(crate) struct Flags {
     pub memory: Option<String>,
     /// `--threads`
     pub threads: Option<usize>,
+    /// `--operations`
+    pub operations: Option<usize>,
     /// `--tls-certificate`
     pub tls_certificate: Option<PathBuf>,
     /// `--tls-key`
@@ -100,6 +102,8 @@ pub(crate) struct Settings {
     pub memory: Setting<u64>,
     /// Threads that queries may use.
     pub threads: Setting<usize>,
+    /// Long operations at once.
+    pub operations: Setting<usize>,
     /// What requests carry; never shown.
     pub token: Setting<Option<String>>,
     /// The server's certificate.
@@ -131,18 +135,25 @@ impl Settings {
             || root.value.join(".asof"),
         );
         let memory_of = |text: Option<String>, what: &str| text.map(|text| bytes(&text, what)).transpose();
-        let threads_of = |text: Option<String>| {
-            text.map(|text| {
-                let threads = text.parse::<usize>().ok().filter(|threads| (1..=4096).contains(threads));
-                threads.ok_or_else(|| {
-                    Problem::invalid(
-                        "bad_setting",
-                        format!("ASOF_THREADS is `{text}`, not a whole number from 1 to 4096"),
-                    )
+        let count_of = |name: &'static str| {
+            variable(name)?
+                .map(|text| {
+                    let count = text.parse::<usize>().ok().filter(|count| (1..=4096).contains(count));
+                    count.ok_or_else(|| {
+                        Problem::invalid(
+                            "bad_setting",
+                            format!("{name} is `{text}`, not a whole number from 1 to 4096"),
+                        )
+                    })
                 })
-            })
-            .transpose()
+                .transpose()
         };
+        let threads = Setting::of(
+            (flags.threads, "--threads"),
+            (count_of("ASOF_THREADS")?, "ASOF_THREADS"),
+            file.and_then(|config| config.threads),
+            || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        );
         let path_variable = |name: &'static str| variable(name).map(|text| text.map(PathBuf::from));
         let path_of_file = |path: &Option<String>| path.as_ref().map(|path| Some(root.value.join(path)));
         for (key, instead) in Config::not_built_yet() {
@@ -198,12 +209,13 @@ impl Settings {
                 file.and_then(|config| config.memory),
                 half_of_memory,
             ),
-            threads: Setting::of(
-                (flags.threads, "--threads"),
-                (threads_of(variable("ASOF_THREADS")?)?, "ASOF_THREADS"),
-                file.and_then(|config| config.threads),
-                || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            operations: Setting::of(
+                (flags.operations, "--operations"),
+                (count_of("ASOF_OPERATIONS")?, "ASOF_OPERATIONS"),
+                file.and_then(|config| config.operations),
+                || operations_of(threads.value),
             ),
+            threads,
             token: Setting::of((None, ""), (variable("ASOF_TOKEN")?.map(Some), "ASOF_TOKEN"), None, || None),
             tls_certificate,
             tls_key,
@@ -331,7 +343,7 @@ pub(crate) fn own_call() -> Option<PathBuf> {
 }
 
 /// The variables that are read; every setting of `asof.yaml` has one.
-const VARIABLES: [&str; 11] = [
+const VARIABLES: [&str; 12] = [
     "ASOF_PROJECT",
     "ASOF_SERVER",
     "ASOF_TOKEN",
@@ -339,6 +351,7 @@ const VARIABLES: [&str; 11] = [
     "ASOF_DATA_DIR",
     "ASOF_MEMORY",
     "ASOF_THREADS",
+    "ASOF_OPERATIONS",
     "ASOF_TLS_CERTIFICATE",
     "ASOF_TLS_KEY",
     "ASOF_TLS_AUTHORITIES",
@@ -370,6 +383,12 @@ fn bytes(text: &str, what: &str) -> Result<u64, Problem> {
         Problem::invalid("bad_setting", format!("{what} is `{text}`, not a size"))
             .hint("write it as 512MB, 8GB or 24GiB")
     })
+}
+
+/// How many long operations go on at once if nobody says otherwise: each may take all of `memory`, so they are
+/// few however many cores there are.
+pub(crate) fn operations_of(threads: usize) -> usize {
+    (threads / 2).clamp(2, 4)
 }
 
 /// Half of the machine's memory, or of what this process is limited to; 2 GiB where neither is known.

@@ -104,6 +104,7 @@ impl Context {
             project: settings.project.clone(),
             memory: settings.memory.value,
             threads: settings.threads.value,
+            operations: settings.operations.value,
             name: self.name.clone(),
             ..NodeConfig::new(settings.data_dir.value.clone())
         }

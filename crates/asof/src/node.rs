@@ -28,6 +28,8 @@ pub struct NodeConfig {
     pub memory: u64,
     /// Threads that queries may use.
     pub threads: usize,
+    /// How many trainings, rebuilds, loads, materialisations and backups go on at once; more wait.
+    pub operations: usize,
     /// What it calls itself to those it keeps out, e.g. `asof up`.
     pub name: String,
     /// How long to wait for another owner of the data directory to end.
@@ -41,11 +43,13 @@ pub struct NodeConfig {
 impl NodeConfig {
     /// Over this folder, all else by default.
     pub fn new(data_dir: impl Into<PathBuf>) -> NodeConfig {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         NodeConfig {
             data_dir: data_dir.into(),
             project: None,
             memory: 2 << 30,
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads,
+            operations: crate::config::operations_of(threads),
             name: "asof".to_owned(),
             patience: Duration::ZERO,
             limits: Limits::default(),
@@ -111,7 +115,8 @@ impl Node {
         let rooms = Rooms {
             reader: Reader::new(Arc::clone(&online), Arc::clone(&clock)),
             flow: Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&clock))
-                .with_batch_bytes(room.batch),
+                .with_batch_bytes(room.batch)
+                .with_operations(config.operations),
             copy_online: CopyOnline(Arc::new(move |to| Ok(online.backup(to)?))),
             project: config.project.clone(),
             registry,

@@ -48,6 +48,19 @@ pub enum FlowError {
         /// Why.
         source: asof_compute::RowError,
     },
+    /// As many operations go on as may, and as many wait.
+    #[error(
+        "the node does as many long operations at once as it may ({at_once}), and {waiting} more wait for their turn: \
+         this one ({operation}) was not begun"
+    )]
+    Busy {
+        /// What was asked for.
+        operation: &'static str,
+        /// How many go on.
+        at_once: usize,
+        /// How many wait.
+        waiting: usize,
+    },
     /// The node is told to stop.
     #[error("the node is stopping, so the operation was not finished")]
     Stopping,
@@ -83,6 +96,7 @@ impl Explain for FlowError {
             FlowError::Online(error) => error.kind(),
             FlowError::View { source, .. } => source.kind(),
             FlowError::SecondRow { .. } => Kind::Invalid,
+            FlowError::Busy { .. } => Kind::Exhausted,
             FlowError::Stopping => Kind::Unavailable,
             FlowError::Row { .. } | FlowError::Internal { .. } => Kind::Internal,
             FlowError::NotFound { .. } => Kind::NotFound,
@@ -97,6 +111,7 @@ impl Explain for FlowError {
             FlowError::Online(error) => error.code(),
             FlowError::View { source, .. } => source.code(),
             FlowError::SecondRow { .. } => "second_row",
+            FlowError::Busy { .. } => "too_many_operations",
             FlowError::Stopping => "stopping",
             FlowError::Row { .. } => "row_not_kept",
             FlowError::Internal { .. } => "internal",
@@ -119,6 +134,11 @@ impl Explain for FlowError {
             FlowError::View { source, .. } => source.hint(),
             FlowError::SecondRow { .. } => Some(
                 "give the source an `event_time`, or the view a `where` that leaves one row a key".to_owned(),
+            ),
+            FlowError::Busy { .. } => Some(
+                "ask again when some have ended, which `asof status` shows; `operations` in asof.yaml says how many go on \
+                 at once"
+                    .to_owned(),
             ),
             FlowError::Stopping => Some(
                 "ask again when it is up: what was done is kept, and the rest is gone on with".to_owned(),

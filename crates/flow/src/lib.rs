@@ -8,13 +8,14 @@ mod load;
 mod materialize;
 mod operation;
 mod refresh;
+mod seats;
 mod status;
 mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use asof_engine::Engine;
+use asof_engine::{Engine, Progress, ProgressEvent};
 use asof_model::Clock;
 use asof_online::OnlineStore;
 use asof_registry::Registry;
@@ -25,6 +26,7 @@ pub use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
 pub use error::{FlowError, Result};
 pub use load::LoadReport;
 pub use materialize::MaterializeReport;
+pub use seats::{Operation, OperationCount, Operations, Seat};
 pub use status::{ViewFailure, ViewStatus};
 
 /// Moves data. A cheap clone.
@@ -43,6 +45,8 @@ pub struct Flow {
     pub(crate) batch_bytes: usize,
     /// How long after its first failed turn a view without `refresh` has its next.
     pub(crate) retry: Duration,
+    /// The seats of long operations.
+    pub(crate) operations: Operations,
 }
 
 /// Unless told otherwise.
@@ -74,6 +78,7 @@ impl Flow {
             stop: CancellationToken::new(),
             batch_bytes: BATCH_BYTES,
             retry: RETRY,
+            operations: Operations::default(),
         }
     }
 
@@ -91,5 +96,28 @@ impl Flow {
     pub fn with_retry(mut self, after: Duration) -> Flow {
         self.retry = after;
         self
+    }
+
+    /// The same, with so many long operations at once; 4 where this is not said.
+    #[must_use]
+    pub fn with_operations(mut self, at_once: usize) -> Flow {
+        self.operations = Operations::new(at_once);
+        self
+    }
+
+    /// The seats of this node's long operations.
+    pub fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    /// Takes a seat for a long operation; `progress` is told where it has to wait for one.
+    ///
+    /// # Errors
+    /// As [`Operations::enter`].
+    pub async fn enter(&self, operation: Operation, progress: &Progress) -> Result<Seat> {
+        let waits = || {
+            progress(ProgressEvent { phase: "waiting for other operations", done: 0, total: None, unit: "" })
+        };
+        self.operations.enter(operation, &self.stop, waits).await
     }
 }

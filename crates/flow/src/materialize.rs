@@ -20,7 +20,7 @@ use crate::load::may_see;
 use crate::operation::{caught, panicked};
 use crate::status::Behind;
 use crate::writer::{Target, Terms, Writer};
-use crate::{Flow, FlowError, Result};
+use crate::{Flow, FlowError, Operation, Result, Seat};
 
 /// What became of a view.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -79,16 +79,24 @@ impl Flow {
     ) -> Result<Vec<MaterializeReport>> {
         may_see(principal, project)?;
         let catalog = self.registry.catalog();
+        let views = views_of(&catalog, project, views)?;
+        // Held by the view in its turn, which goes on where nobody waits for it any more.
+        let seat = Arc::new(self.enter(Operation::Materialize, &progress).await?);
         let mut reports = Vec::new();
         let mut failed: Vec<(Address, FlowError)> = Vec::new();
-        for view in views_of(&catalog, project, views)? {
+        for view in views {
             let new = NewRun {
                 id: None,
                 project: project.clone(),
                 kind: RunKind::Materialize,
                 subject: view.address.name.to_string(),
             };
-            let work = self.clone().turn(view.address.clone(), Arc::clone(&progress));
+            let turn = self.clone().turn(view.address.clone(), Arc::clone(&progress));
+            let seat = Arc::clone(&seat);
+            let work = async move {
+                let _seat = seat;
+                turn.await
+            };
             match self.in_run(principal, new, work, MaterializeReport::counts).await {
                 Ok((run, report)) => reports.push(MaterializeReport { run: Some(run), ..report }),
                 Err(FlowError::Stopping) => return Err(FlowError::Stopping),
@@ -105,10 +113,16 @@ impl Flow {
     /// Brings one view up to date, in the version that stands when its turn comes.
     pub(crate) async fn materialize_view(
         &self,
+        seat: Seat,
         view: &Address,
         progress: &Progress,
     ) -> Result<MaterializeReport> {
-        self.in_task(self.clone().turn(view.clone(), Arc::clone(progress))).await
+        let turn = self.clone().turn(view.clone(), Arc::clone(progress));
+        self.in_task(async move {
+            let _seat = seat;
+            turn.await
+        })
+        .await
     }
 
     /// One view's turn; one at a time of each. It must not be dropped on its way, since what it lets do

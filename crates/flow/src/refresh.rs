@@ -10,7 +10,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Flow, FlowError};
+use crate::{Flow, FlowError, Operation};
 
 /// How many views are brought up to date at once; a slow one leaves room for the others.
 const AT_ONCE: usize = 4;
@@ -141,7 +141,11 @@ async fn sweep(flow: Flow) {
 
 /// Whether it went well.
 async fn turn_of(flow: Flow, address: Address) -> bool {
-    let done = flow.materialize_view(&address, &no_progress()).await;
+    let done = match flow.enter(Operation::Refresh, &no_progress()).await {
+        // Before the view's own gate, which else would be held from those who have a seat.
+        Ok(seat) => flow.materialize_view(seat, &address, &no_progress()).await,
+        Err(error) => Err(error),
+    };
     let well = done.is_ok();
     match done {
         Ok(report) => {

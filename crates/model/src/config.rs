@@ -19,6 +19,8 @@ pub struct Config {
     pub memory: Option<u64>,
     /// How many threads queries may use.
     pub threads: Option<usize>,
+    /// How many long operations go on at once.
+    pub operations: Option<usize>,
     /// The server's certificate chain in PEM form, relative to the project's folder.
     pub tls_certificate: Option<String>,
     /// Its private key in PEM form, relative to the project's folder.

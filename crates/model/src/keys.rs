@@ -108,6 +108,11 @@ pub(crate) static CONFIG: Table = Table {
         ),
         may("threads", Takes::Count, "How many threads queries may use. Default: one a core."),
         may(
+            "operations",
+            Takes::Count,
+            "How many trainings, rebuilds, loads, materialisations and backups a node does at once, and beside them how many plans and applies; more wait. Each may take `memory`. Default: half of `threads`, from 2 to 4.",
+        ),
+        may(
             "tls_certificate",
             Takes::Text,
             "The server's certificate chain, a PEM file; with `tls_key`. Relative paths start at the project's folder.",

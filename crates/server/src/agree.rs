@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use asof_engine::no_progress;
+use asof_flow::Operation;
 use asof_model::{
     Action, Catalog, Change, Diagnostic, Diagnostics, Format, Name, Place, Principal, Project, ProjectFile,
     ProjectState, Revision, Severity, Source, ThingKind, Version,
@@ -31,9 +33,11 @@ pub(crate) struct Agreed {
 pub(crate) async fn prepare(
     state: &Shared,
     principal: &Principal,
+    operation: Operation,
     files: &[ProjectFile],
     root: Option<PathBuf>,
 ) -> Result<Agreed, Failure> {
+    let _seat = state.flow.enter(operation, &no_progress()).await?;
     let catalog = state.registry.catalog();
     let (project, mut diagnostics) = Project::read(files);
     let Some(project) = project else { return Err(refused(diagnostics)) };

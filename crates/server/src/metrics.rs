@@ -39,6 +39,12 @@ pub(crate) struct OfView {
     pub(crate) view: String,
 }
 
+/// One sort of long operation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfOperation {
+    pub(crate) operation: &'static str,
+}
+
 /// The counters of one node. No process globals: many nodes fit in one process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -51,6 +57,9 @@ pub(crate) struct Metrics {
     pub(crate) behind: Family<OfView, Gauge>,
     pub(crate) behind_age: Family<OfView, Gauge<f64, AtomicU64>>,
     pub(crate) rows: Family<OfView, Gauge>,
+    pub(crate) running: Family<OfOperation, Gauge>,
+    pub(crate) waiting: Family<OfOperation, Gauge>,
+    pub(crate) refused: Counter,
 }
 
 impl Default for Metrics {
@@ -71,6 +80,9 @@ impl Default for Metrics {
             behind: Family::default(),
             behind_age: Family::default(),
             rows: Family::default(),
+            running: Family::default(),
+            waiting: Family::default(),
+            refused: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests answered, by endpoint and status", metrics.requests.clone());
@@ -104,6 +116,21 @@ impl Default for Metrics {
             metrics.behind_age.clone(),
         );
         registry.register("view_rows_online", "Rows of a view in the online store", metrics.rows.clone());
+        registry.register(
+            "operations_running",
+            "Long operations that go on, by sort",
+            metrics.running.clone(),
+        );
+        registry.register(
+            "operations_waiting",
+            "Long operations that wait for others to end, by sort",
+            metrics.waiting.clone(),
+        );
+        registry.register(
+            "operations_refused",
+            "Long operations that were refused, as many waiting already",
+            metrics.refused.clone(),
+        );
         Metrics { registry, ..metrics }
     }
 }

@@ -75,6 +75,7 @@ fn settings_of(settings: &Settings) -> Vec<(&'static str, String, String)> {
         ("data_dir", settings.data_dir.value.display().to_string(), settings.data_dir.origin.to_string()),
         ("memory", size(settings.memory.value), settings.memory.origin.to_string()),
         ("threads", settings.threads.value.to_string(), settings.threads.origin.to_string()),
+        ("operations", settings.operations.value.to_string(), settings.operations.origin.to_string()),
         ("token", secret(&settings.token.value), settings.token.origin.to_string()),
         ("tls_certificate", path(settings.tls_certificate.value.as_ref()), settings.tls_certificate.origin.to_string()),
         ("tls_key", path(settings.tls_key.value.as_ref()), settings.tls_key.origin.to_string()),

@@ -1,6 +1,8 @@
 //! `asof status`: how fresh every view is.
 
-use asof_server::StatusAnswer;
+use std::collections::BTreeMap;
+
+use asof_server::{StatusAnswer, StatusOfOperations};
 
 use crate::client::path;
 use crate::context::Context;
@@ -11,6 +13,24 @@ use crate::table::{Table, grouped, terminal_width, took};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
+/// What the node is busy with, if it is; `operations: 2 of 2 (refresh 1, train 1), 3 waiting (load 3)`.
+fn busy(operations: &StatusOfOperations) -> Option<String> {
+    let listed = |counts: &BTreeMap<String, u64>| {
+        let parts: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        parts.join(", ")
+    };
+    let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
+    let (running, waiting) = (sum(&operations.running), sum(&operations.waiting));
+    let mut text = match running {
+        0 => return None,
+        _ => format!("operations: {running} of {} at once ({})", operations.at_once, listed(&operations.running)),
+    };
+    if waiting > 0 {
+        text = format!("{text}, {waiting} waiting ({})", listed(&operations.waiting));
+    }
+    Some(text)
+}
+
 /// Shows.
 pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
     let printer = context.printer;
@@ -19,7 +39,13 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
         context.client().await?.get(&path(&["v1", "status"], &[("project", project.as_str())])).await?;
     if printer.json {
         answer.views.iter().for_each(|view| printer.json_line(view));
+        if busy(&answer.operations).is_some() {
+            printer.json_line(&serde_json::json!({"operations": answer.operations}));
+        }
         return Ok(());
+    }
+    if let Some(busy) = busy(&answer.operations) {
+        printer.line(busy);
     }
     if answer.views.is_empty() {
         printer.say("No views stand yet; `asof apply` makes the folder's definitions stand.");

@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// How many threads queries may use [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     threads: Option<u16>,
+    /// How many trainings, loads, materialisations and the like go on at once [default: half of the threads, 2 to 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    operations: Option<u16>,
     /// The server's certificate chain, in PEM form.
     #[arg(long, value_name = "FILE")]
     tls_certificate: Option<PathBuf>,
@@ -40,6 +43,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         listen: args.listen,
         memory: args.memory,
         threads: args.threads.map(usize::from),
+        operations: args.operations.map(usize::from),
         tls_certificate: args.tls_certificate,
         tls_key: args.tls_key,
         insecure: args.insecure,

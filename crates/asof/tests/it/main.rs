@@ -1,6 +1,8 @@
 //! The real binary over real projects.
 
 #[cfg(test)]
+mod busy;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod kills;

@@ -247,7 +247,7 @@ fn settings_come_from_the_file_the_environment_and_flags_in_that_order() {
     let project = Project::empty();
     project.write(
         "asof.yaml",
-        "project: shop\nlisten: 127.0.0.1:1\ndata_dir: stores\nmemory: 1GiB\nthreads: 3\n\
+        "project: shop\nlisten: 127.0.0.1:1\ndata_dir: stores\nmemory: 1GiB\nthreads: 3\noperations: 3\n\
          server: http://127.0.0.1:9\ntls_certificate: cert.pem\ntls_key: key.pem\ntls_authorities: ca.pem\n",
     );
     let settings = |args: &[&str], environment: &[(&str, &str)]| {
@@ -269,6 +269,7 @@ fn settings_come_from_the_file_the_environment_and_flags_in_that_order() {
         ("ASOF_DATA_DIR", "/tmp/elsewhere"),
         ("ASOF_MEMORY", "2GiB"),
         ("ASOF_THREADS", "4"),
+        ("ASOF_OPERATIONS", "5"),
         ("ASOF_SERVER", "http://127.0.0.1:8"),
         ("ASOF_TOKEN", "s3cret"),
         ("ASOF_TLS_CERTIFICATE", "/c.pem"),
@@ -289,6 +290,7 @@ fn settings_come_from_the_file_the_environment_and_flags_in_that_order() {
         ("ASOF_MEMORY", "lots"),
         ("ASOF_THREADS", "0"),
         ("ASOF_THREADS", "many"),
+        ("ASOF_OPERATIONS", "0"),
         ("ASOF_TREADS", "4"),
     ] {
         let shop = Project::shop();

@@ -43,6 +43,7 @@ pub(super) fn read(files: &[ProjectFile], out: &mut Diagnostics) -> Option<Confi
         data_dir: reader.text(&fields, "data_dir"),
         memory: reader.size(&fields, "memory"),
         threads: reader.count(&fields, "threads"),
+        operations: reader.count(&fields, "operations"),
         tls_certificate,
         tls_key,
         tls_authorities: reader.text(&fields, "tls_authorities"),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use asof_flow::Operation;
 use asof_model::{Change, Diagnostics, Kind, Name, ProjectFile, Revision, ThingKind};
 use asof_registry::Apply;
 use axum::extract::State;
@@ -71,7 +72,7 @@ async fn apply(
     State(state): State<Shared>,
     Json(request): Json<ApplyRequest>,
 ) -> Result<Answer<ApplyAnswer>, Failure> {
-    let agreed = agree::prepare(&state, &principal, &request.files, request.root).await?;
+    let agreed = agree::prepare(&state, &principal, Operation::Apply, &request.files, request.root).await?;
     let changes = agreed.changes();
     let removed: Vec<(ThingKind, Name)> = agreed.removed();
     if !removed.is_empty() && !request.allow_remove {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use asof_engine::no_progress;
+use asof_flow::Operation;
 use asof_model::Kind;
 use axum::extract::State;
 use axum::routing::post;
@@ -73,10 +75,15 @@ async fn backup(
         )
         .hint("name a folder that does not exist yet"));
     }
+    let seat = state.flow.enter(Operation::Backup, &no_progress()).await?;
     // In a task of its own: where whoever asked goes away, it ends at the next step and leaves nothing.
     let gone = CancellationToken::new();
     let _asking = gone.clone().drop_guard();
-    let made = state.tasks.spawn(make(state.clone(), to, gone));
+    let making = make(state.clone(), to, gone);
+    let made = state.tasks.spawn(async move {
+        let _seat = seat;
+        making.await
+    });
     let answer = made.await.map_err(|_| defect())??;
     Ok(Answer(answer))
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use asof_flow::Operation;
 use asof_flow::{FileLoad, LoadFile};
 use asof_model::{Address, Kind, Name};
 use axum::extract::{Request, State};
@@ -154,6 +155,7 @@ async fn load(
     request: Request,
 ) -> Result<Answer<LoadAnswer>, Failure> {
     known_project(&principal, &state.registry.catalog(), &query.project)?;
+    state.flow.operations().admit(Operation::Load)?;
     let kind =
         request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let of_json = kind.split(';').next().unwrap_or_default().trim() == "application/json";
@@ -203,11 +205,12 @@ async fn load(
         OnBadRow::Stop => asof_flow::OnBadRow::Stop,
         OnBadRow::Quarantine => asof_flow::OnBadRow::Quarantine,
     };
+    let seat = state.flow.enter(Operation::Load, &progress).await?;
     // In a task of its own: an upload stays for as long as it is read, whoever waits for the answer.
     let flow = state.flow.clone();
     let loading = state.tasks.spawn(async move {
         let report = flow.load(&principal, &query.project, &query.source, files, on_bad_row, progress).await;
-        drop(uploads);
+        drop((uploads, seat));
         report
     });
     let ended = |_| Failure::new(Kind::Internal, "internal", "the load ended by a defect");

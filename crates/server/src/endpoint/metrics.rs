@@ -1,5 +1,7 @@
 //! `GET /metrics`: Prometheus' text form.
 
+use std::sync::atomic::Ordering;
+
 use asof_flow::ViewStatus;
 use asof_model::Principal;
 use axum::extract::State;
@@ -10,7 +12,7 @@ use serde_json::json;
 
 use super::{Endpoint, Patience};
 use crate::access::Caller;
-use crate::metrics::OfView;
+use crate::metrics::{OfOperation, OfView};
 use crate::rooms::Shared;
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -19,7 +21,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     open: false,
     patience: Patience::Short,
     summary: "Counters of this node for Prometheus",
-    about: "Requests and their times by endpoint; age, failure and rows behind of every view, the last as of \
+    about: "Requests and their times by endpoint; long operations that go on, wait and were refused; age, failure and rows behind of every view, the last as of \
             when its source was last looked at (`asof_view_rows_behind_age_seconds`): asking this reads no source.",
     route: || get(metrics),
     operation: || json!({"responses": {"200": {"description": "OpenMetrics text", "content": {"text/plain": {"schema": {"type": "string"}}}}}}),
@@ -30,15 +32,25 @@ async fn metrics(_: Caller, State(state): State<Shared>) -> impl IntoResponse {
         Ok(views) => views.iter().for_each(|view| observe(&state, view)),
         Err(error) => tracing::warn!(%error, "the metrics of views are not known"),
     }
+    let operations = state.flow.operations();
+    for count in operations.counts() {
+        let of = OfOperation { operation: count.operation.name() };
+        state.metrics.running.get_or_create(&of).set(whole(count.running));
+        state.metrics.waiting.get_or_create(&of).set(whole(count.waiting));
+    }
+    state.metrics.refused.inner().store(operations.refused(), Ordering::Relaxed);
     (
         [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
         state.metrics.text(),
     )
 }
 
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 fn observe(state: &Shared, view: &ViewStatus) {
     let of = OfView { project: view.view.project.to_string(), view: view.view.name.to_string() };
-    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     if let Some(age) = view.success_age_micros {
         state.metrics.age.get_or_create(&of).set(age as f64 / 1e6);
     }

@@ -34,7 +34,7 @@ pub use rebuild::RebuildQuery;
 pub use run::RunAnswer;
 pub use runs::Runs;
 pub use sql::SqlRequest;
-pub use status::{StatusAnswer, StatusOfView};
+pub use status::{StatusAnswer, StatusOfOperations, StatusOfView};
 pub use things::Things;
 pub use train::TrainQuery;
 pub use training_sets::{TrainingSetLine, TrainingSets};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use asof_flow::Operation;
 use asof_model::{Change, Diagnostics, Name, ProjectFile, Revision};
 use axum::extract::State;
 use axum::routing::post;
@@ -87,6 +88,6 @@ async fn plan(
     State(state): State<Shared>,
     Json(request): Json<PlanRequest>,
 ) -> Result<Answer<PlanAnswer>, Failure> {
-    let agreed = agree::prepare(&state, &principal, &request.files, request.root).await?;
+    let agreed = agree::prepare(&state, &principal, Operation::Plan, &request.files, request.root).await?;
     Ok(Answer(agreed.plan(&state).await))
 }

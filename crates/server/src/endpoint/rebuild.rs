@@ -1,5 +1,6 @@
 //! `POST /v1/training-sets/{id}/rebuild`: makes a recorded training set again.
 
+use asof_flow::Operation;
 use asof_model::FileFormat;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -52,11 +53,12 @@ async fn rebuild(
     Query(query): Query<RebuildQuery>,
 ) -> Result<Response, Failure> {
     let set = state.registry.training_set(&principal, &id).await?;
+    state.flow.operations().admit(Operation::Rebuild)?;
     let format = query.format.unwrap_or(set.recipe.output);
     let subject = format!("rebuild {}", set.id);
     let run = train::begin(&state, &principal, &set.project, subject, query.run).await?;
     state.work.made(&run, &set.id);
     let (engine, progress) = (state.engine.clone(), state.work.progress(&run));
     let making = async move { engine.rebuild(&set, progress).await };
-    train::answer(&state, principal, None, format, run, making, None).await
+    train::answer(&state, principal, Operation::Rebuild, None, format, run, making, None).await
 }

@@ -1,5 +1,8 @@
 //! `GET /v1/status`: how fresh every view is.
 
+use std::collections::BTreeMap;
+
+use asof_flow::OperationCount;
 use asof_model::{Name, VersionId};
 use axum::extract::State;
 use axum::routing::get;
@@ -17,15 +20,16 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     path: "/v1/status",
     open: false,
     patience: Patience::Short,
-    summary: "How fresh every view is in the online store",
+    summary: "How fresh every view is in the online store, and what the node is busy with",
     about: "Rows kept, rows of the source that are not materialised yet, time since the last materialisation and its error. \
-            `/metrics` shows the same for machines.",
+            Long operations that go on and that wait are those of all projects. `/metrics` shows the same for machines.",
     route: || get(status),
     operation: || {
         json!({
             "parameters": [{"name": "project", "in": "query", "required": true, "schema": {"type": "string"}, "description": "The project"}],
             "responses": {"200": {"description": "The views", "content": {"application/json": {"example": {
-                "views": [{"view": "origin_weather", "version": "0f3a...", "state": "ready", "rows": 26_115, "rows_behind": 0, "behind_age_seconds": 0.0, "age_seconds": 12.5, "refresh": "1h"}]
+                "views": [{"view": "origin_weather", "version": "0f3a...", "state": "ready", "rows": 26_115, "rows_behind": 0, "behind_age_seconds": 0.0, "age_seconds": 12.5, "refresh": "1h"}],
+                "operations": {"at_once": 2, "running": {"train": 1}, "waiting": {}}
             }}}}},
         })
     },
@@ -36,6 +40,20 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 pub struct StatusAnswer {
     /// By name.
     pub views: Vec<StatusOfView>,
+    /// What the node is busy with.
+    #[serde(default)]
+    pub operations: StatusOfOperations,
+}
+
+/// Long operations of a node, of all projects; plans and applies have as many seats of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusOfOperations {
+    /// How many go on at once.
+    pub at_once: u64,
+    /// How many go on, by sort.
+    pub running: BTreeMap<String, u64>,
+    /// How many wait for others to end, by sort.
+    pub waiting: BTreeMap<String, u64>,
 }
 
 /// How fresh a view is.
@@ -96,5 +114,16 @@ async fn status(
             last_error: view.last_error.map(|failure| failure.error.message),
         })
         .collect();
-    Ok(Answer(StatusAnswer { views }))
+    let operations = state.flow.operations();
+    let counts = operations.counts();
+    let of = |count: fn(&OperationCount) -> u64| {
+        let found = counts.iter().filter(|it| count(it) > 0);
+        found.map(|it| (it.operation.name().to_owned(), count(it))).collect()
+    };
+    let operations = StatusOfOperations {
+        at_once: operations.at_once() as u64,
+        running: of(|count| count.running),
+        waiting: of(|count| count.waiting),
+    };
+    Ok(Answer(StatusAnswer { views, operations }))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use asof_engine::training::{SpineInput, TrainRequest, Training};
+use asof_flow::Operation;
 use asof_model::{Ask, FileFormat, Name, OnNullKey, Principal, Question};
 use asof_registry::{NewRun, RunError, RunKind};
 use axum::extract::{Request, State};
@@ -128,6 +129,7 @@ async fn train(
     known_project(&principal, &catalog, &query.project)?;
     let ask = ask(query.service.as_deref(), query.features.as_deref().map(listed))?;
     let selection = catalog.select(&query.project, &ask, query.full_names)?;
+    state.flow.operations().admit(Operation::Train)?;
     let mut upload = None;
     let spine = match &query.sql {
         Some(text) => {
@@ -169,7 +171,7 @@ async fn train(
     };
     let (engine, progress) = (state.engine.clone(), state.work.progress(&run));
     let making = async move { engine.train(catalog, request, progress).await };
-    answer(&state, principal, Some(query.project), query.format, run, making, upload).await
+    answer(&state, principal, Operation::Train, Some(query.project), query.format, run, making, upload).await
 }
 
 /// Records that a training begins; its run's id.
@@ -184,10 +186,12 @@ pub(super) async fn begin(
     Ok(state.registry.start_run(principal, new).await?)
 }
 
-/// Answers with a training set's rows; records it, where `record` names a project, before the last of them.
+/// Answers with a training set's rows, once there is a seat to make them; records it, where `record` names a project, before the last of them.
+#[expect(clippy::too_many_arguments, reason = "one answer's whole context, named at both calls")]
 pub(super) async fn answer(
     state: &Shared,
     principal: Principal,
+    operation: Operation,
     record: Option<Name>,
     format: FileFormat,
     run: String,
@@ -198,6 +202,7 @@ pub(super) async fn answer(
     let work = {
         let (state, run, rows) = (state.clone(), run.clone(), rows.clone());
         move |chunks: outflow::Chunks| async move {
+            let _seat = state.flow.enter(operation, &state.work.progress(&run)).await?;
             let to = chunks.clone();
             let threads = state.engine.config().threads;
             let made = state.engine.run(async move {
