@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use asof_flow::Operation;
-use asof_flow::{FileLoad, LoadFile};
+use asof_flow::{FileLoad, LoadFile, Operation};
 use asof_model::{Address, Kind, Name};
 use axum::extract::{Request, State};
 use axum::routing::post;
