@@ -330,7 +330,7 @@ impl Hashes {
     }
 
     /// The first hashes past that one that came more than once in a check, in order. Blocking.
-    pub(super) fn suspects(&self, past: Option<(u64, usize)>, threads: usize) -> Result<Vec<(u64, usize)>> {
+    pub(super) fn suspects(&self, past: Option<Suspect>, threads: usize) -> Result<Vec<Suspect>> {
         let live = self.live.load(Ordering::Relaxed);
         let first = past.map_or(0, |(hash, _)| (hash.saturating_sub(self.from) >> SHIFT) as usize);
         let found = in_parallel((first..live).collect(), threads, |range| {
@@ -363,11 +363,17 @@ impl Hashes {
     }
 }
 
+/// A hash and the check it came twice in.
+pub(super) type Suspect = (u64, usize);
+
+/// The keys that have one hash.
+type KeysOfHash = BTreeMap<Box<[u8]>, Rows>;
+
 /// The keys of suspected hashes, looked at.
 #[derive(Debug)]
 pub(super) struct Look {
     /// Hashes and their checks, in order, each with the keys that have it.
-    suspects: Vec<((u64, usize), Mutex<BTreeMap<Box<[u8]>, Rows>>)>,
+    suspects: Vec<(Suspect, Mutex<KeysOfHash>)>,
 }
 
 /// The rows of a key: how many, and the first two.
@@ -405,7 +411,7 @@ impl TakeKeys for Look {
 }
 
 impl Look {
-    pub(super) fn new(suspects: Vec<(u64, usize)>) -> Look {
+    pub(super) fn new(suspects: Vec<Suspect>) -> Look {
         Look { suspects: suspects.into_iter().map(|suspect| (suspect, Mutex::default())).collect() }
     }
 
