@@ -7,10 +7,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Datum};
+use arrow::array::{Array, ArrayRef, AsArray, Datum, Decimal128Array};
 use arrow::compute::kernels::numeric::{add, mul, neg, sub};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
@@ -124,7 +124,7 @@ fn widened(name: &str, args: &[Expr], schema: &DFSchema) -> Result<Option<Expr>>
     {
         return Ok(None);
     }
-    Ok(Some(arg.clone().cast_to(&WIDE, schema)?))
+    Ok(Some(call(Exact::Widen, vec![arg.clone()])))
 }
 
 /// What a sum becomes, if it may run over.
@@ -202,6 +202,8 @@ pub(crate) enum Exact {
     Minus,
     Multiply,
     Negative,
+    /// An integer in 128 bits.
+    Widen,
     /// Brings a sum back from 128 bits.
     Fit {
         /// The type it has as a sum.
@@ -221,7 +223,7 @@ impl Exact {
             Exact::Minus => "a subtraction",
             Exact::Multiply => "a multiplication",
             Exact::Negative => "a negation",
-            Exact::Fit { .. } => "a sum",
+            Exact::Widen | Exact::Fit { .. } => "a sum",
         }
     }
 
@@ -238,12 +240,23 @@ impl Exact {
             Exact::Minus => sub(one(0)?.as_ref(), one(1)?.as_ref()),
             Exact::Multiply => mul(one(0)?.as_ref(), one(1)?.as_ref()),
             Exact::Negative => neg(values[0].as_ref()),
+            Exact::Widen => widen(&values[0]),
             Exact::Fit { data_type } => {
                 let options = CastOptions { safe: false, ..CastOptions::default() };
                 cast_with_options(&values[0], data_type, &options)
             }
         }
     }
+}
+
+/// As a cast does, which also looks whether each has too many digits, and none has.
+fn widen(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let wide: Decimal128Array = match values.data_type() {
+        DataType::Int64 => values.as_primitive::<Int64Type>().unary(i128::from),
+        DataType::UInt64 => values.as_primitive::<UInt64Type>().unary(i128::from),
+        _ => return cast_with_options(values, &WIDE, &CastOptions { safe: false, ..CastOptions::default() }),
+    };
+    Ok(Arc::new(wide.with_precision_and_scale(38, 0)?))
 }
 
 impl ScalarUDFImpl for Exact {
@@ -253,6 +266,7 @@ impl ScalarUDFImpl for Exact {
             Exact::Minus => "exact_minus",
             Exact::Multiply => "exact_multiply",
             Exact::Negative => "exact_negative",
+            Exact::Widen => "exact_widen",
             Exact::Fit { .. } => "exact_sum",
         }
     }
@@ -277,6 +291,7 @@ impl ScalarUDFImpl for Exact {
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         match (self, types.first()) {
             (Exact::Fit { data_type }, _) => Ok(data_type.clone()),
+            (Exact::Widen, _) => Ok(WIDE),
             (_, Some(kind)) => Ok(kind.clone()),
             (_, None) => Err(DataFusionError::Internal("arithmetic without arguments".to_owned())),
         }
