@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::Int64Type;
 use asof_model::DataType;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cell::Cells;
 use crate::{ComputeError, conform};
@@ -138,6 +139,11 @@ impl KeyEncoder {
             builder.append_value(&bytes);
         }
         Ok(builder.finish())
+    }
+
+    /// 64 bits of a key's bytes, the same on every machine. Two keys may have the same.
+    pub fn hash(key: &[u8]) -> u64 {
+        xxh3_64(key)
     }
 
     /// The bytes of a single `int64` key.

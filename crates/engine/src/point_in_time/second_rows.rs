@@ -20,7 +20,6 @@ use arrow::array::{
 use arrow::datatypes::{Int64Type, SchemaRef};
 use asof_compute::{EntityKeys, KeyEncoder};
 use asof_model::DataType;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::fold::{addresses, passing, true_only};
 use super::spec::{Spec, columns, compute};
@@ -194,7 +193,7 @@ impl Key<'_> {
                 let key = (key ^ (key >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
                 key ^ (key >> 33)
             }
-            Key::Bytes(key) => xxh3_64(key),
+            Key::Bytes(key) => KeyEncoder::hash(key),
         }
     }
 
