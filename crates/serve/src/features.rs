@@ -1,5 +1,6 @@
 //! What a request is answered with: values as the store has them, read into what the caller wants.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -7,7 +8,7 @@ use asof_compute::{RowError, RowValue, Status};
 use asof_model::{OutputColumn, Timestamp};
 
 use crate::prepared::PreparedReading;
-use crate::{PreparedSelection, Result};
+use crate::{PreparedSelection, Result, ServeError};
 
 /// What a request is answered with.
 ///
@@ -22,23 +23,26 @@ pub struct Features {
     selection: Arc<PreparedSelection>,
     entities: usize,
     bytes: Vec<u8>,
-    /// By reading, entity and feature of the reading.
-    places: Vec<Place>,
-    /// Where the places of each reading begin.
-    starts: Vec<usize>,
+    /// By reading and entity.
+    rows: Vec<Row>,
+    /// Of the values of long rows, where their bytes are; none of a null.
+    values: Vec<Option<Range<usize>>>,
 }
 
-/// Where the bytes of a value are.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    at: usize,
-    length: usize,
+/// Where the values of a row are.
+#[derive(Debug, Clone)]
+enum Row {
+    /// Nowhere: all are null.
+    Nothing,
+    /// In these bytes, as they were stored.
+    Whole(Range<usize>),
+    /// Of the features asked for alone, from this one of the values on.
+    Values(usize),
 }
 
-impl Place {
-    /// A null.
-    const NULL: Place = Place { at: 0, length: usize::MAX };
-}
+/// Bytes of a row that is taken whole: it costs less than to look for its values twice, and holds little
+/// that was not asked for.
+const WHOLE: usize = 1_024;
 
 /// What one view in one role answered, per entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,21 +60,20 @@ pub struct ReadingStatus {
 
 impl Features {
     pub(crate) fn new(selection: Arc<PreparedSelection>, at: Timestamp, entities: usize) -> Features {
-        let values = selection.outputs.len() * entities;
+        let (readings, values) = (selection.readings.len(), selection.outputs.len() * entities);
         Features {
             at,
-            readings: Vec::with_capacity(selection.readings.len()),
+            readings: Vec::with_capacity(readings),
             entities,
-            bytes: Vec::with_capacity(values * 8),
-            places: Vec::with_capacity(values),
-            starts: Vec::with_capacity(selection.readings.len()),
+            bytes: Vec::with_capacity(values * 10),
+            rows: Vec::with_capacity(readings * entities),
+            values: Vec::new(),
             selection,
         }
     }
 
     /// Begins the answer of the next reading.
     pub(crate) fn begin<'a>(&'a mut self, reading: &'a PreparedReading) -> Answer<'a> {
-        self.starts.push(self.places.len());
         self.readings.push(ReadingStatus {
             view: Arc::clone(&reading.said),
             keys: Arc::clone(&reading.keys),
@@ -96,8 +99,9 @@ impl Features {
         outputs.filter_map(|(output, about)| {
             let reading = self.selection.readings.get(output.reading)?;
             let feature = *reading.features.get(output.feature)?;
-            let start = *self.starts.get(output.reading)? + output.feature;
-            Some(FeatureColumn { about, features: self, reading, feature, start })
+            let first = output.reading * self.entities;
+            let rows = self.rows.get(first..first + self.entities)?;
+            Some(FeatureColumn { about, features: self, reading, rows, feature, asked: output.feature })
         })
     }
 }
@@ -109,23 +113,25 @@ pub struct FeatureColumn<'a> {
     pub about: &'a OutputColumn,
     features: &'a Features,
     reading: &'a PreparedReading,
+    /// By entity.
+    rows: &'a [Row],
     /// In the reading's layout.
     feature: usize,
-    /// The place of the first entity's value.
-    start: usize,
+    /// Among the reading's features.
+    asked: usize,
 }
 
 impl<'a> FeatureColumn<'a> {
-    /// The value for each entity; none where it is null.
-    ///
-    /// # Errors
-    /// Each, [`crate::ServeError::Row`] where what is stored is not of the column's type.
-    pub fn values(&self) -> impl Iterator<Item = Result<Option<RowValue<'a>>>> {
+    /// The value for each entity; none where it is null. An error, [`FeatureColumn::bad`], is where what is
+    /// stored is not of the column's type; it is small, since it passes with every value.
+    pub fn values(&self) -> impl Iterator<Item = Result<Option<RowValue<'a>>, RowError>> + use<'a> {
         let FeatureColumn { reading, feature, .. } = *self;
-        self.bytes().map(move |bytes| {
-            let value = bytes.map(|bytes| reading.layout.value(feature, bytes));
-            value.transpose().map_err(|source| reading.bad_row(source))
-        })
+        self.bytes().map(move |bytes| bytes?.map(|bytes| reading.layout.value(feature, bytes)).transpose())
+    }
+
+    /// What a value's error makes of the request.
+    pub fn bad(&self, source: RowError) -> ServeError {
+        self.reading.bad_row(source)
     }
 
     /// The values as an array of `asof_compute::arrow_type`.
@@ -134,21 +140,26 @@ impl<'a> FeatureColumn<'a> {
     /// [`crate::ServeError::Row`] where what is stored is not of the column's type.
     pub fn array(&self) -> Result<ArrayRef> {
         let array = || {
-            let mut builder = self.reading.layout.builder(self.feature, self.features.entities)?;
+            let mut builder = self.reading.layout.builder(self.feature, self.rows.len())?;
             for bytes in self.bytes() {
-                self.reading.layout.append(self.feature, bytes, &mut builder)?;
+                self.reading.layout.append(self.feature, bytes?, &mut builder)?;
             }
             builder.finish()
         };
-        array().map_err(|source| self.reading.bad_row(source))
+        array().map_err(|source| self.bad(source))
     }
 
-    fn bytes(&self) -> impl Iterator<Item = Option<&'a [u8]>> {
-        let FeatureColumn { features, reading, start, .. } = *self;
-        let places = features.places.get(start..).unwrap_or_default();
-        places.iter().step_by(reading.features.len().max(1)).take(features.entities).map(|place| {
-            let end = place.at.checked_add(place.length)?;
-            features.bytes.get(place.at..end)
+    fn bytes(&self) -> impl Iterator<Item = Result<Option<&'a [u8]>, RowError>> + use<'a> {
+        let FeatureColumn { features, reading, rows, feature, asked, .. } = *self;
+        rows.iter().map(move |row| match row {
+            Row::Nothing => Ok(None),
+            Row::Whole(place) => {
+                reading.layout.bytes(features.bytes.get(place.clone()).unwrap_or_default(), feature)
+            }
+            Row::Values(first) => Ok(match features.values.get(first + asked) {
+                Some(Some(place)) => features.bytes.get(place.clone()),
+                _ => None,
+            }),
         })
     }
 }
@@ -167,31 +178,33 @@ impl Answer<'_> {
 
     /// Answers with nulls.
     pub(crate) fn nothing(&mut self, status: Status, event_time: Option<Timestamp>) {
-        let nulls = self.reading.features.len();
-        self.features.places.extend(std::iter::repeat_n(Place::NULL, nulls));
-        self.said(status, event_time);
+        self.said(Row::Nothing, status, event_time);
     }
 
     /// Answers with a row's values.
     pub(crate) fn present(&mut self, row: &[u8], event_time: Option<Timestamp>) -> Result<()> {
-        let reading = self.reading;
-        let damaged = |source: RowError| reading.bad_row(source);
-        for feature in &reading.features {
-            let place = match reading.layout.bytes(row, *feature).map_err(damaged)? {
-                Some(bytes) => {
-                    let at = self.features.bytes.len();
-                    self.features.bytes.extend_from_slice(bytes);
-                    Place { at, length: bytes.len() }
-                }
-                None => Place::NULL,
-            };
-            self.features.places.push(place);
-        }
-        self.said(Status::Present, event_time);
+        let (reading, features) = (self.reading, &mut *self.features);
+        let mut keep = |bytes: &[u8]| {
+            let at = features.bytes.len();
+            features.bytes.extend_from_slice(bytes);
+            at..at + bytes.len()
+        };
+        let kept = if row.len() <= WHOLE {
+            Row::Whole(keep(row))
+        } else {
+            let first = features.values.len();
+            for feature in &reading.features {
+                let value = reading.layout.bytes(row, *feature);
+                features.values.push(value.map_err(|source| reading.bad_row(source))?.map(&mut keep));
+            }
+            Row::Values(first)
+        };
+        self.said(kept, Status::Present, event_time);
         Ok(())
     }
 
-    fn said(&mut self, status: Status, event_time: Option<Timestamp>) {
+    fn said(&mut self, row: Row, status: Status, event_time: Option<Timestamp>) {
+        self.features.rows.push(row);
         if let Some(reading) = self.features.readings.last_mut() {
             reading.status.push(status);
             reading.event_time.push(event_time);

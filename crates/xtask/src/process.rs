@@ -4,6 +4,19 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// A program to be started, without what cargo says of this one: build scripts of dependencies watch these
+/// variables, and cargo would build them, and all that stands on them, anew.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// Runs a program in `root`, its output going where ours goes.
 pub(crate) fn run(root: &Path, program: &str, arguments: &[&str]) -> Result<(), String> {
     run_with(root, program, arguments, &[])
@@ -16,7 +29,7 @@ pub(crate) fn run_with(
     arguments: &[&str],
     environment: &[(&str, &str)],
 ) -> Result<(), String> {
-    let mut command = Command::new(program);
+    let mut command = command(program);
     command.args(arguments).current_dir(root).envs(environment.iter().copied());
     let status = command.status().map_err(|error| cannot_start(program, &error))?;
     if status.success() { Ok(()) } else { Err(format!("`{}` ended with {status}", line(program, arguments))) }
@@ -24,7 +37,7 @@ pub(crate) fn run_with(
 
 /// What a program prints on standard output; an error if it fails or is not there.
 pub(crate) fn output(root: &Path, program: &str, arguments: &[&str]) -> Result<String, String> {
-    let done = Command::new(program)
+    let done = command(program)
         .args(arguments)
         .current_dir(root)
         .stderr(Stdio::inherit())
@@ -39,7 +52,7 @@ pub(crate) fn output(root: &Path, program: &str, arguments: &[&str]) -> Result<S
 /// Runs a program, shows its lines as they come, and gives them back: the parts whose last lines are
 /// repeated at the end. Both of its outputs are read; their order is kept by the shell that joins them.
 pub(crate) fn tee(root: &Path, program: &str, arguments: &[&str]) -> Result<(bool, Vec<String>), String> {
-    let mut child = Command::new("sh")
+    let mut child = command("sh")
         .args(["-c", r#"exec "$@" 2>&1"#, "sh", program])
         .args(arguments)
         .current_dir(root)
@@ -63,7 +76,7 @@ pub(crate) fn tee(root: &Path, program: &str, arguments: &[&str]) -> Result<(boo
 
 /// Whether a program is on the path.
 pub(crate) fn exists(program: &str) -> bool {
-    Command::new("sh")
+    command("sh")
         .args(["-c", r#"command -v "$1""#, "sh", program])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -73,7 +86,7 @@ pub(crate) fn exists(program: &str) -> bool {
 
 /// Whether a cargo subcommand is installed.
 pub(crate) fn has_cargo_command(name: &str) -> bool {
-    Command::new("cargo")
+    command("cargo")
         .args([name, "--version"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

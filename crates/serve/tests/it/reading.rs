@@ -303,3 +303,59 @@ fn selections_are_kept_per_revision() {
     let error = prepare(2, "prices.prise", false).unwrap_err();
     assert_eq!(error.kind().http_status(), 404, "{error}");
 }
+
+/// Rows are kept whole or, where they are long, by the values asked for: either way each column is its own.
+#[test]
+fn long_rows_answer_as_short_ones_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let types = [("title", DataType::String), ("price", DataType::Int64), ("notes", DataType::String)];
+    let notes = view("notes", &[("item", DataType::Int64)], &types, None, History::None);
+    let long = "long ".repeat(1_000);
+    let titles = [Some("one"), Some(long.as_str()), None, Some("four")];
+    let said = [None, Some("short"), Some(long.as_str()), Some(long.as_str())];
+    let prices = [Some(1), None, Some(3), Some(4)];
+    put(
+        store.as_ref(),
+        1,
+        &notes,
+        &[integers(&[Some(1), Some(2), Some(3), Some(4)])],
+        &[texts(&titles), integers(&prices), texts(&said)],
+        &[Times(1, 1, None, false); 4],
+    );
+    let reader = Reader::new(store, TestClock::at(100));
+    let asked = || entities(vec![("item", integers(&[Some(4), Some(9), Some(3), Some(1), None, Some(2)]))]);
+    let of = |row: usize| [Some(3), None, Some(2), Some(0), None, Some(1)][row];
+    let mut selection = selection(&[(&notes, &["item"])]);
+    for columns in [vec![0, 1, 2], vec![2, 0], vec![1], vec![1, 1, 2]] {
+        let all = selection.columns.clone();
+        selection.columns = columns.iter().map(|at| all[*at].clone()).collect();
+        let prepared = PreparedSelection::new(selection.clone()).unwrap();
+        selection.columns = all;
+        let found = reader.read(&prepared, &asked(), None).unwrap();
+        assert_eq!(
+            statuses(&found),
+            [["present", "not_found", "present", "present", "no_key", "present"]],
+            "{columns:?}"
+        );
+        for (at, column) in columns.iter().enumerate() {
+            let array = nth(&found, at);
+            let values = found.columns().nth(at).unwrap().values().map(|value| value.unwrap().is_some());
+            assert_eq!(values.collect::<Vec<_>>(), (0..6).map(|row| array.is_valid(row)).collect::<Vec<_>>());
+            for row in 0..6 {
+                match column {
+                    1 => {
+                        let numbers = array.as_primitive::<Int64Type>();
+                        let found = numbers.is_valid(row).then(|| numbers.value(row));
+                        assert_eq!(found, of(row).and_then(|row| prices[row]));
+                    }
+                    _ => {
+                        let text = array.as_string::<i32>();
+                        let expected = of(row).and_then(|row| [titles, said][*column / 2][row]);
+                        assert_eq!(text.is_valid(row).then(|| text.value(row)), expected);
+                    }
+                }
+            }
+        }
+    }
+}

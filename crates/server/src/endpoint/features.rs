@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use asof_compute::RowError;
 use asof_model::{Ask, Catalog, Name, OutputColumn, Principal, Timestamp};
-use asof_serve::{EntityColumns, Features, PreparedSelection, ServeError};
+use asof_serve::{EntityColumns, Features, PreparedSelection};
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
@@ -198,9 +199,9 @@ fn write(features: &Features, include: &[Include], ints: Ints) -> Result<Vec<u8>
         }
         out.extend_from_slice(head);
         let OutputColumn { name, data_type, .. } = column.about;
-        let values = column.values().map(|value| value.map_err(NotWritten::Failed));
+        let values = column.values().map(|value| value.map_err(NotWritten::Bad));
         values::write_list(&mut out, data_type, values, ints).map_err(|why| match why {
-            NotWritten::Failed(error) => Failure::from(error),
+            NotWritten::Bad(error) => Failure::from(column.bad(error)),
             NotWritten::Unwritable => {
                 let text = format!("column `{name}` is not stored as {data_type}");
                 Failure::new(asof_model::Kind::Internal, "unwritable_column", text)
@@ -245,9 +246,9 @@ fn head(column: &OutputColumn) -> Vec<u8> {
     out
 }
 
-/// Why a column was not written.
+/// Why a column was not written; small, since it passes with every value.
 enum NotWritten {
-    Failed(ServeError),
+    Bad(RowError),
     Unwritable,
 }
 
