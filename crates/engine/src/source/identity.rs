@@ -242,7 +242,7 @@ impl AsRef<[u8]> for Reused {
 impl Drop for Reused {
     fn drop(&mut self) {
         let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.bytes.len() <= LARGEST {
+        if (1..=LARGEST).contains(&self.bytes.len()) {
             if spare.len() == SPARES {
                 spare.remove(0);
             }

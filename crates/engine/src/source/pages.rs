@@ -54,8 +54,9 @@ pub(super) enum Values {
 #[derive(Debug)]
 pub(super) struct Present {
     words: Vec<u64>,
-    /// Values before each word.
+    /// Values before each word, and in all.
     before: Vec<u32>,
+    count: u32,
 }
 
 /// Numbers in runs, repeated or bit-packed: the "RLE/bit-packing hybrid".
@@ -122,16 +123,12 @@ impl DataPage {
                     (true, Encoding::RLE) => {
                         let length = u32::from_le_bytes(*buf.first_chunk()?) as usize;
                         let end = length.checked_add(4).filter(|end| *end <= buf.len())?;
-                        (Some(Levels::Runs(buf.slice(4..end))), buf.slice(end..))
+                        (Some(buf.slice(4..end)), buf.slice(end..))
                     }
-                    #[expect(deprecated, reason = "files of old writers have it")]
-                    (true, Encoding::BIT_PACKED) => {
-                        let end = (num_values as usize).div_ceil(8);
-                        (Some(Levels::HighestFirst(buf.get(..end)?.to_vec())), buf.slice(end..))
-                    }
+                    // The older packing of levels, which readers do not agree on, is refused.
                     (true, _) => return None,
                 };
-                let present = levels.map_or(Some(None), |levels| levels.read(num_values))?;
+                let present = levels.map_or(Some(None), |levels| read_levels(levels, num_values))?;
                 (num_values, encoding, present, bytes)
             }
             Page::DataPageV2 {
@@ -145,10 +142,14 @@ impl DataPage {
             } => {
                 let from = rep_levels_byte_len as usize;
                 let to = from.checked_add(def_levels_byte_len as usize).filter(|to| *to <= buf.len())?;
-                let present = match nullable && num_nulls > 0 {
-                    true => Levels::Runs(buf.slice(from..to)).read(num_values)?,
+                let present = match nullable && to > from {
+                    true => read_levels(buf.slice(from..to), num_values)?,
                     false => None,
                 };
+                let nulls = present.as_ref().map_or(0, |present| num_values - present.count);
+                if nulls != num_nulls {
+                    return None;
+                }
                 (num_values, encoding, present, buf.slice(to..))
             }
             Page::DictionaryPage { .. } => return None,
@@ -186,52 +187,35 @@ impl DataPage {
     }
 }
 
-/// Which rows have a value, as it is written.
-enum Levels {
-    Runs(Bytes),
-    /// A bit each, from the highest of each byte on.
-    HighestFirst(Vec<u8>),
-}
-
-impl Levels {
-    /// None within: all have one.
-    fn read(self, rows: u32) -> Option<Option<Present>> {
-        let mut bits = BooleanBufferBuilder::new(rows as usize);
-        match self {
-            Levels::HighestFirst(mut bytes) => {
-                bytes.iter_mut().for_each(|byte| *byte = byte.reverse_bits());
-                bits.append_packed_range(0..rows as usize, &bytes);
-            }
-            Levels::Runs(bytes) => {
-                let mut codes = Codes::new(bytes, 1)?;
-                while bits.len() < rows as usize {
-                    codes.advance()?;
-                    let count = (codes.count as usize).min(rows as usize - bits.len());
-                    match codes.run {
-                        Run::Repeated(level) if count == rows as usize && level != 0 => return Some(None),
-                        Run::Repeated(level) => bits.append_n(count, level != 0),
-                        Run::Packed(at) => {
-                            let packed = codes.bytes.get(at..at + count.div_ceil(8))?;
-                            bits.append_packed_range(0..count, packed);
-                        }
-                    }
-                }
+/// Which rows have a value; none within: all.
+fn read_levels(levels: Bytes, rows: u32) -> Option<Option<Present>> {
+    let mut bits = BooleanBufferBuilder::new(rows as usize);
+    let mut codes = Codes::new(levels, 1)?;
+    while bits.len() < rows as usize {
+        codes.advance()?;
+        let count = (codes.count as usize).min(rows as usize - bits.len());
+        match codes.run {
+            Run::Repeated(level) if count == rows as usize && level != 0 => return Some(None),
+            Run::Repeated(level) => bits.append_n(count, level != 0),
+            Run::Packed(at) => {
+                let packed = codes.bytes.get(at..at + count.div_ceil(8))?;
+                bits.append_packed_range(0..count, packed);
             }
         }
-        let words = bits.as_slice().chunks(8).map(|bytes| {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u64::from_le_bytes(word)
-        });
-        let words: Vec<u64> = words.collect();
-        let mut all = 0;
-        let before = words.iter().map(|word| {
-            all += word.count_ones();
-            all - word.count_ones()
-        });
-        let before = before.collect();
-        Some(Some(Present { words, before }))
     }
+    let words = bits.as_slice().chunks(8).map(|bytes| {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(word)
+    });
+    let words: Vec<u64> = words.collect();
+    let mut count = 0;
+    let before = words.iter().map(|word| {
+        count += word.count_ones();
+        count - word.count_ones()
+    });
+    let before = before.collect();
+    Some(Some(Present { words, before, count }))
 }
 
 impl Present {

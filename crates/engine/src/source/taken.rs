@@ -51,7 +51,12 @@ impl Iterator for TakenRows {
     type Item = Result<RecordBatch, ParquetError>;
 
     fn next(&mut self) -> Option<Result<RecordBatch, ParquetError>> {
-        (self.given < self.rows.len()).then(|| self.take())
+        let taken = (self.given < self.rows.len()).then(|| self.take());
+        if let Some(Err(_)) = taken {
+            // Nothing comes behind an error.
+            self.given = self.rows.len();
+        }
+        taken
     }
 }
 
@@ -120,6 +125,8 @@ pub(super) struct TakenColumn {
     /// The first row of the page, and the first behind it.
     first: u64,
     end: u64,
+    /// Rows of the row group.
+    rows: u64,
 }
 
 /// Values that were taken.
@@ -158,6 +165,7 @@ impl TakenColumn {
             page: None,
             first: 0,
             end: 0,
+            rows: rows as u64,
         }))
     }
 
@@ -173,7 +181,12 @@ impl TakenColumn {
             let (within, later) = rest.split_at(rest.partition_point(|row| *row < self.end));
             rest = later;
             let taken = self.take_from_page(within, &mut out, &mut nulls);
-            taken.ok_or_else(|| bad(&format!("a page of column `{}` is damaged", self.name)))?;
+            taken.ok_or_else(|| {
+                bad(&format!(
+                    "a page of column `{}` is damaged, or of an encoding that is not read",
+                    self.name
+                ))
+            })?;
         }
         out.finish(wanted, nulls)
     }
@@ -183,15 +196,21 @@ impl TakenColumn {
         loop {
             let ends = || bad(&format!("column `{}` has fewer values than rows", self.name));
             let next = self.pages.peek_next_page()?.ok_or_else(ends)?;
-            let broken = || bad(&format!("a page of column `{}` is damaged", self.name));
+            let broken = || {
+                bad(&format!(
+                    "a page of column `{}` is damaged, or of an encoding that is not read",
+                    self.name
+                ))
+            };
             if next.is_dict {
                 let page = self.pages.get_next_page()?.ok_or_else(ends)?;
                 self.dictionary = Some(Dictionary::read(page, self.width).ok_or_else(broken)?);
                 continue;
             }
             let count = next.num_rows.or(next.num_levels).ok_or_else(broken)? as u64;
-            self.first = self.end;
-            self.end += count;
+            // Before anything is made of so many rows.
+            let end = self.end.checked_add(count).filter(|end| *end <= self.rows).ok_or_else(broken)?;
+            (self.first, self.end) = (self.end, end);
             self.page = None;
             if self.end <= row {
                 self.pages.skip_next_page()?;
@@ -208,6 +227,9 @@ impl TakenColumn {
         let page = self.page.as_mut()?;
         let (first, present) = (self.first, page.present.as_ref());
         // The number of each row's value among those of the page, none where it is null.
+        if rows.iter().any(|row| *row < first) {
+            return None;
+        }
         let mut values = rows.iter().map(|row| {
             let place = row - first;
             let value = match present {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::{partition, sort};
+use arrow::compute::{filter, is_not_null, partition, sort};
 use arrow::datatypes::{FieldRef, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
@@ -126,8 +126,10 @@ fn seldom_repeats(sample: &ArrayRef) -> bool {
     different.is_ok_and(|different| different * 2 > sample.len())
 }
 
-/// Whether compression takes less than a tenth off the values.
+/// Whether compression takes less than a tenth off the values; those that there are, since what lies under
+/// a null is not written.
 fn stays_as_large(sample: &ArrayRef) -> bool {
+    let Ok(sample) = is_not_null(sample).and_then(|some| filter(sample, &some)) else { return false };
     let data = sample.to_data();
     let width = sample.data_type().primitive_width().unwrap_or(0);
     let from = data.offset() * width;
