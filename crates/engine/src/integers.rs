@@ -165,34 +165,34 @@ fn fitted(old: &DFSchema, new: &DFSchema, wide: &[bool]) -> Vec<Expr> {
     columns.collect()
 }
 
+/// Sums with those that may run over in 128 bits, and which; none where none may.
+fn wide_sums(sums: &[Expr], schema: &DFSchema) -> Result<Option<(Vec<Expr>, Vec<bool>)>> {
+    let found: Vec<Option<Expr>> = sums.iter().map(|sum| wide_sum(sum, schema)).collect::<Result<_>>()?;
+    let wide: Vec<bool> = found.iter().map(Option::is_some).collect();
+    let sums = found.into_iter().zip(sums).map(|(wide, plain)| wide.unwrap_or_else(|| plain.clone()));
+    Ok(wide.contains(&true).then(|| (sums.collect(), wide)))
+}
+
+/// Wide sums brought back to the columns that there were.
+fn fit_over(old: &DFSchema, below: LogicalPlan, wide: &[bool]) -> Result<Transformed<LogicalPlan>> {
+    let columns = fitted(old, below.schema(), wide);
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(below))?)))
+}
+
 fn wide_aggregate(aggregate: Aggregate, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
-    let sums = aggregate.aggr_expr.iter().map(|sum| wide_sum(sum, schema));
-    let sums: Vec<Option<Expr>> = sums.collect::<Result<_>>()?;
-    let wide: Vec<bool> = sums.iter().map(Option::is_some).collect();
-    if !wide.contains(&true) {
+    let Some((sums, wide)) = wide_sums(&aggregate.aggr_expr, schema)? else {
         return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
-    }
-    let old = Arc::clone(&aggregate.schema);
-    let sums = sums.into_iter().zip(aggregate.aggr_expr).map(|(wide, plain)| wide.unwrap_or(plain));
-    let below = Aggregate::try_new(aggregate.input, aggregate.group_expr, sums.collect())?;
-    let columns = fitted(&old, &below.schema, &wide);
-    let below = Arc::new(LogicalPlan::Aggregate(below));
-    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, below)?)))
+    };
+    let below = Aggregate::try_new(aggregate.input, aggregate.group_expr, sums)?;
+    fit_over(&aggregate.schema, LogicalPlan::Aggregate(below), &wide)
 }
 
 fn wide_window(window: Window, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
-    let sums = window.window_expr.iter().map(|sum| wide_sum(sum, schema));
-    let sums: Vec<Option<Expr>> = sums.collect::<Result<_>>()?;
-    let wide: Vec<bool> = sums.iter().map(Option::is_some).collect();
-    if !wide.contains(&true) {
+    let Some((sums, wide)) = wide_sums(&window.window_expr, schema)? else {
         return Ok(Transformed::no(LogicalPlan::Window(window)));
-    }
-    let old = Arc::clone(&window.schema);
-    let sums = sums.into_iter().zip(window.window_expr).map(|(wide, plain)| wide.unwrap_or(plain));
-    let below = Window::try_new(sums.collect(), window.input)?;
-    let columns = fitted(&old, &below.schema, &wide);
-    let below = Arc::new(LogicalPlan::Window(below));
-    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, below)?)))
+    };
+    let below = Window::try_new(sums, window.input)?;
+    fit_over(&window.schema, LogicalPlan::Window(below), &wide)
 }
 
 /// Arithmetic of integers of one type that fails where it runs over.

@@ -1,4 +1,5 @@
-//! `and` and `or` that guard row by row, and arithmetic that never wraps.
+//! `and` and `or` that guard row by row, and times whose arithmetic never wraps; that of integers is
+//! `crate::integers`'.
 //!
 //! DataFusion spares the right side of an `and` where the left decides a whole batch, or most of it: whether
 //! `ok and 10 / x > 1` fails would depend on which rows come together, and so on threads and on how often
@@ -21,7 +22,7 @@ use datafusion::physical_expr::expressions::{
 };
 
 /// The expression with guards in the place of every `and` and `or` whose right side can fail, and with sums,
-/// differences and products that fail where integers run over.
+/// differences and products that fail where they run over: what `crate::integers` leaves, times and lengths.
 pub(super) fn guarded(expression: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     let guarded = expression.transform_up(|node| {
         let Some(binary) = node.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(node)) };

@@ -22,7 +22,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::ColumnDescriptor;
 
 use super::identity::Chunks;
-use super::pages::{DataPage, Dictionary, Values, Width};
+use super::pages::{Codes, DataPage, Dictionary, Values, Width};
 
 /// Ascending rows of a row group, in batches.
 pub(super) struct TakenRows {
@@ -273,17 +273,11 @@ impl TakenColumn {
                 Some(())
             }),
             (Values::Coded(codes), Out::Eight(out)) => values.try_for_each(|value| {
-                let code = value.map_or(Some(None), |value| codes.at(value).map(Some))?;
-                out.push(code.map_or(Some(0), |code| {
-                    Some(u64::from_le_bytes(fixed(&dictionary?.bytes, Some(code))?))
-                })?);
+                out.push(u64::from_le_bytes(coded(codes, dictionary, value)?));
                 Some(())
             }),
             (Values::Coded(codes), Out::Four(out)) => values.try_for_each(|value| {
-                let code = value.map_or(Some(None), |value| codes.at(value).map(Some))?;
-                out.push(code.map_or(Some(0), |code| {
-                    Some(u32::from_le_bytes(fixed(&dictionary?.bytes, Some(code))?))
-                })?);
+                out.push(u32::from_le_bytes(coded(codes, dictionary, value)?));
                 Some(())
             }),
             (Values::Coded(codes), Out::Varying(ends, out)) => values.try_for_each(|value| {
@@ -304,6 +298,17 @@ fn fixed<const N: usize>(bytes: &[u8], value: Option<u32>) -> Option<[u8; N]> {
     let Some(value) = value else { return Some([0; N]) };
     let from = value as usize * N;
     bytes.get(from..from + N)?.try_into().ok()
+}
+
+/// A value of fixed width that the dictionary has, zeros for a null.
+#[inline]
+fn coded<const N: usize>(
+    codes: &mut Codes,
+    dictionary: Option<&Dictionary>,
+    value: Option<u32>,
+) -> Option<[u8; N]> {
+    let Some(value) = value else { return Some([0; N]) };
+    fixed(&dictionary?.bytes, codes.at(value).map(Some)?)
 }
 
 /// How the values of a column stand that can be read so as the Arrow type wanted.
