@@ -83,16 +83,16 @@ enum Table {
     Bytes { mask: usize, entries: Vec<BytesEntry>, keys: Vec<u8>, ends: Vec<usize> },
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+/// `group` is [`NONE`] where no key stands.
+#[derive(Debug, Clone, Copy)]
 struct IntEntry {
     key: i64,
-    slots: SlotRange,
+    group: u32,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct BytesEntry {
     hash: u64,
-    slots: SlotRange,
     group: u32,
 }
 
@@ -148,23 +148,22 @@ impl SpineIndex {
         }
         let Groups { mut places, first_rows } = groups;
         let (times, groups) = number_slots(times, &mut places, first_rows.len());
-        let slots = |group: usize| SlotRange { start: groups[group], end: groups[group + 1] };
         let mask = (first_rows.len() * 2).max(2).next_power_of_two() - 1;
         let table = match keys {
             EntityKeys::Int64 { values, .. } => {
-                let mut entries = vec![IntEntry::default(); mask + 1];
+                let mut entries = vec![IntEntry { key: 0, group: NONE }; mask + 1];
                 for (group, row) in first_rows.iter().enumerate() {
                     let key = values[*row as usize];
                     let mut at = hash_int64(key) as usize & mask;
-                    while !entries[at].slots.is_empty() {
+                    while entries[at].group != NONE {
                         at = (at + 1) & mask;
                     }
-                    entries[at] = IntEntry { key, slots: slots(group) };
+                    entries[at] = IntEntry { key, group: group as u32 };
                 }
                 Table::Int64 { mask, entries }
             }
             EntityKeys::Bytes(bytes) => {
-                let mut entries = vec![BytesEntry::default(); mask + 1];
+                let mut entries = vec![BytesEntry { hash: 0, group: NONE }; mask + 1];
                 let (mut arena, mut ends) = (Vec::new(), Vec::with_capacity(first_rows.len()));
                 for (group, row) in first_rows.iter().enumerate() {
                     let key = bytes.value(*row as usize);
@@ -172,10 +171,10 @@ impl SpineIndex {
                     ends.push(arena.len());
                     let hash = xxh3_64(key);
                     let mut at = hash as usize & mask;
-                    while !entries[at].slots.is_empty() {
+                    while entries[at].group != NONE {
                         at = (at + 1) & mask;
                     }
-                    entries[at] = BytesEntry { hash, slots: slots(group), group: group as u32 };
+                    entries[at] = BytesEntry { hash, group: group as u32 };
                 }
                 Table::Bytes { mask, entries, keys: arena, ends }
             }
@@ -209,8 +208,15 @@ impl SpineIndex {
         Timestamp(self.times[slot as usize])
     }
 
-    /// The slots of each row's key, into `out`, which is cleared.
-    pub fn probe(&self, keys: &EntityKeys, out: &mut Vec<SlotRange>) {
+    /// The slots of a key.
+    #[inline]
+    pub fn slots_of(&self, key: u32) -> SlotRange {
+        SlotRange { start: self.groups[key as usize], end: self.groups[key as usize + 1] }
+    }
+
+    /// The number of each row's key, below [`SpineIndex::keys`], into `out`, which is cleared; [`NONE`] where
+    /// it is not in this part of the spine.
+    pub fn probe(&self, keys: &EntityKeys, out: &mut Vec<u32>) {
         out.clear();
         match (&self.table, keys) {
             (Table::Int64 { mask, entries }, EntityKeys::Int64 { values, nulls }) => {
@@ -221,17 +227,17 @@ impl SpineIndex {
                         let mut at = hash_int64(*key) as usize & mask;
                         loop {
                             let entry = entries[at];
-                            if entry.key == *key || entry.slots.is_empty() {
-                                return entry.slots;
+                            if entry.key == *key || entry.group == NONE {
+                                return entry.group;
                             }
                             at = (at + 1) & mask;
                         }
                     }));
                 }
                 if let Some(nulls) = nulls {
-                    for (row, slots) in out.iter_mut().enumerate() {
+                    for (row, group) in out.iter_mut().enumerate() {
                         if nulls.is_null(row) {
-                            *slots = SlotRange::default();
+                            *group = NONE;
                         }
                     }
                 }
@@ -248,19 +254,19 @@ impl SpineIndex {
                     std::hint::black_box(touched);
                     out.extend(rows.zip(hashes).map(|(row, hash)| {
                         if bytes.is_null(row) {
-                            return SlotRange::default();
+                            return NONE;
                         }
                         let key = bytes.value(row);
                         let mut at = hash as usize & mask;
                         loop {
                             let entry = entries[at];
-                            if entry.slots.is_empty() {
-                                return entry.slots;
+                            if entry.group == NONE {
+                                return NONE;
                             }
                             let group = entry.group as usize;
                             let start = if group == 0 { 0 } else { ends[group - 1] };
                             if entry.hash == hash && arena[start..ends[group]] == *key {
-                                return entry.slots;
+                                return entry.group;
                             }
                             at = (at + 1) & mask;
                         }
@@ -268,18 +274,19 @@ impl SpineIndex {
                 }
             }
             // Keys of one entity come in one form: KeyEncoder decides by the entity alone.
-            (_, keys) => out.resize(keys.len(), SlotRange::default()),
+            (_, keys) => out.resize(keys.len(), NONE),
         }
     }
 
     /// Touches the times of keys, [`TOUCHED`] of them at most, that [`SpineIndex::slot`] is about to be asked
     /// for: loads that do not wait for each other, where the searches would take one miss of the cache after
     /// another.
-    pub fn warm(&self, ranges: &[SlotRange]) {
-        let touched = ranges.iter().filter(|range| !range.is_empty()).map(|range| {
+    pub fn warm(&self, keys: impl Iterator<Item = u32>) {
+        let touched = keys.map(|key| {
+            let slots = self.slots_of(key);
             // A key's times are mostly a few: two or three lines.
-            let middle = range.start.midpoint(range.end);
-            [range.start, middle, range.end - 1].iter().fold(0, |all, at| all ^ self.times[*at as usize])
+            let middle = slots.start.midpoint(slots.end);
+            [slots.start, middle, slots.end - 1].iter().fold(0, |all, at| all ^ self.times[*at as usize])
         });
         std::hint::black_box(touched.fold(0, |all, time| all ^ time));
     }
@@ -421,9 +428,13 @@ mod tests {
             assert_eq!((index.keys(), index.slots()), (2, 4));
             assert_eq!(index.place(3), Place::NoKey);
             assert_eq!(index.place(0), index.place(4));
-            let mut ranges = Vec::new();
-            index.probe(&keys, &mut ranges);
-            assert!(ranges[3].is_empty());
+            let mut found = Vec::new();
+            index.probe(&keys, &mut found);
+            assert_eq!(found[3], NONE);
+            let ranges: Vec<SlotRange> = found
+                .iter()
+                .map(|key| if *key == NONE { SlotRange::default() } else { index.slots_of(*key) })
+                .collect();
             for row in [0, 1, 2, 4, 5] {
                 let slot = index.slot(ranges[row], Timestamp(times[row])).unwrap();
                 assert_eq!(index.place(row), Place::Slot(slot));

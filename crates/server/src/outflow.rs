@@ -151,15 +151,17 @@ impl Pipe {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).full)
     }
 
-    /// All the rest, as one.
-    fn rest(&self) -> Bytes {
+    /// All that is left: what comes before the last piece, and the last piece, without which no file is whole.
+    fn end(&self) -> (Vec<Bytes>, Bytes) {
         let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Pieces { full, rest } = std::mem::take(&mut *pieces);
-        match full.is_empty() {
-            true => Bytes::from(rest),
-            false => Bytes::from([full.concat(), rest].concat()),
-        }
+        let Pieces { mut full, rest } = std::mem::take(&mut *pieces);
+        let last = if rest.is_empty() { full.pop().unwrap_or_default() } else { Bytes::from(rest) };
+        (full, last)
     }
+}
+
+async fn send(to: &Chunks, bytes: Bytes) -> asof_engine::Result<()> {
+    to.send(Ok(bytes)).await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))
 }
 
 impl Rows {
@@ -190,8 +192,7 @@ impl Rows {
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> asof_engine::Result<()> {
         self.writer.write(batch)?;
         for bytes in self.pipe.full() {
-            let sent = self.chunks.send(Ok(bytes));
-            sent.await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))?;
+            send(&self.chunks, bytes).await?;
         }
         Ok(())
     }
@@ -199,10 +200,14 @@ impl Rows {
     /// Ends the file; the last bytes are given back, to be sent when all else is done.
     ///
     /// # Errors
-    /// The end cannot be written.
-    pub(crate) fn finish(self) -> asof_engine::Result<Bytes> {
+    /// The end cannot be written, or nobody takes what comes before it.
+    pub(crate) async fn finish(self) -> asof_engine::Result<Bytes> {
         self.writer.finish()?;
-        Ok(self.pipe.rest())
+        let (before, last) = self.pipe.end();
+        for bytes in before {
+            send(&self.chunks, bytes).await?;
+        }
+        Ok(last)
     }
 }
 
@@ -221,5 +226,5 @@ pub(crate) async fn write_all(
     while let Some(batch) = rows.next().await {
         file.write(&batch?).await?;
     }
-    file.finish()
+    file.finish().await
 }

@@ -1,5 +1,6 @@
 //! Answers of one reading, and what they come to.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use asof_compute::{NONE, Status, arrow_type};
 use asof_model::DataType;
 use serde::{Deserialize, Serialize};
 
-use crate::threads::in_parallel;
+use crate::threads::{filled, in_parallel};
 use crate::{Error, Result};
 
 /// About how many rows' values are read and evaluated at once, and how many answers are given at once.
@@ -84,15 +85,15 @@ pub(super) struct ReadingAnswers {
 }
 
 impl ReadingAnswers {
-    pub(super) fn new(rows: usize, types: Vec<DataType>, compared: bool) -> ReadingAnswers {
+    pub(super) fn new(rows: usize, types: Vec<DataType>, compared: bool, threads: usize) -> ReadingAnswers {
         ReadingAnswers {
             features: vec![Vec::new(); types.len()],
             types,
-            status: vec![Status::NotFound.code(); rows],
+            status: filled(Status::NotFound.code(), rows, threads),
             otherwise: vec![0; if compared { rows } else { 0 }],
             compared,
-            event_time: vec![i64::MIN; rows],
-            winner: vec![NONE; rows],
+            event_time: filled(i64::MIN, rows, threads),
+            winner: filled(NONE, rows, threads),
             longest: 0,
             starts: vec![0],
             null_keys: 0,
@@ -116,9 +117,7 @@ impl ReadingAnswers {
     /// Joins the chunks of features that are not too large for it: of one array, rows are taken faster.
     /// After the last was added.
     pub(super) fn join(&mut self, threads: usize) -> Result<()> {
-        let longest = |values: &ArrayRef| (0..values.len()).map(|at| text_length(values, at)).max();
-        let of_feature =
-            |chunks: &Vec<ArrayRef>| chunks.iter().filter(|it| is_text(it)).filter_map(longest).max();
+        let of_feature = |chunks: &Vec<ArrayRef>| chunks.iter().filter_map(longest_text).max();
         self.longest = self.features.iter().filter_map(of_feature).sum();
         let small = |chunks: &&mut Vec<ArrayRef>| {
             chunks.len() > 1 && chunks.iter().map(|it| it.get_array_memory_size()).sum::<usize>() < JOINED
@@ -160,12 +159,15 @@ impl ReadingAnswers {
             .collect()
     }
 
-    pub(super) fn counts(&self) -> ReadingCounts {
+    pub(super) fn counts(&self, threads: usize) -> ReadingCounts {
         let mut by_status = [0_u64; Status::ALL.len()];
         for status in &self.status {
             by_status[usize::from(*status)] += 1;
         }
         let [present, not_found, expired, no_key] = by_status;
+        let Ok(null) = in_parallel((0..self.types.len()).collect(), threads, |feature| {
+            Ok::<_, Infallible>(self.nulls(feature))
+        });
         let count = |flag: u8| self.otherwise.iter().filter(|found| **found & flag != 0).count() as u64;
         ReadingCounts {
             present,
@@ -176,7 +178,7 @@ impl ReadingAnswers {
             null_keys: self.null_keys,
             differ: count(DIFFERS),
             present_otherwise: if self.compared { count(PRESENT_OTHERWISE) } else { present },
-            null: (0..self.types.len()).map(|feature| self.nulls(feature)).collect(),
+            null,
         }
     }
 
@@ -211,7 +213,11 @@ impl ReadingAnswers {
     /// # Errors
     /// [`ArrowError::OffsetOverflowError`] where so many rows of a value that is no text, a list say, do
     /// not fit into one array.
-    pub(super) fn columns(&self, rows: Range<usize>) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
+    pub(super) fn columns(
+        &self,
+        rows: Range<usize>,
+        threads: usize,
+    ) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
         let differs: BooleanArray = match self.compared {
             true => self.otherwise[rows.clone()].iter().map(|found| Some(found & DIFFERS != 0)).collect(),
             false => BooleanArray::from(vec![false; rows.len()]),
@@ -227,8 +233,9 @@ impl ReadingAnswers {
         let numbers = winners.iter().map(|winner| if *winner == NONE { 0 } else { *winner });
         let found = Some(found).filter(|found| found.null_count() > 0);
         let numbers = UInt32Array::new(numbers.collect(), found);
-        for (chunks, data_type) in self.features.iter().zip(&self.types) {
-            columns.push(match chunks.as_slice() {
+        let features = self.features.iter().zip(&self.types).collect();
+        columns.extend(in_parallel(features, threads, |(chunks, data_type)| {
+            Ok::<_, ArrowError>(match chunks.as_slice() {
                 [] => new_null_array(&arrow_type(data_type), winners.len()),
                 [values] if values.is_empty() => new_null_array(values.data_type(), winners.len()),
                 [values] => take(values, &numbers, None)?,
@@ -246,14 +253,20 @@ impl ReadingAnswers {
                     };
                     interleave(&arrays, &winners.iter().map(place).collect::<Vec<_>>())?
                 }
-            });
-        }
+            })
+        })?);
         Ok(columns)
     }
 }
 
-fn is_text(values: &ArrayRef) -> bool {
-    matches!(values.data_type(), ArrowType::Utf8 | ArrowType::Binary)
+/// Bytes of the longest text; none of values that are no text.
+fn longest_text(values: &ArrayRef) -> Option<usize> {
+    let offsets = match values.data_type() {
+        ArrowType::Utf8 => values.as_string::<i32>().value_offsets(),
+        ArrowType::Binary => values.as_binary::<i32>().value_offsets(),
+        _ => return None,
+    };
+    offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max()
 }
 
 /// Bytes of a value of text; of others nothing.

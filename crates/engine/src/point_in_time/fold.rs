@@ -1,7 +1,8 @@
 //! Folding the history into the slots of the spine, by several threads at once.
 //!
-//! Each batch is probed without locks; its rows are then sorted by shard, a run of slots, and folded
-//! shard by shard. So states stand once however many threads there are, and a shard's states stay in
+//! Each batch is probed without locks, and most of its rows come to stand at a thread's own cursors
+//! ([`super::cursors`]) or are beaten there. The others are sorted by shard, a run of slots with a lock, and
+//! folded shard by shard. So states stand once however many threads there are, and a shard's states stay in
 //! the processor's cache while its rows are folded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +12,11 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::{or, prep_null_mask_filter};
 use arrow::datatypes::{TimestampMicrosecondType, UInt64Type};
-use asof_compute::{Address, KeyEncoder, LatestStates, SlotRange, SpineIndex, TOUCHED, first_answer};
+use asof_compute::{Address, KeyEncoder, LatestStates, NONE, SpineIndex, TOUCHED, first_answer};
 use asof_model::{Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::cursors::{Cursors, Met, Standing};
 use super::second_rows::{Checks, TakeKeys, is_key};
 use super::spec::{Spec, columns, compute};
 use crate::expression::Bound;
@@ -138,6 +140,7 @@ pub(super) struct Fold {
     prepared: Vec<Prepared>,
     pub(super) readings: Vec<ReadingFold>,
     rows: AtomicU64,
+    threads: usize,
     /// Rows are the history's own, and not what partial halves left of it.
     counts: bool,
     /// What takes the keys of facts without a clock, and which.
@@ -153,24 +156,40 @@ pub(super) struct Report {
     readings: Vec<(u64, u64)>,
 }
 
-/// What one thread uses again for each batch.
+/// What one thread uses again for each batch, and its cursors: whoever is done with its batches folds the
+/// rows that stand there by [`Fold::rest`].
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    ranges: Vec<Vec<SlotRange>>,
-    items: Vec<Item>,
-    sorted: Vec<Item>,
-    starts: Vec<u32>,
+    /// Per reading the number of each row's key.
+    found: Vec<Vec<u32>>,
+    /// Per reading; none where they are of no use.
+    cursors: Vec<Option<Cursors>>,
+    items: Items,
     /// Per row of the batch whether it stands in some slot.
     pub(super) kept: Vec<bool>,
 }
 
+/// Rows on their way into slots.
+#[derive(Debug, Default)]
+struct Items {
+    items: Vec<Item>,
+    /// Rows that fall elsewhere than at their key's cursor, and their keys' numbers.
+    elsewhere: Vec<(u32, u32)>,
+    sorted: Vec<Item>,
+    starts: Vec<u32>,
+}
+
 /// A row on its way into a slot.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Item {
     slot: u32,
-    /// Its number in the batch, and in the lowest two bits which of the shard's states it is for.
+    /// Its number in the batch, or [`OLD`], and in the lowest two bits which of the shard's states it is for.
     row: u32,
+    standing: Standing,
 }
+
+/// The number of a row of a batch before.
+const OLD: u32 = u32::MAX >> 2;
 
 /// For both questions, or no other is compared.
 const SAME: u32 = 0;
@@ -209,7 +228,7 @@ impl Fold {
             })
             .collect();
         let readings = indexes.into_iter().map(|index| ReadingFold::new(index, threads)).collect();
-        Fold { spec, prepared, readings, rows: AtomicU64::new(0), counts, keys }
+        Fold { spec, prepared, readings, rows: AtomicU64::new(0), threads, counts, keys }
     }
 
     /// How many rows were read.
@@ -250,12 +269,15 @@ impl Fold {
         if self.counts {
             self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         }
-        scratch.kept.clear();
-        scratch.kept.resize(rows, false);
-        scratch.ranges.resize_with(self.readings.len(), Vec::new);
+        let Scratch { found, cursors, items, kept } = scratch;
+        if found.is_empty() {
+            found.resize_with(self.readings.len(), Vec::new);
+            cursors.extend(self.readings.iter().map(|reading| self.cursors(reading)));
+        }
+        kept.clear();
+        kept.resize(rows, false);
         let facts = Facts::new(batch, &self.spec)?;
         for (number, (reading, prepared)) in self.readings.iter().zip(&self.prepared).enumerate() {
-            let mut ranges = std::mem::take(&mut scratch.ranges[number]);
             let keep =
                 prepared.filter.as_ref().map(|filter| passing(filter, batch, &facts.ops)).transpose()?;
             let keys =
@@ -268,15 +290,34 @@ impl Fold {
                     checks.take(check, batch, &keys, keep.as_ref(), to.as_ref());
                 }
             }
-            match prepared.probed_by {
-                Some(earlier) => ranges.clone_from(&scratch.ranges[earlier]),
-                None => reading.index.probe(&keys, &mut ranges),
-            }
-            self.find_slots(number, &ranges, keep.as_ref(), &facts, scratch);
-            scratch.ranges[number] = ranges;
-            self.fold_items(reading, &facts, naming, scratch);
+            let (earlier, of_this) = found.split_at_mut(number);
+            let found = match prepared.probed_by {
+                Some(probed) => &earlier[probed],
+                None => {
+                    reading.index.probe(&keys, &mut of_this[0]);
+                    &of_this[0]
+                }
+            };
+            let of_batch = BatchRows { found, keep: keep.as_ref(), facts: &facts, naming };
+            self.find_slots(reading, &of_batch, &mut cursors[number], items, kept);
+            items.fold(reading, kept);
         }
         Ok(())
+    }
+
+    /// Folds the rows that stand at a thread's cursors.
+    pub(super) fn rest(&self, scratch: &mut Scratch) {
+        let Scratch { cursors, items, .. } = scratch;
+        for (reading, cursors) in self.readings.iter().zip(cursors) {
+            let left = cursors.iter_mut().flat_map(Cursors::leave);
+            items.items.extend(left.map(|(slot, row)| Item::old(slot, row)));
+            items.fold(reading, &mut []);
+        }
+    }
+
+    fn cursors(&self, reading: &ReadingFold) -> Option<Cursors> {
+        let states = reading.index.slots() as u64 * LatestStates::BYTES_PER_SLOT;
+        Cursors::new(&reading.index, self.threads * self.readings.len(), states, self.spec.memory)
     }
 
     fn count(
@@ -297,69 +338,107 @@ impl Fold {
         }
     }
 
-    /// Which slots each row folds into, into `scratch.items`.
+    /// Brings rows to their keys' cursors, and those that fall elsewhere to their slots; what is to be folded
+    /// goes into `items`.
     fn find_slots(
         &self,
-        number: usize,
-        ranges: &[SlotRange],
-        keep: Option<&BooleanArray>,
-        facts: &Facts,
-        scratch: &mut Scratch,
+        reading: &ReadingFold,
+        rows: &BatchRows<'_>,
+        own: &mut Option<Cursors>,
+        items: &mut Items,
+        kept: &mut [bool],
     ) {
-        let reading = &self.readings[number];
         let index = reading.index.as_ref();
-        scratch.items.clear();
-        for (run, ranges) in ranges.chunks(TOUCHED).enumerate() {
-            index.warm(ranges);
-            for (row, range) in (run * TOUCHED..).zip(ranges) {
-                if range.is_empty() || keep.is_some_and(|keep| !keep.value(row)) {
+        let Items { items, elsewhere, .. } = items;
+        let mut met = 0;
+        let mut fell = 0;
+        for (run, keys) in rows.found.chunks(TOUCHED).enumerate() {
+            if let Some(cursors) = own {
+                cursors.warm(keys);
+            }
+            elsewhere.clear();
+            for (row, key) in (run * TOUCHED..).zip(keys) {
+                if *key == NONE || rows.keep.is_some_and(|keep| !keep.value(row)) {
                     continue;
                 }
-                let (event_time, visible_at) = (facts.event_time(row), facts.visible_at(row));
-                let first = |question| match first_answer(question, event_time, visible_at) {
-                    Timestamp::NEVER => None,
-                    first => index.slot(*range, first),
-                };
-                let asked = first(self.spec.question);
-                // A row known by its event time answers both questions from the same slot on.
-                let other = match self.spec.question {
-                    _ if !self.spec.compare || visible_at <= event_time => asked,
-                    Question::Known => first(Question::Event),
-                    Question::Event => first(Question::Known),
-                };
-                let row = (row as u32) << 2;
-                if asked == other {
-                    scratch.items.extend(asked.map(|slot| Item { slot, row: row | SAME }));
-                } else {
-                    scratch.items.extend(asked.map(|slot| Item { slot, row: row | ASKED }));
-                    scratch.items.extend(other.map(|slot| Item { slot, row: row | OTHER }));
+                met += 1;
+                let met = own.as_mut().map_or(Met::Elsewhere, |cursors| {
+                    let standing = rows.standing(row);
+                    let (asked, other) = self.edges(&standing);
+                    cursors.meet(*key, asked.min(other), asked.max(other), standing)
+                });
+                match met {
+                    Met::Beaten => {}
+                    Met::Stands => kept[row] = true,
+                    Met::Ties(slot) => items.push(Item::new(slot, row, SAME, rows.standing(row))),
+                    Met::Elsewhere => elsewhere.push((row as u32, *key)),
                 }
             }
+            fell += elsewhere.len() as u64;
+            index.warm(elsewhere.iter().map(|(_, key)| *key));
+            for (row, key) in elsewhere.iter().map(|(row, key)| (*row as usize, *key)) {
+                let standing = rows.standing(row);
+                let (asked, other) = self.edges(&standing);
+                let slots = index.slots_of(key);
+                let slot = |from| match from {
+                    Timestamp::NEVER => None,
+                    from => index.slot(slots, from),
+                };
+                let asked_slot = slot(asked);
+                let other_slot = if other == asked { asked_slot } else { slot(other) };
+                if asked_slot != other_slot {
+                    items.extend(asked_slot.map(|slot| Item::new(slot, row, ASKED, standing)));
+                    items.extend(other_slot.map(|slot| Item::new(slot, row, OTHER, standing)));
+                } else if let Some(cursors) = own {
+                    kept[row] |= asked_slot.is_some();
+                    let left = cursors.move_to(key, asked_slot, standing, index);
+                    items.extend(left.map(|(slot, row)| Item::old(slot, row)));
+                } else {
+                    items.extend(asked_slot.map(|slot| Item::new(slot, row, SAME, standing)));
+                }
+            }
+        }
+        if let Some(cursors) = own
+            && cursors.are_idle(met, fell)
+        {
+            items.extend(cursors.leave().map(|(slot, row)| Item::old(slot, row)));
+            *own = None;
         }
     }
 
-    fn fold_items(&self, reading: &ReadingFold, facts: &Facts, naming: Naming<'_>, scratch: &mut Scratch) {
-        let shards = reading.shards.len();
-        let Scratch { items, sorted, starts, kept, .. } = scratch;
-        if shards > 1 {
-            starts.clear();
-            starts.resize(shards + 1, 0);
-            for item in items.iter() {
-                starts[(item.slot >> reading.shift) as usize + 1] += 1;
-            }
-            for shard in 0..shards {
-                starts[shard + 1] += starts[shard];
-            }
-            sorted.clear();
-            sorted.resize(items.len(), Item::default());
-            for item in items.iter() {
-                let next = &mut starts[(item.slot >> reading.shift) as usize];
-                sorted[*next as usize] = *item;
-                *next += 1;
-            }
-            std::mem::swap(items, sorted);
-        }
-        let mut rest = items.as_slice();
+    /// From when on a row answers, under the question asked and under the other.
+    #[inline]
+    fn edges(&self, row: &Standing) -> (Timestamp, Timestamp) {
+        let first = |question| first_answer(question, row.event_time, row.visible_at);
+        let asked = first(self.spec.question);
+        let other = match self.spec.question {
+            // A row known by its event time answers both from the same time on.
+            _ if !self.spec.compare || row.visible_at <= row.event_time => asked,
+            Question::Known => first(Question::Event),
+            Question::Event => first(Question::Known),
+        };
+        (asked, other)
+    }
+}
+
+impl Item {
+    #[inline]
+    fn new(slot: u32, row: usize, states: u32, standing: Standing) -> Item {
+        Item { slot, row: (row as u32) << 2 | states, standing }
+    }
+
+    /// A row of a batch before.
+    #[inline]
+    fn old(slot: u32, standing: Standing) -> Item {
+        Item { slot, row: OLD << 2 | SAME, standing }
+    }
+}
+
+impl Items {
+    /// Folds them, and is empty; `kept` says which rows of the batch stand.
+    fn fold(&mut self, reading: &ReadingFold, kept: &mut [bool]) {
+        self.sort(reading);
+        let mut rest = self.items.as_slice();
         while let Some(first) = rest.first() {
             let number = first.slot >> reading.shift;
             let run = rest.iter().position(|item| item.slot >> reading.shift != number).unwrap_or(rest.len());
@@ -369,20 +448,66 @@ impl Fold {
             let within = (1 << reading.shift) - 1;
             shard.same.warm(now.iter().map(|item| item.slot & within));
             for item in now {
-                let row = (item.row >> 2) as usize;
-                let slot = item.slot & within;
-                let named = match naming {
-                    Naming::From(first) => first + row as u64,
-                    Naming::Column(addresses) => addresses.value(row),
-                };
-                let address = Address(named << 1 | u64::from(facts.ops.value(row)));
                 let states = match item.row & 3 {
                     SAME => &mut shard.same,
                     ASKED => &mut shard.asked,
                     _ => &mut shard.other,
                 };
-                kept[row] |= states.fold(slot, facts.event_time(row), facts.visible_at(row), address);
+                let Standing { event_time, visible_at, address } = item.standing;
+                let stands = states.fold(item.slot & within, event_time, visible_at, address);
+                if let Some(kept) = kept.get_mut((item.row >> 2) as usize) {
+                    *kept |= stands;
+                }
             }
+        }
+        self.items.clear();
+    }
+
+    /// Sorts them by shard.
+    fn sort(&mut self, reading: &ReadingFold) {
+        let shards = reading.shards.len();
+        let Some(first) = self.items.first().copied().filter(|_| shards > 1) else { return };
+        let Items { items, sorted, starts, .. } = self;
+        starts.clear();
+        starts.resize(shards + 1, 0);
+        for item in items.iter() {
+            starts[(item.slot >> reading.shift) as usize + 1] += 1;
+        }
+        for shard in 0..shards {
+            starts[shard + 1] += starts[shard];
+        }
+        sorted.clear();
+        sorted.resize(items.len(), first);
+        for item in items.iter() {
+            let next = &mut starts[(item.slot >> reading.shift) as usize];
+            sorted[*next as usize] = *item;
+            *next += 1;
+        }
+        std::mem::swap(items, sorted);
+    }
+}
+
+/// The rows of a batch, as one reading has them.
+struct BatchRows<'a> {
+    /// The number of each one's key.
+    found: &'a [u32],
+    keep: Option<&'a BooleanArray>,
+    facts: &'a Facts,
+    naming: Naming<'a>,
+}
+
+impl BatchRows<'_> {
+    #[inline]
+    fn standing(&self, row: usize) -> Standing {
+        let named = match self.naming {
+            Naming::From(first) => first + row as u64,
+            Naming::Column(addresses) => addresses.value(row),
+        };
+        let delete = self.facts.deletes && self.facts.ops.value(row);
+        Standing {
+            event_time: self.facts.event_time(row),
+            visible_at: self.facts.visible_at(row),
+            address: Address(named << 1 | u64::from(delete)),
         }
     }
 }
@@ -398,6 +523,8 @@ struct Facts {
     /// The same, where that means never known.
     never: Option<NullBuffer>,
     ops: BooleanArray,
+    /// Whether any row is a delete.
+    deletes: bool,
 }
 
 impl Facts {
@@ -417,13 +544,15 @@ impl Facts {
             return Err(Error::internal(format!("source `{}` gives a null event time", spec.source)));
         }
         let unseen = visible.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
+        let ops = true_only(ops);
         Ok(Facts {
+            deletes: ops.has_true(),
             event_times: event.values().clone(),
             clockless,
             visible: visible.values().clone(),
             never: unseen.clone().filter(|_| !spec.assumed),
             unseen,
-            ops: true_only(ops),
+            ops,
         })
     }
 

@@ -23,6 +23,7 @@
 mod answers;
 mod buffer;
 mod codec;
+mod cursors;
 mod driver;
 mod fold;
 mod gather;

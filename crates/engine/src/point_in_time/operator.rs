@@ -221,9 +221,10 @@ impl PointInTimeExec {
     /// None: the portions are too large.
     async fn answer_in(&self, of: u32, context: &Arc<TaskContext>) -> Result<Option<Vec<ReadingAnswers>>> {
         let rows = self.spine.rows();
+        let threads = self.engine.config().threads;
         let empty = |reading: &ReadingSpec| {
             let types = reading.features.iter().map(|feature| feature.data_type.clone()).collect();
-            ReadingAnswers::new(rows, types, self.spec.compare)
+            ReadingAnswers::new(rows, types, self.spec.compare, threads)
         };
         let mut answers: Vec<ReadingAnswers> = self.spec.readings.iter().map(empty).collect();
         for number in 0..of {
@@ -271,7 +272,6 @@ impl PointInTimeExec {
             };
             answers = self.collect(fold, rows, answers).await?;
         }
-        let threads = self.engine.config().threads;
         let joined = self.engine.blocking(move || {
             answers.iter_mut().try_for_each(|answers| answers.join(threads))?;
             Ok(answers)
@@ -345,8 +345,9 @@ impl PointInTimeExec {
             return Ok(None);
         }
         let mut columns = Vec::new();
+        let threads = self.engine.config().threads;
         for answers in answers {
-            match answers.columns(rows.clone()) {
+            match answers.columns(rows.clone(), threads) {
                 Ok(found) => columns.extend(found),
                 Err(ArrowError::OffsetOverflowError(_)) if rows.len() > 1 => return Ok(None),
                 Err(error) => return Err(error.into()),
@@ -423,6 +424,7 @@ impl Scan<'_> {
                 let before = buffer.bytes();
                 buffer.push(&batch, &scratch.kept)?;
                 if buffer.is_due() {
+                    self.fold.rest(&mut scratch);
                     buffer.compact(&self.fold)?;
                 }
                 if let Some((sending, to)) = &self.sending
@@ -440,6 +442,7 @@ impl Scan<'_> {
                 self.tell();
             }
         }
+        self.fold.rest(&mut scratch);
         self.tell();
         Ok((buffer, false))
     }
@@ -563,7 +566,7 @@ impl ExecutionPlan for PointInTimeExec {
             }
             Mode::Final => futures::stream::once(async move {
                 let answers = Arc::new(exec.answer(context).await?);
-                let counts = answers.iter().map(ReadingAnswers::counts).collect();
+                let counts = answers.iter().map(|it| it.counts(exec.engine.config().threads)).collect();
                 *exec.hooks.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
                 let rows = exec.spine.rows();
                 let starts = (0..rows).step_by(CHUNK);

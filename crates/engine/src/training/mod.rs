@@ -104,6 +104,7 @@ pub struct Training {
     answers: BoxStream<'static, Result<AnswerBatch>>,
     waiting: Option<AnswerBatch>,
     content: ContentHash,
+    threads: usize,
     kept: Kept,
     recipe: Recipe,
     outcome: Outcome,
@@ -209,6 +210,7 @@ impl Engine {
         };
         Ok(Training {
             content: ContentHash::new(&schema),
+            threads: self.config().threads,
             schema,
             rows: spine.rows,
             spine: spine.batches.into_iter(),
@@ -266,7 +268,7 @@ impl Training {
         columns.extend(answers.columns.iter().map(|it| it.slice(0, rows)));
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        self.content.update(&batch)?;
+        self.content.update(&batch, self.threads)?;
         Ok(Some(batch))
     }
 

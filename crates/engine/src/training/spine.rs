@@ -19,6 +19,7 @@ use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use tokio::task::JoinHandle;
 
 use super::{SpineInput, key_names};
 use crate::engine::INCOMING;
@@ -88,6 +89,8 @@ pub(super) struct Kept {
     format: FileFormat,
     /// Where they are as long as the training may still fail.
     staged: Option<PathBuf>,
+    /// Brings them to the disk while the training runs.
+    synced: Option<JoinHandle<Result<()>>>,
     engine: Engine,
 }
 
@@ -98,6 +101,9 @@ impl Kept {
 
     /// Keeps the bytes under their hash, durably.
     pub(super) async fn keep(mut self) -> Result<()> {
+        if let Some(synced) = self.synced.take() {
+            synced.await.map_err(|e| Error::internal(format!("keeping the spine ended: {e}")))??;
+        }
         let Some(staged) = self.staged.take() else { return Ok(()) };
         let (folder, kept) = (self.folder.clone(), self.folder.join(&self.hash));
         let engine = self.engine.clone();
@@ -110,9 +116,6 @@ impl Kept {
                 if kept.exists() {
                     std::fs::remove_file(&staged).map_err(io("remove the file", &staged))?;
                 } else {
-                    File::open(&staged)
-                        .and_then(|it| it.sync_all())
-                        .map_err(io("keep the spine", &staged))?;
                     std::fs::rename(&staged, &kept).map_err(io("keep the spine", &kept))?;
                 }
                 for folder in [Some(folder.as_path()), folder.parent()].into_iter().flatten() {
@@ -122,6 +125,14 @@ impl Kept {
             })
             .await
     }
+}
+
+async fn sync(engine: Engine, path: PathBuf) -> Result<()> {
+    let synced = move || {
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(|e| Error::io("keep the spine", &path, &e))
+    };
+    engine.blocking(synced).await
 }
 
 impl Drop for Kept {
@@ -182,6 +193,7 @@ pub(super) async fn read(
         hash: staged.hash,
         bytes: staged.bytes,
         format,
+        synced: Some(tokio::spawn(sync(engine.clone(), staged.path.clone()))),
         staged: Some(staged.path),
         engine: engine.clone(),
     };
@@ -201,7 +213,15 @@ pub(super) async fn kept(engine: &Engine, record: &SpineRecord, selection: &Sele
     if hash != record.hash || bytes != record.bytes {
         return Err(changed("is not what it was: its kept file is damaged"));
     }
-    let kept = Kept { folder, hash, bytes, format: record.format, staged: None, engine: engine.clone() };
+    let kept = Kept {
+        folder,
+        hash,
+        bytes,
+        format: record.format,
+        staged: None,
+        synced: None,
+        engine: engine.clone(),
+    };
     let time = TimeColumn { name: record.time_column.clone(), unit: record.time_unit };
     open(engine, kept, record.name.clone(), Some(Wanted::Exactly(time)), selection).await
 }

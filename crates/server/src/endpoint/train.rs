@@ -211,7 +211,7 @@ pub(super) async fn answer(
                 while let Some(batch) = training.next().await? {
                     file.write(&batch).await?;
                 }
-                let last = file.finish()?;
+                let last = file.finish().await?;
                 Ok((training.finish().await?, last))
             });
             let (report, last) = made.await?;

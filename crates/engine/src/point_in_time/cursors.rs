@@ -1,0 +1,153 @@
+//! Where each key's rows fall for now: one cursor a key, kept by each thread beside the last row there.
+//!
+//! A history mostly lies in the order in which it happened, so that a key's next row falls into the slot of
+//! the one before. Then a row touches one line of memory, its key's cursor, instead of its key's times and
+//! its slot's state. A row that stands in a cursor is folded into the slot's state when the cursor moves on,
+//! or at the end. Of a history in another order cursors are given up.
+
+use asof_compute::{Address, NONE, SpineIndex};
+use asof_model::Timestamp;
+
+/// Bytes that the cursors of all threads may take, though they be more than those of the states.
+const SMALL: u64 = 32 << 20;
+
+/// After so many rows it is asked whether cursors are of use.
+const ASKED_AFTER: u64 = 1 << 16;
+
+/// The slot a key's rows fall into for now, and the last of them: a line of the cache.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Cursor {
+    /// Rows that answer from this time on, and at the latest from [`Cursor::until`] on, fall into the slot.
+    from: Timestamp,
+    until: Timestamp,
+    slot: u32,
+    row: Standing,
+}
+
+/// A row in its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) event_time: Timestamp,
+    pub(super) visible_at: Timestamp,
+    pub(super) address: Address,
+}
+
+impl Standing {
+    /// (e, v), by which rows of a slot are compared.
+    #[inline]
+    fn order(&self) -> (Timestamp, Timestamp) {
+        (self.event_time, self.visible_at)
+    }
+}
+
+/// Nothing falls there.
+const EMPTY: Cursor = Cursor {
+    from: Timestamp(i64::MAX),
+    until: Timestamp(i64::MIN),
+    slot: NONE,
+    row: Standing { event_time: Timestamp::NEVER, visible_at: Timestamp::NEVER, address: Address(u64::MAX) },
+};
+
+/// What a row comes to at its key's cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    /// It stands there, and the row before it is beaten.
+    Stands,
+    /// It is beaten by the row that stands there.
+    Beaten,
+    /// It ties with the row that stands there: both are to be folded.
+    Ties(u32),
+    /// It falls elsewhere.
+    Elsewhere,
+}
+
+/// The cursors of one thread.
+#[derive(Debug)]
+pub(super) struct Cursors {
+    cursors: Vec<Cursor>,
+    /// How many rows were asked for, and fell elsewhere.
+    rows: u64,
+    elsewhere: u64,
+}
+
+impl Cursors {
+    /// For the keys of an index, where they take little memory beside the states.
+    pub(super) fn new(index: &SpineIndex, threads: usize, states: u64, memory: u64) -> Option<Cursors> {
+        let bytes = (index.keys() * threads * size_of::<Cursor>()) as u64;
+        let limit = states.max(SMALL).min(memory / 8);
+        (bytes <= limit).then(|| Cursors { cursors: vec![EMPTY; index.keys()], rows: 0, elsewhere: 0 })
+    }
+
+    /// Touches the cursors of keys that are about to be asked: loads that do not wait for each other.
+    #[inline]
+    pub(super) fn warm(&self, keys: &[u32]) {
+        let touched = keys.iter().map(|key| self.cursors.get(*key as usize).map_or(0, |it| it.slot));
+        std::hint::black_box(touched.fold(0, |all, slot| all ^ slot));
+    }
+
+    /// A row of a key that answers from `first` on, under whatever question no later than from `last` on.
+    #[inline]
+    pub(super) fn meet(&mut self, key: u32, first: Timestamp, last: Timestamp, row: Standing) -> Met {
+        let cursor = &mut self.cursors[key as usize];
+        if first < cursor.from || last > cursor.until {
+            return Met::Elsewhere;
+        }
+        match row.order().cmp(&cursor.row.order()) {
+            std::cmp::Ordering::Less => Met::Beaten,
+            std::cmp::Ordering::Greater => {
+                cursor.row = row;
+                Met::Stands
+            }
+            std::cmp::Ordering::Equal => Met::Ties(cursor.slot),
+        }
+    }
+
+    /// Moves a key's cursor to a slot and a row there, or past all slots; gives the row it leaves, and its slot.
+    pub(super) fn move_to(
+        &mut self,
+        key: u32,
+        slot: Option<u32>,
+        row: Standing,
+        index: &SpineIndex,
+    ) -> Option<(u32, Standing)> {
+        let cursor = &mut self.cursors[key as usize];
+        let left = cursor.held();
+        let slots = index.slots_of(key);
+        let past = |slot: u32| match slot {
+            slot if slot == slots.start => Timestamp(i64::MIN),
+            slot => Timestamp(index.time(slot - 1).0.saturating_add(1)),
+        };
+        // A row that is never known answers at no time, the last one too.
+        let last = Timestamp(Timestamp::NEVER.0 - 1);
+        *cursor = match slot {
+            Some(slot) => Cursor { from: past(slot), until: index.time(slot).min(last), slot, row },
+            // Whatever falls there is beaten.
+            None => Cursor { from: past(slots.end), until: last, ..EMPTY },
+        };
+        left
+    }
+
+    /// Counts rows that were asked for, and of them those that fell elsewhere; whether most did.
+    pub(super) fn are_idle(&mut self, rows: u64, elsewhere: u64) -> bool {
+        self.rows += rows;
+        self.elsewhere += elsewhere;
+        self.rows >= ASKED_AFTER && self.elsewhere * 2 > self.rows
+    }
+
+    /// The rows that stand in cursors, which then have none.
+    pub(super) fn leave(&mut self) -> impl Iterator<Item = (u32, Standing)> {
+        self.cursors.iter_mut().filter_map(|cursor| {
+            let left = cursor.held();
+            *cursor = EMPTY;
+            left
+        })
+    }
+}
+
+impl Cursor {
+    /// The row that stands there, and its slot.
+    fn held(&self) -> Option<(u32, Standing)> {
+        (self.slot != NONE).then_some((self.slot, self.row))
+    }
+}
