@@ -213,11 +213,7 @@ impl ReadingAnswers {
     /// # Errors
     /// [`ArrowError::OffsetOverflowError`] where so many rows of a value that is no text, a list say, do
     /// not fit into one array.
-    pub(super) fn columns(
-        &self,
-        rows: Range<usize>,
-        threads: usize,
-    ) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
+    pub(super) fn columns(&self, rows: Range<usize>) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
         let differs: BooleanArray = match self.compared {
             true => self.otherwise[rows.clone()].iter().map(|found| Some(found & DIFFERS != 0)).collect(),
             false => BooleanArray::from(vec![false; rows.len()]),
@@ -233,9 +229,8 @@ impl ReadingAnswers {
         let numbers = winners.iter().map(|winner| if *winner == NONE { 0 } else { *winner });
         let found = Some(found).filter(|found| found.null_count() > 0);
         let numbers = UInt32Array::new(numbers.collect(), found);
-        let features = self.features.iter().zip(&self.types).collect();
-        columns.extend(in_parallel(features, threads, |(chunks, data_type)| {
-            Ok::<_, ArrowError>(match chunks.as_slice() {
+        for (chunks, data_type) in self.features.iter().zip(&self.types) {
+            columns.push(match chunks.as_slice() {
                 [] => new_null_array(&arrow_type(data_type), winners.len()),
                 [values] if values.is_empty() => new_null_array(values.data_type(), winners.len()),
                 [values] => take(values, &numbers, None)?,
@@ -253,8 +248,8 @@ impl ReadingAnswers {
                     };
                     interleave(&arrays, &winners.iter().map(place).collect::<Vec<_>>())?
                 }
-            })
-        })?);
+            });
+        }
         Ok(columns)
     }
 }

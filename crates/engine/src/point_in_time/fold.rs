@@ -112,6 +112,11 @@ impl ReadingFold {
         self.shards[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives back the states, when the rows that answer are known.
+    pub(super) fn forget(&self) {
+        (0..self.shards.len()).for_each(|number| *self.shard(number) = Shard::new(0));
+    }
+
     /// How many shards there are, and the first slot of each.
     pub(super) fn shards(&self) -> impl Iterator<Item = (usize, u32)> {
         (0..self.shards.len()).map(|number| (number, (number as u32) << self.shift))

@@ -90,6 +90,13 @@ struct PortionAnswers<'a> {
     rows: &'a Winners<'a>,
 }
 
+/// Into so many parts for each thread rows are cut, at least where they can be: what one thread still reads
+/// when the others are done is small then.
+const SHARES: usize = 32;
+
+/// Rows sampled for each range that rows are cut into.
+const SAMPLED: usize = 256;
+
 /// Reads columns of rows that win or may win.
 pub(super) struct Winners<'a> {
     pub(super) rows: &'a dyn FetchRows,
@@ -124,7 +131,7 @@ impl Winners<'_> {
     /// Runs of about [`CHUNK`] rows, fewer where they are few for several threads, cut where nothing is
     /// read together.
     fn parts(&self, rows: &[u64]) -> Vec<Range<usize>> {
-        let most = CHUNK.min(rows.len().div_ceil(self.threads * 4));
+        let most = CHUNK.min(rows.len().div_ceil(self.threads * SHARES));
         let mut parts = Vec::new();
         let (mut start, mut at) = (0, 0);
         while at < rows.len() {
@@ -153,6 +160,7 @@ impl PortionAnswers<'_> {
         let slots = self.reading.index.slots() as u32;
         let mut asked = self.outcome(false)?;
         let mut other = self.spec.compare.then(|| self.outcome(true)).transpose()?;
+        self.reading.forget();
         let source = &self.spec.source;
         tracing::debug!(%source, "the rows that answer are known");
         // Which rows answer anything, before valid_until is asked.
@@ -167,17 +175,14 @@ impl PortionAnswers<'_> {
             }
         }
         let threads = self.threads(answering.len());
-        let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(answering.len());
-        let share = answering.len().div_ceil(threads).max(1);
-        let sorted = in_parallel(answering.chunks(share).collect(), threads, |slots: &[u32]| {
-            let mut wanted: Vec<(u64, u32)> =
-                slots.iter().map(|slot| (asked.rows[*slot as usize] >> 1, *slot)).collect();
+        let row_of = |slot: u32| asked.rows[slot as usize] >> 1;
+        let wanted = in_parallel(ranges(&answering, threads, row_of), threads, |rows| {
+            let found = answering.iter().map(|slot| (row_of(*slot), *slot));
+            let mut wanted: Vec<(u64, u32)> = found.filter(|(row, _)| rows.contains(row)).collect();
             wanted.sort_unstable();
             Ok::<_, Error>(wanted)
         });
-        sorted?.into_iter().for_each(|part| wanted.extend(part));
-        // Merges the sorted parts, which this sort finds.
-        wanted.sort();
+        let wanted = wanted?.concat();
         let first = answers.winners();
         if first + wanted.len() >= NONE as usize {
             return Err(Error::internal("more winning rows than can be numbered"));
@@ -432,6 +437,16 @@ impl PortionAnswers<'_> {
         read.into_iter().for_each(|(rows, values)| answers.add(rows, values));
         Ok(())
     }
+}
+
+/// The rows of slots cut into so many ranges, of about as many rows each as a sample says.
+fn ranges(slots: &[u32], count: usize, row_of: impl Fn(u32) -> u64) -> Vec<Range<u64>> {
+    let step = (slots.len() / (count * SAMPLED)).max(1);
+    let mut sample: Vec<u64> = slots.iter().step_by(step).map(|slot| row_of(*slot)).collect();
+    sample.sort_unstable();
+    let cuts = (1..count).filter_map(|part| sample.get(sample.len() * part / count).copied());
+    let ends: Vec<u64> = [0].into_iter().chain(cuts).chain([u64::MAX]).collect();
+    ends.windows(2).map(|two| two[0]..two[1]).collect()
 }
 
 /// The numbers of rows that states name with a delete bit. They ascend: a row is a delete or is not.

@@ -345,9 +345,8 @@ impl PointInTimeExec {
             return Ok(None);
         }
         let mut columns = Vec::new();
-        let threads = self.engine.config().threads;
         for answers in answers {
-            match answers.columns(rows.clone(), threads) {
+            match answers.columns(rows.clone()) {
                 Ok(found) => columns.extend(found),
                 Err(ArrowError::OffsetOverflowError(_)) if rows.len() > 1 => return Ok(None),
                 Err(error) => return Err(error.into()),

@@ -13,11 +13,7 @@ use arrow::datatypes::{
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use asof_compute::from_arrow_type;
 
-use crate::threads::in_parallel;
 use crate::{Error, Result};
-
-/// Fewer rows are hashed by one thread.
-const ALONE: usize = 8_192;
 
 /// The version of the hash (`docs/formats/training-set.md`); the first byte of what is hashed.
 const CONTENT_FORMAT_VERSION: u8 = 1;
@@ -53,15 +49,14 @@ impl ContentHash {
         ContentHash { header, columns, rows: 0 }
     }
 
-    /// Adds rows, whose columns so many threads hash.
+    /// Adds rows.
     ///
     /// # Errors
     /// [`Error::Internal`] where an array cannot be read as its type.
-    pub fn update(&mut self, batch: &RecordBatch, threads: usize) -> Result<()> {
-        // Few rows are not worth starting threads for.
-        let threads = if batch.num_rows() < ALONE { 1 } else { threads };
-        let columns = self.columns.iter_mut().zip(batch.columns()).collect();
-        in_parallel(columns, threads, |(column, array)| column.update(array, None))?;
+    pub fn update(&mut self, batch: &RecordBatch) -> Result<()> {
+        for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
+            column.update(array, None)?;
+        }
         self.rows += batch.num_rows() as u64;
         Ok(())
     }
@@ -300,7 +295,7 @@ mod tests {
 
     fn hash(batches: &[RecordBatch]) -> String {
         let mut content = ContentHash::new(&batches[0].schema());
-        batches.iter().for_each(|batch| content.update(batch, 2).unwrap());
+        batches.iter().for_each(|batch| content.update(batch).unwrap());
         content.finish()
     }
 

@@ -104,7 +104,6 @@ pub struct Training {
     answers: BoxStream<'static, Result<AnswerBatch>>,
     waiting: Option<AnswerBatch>,
     content: ContentHash,
-    threads: usize,
     kept: Kept,
     recipe: Recipe,
     outcome: Outcome,
@@ -210,7 +209,6 @@ impl Engine {
         };
         Ok(Training {
             content: ContentHash::new(&schema),
-            threads: self.config().threads,
             schema,
             rows: spine.rows,
             spine: spine.batches.into_iter(),
@@ -268,7 +266,7 @@ impl Training {
         columns.extend(answers.columns.iter().map(|it| it.slice(0, rows)));
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        self.content.update(&batch, self.threads)?;
+        self.content.update(&batch)?;
         Ok(Some(batch))
     }
 

@@ -165,13 +165,15 @@ impl<W: Write + Send> Open<W> {
         }
         let waiting = std::mem::take(&mut self.waiting);
         self.rows_waiting = 0;
-        let work: Vec<(usize, &FieldRef, &mut Vec<ArrowColumnWriter>)> = schema
+        let mut work: Vec<(usize, &FieldRef, &mut Vec<ArrowColumnWriter>)> = schema
             .fields()
             .iter()
             .zip(&mut self.columns)
             .enumerate()
             .map(|(at, (field, writers))| (at, field, writers))
             .collect();
+        // Those that take longest first, so that no thread has one of them alone in the end.
+        work.sort_by_key(|(_, field, _)| field.data_type().is_primitive());
         in_parallel(work, threads, |(at, field, writers)| {
             for batch in &waiting {
                 for (leaf, writer) in compute_leaves(field, batch.column(at))?.iter().zip(&mut *writers) {

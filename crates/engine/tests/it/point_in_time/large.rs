@@ -10,6 +10,7 @@ use asof_engine::point_in_time::{AnswerBatch, SpineRows, answer};
 use asof_model::{
     Catalog, Format, OutputColumn, Place, Question, Reading, Revision, Selection, SourceVersion, Version,
 };
+use asof_testkit::Random;
 use futures::StreamExt;
 
 use crate::flock::view_version;
@@ -18,9 +19,16 @@ use crate::project::{Folder, at, columns, files, name, version};
 const COLUMNS: [(&str, &str); 3] = [("id", "int64"), ("note", "string"), ("at", "timestamp")];
 
 fn rows(ids: impl Iterator<Item = i64>, note: impl Fn(i64) -> String) -> RecordBatch {
-    let ids: Vec<i64> = ids.collect();
-    let notes = StringArray::from_iter_values(ids.iter().map(|id| note(*id)));
-    let times = TimestampMicrosecondArray::from(vec![1; ids.len()]).with_timezone("UTC");
+    let rows: Vec<(i64, i64)> = ids.map(|id| (id, 1)).collect();
+    dated(&rows, |(id, _)| note(id))
+}
+
+/// Ids and times, and of each a note.
+fn dated(rows: &[(i64, i64)], note: impl Fn((i64, i64)) -> String) -> RecordBatch {
+    let notes = StringArray::from_iter_values(rows.iter().map(|row| note(*row)));
+    let times =
+        TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.1)).with_timezone("UTC");
+    let ids: Vec<i64> = rows.iter().map(|row| row.0).collect();
     let columns: [(&str, ArrayRef); 3] =
         [("id", Arc::new(Int64Array::from(ids))), ("note", Arc::new(notes)), ("at", Arc::new(times))];
     RecordBatch::try_from_iter(columns).unwrap()
@@ -28,6 +36,16 @@ fn rows(ids: impl Iterator<Item = i64>, note: impl Fn(i64) -> String) -> RecordB
 
 /// The notes of the spine's ids, in at most so many batches.
 fn notes(folder: &Folder, sources: &[SourceVersion], spine: Vec<i64>, most: usize) -> Vec<AnswerBatch> {
+    notes_at(folder, sources, &spine.into_iter().map(|id| (id, 2)).collect::<Vec<_>>(), most)
+}
+
+/// The notes of ids at times, in at most so many batches.
+fn notes_at(
+    folder: &Folder,
+    sources: &[SourceVersion],
+    spine: &[(i64, i64)],
+    most: usize,
+) -> Vec<AnswerBatch> {
     let source = sources.last().unwrap();
     let view = Arc::new(view_version("notes", source, "id", None, None, &[("note", "note", "string")]));
     let data_type = view.features[0].data_type.clone();
@@ -41,8 +59,9 @@ fn notes(folder: &Folder, sources: &[SourceVersion], spine: Vec<i64>, most: usiz
     let roots = BTreeMap::from([(name("shop"), folder.root().to_owned())]);
     let versions = sources.iter().map(|source| Version::Source(Arc::new(source.clone())));
     let catalog: Arc<Catalog> = Arc::new(Catalog::from_versions(Revision(1), roots, versions));
-    let times = TimestampMicrosecondArray::from(vec![2; spine.len()]).with_timezone("UTC");
-    let ids: ArrayRef = Arc::new(Int64Array::from(spine));
+    let times =
+        TimestampMicrosecondArray::from_iter_values(spine.iter().map(|row| row.1)).with_timezone("UTC");
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(spine.iter().map(|row| row.0)));
     let table = RecordBatch::try_from_iter([("id", ids), ("t", Arc::new(times) as ArrayRef)]).unwrap();
     let spine = SpineRows { batches: vec![table], time: "t".to_owned() };
     folder.runtime.block_on(async {
@@ -50,6 +69,51 @@ fn notes(folder: &Folder, sources: &[SourceVersion], spine: Vec<i64>, most: usiz
         let batches = asked.await.unwrap().batches.take(most).collect::<Vec<_>>().await;
         batches.into_iter().map(Result::unwrap).collect()
     })
+}
+
+/// In the order of time rows meet at their keys' cursors, in another order cursors are given up: by address,
+/// and where candidate rows are kept.
+#[test]
+fn the_order_of_a_long_history_does_not_matter() {
+    let mut random = Random::new(5);
+    let mut sorted: Vec<(i64, i64)> = (0..200_000).map(|time| (random.between(0, 300), time)).collect();
+    let spine: Vec<(i64, i64)> =
+        (0..4_000).map(|_| (random.between(0, 310), random.between(-10, 200_010))).collect();
+    let expected: Vec<Option<i64>> = spine
+        .iter()
+        .map(|(id, t)| {
+            let known = sorted.iter().take_while(|(_, time)| time <= t);
+            known.filter(|(other, _)| other == id).map(|(_, time)| *time).last()
+        })
+        .collect();
+    let mut shuffled = sorted.clone();
+    for at in (1..shuffled.len()).rev() {
+        shuffled.swap(at, random.between(0, at as i64) as usize);
+    }
+    let reversed: Vec<(i64, i64)> = sorted.iter().rev().copied().collect();
+    // In order long enough to be trusted, then not.
+    sorted[100_000..].reverse();
+    for (order, rows) in
+        [("sorted, then reversed", &sorted), ("shuffled", &shuffled), ("reversed", &reversed)]
+    {
+        let folder = Folder::new();
+        folder.parquet("d/a.parquet", 50_000, &[dated(rows, |(_, time)| time.to_string())]);
+        let mut table = files("t", "d", Format::Parquet);
+        table.event_time = at("at");
+        let table = version(table, columns(&COLUMNS));
+        let mut query = files("q", "", Format::Parquet);
+        query.place = Place::Sql { text: "select id, note, at from t".to_owned() };
+        query.event_time = at("at");
+        let query = version(query, columns(&COLUMNS));
+        for sources in [vec![table.clone()], vec![table, query]] {
+            let found: Vec<Option<i64>> = notes_at(&folder, &sources, &spine, usize::MAX)
+                .iter()
+                .flat_map(|batch| batch.columns[0].as_string::<i32>().iter())
+                .map(|note| note.map(|note| note.parse().unwrap()))
+                .collect();
+            assert!(found == expected, "{order}, {} sources", sources.len());
+        }
+    }
 }
 
 /// A sort with a limit keeps what it saw: run anew because memory was short, it would lose its last rows.
