@@ -1,29 +1,11 @@
 //! Work that borrows, shared out to several threads.
 
-use std::convert::Infallible;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, ScopedJoinHandle};
 
 use crate::engine::WORKER_STACK;
-
-/// So many values, written by so many threads: memory that is new is given where it is first touched, and to
-/// one thread alone that takes as long as filling it.
-pub(crate) fn filled<T: Copy + Default + Send + Sync>(value: T, count: usize, threads: usize) -> Vec<T> {
-    // Zeros are not written.
-    let mut values = vec![T::default(); count];
-    let share = count.div_ceil(threads.max(1)).max(LEAST_FILLED);
-    let parts: Vec<&mut [T]> = values.chunks_mut(share).collect();
-    let Ok(_) = in_parallel(parts, threads, |part| {
-        part.fill(value);
-        Ok::<_, Infallible>(())
-    });
-    values
-}
-
-/// Fewer values are not worth starting a thread for.
-const LEAST_FILLED: usize = 1 << 16;
 
 /// Works on pieces by so many threads, the caller among them, each taking the next that is left; what came
 /// of them, in their order. The first error ends it: pieces not begun by then are left. Blocking.

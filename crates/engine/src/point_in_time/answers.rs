@@ -1,6 +1,5 @@
 //! Answers of one reading, and what they come to.
 
-use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use asof_compute::{NONE, Status, arrow_type};
 use asof_model::DataType;
 use serde::{Deserialize, Serialize};
 
-use crate::threads::{filled, in_parallel};
+use crate::threads::in_parallel;
 use crate::{Error, Result};
 
 /// About how many rows' values are read and evaluated at once, and how many answers are given at once.
@@ -85,15 +84,15 @@ pub(super) struct ReadingAnswers {
 }
 
 impl ReadingAnswers {
-    pub(super) fn new(rows: usize, types: Vec<DataType>, compared: bool, threads: usize) -> ReadingAnswers {
+    pub(super) fn new(rows: usize, types: Vec<DataType>, compared: bool) -> ReadingAnswers {
         ReadingAnswers {
             features: vec![Vec::new(); types.len()],
             types,
-            status: filled(Status::NotFound.code(), rows, threads),
+            status: vec![Status::NotFound.code(); rows],
             otherwise: vec![0; if compared { rows } else { 0 }],
             compared,
-            event_time: filled(i64::MIN, rows, threads),
-            winner: filled(NONE, rows, threads),
+            event_time: vec![i64::MIN; rows],
+            winner: vec![NONE; rows],
             longest: 0,
             starts: vec![0],
             null_keys: 0,
@@ -159,15 +158,12 @@ impl ReadingAnswers {
             .collect()
     }
 
-    pub(super) fn counts(&self, threads: usize) -> ReadingCounts {
+    pub(super) fn counts(&self) -> ReadingCounts {
         let mut by_status = [0_u64; Status::ALL.len()];
         for status in &self.status {
             by_status[usize::from(*status)] += 1;
         }
         let [present, not_found, expired, no_key] = by_status;
-        let Ok(null) = in_parallel((0..self.types.len()).collect(), threads, |feature| {
-            Ok::<_, Infallible>(self.nulls(feature))
-        });
         let count = |flag: u8| self.otherwise.iter().filter(|found| **found & flag != 0).count() as u64;
         ReadingCounts {
             present,
@@ -178,7 +174,7 @@ impl ReadingAnswers {
             null_keys: self.null_keys,
             differ: count(DIFFERS),
             present_otherwise: if self.compared { count(PRESENT_OTHERWISE) } else { present },
-            null,
+            null: (0..self.types.len()).map(|feature| self.nulls(feature)).collect(),
         }
     }
 

@@ -17,7 +17,7 @@ use super::fold::{Fold, ReadingFold, Shard};
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use crate::expression::Compiled;
 use crate::source::{FetchRows, fixed};
-use crate::threads::{filled, in_parallel};
+use crate::threads::in_parallel;
 use crate::{Error, Result};
 
 /// What one question comes to, per slot.
@@ -187,7 +187,7 @@ impl PortionAnswers<'_> {
         if first + wanted.len() >= NONE as usize {
             return Err(Error::internal("more winning rows than can be numbered"));
         }
-        let mut numbers = filled(NONE, slots as usize, threads);
+        let mut numbers = vec![NONE; slots as usize];
         for (number, (_, slot)) in wanted.iter().enumerate() {
             numbers[*slot as usize] = (first + number) as u32;
         }
@@ -263,7 +263,7 @@ impl PortionAnswers<'_> {
         let index = &self.reading.index;
         let threads = self.threads(index.slots());
         let runs = index.runs(threads);
-        let mut answers = filled(NONE, index.slots(), threads);
+        let mut answers = vec![NONE; index.slots()];
         in_parallel(cut(&mut answers, &runs), threads, |(run, answers)| {
             index.sweep(run, answers, |slot| {
                 let (shard, slot) = self.reading.shard_of(slot);
@@ -280,8 +280,8 @@ impl PortionAnswers<'_> {
         if !tied.is_empty() {
             self.tell_apart(&tied, &mut shards, other)?;
         }
-        let mut rows = filled(NO_ROW, answers.len(), threads);
-        let mut event_times = filled(i64::MIN, answers.len(), threads);
+        let mut rows = vec![NO_ROW; answers.len()];
+        let mut event_times = vec![i64::MIN; answers.len()];
         let parts = cut(&mut rows, &runs).into_iter().zip(cut(&mut event_times, &runs));
         in_parallel(parts.collect(), threads, |((run, rows), (_, event_times))| {
             for slot in (run.start..run.end).filter(|slot| answers[*slot as usize] == *slot) {

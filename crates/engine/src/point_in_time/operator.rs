@@ -221,10 +221,9 @@ impl PointInTimeExec {
     /// None: the portions are too large.
     async fn answer_in(&self, of: u32, context: &Arc<TaskContext>) -> Result<Option<Vec<ReadingAnswers>>> {
         let rows = self.spine.rows();
-        let threads = self.engine.config().threads;
         let empty = |reading: &ReadingSpec| {
             let types = reading.features.iter().map(|feature| feature.data_type.clone()).collect();
-            ReadingAnswers::new(rows, types, self.spec.compare, threads)
+            ReadingAnswers::new(rows, types, self.spec.compare)
         };
         let mut answers: Vec<ReadingAnswers> = self.spec.readings.iter().map(empty).collect();
         for number in 0..of {
@@ -272,6 +271,7 @@ impl PointInTimeExec {
             };
             answers = self.collect(fold, rows, answers).await?;
         }
+        let threads = self.engine.config().threads;
         let joined = self.engine.blocking(move || {
             answers.iter_mut().try_for_each(|answers| answers.join(threads))?;
             Ok(answers)
@@ -565,7 +565,7 @@ impl ExecutionPlan for PointInTimeExec {
             }
             Mode::Final => futures::stream::once(async move {
                 let answers = Arc::new(exec.answer(context).await?);
-                let counts = answers.iter().map(|it| it.counts(exec.engine.config().threads)).collect();
+                let counts = answers.iter().map(ReadingAnswers::counts).collect();
                 *exec.hooks.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
                 let rows = exec.spine.rows();
                 let starts = (0..rows).step_by(CHUNK);

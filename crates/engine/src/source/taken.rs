@@ -79,8 +79,15 @@ impl TakenRows {
         let count = others.as_ref().map_or(self.batch.min(rest.len()), RecordBatch::num_rows);
         let rows = rest.get(..count).ok_or_else(|| bad("it has too many rows"))?;
         self.given += count;
+        let all = self.given == self.rows.len();
         let columns = self.columns.iter_mut().zip(self.schema.fields()).map(|(column, field)| match column {
-            Taken::Pages(column) => column.take(rows, field.data_type()),
+            Taken::Pages(column) => {
+                let found = column.take(rows, field.data_type());
+                if all {
+                    column.close();
+                }
+                found
+            }
             Taken::Other(at) => {
                 let found = others.as_ref().map(|others| Arc::clone(others.column(*at)));
                 found.ok_or_else(|| bad("it has too few columns"))
@@ -189,6 +196,11 @@ impl TakenColumn {
             })?;
         }
         out.finish(wanted, nulls)
+    }
+
+    /// Gives back its last page, from which nothing more is taken: a page of each column is much memory.
+    fn close(&mut self) {
+        (self.page, self.dictionary) = (None, None);
     }
 
     /// Opens the page that a row is in, reading no page before it.
