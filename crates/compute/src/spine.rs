@@ -30,21 +30,13 @@ impl Portion {
     }
 }
 
-/// The slots of one key, half-open. Empty: the key is not in this part of the spine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The slots of one key, half-open; a key has one at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotRange {
     /// The first.
     pub start: u32,
     /// One past the last.
     pub end: u32,
-}
-
-impl SlotRange {
-    /// Whether the key is not in this part of the spine.
-    #[inline]
-    pub fn is_empty(self) -> bool {
-        self.start == self.end
-    }
 }
 
 /// So many lines of the cache are touched ahead: few enough to be there still when they are needed.
@@ -208,7 +200,7 @@ impl SpineIndex {
         Timestamp(self.times[slot as usize])
     }
 
-    /// The slots of a key.
+    /// The slots of a key, whose number is below [`SpineIndex::keys`].
     #[inline]
     pub fn slots_of(&self, key: u32) -> SlotRange {
         SlotRange { start: self.groups[key as usize], end: self.groups[key as usize + 1] }
@@ -431,10 +423,8 @@ mod tests {
             let mut found = Vec::new();
             index.probe(&keys, &mut found);
             assert_eq!(found[3], NONE);
-            let ranges: Vec<SlotRange> = found
-                .iter()
-                .map(|key| if *key == NONE { SlotRange::default() } else { index.slots_of(*key) })
-                .collect();
+            let ranges: Vec<SlotRange> =
+                found.iter().map(|key| index.slots_of(if *key == NONE { 0 } else { *key })).collect();
             for row in [0, 1, 2, 4, 5] {
                 let slot = index.slot(ranges[row], Timestamp(times[row])).unwrap();
                 assert_eq!(index.place(row), Place::Slot(slot));

@@ -146,22 +146,29 @@ impl Write for Pipe {
 }
 
 impl Pipe {
-    /// The pieces that are worth sending.
+    /// The pieces that are worth sending but for the newest, so that there always is one left to come last.
     fn full(&self) -> Vec<Bytes> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).full)
+        let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let but_newest = pieces.full.len().saturating_sub(1);
+        pieces.full.drain(..but_newest).collect()
     }
 
-    /// All that is left: what comes before the last piece, and the last piece, without which no file is whole.
-    fn end(&self) -> (Vec<Bytes>, Bytes) {
+    /// All that is left.
+    fn rest(&self) -> Vec<Bytes> {
         let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Pieces { mut full, rest } = std::mem::take(&mut *pieces);
-        let last = if rest.is_empty() { full.pop().unwrap_or_default() } else { Bytes::from(rest) };
-        (full, last)
+        full.extend(Some(Bytes::from(rest)).filter(|rest| !rest.is_empty()));
+        full
     }
 }
 
-async fn send(to: &Chunks, bytes: Bytes) -> asof_engine::Result<()> {
-    to.send(Ok(bytes)).await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))
+/// Sends an answer's last pieces. Whether anybody still takes them matters to nobody here.
+pub(crate) async fn send_last(to: &Chunks, pieces: Vec<Bytes>) {
+    for bytes in pieces {
+        if to.send(Ok(bytes)).await.is_err() {
+            return;
+        }
+    }
 }
 
 impl Rows {
@@ -192,22 +199,20 @@ impl Rows {
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> asof_engine::Result<()> {
         self.writer.write(batch)?;
         for bytes in self.pipe.full() {
-            send(&self.chunks, bytes).await?;
+            let sent = self.chunks.send(Ok(bytes));
+            sent.await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))?;
         }
         Ok(())
     }
 
-    /// Ends the file; the last bytes are given back, to be sent when all else is done.
+    /// Ends the file; its last pieces are given back, to be sent when all else is done: until then an answer
+    /// that is small can still be an error.
     ///
     /// # Errors
-    /// The end cannot be written, or nobody takes what comes before it.
-    pub(crate) async fn finish(self) -> asof_engine::Result<Bytes> {
+    /// The end cannot be written.
+    pub(crate) fn finish(self) -> asof_engine::Result<Vec<Bytes>> {
         self.writer.finish()?;
-        let (before, last) = self.pipe.end();
-        for bytes in before {
-            send(&self.chunks, bytes).await?;
-        }
-        Ok(last)
+        Ok(self.pipe.rest())
     }
 }
 
@@ -220,11 +225,11 @@ pub(crate) async fn write_all(
     schema: SchemaRef,
     mut rows: impl Stream<Item = asof_engine::Result<RecordBatch>> + Unpin,
     chunks: Chunks,
-) -> asof_engine::Result<Bytes> {
+) -> asof_engine::Result<Vec<Bytes>> {
     // Alone: queries share the machine with what is answered online.
     let mut file = Rows::new(format, &schema, chunks, 1)?.holding(HELD);
     while let Some(batch) = rows.next().await {
         file.write(&batch?).await?;
     }
-    file.finish().await
+    file.finish()
 }

@@ -6,11 +6,13 @@
 //!
 //! Start reading at [`oracle::latest`].
 
+mod campaign;
 mod edges;
 pub mod oracle;
 mod random;
 mod world;
 
+pub use campaign::kill_rounds;
 pub use edges::Edges;
 pub use random::Random;
 pub use world::{BEFORE_ALL, KeyValue, NEVER, Row, SpineRow, View, World};

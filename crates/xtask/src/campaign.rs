@@ -1,8 +1,9 @@
 //! `cargo xtask campaign`: long runs that break things on purpose, on request.
 //!
-//! `kill` kills loads a thousand times. `power-loss` loads into an ext4 file system in an image file, copies
-//! the image in the moment of an acknowledgement, mounts the copy and looks whether all that was
-//! acknowledged is there and nothing half-done. A file written beside without fsync is the control: if it
+//! `kill` kills a thousand times each what applies, loads, materialises, trains and backs up. `power-loss` lets
+//! loads, applies and online commits in turn write to an ext4 file system in an image file, copies the image in
+//! the moment of an acknowledgement, mounts the copy and looks whether all that was acknowledged is there and
+//! nothing half-done. A file written beside without fsync is the control: if it
 //! survived every time, the copy would not show what a power loss does.
 
 use std::io::{BufRead, BufReader};
@@ -18,14 +19,14 @@ use crate::process::{exists, output, run_with};
 pub(crate) struct Options {
     /// What is done to the process or the machine.
     campaign: Campaign,
-    /// How many rounds of power loss.
-    #[arg(long, default_value_t = 50)]
-    rounds: u32,
+    /// How many rounds: 1,000 kills of each, 50 power losses.
+    #[arg(long)]
+    rounds: Option<u32>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Campaign {
-    /// Kill -9 at random moments, 1,000 times.
+    /// Kill -9 at random moments.
     Kill,
     /// Images of a loop-mounted file system; needs root.
     PowerLoss,
@@ -35,10 +36,11 @@ enum Campaign {
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
     match options.campaign {
         Campaign::Kill => {
-            let arguments = ["nextest", "run", "--workspace", "--no-capture", "kill"];
-            run_with(root, "cargo", &arguments, &[("ASOF_CAMPAIGN", "full")])
+            let rounds = options.rounds.unwrap_or(1_000).to_string();
+            let arguments = ["nextest", "run", "--workspace", "--success-output", "final", "kill"];
+            run_with(root, "cargo", &arguments, &[("ASOF_KILL_ROUNDS", &rounds)])
         }
-        Campaign::PowerLoss => power_loss(root, options.rounds),
+        Campaign::PowerLoss => power_loss(root, options.rounds.unwrap_or(50)),
     }
 }
 
@@ -47,17 +49,21 @@ fn power_loss(root: &Path, rounds: u32) -> Result<(), String> {
         println!("skipped: {reason}");
         return Ok(());
     }
-    let program = test_program(root)?;
+    let programs = test_programs(root)?;
     let place = root.join("target/power-loss");
     std::fs::create_dir_all(&place).map_err(|e| format!("cannot make `{}`: {e}", place.display()))?;
     let (mut acknowledged, mut lost) = (0, 0);
     for number in 0..rounds {
-        let round = Round { number, place: &place, program: &program };
+        let (subject, program) = &programs[number as usize % programs.len()];
+        let round = Round { number, place: &place, subject, program };
         let (seen, control_lost) = round.run()?;
         acknowledged += seen;
         lost += u32::from(control_lost);
     }
-    println!("{rounds} images, {acknowledged} acknowledged loads, none lost; the control lost {lost} times");
+    println!(
+        "{rounds} images, {acknowledged} acknowledged loads, applies and commits, none lost; \
+         the control lost {lost} times"
+    );
     if lost == 0 {
         return Err("the control, a file without fsync, was never lost: these images show nothing".to_owned());
     }
@@ -79,25 +85,47 @@ fn cannot_mount(root: &Path) -> Option<String> {
     }
 }
 
-/// The engine's test program, which loads when asked to by its environment.
-fn test_program(root: &Path) -> Result<PathBuf, String> {
+/// What writes, and is looked at after a power loss: tests that run in the folder they are given by
+/// `ASOF_TEST_FOLDER`, of which the one says `acknowledged N` for each write, and the other is told of them by
+/// `ASOF_TEST_ACKNOWLEDGED`.
+struct Subject {
+    package: &'static str,
+    writes: &'static str,
+    verifies: &'static str,
+}
+
+const SUBJECTS: [Subject; 3] = [
+    Subject { package: "engine", writes: "load_kill::child", verifies: "load_kill::verify" },
+    Subject { package: "registry", writes: "killing::the_child_that_is_killed", verifies: "killing::verify" },
+    Subject { package: "online", writes: "crash::commits_until_killed", verifies: "crash::verify" },
+];
+
+/// The subjects' test programs.
+fn test_programs(root: &Path) -> Result<Vec<(Subject, PathBuf)>, String> {
     // As all tests are built: of one package alone the dependencies would be built anew, with fewer features.
     let arguments = ["test", "--workspace", "--test", "it", "--no-run", "--message-format", "json"];
     let messages = output(root, "cargo", &arguments)?;
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| {
-            message["manifest_path"].as_str().is_some_and(|it| it.ends_with("engine/Cargo.toml"))
-        })
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .next_back()
-        .ok_or_else(|| "cargo did not say where the engine's test program is".to_owned())
+    let messages: Vec<serde_json::Value> =
+        messages.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let program = |subject: Subject| {
+        let manifest = format!("{}/Cargo.toml", subject.package);
+        let found = messages
+            .iter()
+            .filter(|message| message["manifest_path"].as_str().is_some_and(|it| it.ends_with(&manifest)))
+            .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .next_back();
+        let package = subject.package;
+        found
+            .map(|program| (subject, program))
+            .ok_or_else(|| format!("cargo did not say where the test program of `{package}` is"))
+    };
+    SUBJECTS.into_iter().map(program).collect()
 }
 
 struct Round<'a> {
     number: u32,
     place: &'a Path,
+    subject: &'a Subject,
     program: &'a Path,
 }
 
@@ -122,7 +150,7 @@ impl Drop for Mounted {
 }
 
 impl Round<'_> {
-    /// How many loads were acknowledged before the image was taken, and whether the control was lost.
+    /// How many writes were acknowledged before the image was taken, and whether the control was lost.
     fn run(&self) -> Result<(usize, bool), String> {
         let image = self.place.join("disk.img");
         let copy = self.place.join("copy.img");
@@ -132,11 +160,11 @@ impl Round<'_> {
         let acknowledged = {
             let disk = Mounted::new(&image, self.place.join("disk"))?;
             let mut child = self
-                .program_with(&disk.at, "child")
+                .program_with(&disk.at, self.subject.writes)
                 .stdout(Stdio::piped())
                 .spawn()
-                .map_err(|e| format!("cannot start the load: {e}"))?;
-            let lines = child.stdout.take().map(BufReader::new).ok_or("the load has no output")?;
+                .map_err(|e| format!("cannot start what writes: {e}"))?;
+            let lines = child.stdout.take().map(BufReader::new).ok_or("what writes has no output")?;
             // Round by round after another acknowledgement.
             let wanted = 1 + self.number as usize % 11;
             let mut seen = Vec::new();
@@ -149,7 +177,7 @@ impl Round<'_> {
             }
             std::fs::write(disk.at.join("control"), vec![7; 4_096])
                 .map_err(|e| format!("cannot write the control: {e}"))?;
-            // While the load goes on: the copy is what the disk holds in this moment.
+            // While it goes on writing: the copy is what the disk holds in this moment.
             system("cp", &["--sparse=always", &text(&image), &text(&copy)])?;
             let _ = child.kill();
             let _ = child.wait();
@@ -158,14 +186,15 @@ impl Round<'_> {
         let disk = Mounted::new(&copy, self.place.join("copy"))?;
         let control = std::fs::read(disk.at.join("control")).unwrap_or_default();
         let checked = self
-            .program_with(&disk.at, "verify")
-            .env("ASOF_TEST_LOAD_ACKNOWLEDGED", acknowledged.join(","))
+            .program_with(&disk.at, self.subject.verifies)
+            .env("ASOF_TEST_ACKNOWLEDGED", acknowledged.join(","))
             .output()
             .map_err(|e| format!("cannot start the check: {e}"))?;
         if !checked.status.success() {
             return Err(format!(
-                "round {}: the copy of the disk is not as acknowledged ({}):\n{}{}",
+                "round {}, {}: the copy of the disk is not as acknowledged ({}):\n{}{}",
                 self.number,
+                self.subject.package,
                 acknowledged.join(", "),
                 String::from_utf8_lossy(&checked.stdout),
                 String::from_utf8_lossy(&checked.stderr)
@@ -174,11 +203,11 @@ impl Round<'_> {
         Ok((acknowledged.len(), control != vec![7; 4_096]))
     }
 
-    fn program_with(&self, folder: &Path, what: &str) -> Command {
+    fn program_with(&self, folder: &Path, test: &str) -> Command {
         let mut command = Command::new(self.program);
         command
-            .args([&format!("load_kill::{what}"), "--exact", "--nocapture", "--test-threads", "1"])
-            .env("ASOF_TEST_LOAD_FOLDER", folder)
+            .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads", "1"])
+            .env("ASOF_TEST_FOLDER", folder)
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
         command

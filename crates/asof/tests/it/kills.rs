@@ -4,13 +4,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::project::{DEFINITIONS, Project, files_below};
+use asof_testkit::kill_rounds;
 
-#[expect(clippy::disallowed_methods, reason = "a campaign asks for more rounds than the test command")]
-/// So many rounds of each; `ASOF_KILL_ROUNDS` asks for more.
-fn rounds() -> u64 {
-    std::env::var("ASOF_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(50)
-}
+use crate::project::{DEFINITIONS, Project, files_below};
 
 /// How many rounds must have been cut off, and how many must have come to their end.
 const OFTEN: u64 = 5;
@@ -35,11 +31,11 @@ impl Campaign {
     /// or faster meanwhile there are more, each longer.
     fn next(&mut self) -> Option<u64> {
         let enough = self.cut_off >= OFTEN && self.ended >= OFTEN;
-        if self.round >= rounds() && enough {
+        if self.round >= kill_rounds() && enough {
             return None;
         }
         let told = format!("{} cut off, {} ended of {}", self.cut_off, self.ended, self.round);
-        assert!(self.round < 10 * rounds(), "{told}: these rounds show nothing");
+        assert!(self.round < 10 * kill_rounds(), "{told}: these rounds show nothing");
         self.round += 1;
         Some(self.round)
     }
@@ -48,8 +44,8 @@ impl Campaign {
     fn killed(&mut self, project: &Project, args: &[&str]) -> bool {
         let mut child = project.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Moments spread evenly, in an order that mixes early and late ones.
-        let share = (self.round * 37 % rounds()) as f64 / rounds() as f64;
-        std::thread::sleep(self.longest.mul_f64(share * (1 + self.round / rounds()) as f64));
+        let share = (self.round * 37 % kill_rounds()) as f64 / kill_rounds() as f64;
+        std::thread::sleep(self.longest.mul_f64(share * (1 + self.round / kill_rounds()) as f64));
         let _ = child.kill();
         let status = child.wait().unwrap();
         // What a killed one leaves must not be in the way of the next.

@@ -11,6 +11,9 @@ use asof_model::Timestamp;
 /// Bytes that the cursors of all threads may take, though they be more than those of the states.
 const SMALL: u64 = 32 << 20;
 
+/// They may take one part in so many of the memory.
+pub(super) const SHARE: u64 = 8;
+
 /// After so many rows it is asked whether cursors are of use.
 const ASKED_AFTER: u64 = 1 << 16;
 
@@ -18,7 +21,7 @@ const ASKED_AFTER: u64 = 1 << 16;
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Cursor {
-    /// Rows that answer from this time on, and at the latest from [`Cursor::until`] on, fall into the slot.
+    /// A row falls into the slot that under either question answers from a time in `from..=until` on.
     from: Timestamp,
     until: Timestamp,
     slot: u32,
@@ -41,7 +44,7 @@ impl Standing {
     }
 }
 
-/// Nothing falls there.
+/// Nothing falls there; and where a range is set, what falls there is beaten, since no row comes after this one.
 const EMPTY: Cursor = Cursor {
     from: Timestamp(i64::MAX),
     until: Timestamp(i64::MIN),
@@ -75,7 +78,7 @@ impl Cursors {
     /// For the keys of an index, where they take little memory beside the states.
     pub(super) fn new(index: &SpineIndex, threads: usize, states: u64, memory: u64) -> Option<Cursors> {
         let bytes = (index.keys() * threads * size_of::<Cursor>()) as u64;
-        let limit = states.max(SMALL).min(memory / 8);
+        let limit = states.max(SMALL).min(memory / SHARE);
         (bytes <= limit).then(|| Cursors { cursors: vec![EMPTY; index.keys()], rows: 0, elsewhere: 0 })
     }
 
@@ -118,21 +121,29 @@ impl Cursors {
             slot if slot == slots.start => Timestamp(i64::MIN),
             slot => Timestamp(index.time(slot - 1).0.saturating_add(1)),
         };
-        // A row that is never known answers at no time, the last one too.
+        // A spine may ask at the last time there is, which means never in a row: such a row falls into no slot.
         let last = Timestamp(Timestamp::NEVER.0 - 1);
         *cursor = match slot {
             Some(slot) => Cursor { from: past(slot), until: index.time(slot).min(last), slot, row },
-            // Whatever falls there is beaten.
             None => Cursor { from: past(slots.end), until: last, ..EMPTY },
         };
         left
     }
 
-    /// Counts rows that were asked for, and of them those that fell elsewhere; whether most did.
-    pub(super) fn are_idle(&mut self, rows: u64, elsewhere: u64) -> bool {
+    /// Counts rows that were asked for, and of them those that fell elsewhere.
+    pub(super) fn count(&mut self, rows: u64, elsewhere: u64) {
         self.rows += rows;
         self.elsewhere += elsewhere;
+    }
+
+    /// Whether most rows fell elsewhere.
+    pub(super) fn are_idle(&self) -> bool {
         self.rows >= ASKED_AFTER && self.elsewhere * 2 > self.rows
+    }
+
+    /// The rows that stand in cursors, which are given up.
+    pub(super) fn into_left(self) -> impl Iterator<Item = (u32, Standing)> {
+        self.cursors.into_iter().filter_map(|cursor| cursor.held())
     }
 
     /// The rows that stand in cursors, which then have none.

@@ -193,6 +193,9 @@ struct Item {
     standing: Standing,
 }
 
+/// So many rows that leave cursors are folded at once.
+const AT_ONCE: usize = 8_192;
+
 /// The number of a row of a batch before.
 const OLD: u32 = u32::MAX >> 2;
 
@@ -304,8 +307,12 @@ impl Fold {
                 }
             };
             let of_batch = BatchRows { found, keep: keep.as_ref(), facts: &facts, naming };
-            self.find_slots(reading, &of_batch, &mut cursors[number], items, kept);
+            let own = &mut cursors[number];
+            self.find_slots(reading, &of_batch, own, items, kept);
             items.fold(reading, kept);
+            if let Some(idle) = own.take_if(|own| own.are_idle()) {
+                items.fold_left(reading, idle.into_left());
+            }
         }
         Ok(())
     }
@@ -314,9 +321,9 @@ impl Fold {
     pub(super) fn rest(&self, scratch: &mut Scratch) {
         let Scratch { cursors, items, .. } = scratch;
         for (reading, cursors) in self.readings.iter().zip(cursors) {
-            let left = cursors.iter_mut().flat_map(Cursors::leave);
-            items.items.extend(left.map(|(slot, row)| Item::old(slot, row)));
-            items.fold(reading, &mut []);
+            if let Some(cursors) = cursors {
+                items.fold_left(reading, cursors.leave());
+            }
         }
     }
 
@@ -355,8 +362,7 @@ impl Fold {
     ) {
         let index = reading.index.as_ref();
         let Items { items, elsewhere, .. } = items;
-        let mut met = 0;
-        let mut fell = 0;
+        let (mut asked_for, mut fell) = (0, 0);
         for (run, keys) in rows.found.chunks(TOUCHED).enumerate() {
             if let Some(cursors) = own {
                 cursors.warm(keys);
@@ -366,7 +372,7 @@ impl Fold {
                 if *key == NONE || rows.keep.is_some_and(|keep| !keep.value(row)) {
                     continue;
                 }
-                met += 1;
+                asked_for += 1;
                 let met = own.as_mut().map_or(Met::Elsewhere, |cursors| {
                     let standing = rows.standing(row);
                     let (asked, other) = self.edges(&standing);
@@ -403,11 +409,8 @@ impl Fold {
                 }
             }
         }
-        if let Some(cursors) = own
-            && cursors.are_idle(met, fell)
-        {
-            items.extend(cursors.leave().map(|(slot, row)| Item::old(slot, row)));
-            *own = None;
+        if let Some(cursors) = own {
+            cursors.count(asked_for, fell);
         }
     }
 
@@ -466,6 +469,17 @@ impl Items {
             }
         }
         self.items.clear();
+    }
+
+    /// Folds rows that leave cursors, some at a time.
+    fn fold_left(&mut self, reading: &ReadingFold, mut left: impl Iterator<Item = (u32, Standing)>) {
+        loop {
+            self.items.extend(left.by_ref().take(AT_ONCE).map(|(slot, row)| Item::old(slot, row)));
+            if self.items.is_empty() {
+                return;
+            }
+            self.fold(reading, &mut []);
+        }
     }
 
     /// Sorts them by shard.

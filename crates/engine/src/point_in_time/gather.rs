@@ -97,6 +97,9 @@ const SHARES: usize = 32;
 /// Rows sampled for each range that rows are cut into.
 const SAMPLED: usize = 256;
 
+/// Fewer rows than this are not worth a part.
+const LEAST: usize = 1_024;
+
 /// Reads columns of rows that win or may win.
 pub(super) struct Winners<'a> {
     pub(super) rows: &'a dyn FetchRows,
@@ -131,7 +134,7 @@ impl Winners<'_> {
     /// Runs of about [`CHUNK`] rows, fewer where they are few for several threads, cut where nothing is
     /// read together.
     fn parts(&self, rows: &[u64]) -> Vec<Range<usize>> {
-        let most = CHUNK.min(rows.len().div_ceil(self.threads * SHARES));
+        let most = CHUNK.min(rows.len().div_ceil(self.threads * SHARES).max(LEAST));
         let mut parts = Vec::new();
         let (mut start, mut at) = (0, 0);
         while at < rows.len() {

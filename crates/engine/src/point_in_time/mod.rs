@@ -4,8 +4,8 @@
 //! 1. The spine is indexed: its rows grouped by key, each key's times sorted; a time of a key is a
 //!    slot ([`asof_compute::SpineIndex`]).
 //! 2. The history is scanned in whatever order it stands, by several threads; each row folds into the
-//!    slot of the first spine time from which on it can answer ([`fold`]). A state is (e, v) and the
-//!    row's address: no value is read.
+//!    slot of the first spine time from which on it can answer ([`fold`]), most of them at a cursor of
+//!    their key ([`cursors`]). A state is (e, v) and the row's address: no value is read.
 //! 3. A running maximum over each key's slots gives the row that answers at each ([`gather`]).
 //! 4. The values of winning rows only are read and evaluated, those of tied rows compared.
 //!

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::{CHUNK, ReadingAnswers, ReadingCounts};
 use super::buffer::{Buffer, Buffers};
+use super::cursors::SHARE;
 use super::fold::{Fold, Naming, Scratch, addresses};
 use super::gather::{Winners, collect};
 use super::second_rows::{Checks, Hashes, Look, Sending, TakeKeys, report};
@@ -190,7 +191,8 @@ impl PointInTimeExec {
         let keys = sending.clone().map(|sending| (self.checks.clone(), sending as Arc<dyn TakeKeys>));
         let fold = Arc::new(Fold::new(Arc::clone(&self.spec), indexes, &self.filters, 1, true, keys));
         let sending = sending.map(|sending| (sending, to.clone()));
-        let scan = Scan { exec: &self, fold: Arc::clone(&fold), context, limit: None, sending };
+        let scan =
+            Scan { exec: &self, fold: Arc::clone(&fold), context, limit: None, partitions: 1, sending };
         let (mut buffer, _) = scan.partition(&self.input, partition).await?;
         buffer.compact(&fold)?;
         let schema = self.schema();
@@ -205,7 +207,8 @@ impl PointInTimeExec {
 
     /// Folds the whole history, in as many portions as memory needs, and answers the whole spine.
     async fn answer(&self, context: Arc<TaskContext>) -> Result<Vec<ReadingAnswers>> {
-        let fit = self.spine.state_bytes(&self.spec).div_ceil(self.spec.memory.max(1));
+        let room = self.spec.memory - self.spec.memory / SHARE;
+        let fit = self.spine.state_bytes(&self.spec).div_ceil(room.max(1));
         let mut portions = u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, MOST_PORTIONS);
         loop {
             match self.answer_in(portions, &context).await? {
@@ -246,7 +249,7 @@ impl PointInTimeExec {
                 let (fold, context, held) = (Arc::clone(&fold), Arc::clone(context), Arc::clone(&held));
                 tasks.spawn(async move {
                     let limit = limit.map(|limit| (limit, held));
-                    let scan = Scan { exec: &exec, fold, context, limit, sending: None };
+                    let scan = Scan { exec: &exec, fold, context, limit, partitions, sending: None };
                     scan.partition(&input, partition).await
                 });
             }
@@ -389,6 +392,8 @@ struct Scan<'a> {
     context: Arc<TaskContext>,
     /// Bytes that states and buffers may take, and bytes all threads' buffers hold.
     limit: Option<(u64, Arc<AtomicU64>)>,
+    /// How many threads read.
+    partitions: usize,
     /// Of a partial half: the keys that are to be sent, and where to.
     sending: Option<(Arc<Sending>, Sender)>,
 }
@@ -405,7 +410,8 @@ impl Scan<'_> {
     async fn partition(&self, input: &Arc<dyn ExecutionPlan>, partition: usize) -> Result<(Buffer, bool)> {
         let mut stream = input.execute(partition, Arc::clone(&self.context))?;
         let first_compaction = match &self.limit {
-            Some((limit, _)) => FIRST_COMPACTION.min(limit / 4),
+            // All threads' buffers are compacted before they are found too large together.
+            Some((limit, _)) => FIRST_COMPACTION.min(limit / 4 / self.partitions as u64),
             None => FIRST_COMPACTION,
         };
         let mut buffer = Buffer::new(partition, first_compaction);

@@ -170,7 +170,7 @@ impl SpineColumns {
 
     /// Bytes that answering all of it at once takes, but for candidate rows: what portions start from.
     pub(super) fn state_bytes(&self, spec: &Spec) -> u64 {
-        // A state, and which slot, row and time answer, which stand beside it until the states are given back.
+        // About: a state, and which slot, row and time answer, which stand beside it until states are given back.
         let states = asof_compute::LatestStates::BYTES_PER_SLOT + 4 + 8 + 8;
         let reading = SpineIndex::BYTES_PER_ROW + states * spec.states() as u64;
         self.rows() as u64 * reading * spec.readings.len() as u64

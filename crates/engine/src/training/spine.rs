@@ -19,7 +19,7 @@ use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::{SpineInput, key_names};
 use crate::engine::INCOMING;
@@ -90,7 +90,7 @@ pub(super) struct Kept {
     /// Where they are as long as the training may still fail.
     staged: Option<PathBuf>,
     /// Brings them to the disk while the training runs.
-    synced: Option<JoinHandle<Result<()>>>,
+    syncing: JoinSet<Result<()>>,
     engine: Engine,
 }
 
@@ -101,8 +101,8 @@ impl Kept {
 
     /// Keeps the bytes under their hash, durably.
     pub(super) async fn keep(mut self) -> Result<()> {
-        if let Some(synced) = self.synced.take() {
-            synced.await.map_err(|e| Error::internal(format!("keeping the spine ended: {e}")))??;
+        while let Some(synced) = self.syncing.join_next().await {
+            synced.map_err(|e| Error::internal(format!("keeping the spine ended: {e}")))??;
         }
         let Some(staged) = self.staged.take() else { return Ok(()) };
         let (folder, kept) = (self.folder.clone(), self.folder.join(&self.hash));
@@ -188,12 +188,14 @@ pub(super) async fn read(
             (FileFormat::Arrow, None, engine.blocking(move || staging.finish()).await?)
         }
     };
+    let mut syncing = JoinSet::new();
+    syncing.spawn(sync(engine.clone(), staged.path.clone()));
     let kept = Kept {
         folder,
         hash: staged.hash,
         bytes: staged.bytes,
         format,
-        synced: Some(tokio::spawn(sync(engine.clone(), staged.path.clone()))),
+        syncing,
         staged: Some(staged.path),
         engine: engine.clone(),
     };
@@ -219,7 +221,7 @@ pub(super) async fn kept(engine: &Engine, record: &SpineRecord, selection: &Sele
         bytes,
         format: record.format,
         staged: None,
-        synced: None,
+        syncing: JoinSet::new(),
         engine: engine.clone(),
     };
     let time = TimeColumn { name: record.time_column.clone(), unit: record.time_unit };

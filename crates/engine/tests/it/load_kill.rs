@@ -11,6 +11,7 @@ use arrow::datatypes::Int64Type;
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::{Engine, EngineConfig, no_progress};
 use asof_model::{Format, SourceVersion};
+use asof_testkit::kill_rounds;
 use deltalake_core::DeltaTableBuilder;
 use rand::Rng;
 
@@ -76,12 +77,7 @@ async fn load_all(folder: &Path, out: &mut impl Write) {
 
 #[expect(clippy::disallowed_methods, reason = "how a test hands its folder to the process it starts")]
 fn asked_folder() -> Option<PathBuf> {
-    std::env::var_os("ASOF_TEST_LOAD_FOLDER").map(PathBuf::from)
-}
-
-#[expect(clippy::disallowed_methods, reason = "campaigns are asked for by the environment")]
-fn rounds() -> usize {
-    if std::env::var("ASOF_CAMPAIGN").is_ok_and(|asked| asked == "full") { 1_000 } else { 50 }
+    std::env::var_os("ASOF_TEST_FOLDER").map(PathBuf::from)
 }
 
 /// Not a test of its own: what the tests below start as a process and kill.
@@ -110,7 +106,7 @@ fn verify() {
 
 #[expect(clippy::disallowed_methods, reason = "how a campaign says what was acknowledged")]
 fn asked_files() -> Option<String> {
-    std::env::var("ASOF_TEST_LOAD_ACKNOWLEDGED").ok()
+    std::env::var("ASOF_TEST_ACKNOWLEDGED").ok()
 }
 
 fn child_command(program: &[&str], folder: &Path) -> Command {
@@ -125,7 +121,7 @@ fn child_command(program: &[&str], folder: &Path) -> Command {
     };
     command
         .args(["load_kill::child", "--exact", "--nocapture", "--test-threads", "1"])
-        .env("ASOF_TEST_LOAD_FOLDER", folder)
+        .env("ASOF_TEST_FOLDER", folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -186,11 +182,14 @@ async fn a_kill_at_any_moment_loses_nothing_and_shows_nothing_half_done() {
     assert_eq!(check(&folder.path().join("data")).await.len(), FILES - 1, "one file has no rows");
     folder = tempfile::tempdir().unwrap();
     make_files(&folder.path().join("files"));
-    let (mut killed, mut completed, mut acknowledged) = (0, 0, Vec::new());
-    let mut round = 0;
-    while killed < rounds() {
+    let (mut killed, mut completed, mut acknowledged) = (0_u64, 0, Vec::new());
+    let mut round = 0_u64;
+    while killed < kill_rounds() {
         round += 1;
-        assert!(round < rounds() * 4, "{killed} kills in {round} rounds: loads end before they are killed");
+        assert!(
+            round < kill_rounds() * 4,
+            "{killed} kills in {round} rounds: loads end before they are killed"
+        );
         let mut child = child_command(&[], folder.path()).spawn().unwrap();
         std::thread::sleep(longest.mul_f64(rand::rng().random_range(0.0..0.9)));
         child.kill().unwrap();
@@ -205,7 +204,7 @@ async fn a_kill_at_any_moment_loses_nothing_and_shows_nothing_half_done() {
             }
         }
         let status = child.wait().unwrap();
-        killed += usize::from(!status.success());
+        killed += u64::from(!status.success());
         let found = check(&folder.path().join("data")).await;
         for name in &acknowledged {
             let file = name.trim_end_matches(".parquet");

@@ -4,22 +4,23 @@
 //! change after the other and prints each revision once it is acknowledged.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use asof_model::{Revision, ThingKind};
+use asof_testkit::kill_rounds;
 
 use crate::fixture::{about, apply, by, entity, name, open};
 
-const FILE: &str = "ASOF_TEST_KILLED_REGISTRY";
-const ROUNDS: u64 = 50;
+const FOLDER: &str = "ASOF_TEST_FOLDER";
+const ACKNOWLEDGED: &str = "ASOF_TEST_ACKNOWLEDGED";
 /// Entities of one change: all of them or none.
 const TOGETHER: u64 = 5;
 
 #[expect(clippy::disallowed_methods, reason = "how the parent test tells its child where to write")]
 fn file_of_the_child() -> Option<PathBuf> {
-    std::env::var_os(FILE).map(PathBuf::from)
+    std::env::var_os(FOLDER).map(|folder| PathBuf::from(folder).join("registry.db"))
 }
 
 #[test]
@@ -48,10 +49,10 @@ fn nothing_acknowledged_is_lost_and_nothing_half_done_is_seen() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut before = 0;
     let mut unanswered = 0;
-    for round in 0..ROUNDS {
+    for round in 0..kill_rounds() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "killing::the_child_that_is_killed", "--nocapture", "--test-threads=1"])
-            .env(FILE, &path)
+            .env(FOLDER, folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -73,23 +74,40 @@ fn nothing_acknowledged_is_lost_and_nothing_half_done_is_seen() {
             .unwrap();
         assert!(acknowledged > before);
 
-        runtime.block_on(async {
-            let registry = open(&path).await;
-            let catalog = registry.catalog();
-            let Revision(found) = catalog.revision;
-            assert!(found == acknowledged || found == acknowledged + 1, "{found} after {acknowledged}");
-            unanswered += found - acknowledged;
-            let state = &catalog.projects[&name("shop")];
-            assert_eq!(state.entities.len() as u64, TOGETHER);
-            for version in state.entities.values() {
-                assert_eq!(version.definition.about.description, Some(format!("at {found}")));
-            }
-            let history = registry.history(&name("shop"), ThingKind::Entity, &name("thing0")).await.unwrap();
-            assert_eq!(history.len() as u64, found, "every change is there once");
-            assert!(history.iter().rev().zip(1..).all(|(it, revision)| it.revision == Revision(revision)));
-            registry.close().await;
-            before = found;
-        });
+        let found = runtime.block_on(whole(&path));
+        assert!(found == acknowledged || found == acknowledged + 1, "{found} after {acknowledged}");
+        unanswered += found - acknowledged;
+        before = found;
     }
-    println!("{ROUNDS} kills, {before} changes, {unanswered} of them unanswered and there");
+    println!("{} kills, {before} changes, {unanswered} of them unanswered and there", kill_rounds());
+}
+
+/// The revision of a registry all of whose changes are there, once and whole.
+async fn whole(path: &Path) -> u64 {
+    let registry = open(path).await;
+    let catalog = registry.catalog();
+    let Revision(found) = catalog.revision;
+    let entities = catalog.projects.get(&name("shop")).map(|state| &state.entities);
+    assert_eq!(entities.map_or(0, |found| found.len()) as u64, if found == 0 { 0 } else { TOGETHER });
+    for version in entities.into_iter().flat_map(|found| found.values()) {
+        assert_eq!(version.definition.about.description, Some(format!("at {found}")));
+    }
+    let history =
+        registry.history(&name("shop"), ThingKind::Entity, &name("thing0")).await.unwrap_or_default();
+    assert_eq!(history.len() as u64, found, "every change is there once");
+    assert!(history.iter().rev().zip(1..).all(|(it, revision)| it.revision == Revision(revision)));
+    registry.close().await;
+    found
+}
+
+/// What a campaign asks of the copy of a disk.
+#[test]
+#[ignore = "run by `cargo xtask campaign power-loss`"]
+fn verify() {
+    #[expect(clippy::disallowed_methods, reason = "how the campaign says what was acknowledged")]
+    let acknowledged = std::env::var(ACKNOWLEDGED).unwrap();
+    let last = acknowledged.split(',').filter_map(|n| n.parse::<u64>().ok()).max().unwrap_or(0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let found = runtime.block_on(whole(&file_of_the_child().unwrap()));
+    assert!(found >= last, "revision {last} was acknowledged, {found} is there");
 }

@@ -80,7 +80,7 @@ async fn sql(
         let to = chunks.clone();
         let writing = engine.run(outflow::write_all(format, answer.schema, answer.rows, to));
         let last = tokio::time::timeout_at(deadline, writing).await.map_err(|_| too_slow(time))??;
-        drop(chunks.send(Ok(last)).await);
+        outflow::send_last(&chunks, last).await;
         Ok(())
     };
     let ended = {

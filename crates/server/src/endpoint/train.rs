@@ -211,7 +211,7 @@ pub(super) async fn answer(
                 while let Some(batch) = training.next().await? {
                     file.write(&batch).await?;
                 }
-                let last = file.finish().await?;
+                let last = file.finish()?;
                 Ok((training.finish().await?, last))
             });
             let (report, last) = made.await?;
@@ -223,7 +223,7 @@ pub(super) async fn answer(
                     registry.record_training_set(&principal, &project, report.recipe, report.outcome).await?;
                 state.work.made(&run, &set.id);
             }
-            drop(chunks.send(Ok(last)).await);
+            outflow::send_last(&chunks, last).await;
             Ok(())
         }
     };

@@ -14,21 +14,14 @@ use asof_testkit::Random;
 use futures::StreamExt;
 
 use crate::flock::view_version;
-use crate::project::{Folder, at, columns, files, name, version};
+use crate::project::{Folder, at, columns, expression, files, name, version};
 
 const COLUMNS: [(&str, &str); 3] = [("id", "int64"), ("note", "string"), ("at", "timestamp")];
 
 fn rows(ids: impl Iterator<Item = i64>, note: impl Fn(i64) -> String) -> RecordBatch {
-    let rows: Vec<(i64, i64)> = ids.map(|id| (id, 1)).collect();
-    dated(&rows, |(id, _)| note(id))
-}
-
-/// Ids and times, and of each a note.
-fn dated(rows: &[(i64, i64)], note: impl Fn((i64, i64)) -> String) -> RecordBatch {
-    let notes = StringArray::from_iter_values(rows.iter().map(|row| note(*row)));
-    let times =
-        TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.1)).with_timezone("UTC");
-    let ids: Vec<i64> = rows.iter().map(|row| row.0).collect();
+    let ids: Vec<i64> = ids.collect();
+    let notes = StringArray::from_iter_values(ids.iter().map(|id| note(*id)));
+    let times = TimestampMicrosecondArray::from(vec![1; ids.len()]).with_timezone("UTC");
     let columns: [(&str, ArrayRef); 3] =
         [("id", Arc::new(Int64Array::from(ids))), ("note", Arc::new(notes)), ("at", Arc::new(times))];
     RecordBatch::try_from_iter(columns).unwrap()
@@ -71,41 +64,82 @@ fn notes_at(
     })
 }
 
-/// In the order of time rows meet at their keys' cursors, in another order cursors are given up: by address,
-/// and where candidate rows are kept.
+/// A row of a long history: its number is its note, and tells it from rows of one (e, v).
+#[derive(Clone)]
+struct Happened {
+    id: i64,
+    e: i64,
+    v: Option<i64>,
+    number: i64,
+}
+
+const HAPPENED: [(&str, &str); 5] =
+    [("id", "int64"), ("note", "string"), ("at", "timestamp"), ("seen", "timestamp"), ("number", "int64")];
+
+fn happened(rows: &[Happened]) -> RecordBatch {
+    let time = |times: TimestampMicrosecondArray| Arc::new(times.with_timezone("UTC")) as ArrayRef;
+    let columns: [(&str, ArrayRef); 5] = [
+        ("id", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.id)))),
+        ("note", Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.number.to_string())))),
+        ("at", time(rows.iter().map(|row| Some(row.e)).collect())),
+        ("seen", time(rows.iter().map(|row| row.v).collect())),
+        ("number", Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.number)))),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+/// In the order of time rows meet at their keys' cursors, in no order cursors are given up; with ties, late
+/// rows and rows never known; by address, and where candidate rows are kept and compacted on the way.
 #[test]
 fn the_order_of_a_long_history_does_not_matter() {
     let mut random = Random::new(5);
-    let mut sorted: Vec<(i64, i64)> = (0..200_000).map(|time| (random.between(0, 300), time)).collect();
+    let sorted: Vec<Happened> = (0..200_000)
+        .map(|number| {
+            let e = number / 10;
+            let v = match random.between(0, 9) {
+                0 => None,
+                1 | 2 => Some(e + random.between(1, 3_000)),
+                _ => Some(e),
+            };
+            Happened { id: random.between(0, 30), e, v, number }
+        })
+        .collect();
     let spine: Vec<(i64, i64)> =
-        (0..4_000).map(|_| (random.between(0, 310), random.between(-10, 200_010))).collect();
+        (0..4_000).map(|_| (random.between(0, 31), random.between(-10, 20_010))).collect();
     let expected: Vec<Option<i64>> = spine
         .iter()
         .map(|(id, t)| {
-            let known = sorted.iter().take_while(|(_, time)| time <= t);
-            known.filter(|(other, _)| other == id).map(|(_, time)| *time).last()
+            let known = |row: &&Happened| row.id == *id && row.e <= *t && row.v.is_some_and(|v| v <= *t);
+            let last = sorted.iter().filter(known).max_by_key(|row| (row.e, row.v, row.number));
+            last.map(|row| row.number)
         })
         .collect();
     let mut shuffled = sorted.clone();
     for at in (1..shuffled.len()).rev() {
         shuffled.swap(at, random.between(0, at as i64) as usize);
     }
-    let reversed: Vec<(i64, i64)> = sorted.iter().rev().copied().collect();
+    let reversed: Vec<Happened> = sorted.iter().rev().cloned().collect();
     // In order long enough to be trusted, then not.
-    sorted[100_000..].reverse();
-    for (order, rows) in
-        [("sorted, then reversed", &sorted), ("shuffled", &shuffled), ("reversed", &reversed)]
-    {
-        let folder = Folder::new();
-        folder.parquet("d/a.parquet", 50_000, &[dated(rows, |(_, time)| time.to_string())]);
-        let mut table = files("t", "d", Format::Parquet);
-        table.event_time = at("at");
-        let table = version(table, columns(&COLUMNS));
+    let both = [&sorted[..100_000], &shuffled].concat();
+    for (order, rows) in [
+        ("sorted", &sorted),
+        ("reversed", &reversed),
+        ("shuffled", &shuffled),
+        ("half, then shuffled", &both),
+    ] {
+        let folder = Folder::with_memory(64 << 20);
+        folder.parquet("d/a.parquet", 50_000, &[happened(rows)]);
+        let ruled = |mut source: asof_model::Source| {
+            source.event_time = at("at");
+            source.available_at = at("seen");
+            source.order_by = Some(expression("number"));
+            version(source, columns(&HAPPENED))
+        };
+        let table = ruled(files("t", "d", Format::Parquet));
         let mut query = files("q", "", Format::Parquet);
-        query.place = Place::Sql { text: "select id, note, at from t".to_owned() };
-        query.event_time = at("at");
-        let query = version(query, columns(&COLUMNS));
-        for sources in [vec![table.clone()], vec![table, query]] {
+        let text = "select id, lpad(note, 200, '0') as note, at, seen, number from t";
+        query.place = Place::Sql { text: text.to_owned() };
+        for sources in [vec![table.clone()], vec![table, ruled(query)]] {
             let found: Vec<Option<i64>> = notes_at(&folder, &sources, &spine, usize::MAX)
                 .iter()
                 .flat_map(|batch| batch.columns[0].as_string::<i32>().iter())
