@@ -292,6 +292,22 @@ impl SpineIndex {
         (found < key.end).then_some(found)
     }
 
+    /// Between which edges, both included, [`SpineIndex::slot`] gives this slot of a key; none: past all. A spine
+    /// may ask at the last time there is, which is never: no row answers from it on.
+    #[inline]
+    pub fn edges(&self, key: u32, slot: Option<u32>) -> (Timestamp, Timestamp) {
+        let slots = self.slots_of(key);
+        let past = |slot: u32| match slot {
+            slot if slot == slots.start => Timestamp(i64::MIN),
+            slot => Timestamp(self.times[slot as usize - 1].saturating_add(1)),
+        };
+        let last = Timestamp(Timestamp::NEVER.0 - 1);
+        match slot {
+            Some(slot) => (past(slot), self.time(slot).min(last)),
+            None => (past(slots.end), last),
+        }
+    }
+
     /// The slots cut between keys into about so many runs of about the same length.
     pub fn runs(&self, count: usize) -> Vec<SlotRange> {
         let length = self.times.len().div_ceil(count.max(1)).max(1) as u32;
@@ -429,6 +445,18 @@ mod tests {
                 let slot = index.slot(ranges[row], Timestamp(times[row])).unwrap();
                 assert_eq!(index.place(row), Place::Slot(slot));
                 assert_eq!(index.time(slot), Timestamp(times[row]));
+            }
+            for key in [found[0], found[1]] {
+                let slots = index.slots_of(key);
+                for edge in [i64::MIN, 0, 5, 6, 10, 11, 20, 21, i64::MAX - 1].map(Timestamp) {
+                    let slot = index.slot(slots, edge);
+                    let (from, until) = index.edges(key, slot);
+                    assert!(from <= edge && edge <= until, "{edge:?} in {slot:?}");
+                    let outside = [from.0.checked_sub(1), until.0.checked_add(1)].into_iter().flatten();
+                    for edge in outside.map(Timestamp).filter(|edge| *edge != Timestamp::NEVER) {
+                        assert_ne!(index.slot(slots, edge), slot, "{edge:?}");
+                    }
+                }
             }
             assert_eq!(index.slot(ranges[0], Timestamp(11)), index.slot(ranges[0], Timestamp(20)));
             assert_eq!(index.slot(ranges[1], Timestamp(6)), None);

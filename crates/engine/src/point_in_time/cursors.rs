@@ -116,16 +116,10 @@ impl Cursors {
     ) -> Option<(u32, Standing)> {
         let cursor = &mut self.cursors[key as usize];
         let left = cursor.held();
-        let slots = index.slots_of(key);
-        let past = |slot: u32| match slot {
-            slot if slot == slots.start => Timestamp(i64::MIN),
-            slot => Timestamp(index.time(slot - 1).0.saturating_add(1)),
-        };
-        // A spine may ask at the last time there is, which means never in a row: such a row falls into no slot.
-        let last = Timestamp(Timestamp::NEVER.0 - 1);
+        let (from, until) = index.edges(key, slot);
         *cursor = match slot {
-            Some(slot) => Cursor { from: past(slot), until: index.time(slot).min(last), slot, row },
-            None => Cursor { from: past(slots.end), until: last, ..EMPTY },
+            Some(slot) => Cursor { from, until, slot, row },
+            None => Cursor { from, until, ..EMPTY },
         };
         left
     }
@@ -139,11 +133,6 @@ impl Cursors {
     /// Whether most rows fell elsewhere.
     pub(super) fn are_idle(&self) -> bool {
         self.rows >= ASKED_AFTER && self.elsewhere * 2 > self.rows
-    }
-
-    /// The rows that stand in cursors, which are given up.
-    pub(super) fn into_left(self) -> impl Iterator<Item = (u32, Standing)> {
-        self.cursors.into_iter().filter_map(|cursor| cursor.held())
     }
 
     /// The rows that stand in cursors, which then have none.

@@ -310,8 +310,8 @@ impl Fold {
             let own = &mut cursors[number];
             self.find_slots(reading, &of_batch, own, items, kept);
             items.fold(reading, kept);
-            if let Some(idle) = own.take_if(|own| own.are_idle()) {
-                items.fold_left(reading, idle.into_left());
+            if let Some(mut idle) = own.take_if(|own| own.are_idle()) {
+                items.fold_left(reading, idle.leave());
             }
         }
         Ok(())
