@@ -1,6 +1,7 @@
 //! The spine as an index: per key its times in order, and between them the slots that rows fold into.
 
-use arrow::array::Array;
+use arrow::array::{Array, BinaryArray};
+use arrow::buffer::NullBuffer;
 use asof_model::Timestamp;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
@@ -26,7 +27,7 @@ impl Portion {
     #[inline]
     fn holds(self, hash: u64) -> bool {
         // The high half: the low bits choose the place in the table.
-        self.of == 1 || (hash >> 32) % u64::from(self.of) == u64::from(self.number)
+        (hash >> 32) % u64::from(self.of) == u64::from(self.number)
     }
 }
 
@@ -71,8 +72,22 @@ pub struct SpineIndex {
 
 #[derive(Debug)]
 enum Table {
-    Int64 { mask: usize, entries: Vec<IntEntry> },
-    Bytes { mask: usize, entries: Vec<BytesEntry>, keys: Vec<u8>, ends: Vec<usize> },
+    /// Integers that lie close together, as numbers given one after another do: the group of each from `least`
+    /// on.
+    Close {
+        least: i64,
+        groups: Vec<u32>,
+    },
+    Int64 {
+        mask: usize,
+        entries: Vec<IntEntry>,
+    },
+    Bytes {
+        mask: usize,
+        entries: Vec<BytesEntry>,
+        keys: Vec<u8>,
+        ends: Vec<usize>,
+    },
 }
 
 /// `group` is [`NONE`] where no key stands.
@@ -108,69 +123,16 @@ impl SpineIndex {
                 limit: u64::from(ELSEWHERE) - 1,
             });
         }
-        let mut groups = Groups { places: vec![ELSEWHERE; rows], first_rows: Vec::new() };
-        match keys {
-            EntityKeys::Int64 { values, .. } => {
-                let mut seen: HashTable<(i64, u32)> = HashTable::new();
-                for (row, key) in values.iter().enumerate() {
-                    let hash = hash_int64(*key);
-                    if groups.takes(keys, row, hash, portion) {
-                        let found =
-                            seen.entry(hash, |(other, _)| other == key, |(other, _)| hash_int64(*other));
-                        let (_, group) = *found.or_insert_with(|| (*key, groups.next())).get();
-                        groups.put(row, group);
-                    }
-                }
-            }
-            EntityKeys::Bytes(bytes) => {
-                let mut seen: HashTable<(u64, u32)> = HashTable::new();
-                for row in 0..rows {
-                    let hash = xxh3_64(bytes.value(row));
-                    if groups.takes(keys, row, hash, portion) {
-                        let same = |(other, group): &(u64, u32)| {
-                            let first = groups.first_rows[*group as usize] as usize;
-                            *other == hash && bytes.value(first) == bytes.value(row)
-                        };
-                        let found = seen.entry(hash, same, |(other, _)| *other);
-                        let (_, group) = *found.or_insert_with(|| (hash, groups.next())).get();
-                        groups.put(row, group);
-                    }
-                }
-            }
-        }
-        let Groups { mut places, first_rows } = groups;
-        let (times, groups) = number_slots(times, &mut places, first_rows.len());
-        let mask = (first_rows.len() * 2).max(2).next_power_of_two() - 1;
+        let mut groups = Groups { places: vec![ELSEWHERE; rows], first_rows: Vec::new(), portion };
         let table = match keys {
-            EntityKeys::Int64 { values, .. } => {
-                let mut entries = vec![IntEntry { key: 0, group: NONE }; mask + 1];
-                for (group, row) in first_rows.iter().enumerate() {
-                    let key = values[*row as usize];
-                    let mut at = hash_int64(key) as usize & mask;
-                    while entries[at].group != NONE {
-                        at = (at + 1) & mask;
-                    }
-                    entries[at] = IntEntry { key, group: group as u32 };
-                }
-                Table::Int64 { mask, entries }
-            }
-            EntityKeys::Bytes(bytes) => {
-                let mut entries = vec![BytesEntry { hash: 0, group: NONE }; mask + 1];
-                let (mut arena, mut ends) = (Vec::new(), Vec::with_capacity(first_rows.len()));
-                for (group, row) in first_rows.iter().enumerate() {
-                    let key = bytes.value(*row as usize);
-                    arena.extend_from_slice(key);
-                    ends.push(arena.len());
-                    let hash = xxh3_64(key);
-                    let mut at = hash as usize & mask;
-                    while entries[at].group != NONE {
-                        at = (at + 1) & mask;
-                    }
-                    entries[at] = BytesEntry { hash, group: group as u32 };
-                }
-                Table::Bytes { mask, entries, keys: arena, ends }
-            }
+            EntityKeys::Int64 { values, .. } => match groups.close(keys, values) {
+                Some(table) => table,
+                None => groups.int64(keys, values),
+            },
+            EntityKeys::Bytes(bytes) => groups.bytes(keys, bytes),
         };
+        let Groups { mut places, first_rows, .. } = groups;
+        let (times, groups) = number_slots(times, &mut places, first_rows.len());
         Ok(SpineIndex { table, times, groups, places })
     }
 
@@ -211,6 +173,11 @@ impl SpineIndex {
     pub fn probe(&self, keys: &EntityKeys, out: &mut Vec<u32>) {
         out.clear();
         match (&self.table, keys) {
+            (Table::Close { least, groups }, EntityKeys::Int64 { values, nulls }) => {
+                let group = |key: &i64| groups.get(key.wrapping_sub(*least) as usize).copied();
+                out.extend(values.iter().map(|key| group(key).unwrap_or(NONE)));
+                unset(out, nulls.as_ref());
+            }
             (Table::Int64 { mask, entries }, EntityKeys::Int64 { values, nulls }) => {
                 for keys in values.chunks(TOUCHED) {
                     let touched = keys.iter().map(|key| entries[hash_int64(*key) as usize & mask].key);
@@ -226,13 +193,7 @@ impl SpineIndex {
                         }
                     }));
                 }
-                if let Some(nulls) = nulls {
-                    for (row, group) in out.iter_mut().enumerate() {
-                        if nulls.is_null(row) {
-                            *group = NONE;
-                        }
-                    }
-                }
+                unset(out, nulls.as_ref());
             }
             (Table::Bytes { mask, entries, keys: arena, ends }, EntityKeys::Bytes(bytes)) => {
                 let mut hashes = [0; TOUCHED];
@@ -344,23 +305,122 @@ impl SpineIndex {
     pub const BYTES_PER_ROW: u64 = 4 + 16;
 }
 
+/// No key, and so no group, where a row's key is null.
+fn unset(groups: &mut [u32], nulls: Option<&NullBuffer>) {
+    if let Some(nulls) = nulls {
+        for (row, group) in groups.iter_mut().enumerate().filter(|(row, _)| nulls.is_null(*row)) {
+            *group = NONE;
+        }
+    }
+}
+
+/// How many places a table for so many keys has, less one.
+fn mask(keys: usize) -> usize {
+    (keys * 2).max(2).next_power_of_two() - 1
+}
+
 /// The spine rows' groups, by key.
 struct Groups {
     /// Per row its group, until slots are numbered.
     places: Vec<u32>,
     /// One row of each group stands for it.
     first_rows: Vec<u32>,
+    portion: Portion,
 }
 
 impl Groups {
+    /// Groups integers that lie close together; none, and nothing is done, where they do not.
+    fn close(&mut self, keys: &EntityKeys, values: &[i64]) -> Option<Table> {
+        let some = || (0..values.len()).filter(|row| !keys.is_null(*row)).map(|row| values[row]);
+        let (least, greatest) = (some().min()?, some().max()?);
+        // As unsigned, the difference of any two integers has room.
+        let span = usize::try_from(greatest.wrapping_sub(least).cast_unsigned()).ok()?.checked_add(1)?;
+        if span > values.len() / self.portion.of as usize {
+            return None;
+        }
+        let mut groups = vec![NONE; span];
+        for (row, key) in values.iter().enumerate() {
+            if self.takes(keys, row, || hash_int64(*key)) {
+                let group = &mut groups[key.wrapping_sub(least) as usize];
+                *group = (*group).min(self.next());
+                self.put(row, *group);
+            }
+        }
+        // Of few keys far apart a table of their own is smaller, and stays in the cache.
+        match span * size_of::<u32>() <= (mask(self.first_rows.len()) + 1) * size_of::<IntEntry>() {
+            true => Some(Table::Close { least, groups }),
+            false => Some(self.int64_table(values)),
+        }
+    }
+
+    fn int64(&mut self, keys: &EntityKeys, values: &[i64]) -> Table {
+        let mut seen: HashTable<(i64, u32)> = HashTable::new();
+        for (row, key) in values.iter().enumerate() {
+            let hash = hash_int64(*key);
+            if self.takes(keys, row, || hash) {
+                let found = seen.entry(hash, |(other, _)| other == key, |(other, _)| hash_int64(*other));
+                let (_, group) = *found.or_insert_with(|| (*key, self.next())).get();
+                self.put(row, group);
+            }
+        }
+        drop(seen);
+        self.int64_table(values)
+    }
+
+    fn int64_table(&self, values: &[i64]) -> Table {
+        let mask = mask(self.first_rows.len());
+        let mut entries = vec![IntEntry { key: 0, group: NONE }; mask + 1];
+        for (group, row) in self.first_rows.iter().enumerate() {
+            let key = values[*row as usize];
+            let mut at = hash_int64(key) as usize & mask;
+            while entries[at].group != NONE {
+                at = (at + 1) & mask;
+            }
+            entries[at] = IntEntry { key, group: group as u32 };
+        }
+        Table::Int64 { mask, entries }
+    }
+
+    fn bytes(&mut self, keys: &EntityKeys, bytes: &BinaryArray) -> Table {
+        let mut seen: HashTable<(u64, u32)> = HashTable::new();
+        for row in 0..bytes.len() {
+            let hash = xxh3_64(bytes.value(row));
+            if self.takes(keys, row, || hash) {
+                let same = |(other, group): &(u64, u32)| {
+                    let first = self.first_rows[*group as usize] as usize;
+                    *other == hash && bytes.value(first) == bytes.value(row)
+                };
+                let found = seen.entry(hash, same, |(other, _)| *other);
+                let (_, group) = *found.or_insert_with(|| (hash, self.next())).get();
+                self.put(row, group);
+            }
+        }
+        drop(seen);
+        let mask = mask(self.first_rows.len());
+        let mut entries = vec![BytesEntry { hash: 0, group: NONE }; mask + 1];
+        let (mut arena, mut ends) = (Vec::new(), Vec::with_capacity(self.first_rows.len()));
+        for (group, row) in self.first_rows.iter().enumerate() {
+            let key = bytes.value(*row as usize);
+            arena.extend_from_slice(key);
+            ends.push(arena.len());
+            let hash = xxh3_64(key);
+            let mut at = hash as usize & mask;
+            while entries[at].group != NONE {
+                at = (at + 1) & mask;
+            }
+            entries[at] = BytesEntry { hash, group: group as u32 };
+        }
+        Table::Bytes { mask, entries, keys: arena, ends }
+    }
+
     /// Whether a row belongs to a group of this portion.
     #[inline]
-    fn takes(&mut self, keys: &EntityKeys, row: usize, hash: u64, portion: Portion) -> bool {
+    fn takes(&mut self, keys: &EntityKeys, row: usize, hash: impl Fn() -> u64) -> bool {
         if keys.is_null(row) {
             self.places[row] = NO_KEY;
             return false;
         }
-        portion.holds(hash)
+        self.portion.of == 1 || self.portion.holds(hash())
     }
 
     /// The number of the next group.
@@ -417,8 +477,6 @@ fn number_slots(row_times: &[i64], places: &mut [u32], groups: usize) -> (Vec<i6
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::BinaryArray;
-
     use super::*;
 
     #[test]
@@ -431,8 +489,18 @@ mod tests {
         };
         let bytes =
             EntityKeys::Bytes(keys.iter().map(|k| k.map(|k: i64| k.to_le_bytes())).collect::<BinaryArray>());
-        for keys in [ints, bytes] {
+        // The same two keys, as far apart as can be.
+        let far = EntityKeys::Int64 {
+            values: keys
+                .iter()
+                .map(|k| if *k == Some(3) { i64::MIN } else { i64::MAX })
+                .collect::<Vec<_>>()
+                .into(),
+            nulls: Some(keys.iter().map(Option::is_some).collect::<Vec<_>>().into()),
+        };
+        for (keys, close) in [(ints, true), (far, false), (bytes, false)] {
             let index = SpineIndex::build(&keys, &times, Portion::WHOLE).unwrap();
+            assert_eq!(matches!(index.table, Table::Close { .. }), close);
             assert_eq!((index.keys(), index.slots()), (2, 4));
             assert_eq!(index.place(3), Place::NoKey);
             assert_eq!(index.place(0), index.place(4));
@@ -475,6 +543,12 @@ mod tests {
                 let last = if ranges[0].start == 0 { [0, 0, 0, NONE] } else { [0, 1, 1, 1] };
                 assert_eq!(answers, last, "{count}");
             }
+            if let EntityKeys::Int64 { .. } = keys {
+                let others = [2, 4, 8, -1, i64::MIN + 1, i64::MAX - 1];
+                let others = EntityKeys::Int64 { values: others.to_vec().into(), nulls: None };
+                index.probe(&others, &mut found);
+                assert_eq!(found, [NONE; 6]);
+            }
             // Every key is in exactly one of several portions.
             let mut found = [0; 6];
             for number in 0..5 {
@@ -485,5 +559,16 @@ mod tests {
             }
             assert_eq!(found, [1, 1, 1, 0, 1, 1]);
         }
+    }
+
+    #[test]
+    fn few_keys_of_a_wide_range_have_a_small_table() {
+        let values: Vec<i64> = (0..1_000).map(|row| if row % 2 == 0 { -400 } else { 599 }).collect();
+        let keys = EntityKeys::Int64 { values: values.into(), nulls: None };
+        let index = SpineIndex::build(&keys, &[5; 1_000], Portion::WHOLE).unwrap();
+        assert!(matches!(index.table, Table::Int64 { mask: 3, .. }), "{:?}", index.table);
+        let mut found = Vec::new();
+        index.probe(&keys, &mut found);
+        assert!((0..1_000).all(|row| Place::Slot(index.slots_of(found[row]).start) == index.place(row)));
     }
 }
