@@ -231,15 +231,18 @@ impl SpineIndex {
         }
     }
 
-    /// Touches the times of keys, [`TOUCHED`] of them at most, that [`SpineIndex::slot`] is about to be asked
-    /// for: loads that do not wait for each other, where the searches would take one miss of the cache after
-    /// another.
-    pub fn warm(&self, keys: impl Iterator<Item = u32>) {
-        let touched = keys.map(|key| {
-            let slots = self.slots_of(key);
-            // A key's times are mostly a few: two or three lines.
-            let middle = slots.start.midpoint(slots.end);
-            [slots.start, middle, slots.end - 1].iter().fold(0, |all, at| all ^ self.times[*at as usize])
+    /// Touches the times of keys, [`TOUCHED`] of them at most, that [`SpineIndex::slot`] or
+    /// [`SpineIndex::slot_near`] is about to be asked for: loads that do not wait for each other, where the searches
+    /// would take one miss of the cache after another.
+    pub fn warm(&self, keys: impl Iterator<Item = (u32, Option<u32>)>) {
+        let touched = keys.map(|(key, near)| match near {
+            Some(near) => self.times[near as usize],
+            None => {
+                let slots = self.slots_of(key);
+                // A key's times are mostly a few: two or three lines.
+                let middle = slots.start.midpoint(slots.end);
+                [slots.start, middle, slots.end - 1].iter().fold(0, |all, at| all ^ self.times[*at as usize])
+            }
         });
         std::hint::black_box(touched.fold(0, |all, time| all ^ time));
     }
@@ -250,6 +253,35 @@ impl SpineIndex {
     pub fn slot(&self, key: SlotRange, edge: Timestamp) -> Option<u32> {
         let times = &self.times[key.start as usize..key.end as usize];
         let found = key.start + times.partition_point(|t| *t < edge.0) as u32;
+        (found < key.end).then_some(found)
+    }
+
+    /// The same, sought from one of the key's slots on, which it is likely to be near: in steps that double.
+    pub fn slot_near(&self, key: SlotRange, edge: Timestamp, near: u32) -> Option<u32> {
+        let before = |slot: u32| self.times[slot as usize] < edge.0;
+        let (mut step, mut start, mut end) = (1, near, near);
+        if before(near) {
+            loop {
+                start = end + 1;
+                end = end.saturating_add(step).min(key.end);
+                if end == key.end || !before(end) {
+                    break;
+                }
+                step *= 2;
+            }
+        } else {
+            loop {
+                end = start;
+                start = start.saturating_sub(step).max(key.start);
+                if start == key.start || before(start) {
+                    break;
+                }
+                step *= 2;
+            }
+        }
+        // The first at or past the edge is in start..=end, and `end` itself where no other is.
+        let times = &self.times[start as usize..end as usize];
+        let found = start + times.partition_point(|t| *t < edge.0) as u32;
         (found < key.end).then_some(found)
     }
 
@@ -308,9 +340,8 @@ impl SpineIndex {
 /// No key, and so no group, where a row's key is null.
 fn unset(groups: &mut [u32], nulls: Option<&NullBuffer>) {
     if let Some(nulls) = nulls {
-        for (row, group) in groups.iter_mut().enumerate().filter(|(row, _)| nulls.is_null(*row)) {
-            *group = NONE;
-        }
+        let null = groups.iter_mut().zip(nulls).filter(|(_, valid)| !valid);
+        null.for_each(|(group, _)| *group = NONE);
     }
 }
 
@@ -518,6 +549,8 @@ mod tests {
                 let slots = index.slots_of(key);
                 for edge in [i64::MIN, 0, 5, 6, 10, 11, 20, 21, i64::MAX - 1].map(Timestamp) {
                     let slot = index.slot(slots, edge);
+                    (slots.start..slots.end)
+                        .for_each(|near| assert_eq!(index.slot_near(slots, edge, near), slot));
                     let (from, until) = index.edges(key, slot);
                     assert!(from <= edge && edge <= until, "{edge:?} in {slot:?}");
                     let outside = [from.0.checked_sub(1), until.0.checked_add(1)].into_iter().flatten();
@@ -558,6 +591,27 @@ mod tests {
                 }
             }
             assert_eq!(found, [1, 1, 1, 0, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn a_slot_is_found_from_wherever_it_is_sought() {
+        // Between two other keys, whose times must not be looked at.
+        let keys: Vec<i64> = [1].into_iter().chain([2; 70]).chain([3]).collect();
+        let times: Vec<i64> = [1_000].into_iter().chain((0..70).map(|at| at * 10)).chain([-5]).collect();
+        let keys = EntityKeys::Int64 { values: keys.into(), nulls: None };
+        let index = SpineIndex::build(&keys, &times, Portion::WHOLE).unwrap();
+        for key in 0..3 {
+            let slots = index.slots_of(key);
+            for edge in (-11..=701).chain([i64::MIN, 999, 1_000, 1_001, i64::MAX]).map(Timestamp) {
+                for near in slots.start..slots.end {
+                    assert_eq!(
+                        index.slot_near(slots, edge, near),
+                        index.slot(slots, edge),
+                        "{edge:?} {near}"
+                    );
+                }
+            }
         }
     }
 

@@ -3,27 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, UInt8Array, UInt32Array,
-    new_null_array,
-};
-use arrow::buffer::NullBuffer;
-use arrow::compute::{concat, interleave, take};
-use arrow::datatypes::DataType as ArrowType;
+use arrow::array::{ArrayRef, BooleanArray, TimestampMicrosecondArray, UInt8Array};
 use arrow::error::ArrowError;
-use asof_compute::{NONE, Status, arrow_type};
+use asof_compute::{NONE, Status};
 use asof_model::DataType;
 use serde::{Deserialize, Serialize};
 
-use crate::threads::in_parallel;
-use crate::{Error, Result};
+use super::values::Values;
 
 /// About how many rows' values are read and evaluated at once, and how many answers are given at once.
 pub(super) const CHUNK: usize = 65_536;
-
-/// Bytes of a feature's chunks below which they are joined: joining holds them twice, and an array of text
-/// has room for 2 GiB.
-const JOINED: usize = 1 << 30;
 
 /// Bytes of text in answers that are given at once, about.
 const WIDE: usize = 64 << 20;
@@ -60,8 +49,6 @@ pub struct ReadingCounts {
 /// The answers of one reading for the whole spine, filled portion by portion.
 #[derive(Debug)]
 pub(super) struct ReadingAnswers {
-    /// Types of the features.
-    types: Vec<DataType>,
     /// Per spine row, [`Status::code`].
     pub(super) status: Vec<u8>,
     /// Per spine row what the other question comes to.
@@ -69,14 +56,10 @@ pub(super) struct ReadingAnswers {
     compared: bool,
     /// Per spine row the event time of the row that answers or has expired; `i64::MIN` is none.
     pub(super) event_time: Vec<i64>,
-    /// Per spine row the number of the row that answers, counted through the chunks.
+    /// Per spine row the number of the row that answers.
     pub(super) winner: Vec<u32>,
-    /// The values of winning rows, chunk by chunk, per feature.
-    features: Vec<Vec<ArrayRef>>,
-    /// Bytes of the longest values of all features of text together.
-    longest: usize,
-    /// The number of the first row of each chunk, and of all rows; of features that are not joined.
-    starts: Vec<u32>,
+    /// The features of the rows that answer.
+    pub(super) values: Values,
     /// Rows read that pass `where` and have a null key.
     pub(super) null_keys: u64,
     /// Rows read that pass `where` and are never known.
@@ -84,61 +67,17 @@ pub(super) struct ReadingAnswers {
 }
 
 impl ReadingAnswers {
-    pub(super) fn new(rows: usize, types: Vec<DataType>, compared: bool) -> ReadingAnswers {
+    pub(super) fn new(rows: usize, types: &[DataType], compared: bool) -> ReadingAnswers {
         ReadingAnswers {
-            features: vec![Vec::new(); types.len()],
-            types,
+            values: Values::new(types),
             status: vec![Status::NotFound.code(); rows],
             otherwise: vec![0; if compared { rows } else { 0 }],
             compared,
             event_time: vec![i64::MIN; rows],
             winner: vec![NONE; rows],
-            longest: 0,
-            starts: vec![0],
             null_keys: 0,
             never_known: 0,
         }
-    }
-
-    /// How many winning rows there are.
-    pub(super) fn winners(&self) -> usize {
-        self.starts.last().map_or(0, |rows| *rows as usize)
-    }
-
-    /// Adds the features of more winning rows, which are numbered on.
-    pub(super) fn add(&mut self, rows: usize, features: Vec<ArrayRef>) {
-        for (chunks, values) in self.features.iter_mut().zip(features) {
-            chunks.push(values);
-        }
-        self.starts.push((self.winners() + rows) as u32);
-    }
-
-    /// Joins the chunks of features that are not too large for it: of one array, rows are taken faster.
-    /// After the last was added.
-    pub(super) fn join(&mut self, threads: usize) -> Result<()> {
-        let of_feature = |chunks: &Vec<ArrayRef>| chunks.iter().filter_map(longest_text).max();
-        self.longest = self.features.iter().filter_map(of_feature).sum();
-        let small = |chunks: &&mut Vec<ArrayRef>| {
-            chunks.len() > 1 && chunks.iter().map(|it| it.get_array_memory_size()).sum::<usize>() < JOINED
-        };
-        let features: Vec<&mut Vec<ArrayRef>> = self.features.iter_mut().filter(small).collect();
-        in_parallel(features, threads, |chunks| {
-            let arrays: Vec<&dyn Array> = chunks.iter().map(AsRef::as_ref).collect();
-            let joined = concat(&arrays)?;
-            *chunks = vec![joined];
-            Ok::<_, Error>(())
-        })?;
-        Ok(())
-    }
-
-    /// Where a winning row's value of a feature is: its chunk, and its place there.
-    #[inline]
-    fn place(&self, chunks: &[ArrayRef], winner: u32) -> (usize, usize) {
-        if let [_] = chunks {
-            return (0, winner as usize);
-        }
-        let chunk = self.starts.partition_point(|start| *start <= winner) - 1;
-        (chunk, (winner - self.starts[chunk]) as usize)
     }
 
     /// The answers cut into runs of about so many spine rows, to be filled at once.
@@ -174,34 +113,13 @@ impl ReadingAnswers {
             null_keys: self.null_keys,
             differ: count(DIFFERS),
             present_otherwise: if self.compared { count(PRESENT_OTHERWISE) } else { present },
-            null: (0..self.types.len()).map(|feature| self.nulls(feature)).collect(),
+            null: self.values.nulls(&self.winner),
         }
-    }
-
-    fn nulls(&self, feature: usize) -> u64 {
-        let chunks = self.features[feature].as_slice();
-        if chunks.iter().all(|chunk| chunk.null_count() == 0) {
-            return 0;
-        }
-        let winners = self.winner.iter().filter(|winner| **winner != NONE);
-        let places = winners.map(|winner| self.place(chunks, *winner));
-        places.filter(|(chunk, at)| chunks[*chunk].is_null(*at)).count() as u64
     }
 
     /// Whether the text of some spine rows is more than is given at once. Of one row it never is.
     pub(super) fn is_wide(&self, rows: Range<usize>) -> bool {
-        if self.longest.saturating_mul(rows.len()) <= WIDE || rows.len() < 2 {
-            return false;
-        }
-        let length = |winner: &u32| {
-            let of = |chunks: &Vec<ArrayRef>| {
-                let (chunk, at) = self.place(chunks, *winner);
-                chunks.get(chunk).map_or(0, |values| text_length(values, at))
-            };
-            self.features.iter().map(of).sum::<usize>()
-        };
-        let winners = self.winner[rows].iter().filter(|winner| **winner != NONE);
-        winners.map(length).sum::<usize>() > WIDE
+        rows.len() > 1 && self.values.are_longer(&self.winner[rows], WIDE)
     }
 
     /// The columns of some spine rows, as in [`super::Spec::answer_schema`].
@@ -220,52 +138,8 @@ impl ReadingAnswers {
             Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
             Arc::new(differs),
         ];
-        let winners = &self.winner[rows];
-        let found: NullBuffer = winners.iter().map(|winner| *winner != NONE).collect();
-        let numbers = winners.iter().map(|winner| if *winner == NONE { 0 } else { *winner });
-        let found = Some(found).filter(|found| found.null_count() > 0);
-        let numbers = UInt32Array::new(numbers.collect(), found);
-        for (chunks, data_type) in self.features.iter().zip(&self.types) {
-            columns.push(match chunks.as_slice() {
-                [] => new_null_array(&arrow_type(data_type), winners.len()),
-                [values] if values.is_empty() => new_null_array(values.data_type(), winners.len()),
-                [values] => take(values, &numbers, None)?,
-                chunks => {
-                    // The first array is a null, for spine rows without an answer.
-                    let nothing = new_null_array(&arrow_type(data_type), 1);
-                    let mut arrays: Vec<&dyn Array> = vec![&nothing];
-                    arrays.extend(chunks.iter().map(AsRef::as_ref));
-                    let place = |winner: &u32| match *winner {
-                        NONE => (0, 0),
-                        winner => {
-                            let (chunk, at) = self.place(chunks, winner);
-                            (1 + chunk, at)
-                        }
-                    };
-                    interleave(&arrays, &winners.iter().map(place).collect::<Vec<_>>())?
-                }
-            });
-        }
+        columns.extend(self.values.take(&self.winner[rows])?);
         Ok(columns)
-    }
-}
-
-/// Bytes of the longest text; none of values that are no text.
-fn longest_text(values: &ArrayRef) -> Option<usize> {
-    let offsets = match values.data_type() {
-        ArrowType::Utf8 => values.as_string::<i32>().value_offsets(),
-        ArrowType::Binary => values.as_binary::<i32>().value_offsets(),
-        _ => return None,
-    };
-    offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max()
-}
-
-/// Bytes of a value of text; of others nothing.
-fn text_length(values: &ArrayRef, at: usize) -> usize {
-    match (values.as_string_opt::<i32>(), values.as_binary_opt::<i32>()) {
-        (Some(text), _) => text.value_length(at) as usize,
-        (None, Some(bytes)) => bytes.value_length(at) as usize,
-        (None, None) => 0,
     }
 }
 

@@ -61,8 +61,8 @@ pub(super) enum Met {
     Beaten,
     /// It ties with the row that stands there: both are to be folded.
     Ties(u32),
-    /// It falls elsewhere.
-    Elsewhere,
+    /// It falls elsewhere; the cursor's slot is likely to be near.
+    Elsewhere(Option<u32>),
 }
 
 /// The cursors of one thread.
@@ -94,7 +94,7 @@ impl Cursors {
     pub(super) fn meet(&mut self, key: u32, first: Timestamp, last: Timestamp, row: Standing) -> Met {
         let cursor = &mut self.cursors[key as usize];
         if first < cursor.from || last > cursor.until {
-            return Met::Elsewhere;
+            return Met::Elsewhere((cursor.slot != NONE).then_some(cursor.slot));
         }
         match row.order().cmp(&cursor.row.order()) {
             std::cmp::Ordering::Less => Met::Beaten,

@@ -178,8 +178,8 @@ pub(super) struct Scratch {
 #[derive(Debug, Default)]
 struct Items {
     items: Vec<Item>,
-    /// Rows that fall elsewhere than at their key's cursor, and their keys' numbers.
-    elsewhere: Vec<(u32, u32)>,
+    /// Rows that fall elsewhere than at their key's cursor, their keys' numbers, and slots that may be near.
+    elsewhere: Vec<(u32, u32, Option<u32>)>,
     sorted: Vec<Item>,
     starts: Vec<u32>,
 }
@@ -308,7 +308,13 @@ impl Fold {
             };
             let of_batch = BatchRows { found, keep: keep.as_ref(), facts: &facts, naming };
             let own = &mut cursors[number];
-            self.find_slots(reading, &of_batch, own, items, kept);
+            match naming {
+                Naming::Column(addresses) if facts.are_plain() => {
+                    let standing = |row| facts.plain(row, addresses.value(row));
+                    self.find_slots(reading, &of_batch, standing, own, items, kept);
+                }
+                _ => self.find_slots(reading, &of_batch, |row| of_batch.standing(row), own, items, kept),
+            }
             items.fold(reading, kept);
             if let Some(mut idle) = own.take_if(|own| own.are_idle()) {
                 items.fold_left(reading, idle.leave());
@@ -356,6 +362,7 @@ impl Fold {
         &self,
         reading: &ReadingFold,
         rows: &BatchRows<'_>,
+        standing: impl Fn(usize) -> Standing,
         own: &mut Option<Cursors>,
         items: &mut Items,
         kept: &mut [bool],
@@ -373,27 +380,28 @@ impl Fold {
                     continue;
                 }
                 asked_for += 1;
-                let met = own.as_mut().map_or(Met::Elsewhere, |cursors| {
-                    let standing = rows.standing(row);
+                let met = own.as_mut().map_or(Met::Elsewhere(None), |cursors| {
+                    let standing = standing(row);
                     let (asked, other) = self.edges(&standing);
                     cursors.meet(*key, asked.min(other), asked.max(other), standing)
                 });
                 match met {
                     Met::Beaten => {}
                     Met::Stands => kept[row] = true,
-                    Met::Ties(slot) => items.push(Item::new(slot, row, SAME, rows.standing(row))),
-                    Met::Elsewhere => elsewhere.push((row as u32, *key)),
+                    Met::Ties(slot) => items.push(Item::new(slot, row, SAME, standing(row))),
+                    Met::Elsewhere(near) => elsewhere.push((row as u32, *key, near)),
                 }
             }
             fell += elsewhere.len() as u64;
-            index.warm(elsewhere.iter().map(|(_, key)| *key));
-            for (row, key) in elsewhere.iter().map(|(row, key)| (*row as usize, *key)) {
-                let standing = rows.standing(row);
+            index.warm(elsewhere.iter().map(|(_, key, near)| (*key, *near)));
+            for (row, key, near) in elsewhere.iter().map(|(row, key, near)| (*row as usize, *key, *near)) {
+                let standing = standing(row);
                 let (asked, other) = self.edges(&standing);
                 let slots = index.slots_of(key);
-                let slot = |from| match from {
-                    Timestamp::NEVER => None,
-                    from => index.slot(slots, from),
+                let slot = |from| match (from, near) {
+                    (Timestamp::NEVER, _) => None,
+                    (from, Some(near)) => index.slot_near(slots, from, near),
+                    (from, None) => index.slot(slots, from),
                 };
                 let asked_slot = slot(asked);
                 let other_slot = if other == asked { asked_slot } else { slot(other) };
@@ -573,6 +581,22 @@ impl Facts {
             unseen,
             ops,
         })
+    }
+
+    /// Whether its rows say all that there is to know of them, as those of most histories do: none is a delete,
+    /// has no clock or no time it is known from.
+    fn are_plain(&self) -> bool {
+        !self.deletes && self.clockless.is_none() && self.unseen.is_none()
+    }
+
+    /// A row of those: what [`BatchRows::standing`] gives, without its questions.
+    #[inline]
+    fn plain(&self, row: usize, named: u64) -> Standing {
+        Standing {
+            event_time: Timestamp(self.event_times[row]),
+            visible_at: Timestamp(self.visible[row]),
+            address: Address(named << 1),
+        }
     }
 
     #[inline]

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::answers::{CHUNK, ReadingAnswers, SlotAnswer};
 use super::fold::{Fold, ReadingFold, Shard};
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
+use super::values::{Places, Values};
 use crate::expression::Compiled;
 use crate::source::{FetchRows, fixed};
 use crate::threads::in_parallel;
@@ -117,13 +118,25 @@ impl Winners<'_> {
         columns: &[String],
         make: impl Fn(RecordBatch) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        let made = in_parallel(self.parts(rows), self.threads, |range| {
+        let parts = self.parts(rows).into_iter().map(|range| (range, ()));
+        self.read_parts(rows, columns, parts.collect(), |(), batch| make(batch))
+    }
+
+    /// The same by parts, each with something of its own at hand.
+    fn read_parts<P: Send, T: Send>(
+        &self,
+        rows: &[u64],
+        columns: &[String],
+        parts: Vec<(Range<usize>, P)>,
+        make: impl Fn(&mut P, RecordBatch) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let made = in_parallel(parts, self.threads, |(range, mut own)| {
             let mut made = Vec::new();
             self.rows.fetch(&rows[range], columns, &mut |batch| {
                 if self.gone.is_cancelled() {
                     return Err(Error::internal("nobody waits for the answers any more"));
                 }
-                made.push(make(batch)?);
+                made.push(make(&mut own, batch)?);
                 Ok(())
             })?;
             Ok::<_, Error>(made)
@@ -186,7 +199,7 @@ impl PortionAnswers<'_> {
             Ok::<_, Error>(wanted)
         });
         let wanted = wanted?.concat();
-        let first = answers.winners();
+        let first = answers.values.len();
         if first + wanted.len() >= NONE as usize {
             return Err(Error::internal("more winning rows than can be numbered"));
         }
@@ -194,7 +207,7 @@ impl PortionAnswers<'_> {
         for (number, (_, slot)) in wanted.iter().enumerate() {
             numbers[*slot as usize] = (first + number) as u32;
         }
-        self.read_features(features, &wanted, answers)?;
+        self.read_features(features, &wanted, &mut answers.values)?;
         tracing::debug!(%source, rows = wanted.len(), "the features of winning rows are read");
         drop(wanted);
         let slots = self.answer_slots(&asked, other.as_ref(), &numbers)?;
@@ -418,12 +431,7 @@ impl PortionAnswers<'_> {
         Ok(())
     }
 
-    fn read_features(
-        &self,
-        features: &[Compiled],
-        wanted: &[(u64, u32)],
-        answers: &mut ReadingAnswers,
-    ) -> Result<()> {
+    fn read_features(&self, features: &[Compiled], wanted: &[(u64, u32)], values: &mut Values) -> Result<()> {
         let mut columns: Vec<String> = features.iter().flat_map(|feature| feature.needs().to_vec()).collect();
         columns.sort();
         columns.dedup();
@@ -432,12 +440,20 @@ impl PortionAnswers<'_> {
             columns.push(fixed::OP.to_owned());
         }
         let rows: Vec<u64> = wanted.iter().map(|(row, _)| *row).collect();
-        let read = self.rows.read(&rows, &columns, |batch| {
+        let before = values.len();
+        let parts = self.rows.parts(&rows);
+        let places = values.places(&parts);
+        let parts = parts.into_iter().zip(places).collect();
+        let types = self.reading_spec.types();
+        let put = self.rows.read_parts(&rows, &columns, parts, |places: &mut Places<'_>, batch| {
             let schema: SchemaRef = batch.schema();
             let evaluated = features.iter().map(|feature| feature.bind(&schema)?.evaluate(&batch));
-            Ok((batch.num_rows(), evaluated.collect::<Result<Vec<_>>>()?))
+            places.put(batch.num_rows(), evaluated.collect::<Result<Vec<_>>>()?, &types)
         })?;
-        read.into_iter().for_each(|(rows, values)| answers.add(rows, values));
+        put.into_iter().for_each(|put| values.add(put));
+        if values.len() != before + rows.len() {
+            return Err(Error::internal("rows that answer were not all read"));
+        }
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 //!    slot of the first spine time from which on it can answer ([`fold`]), most of them at a cursor of
 //!    their key ([`cursors`]). A state is (e, v) and the row's address: no value is read.
 //! 3. A running maximum over each key's slots gives the row that answers at each ([`gather`]).
-//! 4. The values of winning rows only are read and evaluated, those of tied rows compared.
+//! 4. The values of winning rows only are read and evaluated ([`values`]), those of tied rows compared.
 //!
 //! Rows of Parquet files and stored sources have stable addresses: the scan reads keys, times and the
 //! columns of `where` only. Other rows wait in a [`buffer`], from which losers are dropped as it grows.
@@ -32,6 +32,7 @@ mod second_rows;
 #[cfg(test)]
 mod second_rows_suite;
 mod spec;
+mod values;
 
 pub use answers::ReadingCounts;
 pub use codec::{Codec, FindSpine};

@@ -224,10 +224,7 @@ impl PointInTimeExec {
     /// None: the portions are too large.
     async fn answer_in(&self, of: u32, context: &Arc<TaskContext>) -> Result<Option<Vec<ReadingAnswers>>> {
         let rows = self.spine.rows();
-        let empty = |reading: &ReadingSpec| {
-            let types = reading.features.iter().map(|feature| feature.data_type.clone()).collect();
-            ReadingAnswers::new(rows, types, self.spec.compare)
-        };
+        let empty = |reading: &ReadingSpec| ReadingAnswers::new(rows, &reading.types(), self.spec.compare);
         let mut answers: Vec<ReadingAnswers> = self.spec.readings.iter().map(empty).collect();
         for number in 0..of {
             // Whatever ran before: a plan that has run may keep what it saw, as a sort with a limit does.
@@ -276,7 +273,7 @@ impl PointInTimeExec {
         }
         let threads = self.engine.config().threads;
         let joined = self.engine.blocking(move || {
-            answers.iter_mut().try_for_each(|answers| answers.join(threads))?;
+            answers.iter_mut().try_for_each(|answers| answers.values.join(threads))?;
             Ok(answers)
         });
         Ok(Some(joined.await?))

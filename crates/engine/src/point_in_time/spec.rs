@@ -71,6 +71,11 @@ impl ReadingSpec {
     pub(super) fn column(reading: usize, name: &str) -> String {
         format!("{reading}.{name}")
     }
+
+    /// The types of its features.
+    pub(super) fn types(&self) -> Vec<DataType> {
+        self.features.iter().map(|feature| feature.data_type.clone()).collect()
+    }
 }
 
 /// The status of each answer, as [`asof_compute::Status::code`].

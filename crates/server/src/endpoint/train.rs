@@ -11,6 +11,8 @@ use axum::response::Response;
 use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::load::Upload;
 use super::{Endpoint, Patience};
@@ -208,9 +210,25 @@ pub(super) async fn answer(
             let made = state.engine.run(async move {
                 let mut training = making.await?;
                 let mut file = Rows::new(format, training.schema(), to, threads)?;
-                while let Some(batch) = training.next().await? {
+                // Rows are put together and hashed while those before them are written.
+                let (made, mut ready) = mpsc::channel(1);
+                let mut making = JoinSet::new();
+                making.spawn(async move {
+                    while let Some(batch) = training.next().await? {
+                        if made.send(batch).await.is_err() {
+                            // Writing has failed, and says why.
+                            break;
+                        }
+                    }
+                    Ok::<_, asof_engine::Error>(training)
+                });
+                while let Some(batch) = ready.recv().await {
                     file.write(&batch).await?;
                 }
+                let training = making.join_next().await;
+                let training = training.ok_or_else(|| asof_engine::Error::internal("nothing was made"))?;
+                let training = training
+                    .map_err(|e| asof_engine::Error::internal(format!("making the rows ended: {e}")))??;
                 let last = file.finish()?;
                 Ok((training.finish().await?, last))
             });
