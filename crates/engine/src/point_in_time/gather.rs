@@ -207,9 +207,11 @@ impl PortionAnswers<'_> {
         for (number, (_, slot)) in wanted.iter().enumerate() {
             numbers[*slot as usize] = (first + number) as u32;
         }
-        self.read_features(features, &wanted, &mut answers.values)?;
-        tracing::debug!(%source, rows = wanted.len(), "the features of winning rows are read");
+        let rows: Vec<u64> = wanted.iter().map(|(row, _)| *row).collect();
         drop(wanted);
+        self.read_features(features, &rows, &mut answers.values)?;
+        tracing::debug!(%source, rows = rows.len(), "the features of winning rows are read");
+        drop(rows);
         let slots = self.answer_slots(&asked, other.as_ref(), &numbers)?;
         drop((asked, other, numbers));
         let threads = self.threads(spine.rows());
@@ -431,7 +433,7 @@ impl PortionAnswers<'_> {
         Ok(())
     }
 
-    fn read_features(&self, features: &[Compiled], wanted: &[(u64, u32)], values: &mut Values) -> Result<()> {
+    fn read_features(&self, features: &[Compiled], rows: &[u64], values: &mut Values) -> Result<()> {
         let mut columns: Vec<String> = features.iter().flat_map(|feature| feature.needs().to_vec()).collect();
         columns.sort();
         columns.dedup();
@@ -439,13 +441,12 @@ impl PortionAnswers<'_> {
             // A batch of no columns has no length; constants are evaluated beside any one column.
             columns.push(fixed::OP.to_owned());
         }
-        let rows: Vec<u64> = wanted.iter().map(|(row, _)| *row).collect();
         let before = values.len();
-        let parts = self.rows.parts(&rows);
+        let parts = self.rows.parts(rows);
         let places = values.places(&parts);
         let parts = parts.into_iter().zip(places).collect();
         let types = self.reading_spec.types();
-        let put = self.rows.read_parts(&rows, &columns, parts, |places: &mut Places<'_>, batch| {
+        let put = self.rows.read_parts(rows, &columns, parts, |places: &mut Places<'_>, batch| {
             let schema: SchemaRef = batch.schema();
             let evaluated = features.iter().map(|feature| feature.bind(&schema)?.evaluate(&batch));
             places.put(batch.num_rows(), evaluated.collect::<Result<Vec<_>>>()?, &types)

@@ -1,12 +1,13 @@
 //! The values of rows that answer, laid out for spine rows that want them in any order.
 //!
-//! Values of eight bytes lie row by row: a spine row's then share a line or two of the cache, where one line for
-//! each column would miss it. Others are taken from arrays, one a feature.
+//! Values of eight bytes and short texts lie row by row: a spine row's then share a line or two of the cache, where
+//! a line for each column would miss it. Others are taken from arrays, one a feature.
 
 use std::ops::Range;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, NullBufferBuilder, UInt32Array, make_array, new_null_array,
+    Array, ArrayData, ArrayRef, AsArray, NullBufferBuilder, UInt32Array, make_array, new_empty_array,
+    new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::{concat, interleave, take};
@@ -18,22 +19,24 @@ use asof_model::DataType;
 use crate::threads::in_parallel;
 use crate::{Error, Result};
 
-/// Bytes of a feature's arrays below which they are joined: joining holds them twice, and an array of text
+/// Bytes of a feature's arrays below which they are joined: joining holds them twice, and an array of lists of text
 /// has room for 2 GiB.
 const JOINED: usize = 1 << 30;
+
+/// So many words are taken at once, about, feature by feature: few enough to be in the cache still when the last
+/// feature is taken.
+const AT_ONCE: usize = 16_384;
 
 /// The values of rows that answer, numbered as they were added.
 #[derive(Debug)]
 pub(super) struct Values {
     features: Vec<Feature>,
-    /// Of each row the values of eight bytes, in the order of their features.
+    /// Each row's words, one a value of eight bytes and two a [`Text`], in the order of their features.
     rows: Vec<u64>,
-    /// How many each has.
+    /// How many words each has.
     stride: usize,
     /// The number of the first row of each array, and of all rows; of features that are not joined.
     starts: Vec<u32>,
-    /// Bytes of the longest values of all features of text together.
-    longest: usize,
 }
 
 #[derive(Debug)]
@@ -42,10 +45,74 @@ struct Feature {
     kept: Kept,
 }
 
+/// How the values of a type are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As a word of each row.
+    Word,
+    /// As a [`Text`] of each row.
+    Text,
+    /// As arrays.
+    Array,
+}
+
+impl Form {
+    fn of(arrow_type: &ArrowType) -> Form {
+        match arrow_type {
+            ArrowType::Utf8 | ArrowType::Binary => Form::Text,
+            other if other.primitive_width() == Some(8) => Form::Word,
+            _ => Form::Array,
+        }
+    }
+
+    fn words(self) -> usize {
+        match self {
+            Form::Word => 1,
+            Form::Text => 2,
+            Form::Array => 0,
+        }
+    }
+}
+
+/// The length of a text in the lower half of the first word, and where it is short its bytes in the other twelve.
+/// A longer one is in an array.
+type Text = [u64; 2];
+
+/// A text is short up to so many bytes.
+const SHORT: usize = 12;
+
+fn text(value: &[u8]) -> Text {
+    let mut words = [0; 16];
+    words[..4].copy_from_slice(&(value.len() as u32).to_le_bytes());
+    if value.len() <= SHORT {
+        words[4..4 + value.len()].copy_from_slice(value);
+    }
+    let (words, _) = words.as_chunks();
+    [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
+}
+
+fn length([word, _]: Text) -> usize {
+    word as u32 as usize
+}
+
+/// A short text's bytes, and zeros behind them.
+fn short([one, two]: Text) -> [u8; SHORT] {
+    let mut bytes = [0; SHORT];
+    bytes[..4].copy_from_slice(&one.to_le_bytes()[4..]);
+    bytes[4..].copy_from_slice(&two.to_le_bytes());
+    bytes
+}
+
 #[derive(Debug)]
 enum Kept {
     /// In rows, where nulls are kept apart.
-    InRows(NullBufferBuilder),
+    Words(NullBufferBuilder),
+    /// In rows, with the arrays of those that are not short, and the greatest length.
+    Texts {
+        nulls: NullBufferBuilder,
+        longer: Vec<ArrayRef>,
+        longest: usize,
+    },
     Arrays(Vec<ArrayRef>),
 }
 
@@ -63,8 +130,17 @@ pub(super) struct Put {
 }
 
 enum Rest {
-    Nulls(Option<NullBuffer>),
+    Words(Option<NullBuffer>),
+    /// With the array where some text is not short, and the greatest length.
+    Texts(Option<NullBuffer>, Option<ArrayRef>, usize),
     Array(ArrayRef),
+}
+
+fn add_nulls(to: &mut NullBufferBuilder, rows: usize, nulls: Option<&NullBuffer>) {
+    match nulls {
+        Some(nulls) => to.append_buffer(nulls),
+        None => to.append_n_non_nulls(rows),
+    }
 }
 
 impl Values {
@@ -72,17 +148,18 @@ impl Values {
         let mut stride = 0;
         let feature = |data_type| {
             let arrow_type = arrow_type(data_type);
-            let kept = match arrow_type.primitive_width() {
-                Some(8) => {
-                    stride += 1;
-                    Kept::InRows(NullBufferBuilder::new(0))
-                }
-                _ => Kept::Arrays(Vec::new()),
+            let form = Form::of(&arrow_type);
+            stride += form.words();
+            let nulls = NullBufferBuilder::new(0);
+            let kept = match form {
+                Form::Word => Kept::Words(nulls),
+                Form::Text => Kept::Texts { nulls, longer: Vec::new(), longest: 0 },
+                Form::Array => Kept::Arrays(Vec::new()),
             };
             Feature { arrow_type, kept }
         };
         let features = types.iter().map(feature).collect();
-        Values { features, rows: Vec::new(), stride, starts: vec![0], longest: 0 }
+        Values { features, rows: Vec::new(), stride, starts: vec![0] }
     }
 
     /// How many rows there are.
@@ -114,10 +191,15 @@ impl Values {
     pub(super) fn add(&mut self, put: Put) {
         for (feature, rest) in self.features.iter_mut().zip(put.rest) {
             match (&mut feature.kept, rest) {
-                (Kept::InRows(nulls), Rest::Nulls(Some(found))) => nulls.append_buffer(&found),
-                (Kept::InRows(nulls), _) => nulls.append_n_non_nulls(put.rows),
+                (Kept::Words(to), Rest::Words(nulls)) => add_nulls(to, put.rows, nulls.as_ref()),
+                (Kept::Texts { nulls: to, longer, longest }, Rest::Texts(nulls, array, length)) => {
+                    add_nulls(to, put.rows, nulls.as_ref());
+                    longer.push(array.unwrap_or_else(|| new_empty_array(&feature.arrow_type)));
+                    *longest = length.max(*longest);
+                }
                 (Kept::Arrays(arrays), Rest::Array(array)) => arrays.push(array),
-                (Kept::Arrays(_), Rest::Nulls(_)) => {}
+                // What was put was put by the same types.
+                _ => {}
             }
         }
         self.starts.push((self.len() + put.rows) as u32);
@@ -128,15 +210,12 @@ impl Values {
     pub(super) fn join(&mut self, threads: usize) -> Result<()> {
         let arrays = self.features.iter_mut().filter_map(|feature| match &mut feature.kept {
             Kept::Arrays(arrays) => Some(arrays),
-            Kept::InRows(_) => None,
+            Kept::Words(_) | Kept::Texts { .. } => None,
         });
-        let arrays: Vec<&mut Vec<ArrayRef>> = arrays.collect();
-        let of_feature = |arrays: &&mut Vec<ArrayRef>| arrays.iter().filter_map(longest_text).max();
-        self.longest = arrays.iter().filter_map(of_feature).sum();
         let small = |arrays: &&mut Vec<ArrayRef>| {
             arrays.len() > 1 && arrays.iter().map(|it| it.get_array_memory_size()).sum::<usize>() < JOINED
         };
-        in_parallel(arrays.into_iter().filter(small).collect(), threads, |arrays| {
+        in_parallel(arrays.filter(small).collect(), threads, |arrays| {
             let each: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
             let joined = concat(&each)?;
             *arrays = vec![joined];
@@ -151,6 +230,11 @@ impl Values {
         if let [_] = arrays {
             return (0, row as usize);
         }
+        self.place_in_many(row)
+    }
+
+    #[inline]
+    fn place_in_many(&self, row: u32) -> (usize, usize) {
         let array = self.starts.partition_point(|start| *start <= row) - 1;
         (array, (row - self.starts[array]) as usize)
     }
@@ -159,7 +243,7 @@ impl Values {
     pub(super) fn nulls(&self, rows: &[u32]) -> Vec<u64> {
         let some = || rows.iter().copied().filter(|row| *row != NONE);
         let of_feature = |feature: &Feature| match &feature.kept {
-            Kept::InRows(nulls) => match nulls.as_slice() {
+            Kept::Words(nulls) | Kept::Texts { nulls, .. } => match nulls.as_slice() {
                 Some(_) => some().filter(|row| !nulls.is_valid(*row as usize)).count() as u64,
                 None => 0,
             },
@@ -174,20 +258,32 @@ impl Values {
 
     /// Whether the text of these rows, [`NONE`] among them, is more than so many bytes.
     pub(super) fn are_longer(&self, rows: &[u32], bytes: usize) -> bool {
-        if self.longest.saturating_mul(rows.len()) <= bytes {
+        let mut word = 0;
+        let mut longest = 0;
+        let mut texts = Vec::new();
+        for feature in &self.features {
+            if let Kept::Texts { longest: of_feature, .. } = &feature.kept {
+                longest += of_feature;
+                texts.push(word);
+            }
+            word += Form::of(&feature.arrow_type).words();
+        }
+        if rows.len().saturating_mul(longest) <= bytes {
             return false;
         }
-        let length = |row: &u32| {
-            let of = |feature: &Feature| match &feature.kept {
-                Kept::InRows(_) => 0,
-                Kept::Arrays(arrays) => {
-                    let (array, at) = self.place(arrays, *row);
-                    arrays.get(array).map_or(0, |values| text_length(values, at))
-                }
-            };
-            self.features.iter().map(of).sum::<usize>()
-        };
-        rows.iter().filter(|row| **row != NONE).map(length).sum::<usize>() > bytes
+        let of_row = |row: &u32| texts.iter().map(|word| length(self.text(*row, *word))).sum::<usize>();
+        rows.iter().map(of_row).sum::<usize>() > bytes
+    }
+
+    /// A row's word, zero for [`NONE`]: there are fewer rows.
+    #[inline]
+    fn word(&self, row: u32, word: usize) -> u64 {
+        self.rows.get(row as usize * self.stride + word).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn text(&self, row: u32, word: usize) -> Text {
+        [self.word(row, word), self.word(row, word + 1)]
     }
 
     /// The values of these rows, nulls for [`NONE`]: per feature.
@@ -198,11 +294,11 @@ impl Values {
     pub(super) fn take(&self, rows: &[u32]) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
         let found: NullBuffer = rows.iter().map(|row| *row != NONE).collect();
         let found = Some(found).filter(|found| found.null_count() > 0);
-        let mut in_rows = self.take_in_rows(rows).into_iter();
+        let mut taken = self.take_in_rows(rows)?.into_iter();
         let numbers = rows.iter().map(|row| if *row == NONE { 0 } else { *row });
         let numbers = UInt32Array::new(numbers.collect(), found.clone());
         let of_feature = |feature: &Feature| match &feature.kept {
-            Kept::InRows(nulls) => {
+            Kept::Words(nulls) | Kept::Texts { nulls, .. } => {
                 let nulls = match nulls.as_slice() {
                     None => found.clone(),
                     Some(_) => {
@@ -210,9 +306,15 @@ impl Values {
                         Some(NullBuffer::new(BooleanBuffer::collect_bool(rows.len(), valid)))
                     }
                 };
-                let values = Buffer::from_vec(in_rows.next().unwrap_or_default());
                 let array = ArrayData::builder(feature.arrow_type.clone()).len(rows.len()).nulls(nulls);
-                Ok(make_array(array.add_buffer(values).build()?))
+                let array = match taken.next() {
+                    Some(Taken::Words(words)) => array.add_buffer(Buffer::from_vec(words)),
+                    Some(Taken::Texts(ends, bytes)) => {
+                        array.add_buffer(Buffer::from_vec(ends)).add_buffer(Buffer::from_vec(bytes))
+                    }
+                    None => array,
+                };
+                Ok(make_array(array.build()?))
             }
             Kept::Arrays(arrays) => match arrays.as_slice() {
                 [] => Ok(new_null_array(&feature.arrow_type, rows.len())),
@@ -237,22 +339,66 @@ impl Values {
         self.features.iter().map(of_feature).collect()
     }
 
-    /// The values that lie in rows, per place; zeros for [`NONE`].
-    fn take_in_rows(&self, rows: &[u32]) -> Vec<Vec<u64>> {
-        let mut taken: Vec<Vec<u64>> = Vec::new();
-        taken.resize_with(self.stride, || Vec::with_capacity(rows.len()));
-        // No row is at NONE's place: there are fewer.
-        let value = |row: u32, place: usize| self.rows.get(row as usize * self.stride + place).copied();
-        for rows in rows.chunks(TOUCHED) {
+    /// What lies in rows, per feature; zeros and empty texts for [`NONE`].
+    fn take_in_rows(&self, rows: &[u32]) -> std::result::Result<Vec<Taken>, ArrowError> {
+        let mut taken = Vec::new();
+        let mut word = 0;
+        for feature in &self.features {
+            match &feature.kept {
+                Kept::Words(_) => taken.push((word, Taken::Words(Vec::with_capacity(rows.len())), &[][..])),
+                Kept::Texts { longer, .. } => {
+                    let mut ends = Vec::with_capacity(rows.len() + 1);
+                    ends.push(0);
+                    taken.push((word, Taken::Texts(ends, Vec::new()), longer));
+                }
+                Kept::Arrays(_) => {}
+            }
+            word += Form::of(&feature.arrow_type).words();
+        }
+        let last = self.stride.saturating_sub(1);
+        for rows in rows.chunks((AT_ONCE / self.stride.max(1)).clamp(1, TOUCHED)) {
             // Loads that do not wait for each other; what is taken below is then in the cache.
-            let touched = rows.iter().filter_map(|row| value(*row, 0)).fold(0, |all, value| all ^ value);
+            let touched = rows.iter().fold(0, |all, row| all ^ self.word(*row, 0) ^ self.word(*row, last));
             std::hint::black_box(touched);
-            for (place, taken) in taken.iter_mut().enumerate() {
-                taken.extend(rows.iter().map(|row| value(*row, place).unwrap_or(0)));
+            for (word, taken, longer) in &mut taken {
+                match taken {
+                    Taken::Words(words) => words.extend(rows.iter().map(|row| self.word(*row, *word))),
+                    Taken::Texts(ends, bytes) => {
+                        for row in rows {
+                            let text = self.text(*row, *word);
+                            let end = bytes.len() + length(text);
+                            if length(text) <= SHORT {
+                                // As many for all, and then less: faster than so many as there are.
+                                bytes.extend_from_slice(&short(text));
+                                bytes.truncate(end);
+                            } else {
+                                bytes.extend_from_slice(self.longer(longer, *row));
+                            }
+                            ends.push(i32::try_from(end).map_err(|_| ArrowError::OffsetOverflowError(end))?);
+                        }
+                    }
+                }
             }
         }
-        taken
+        Ok(taken.into_iter().map(|(_, taken, _)| taken).collect())
     }
+
+    /// A row's text that is not short.
+    fn longer<'a>(&self, arrays: &'a [ArrayRef], row: u32) -> &'a [u8] {
+        let (array, at) = self.place_in_many(row);
+        let array = &arrays[array];
+        match array.data_type() {
+            ArrowType::Utf8 => array.as_string::<i32>().value(at).as_bytes(),
+            _ => array.as_binary::<i32>().value(at),
+        }
+    }
+}
+
+/// What was taken out of rows.
+enum Taken {
+    Words(Vec<u64>),
+    /// Where each text ends, behind a zero, and their bytes.
+    Texts(Vec<i32>, Vec<u8>),
 }
 
 impl Places<'_> {
@@ -268,46 +414,45 @@ impl Places<'_> {
         }
         let (places, later) = std::mem::take(&mut self.rows).split_at_mut(cut);
         self.rows = later;
-        let mut place = 0;
+        let mut word = 0;
         let mut rest = Vec::with_capacity(values.len());
         for (array, data_type) in values.into_iter().zip(types) {
             let wanted = arrow_type(data_type);
-            if wanted.primitive_width() != Some(8) {
-                rest.push(Rest::Array(array));
-                continue;
-            }
-            let data = array.to_data();
-            if *data.data_type() != wanted {
+            let form = Form::of(&wanted);
+            if form != Form::Array && (*array.data_type() != wanted || array.len() != rows) {
                 return Err(wrong());
             }
-            let values = data.buffers().first().ok_or_else(wrong)?.typed_data::<u64>();
-            let values = values.get(data.offset()..data.offset() + rows).ok_or_else(wrong)?;
-            for (row, value) in places.chunks_exact_mut(self.stride).zip(values) {
-                row[place] = *value;
-            }
-            place += 1;
-            rest.push(Rest::Nulls(array.nulls().cloned()));
+            let nulls = array.nulls().cloned();
+            rest.push(match form {
+                Form::Array => Rest::Array(array),
+                Form::Word => {
+                    let data = array.to_data();
+                    let values = data.buffers().first().ok_or_else(wrong)?.typed_data::<u64>();
+                    let values = values.get(data.offset()..data.offset() + rows).ok_or_else(wrong)?;
+                    for (row, value) in places.chunks_exact_mut(self.stride).zip(values) {
+                        row[word] = *value;
+                    }
+                    Rest::Words(nulls)
+                }
+                Form::Text => {
+                    let mut longest = 0;
+                    let mut put = |at: usize, value: &[u8]| {
+                        places[at * self.stride + word..][..2].copy_from_slice(&text(value));
+                        longest = value.len().max(longest);
+                    };
+                    if let Some(texts) = array.as_string_opt::<i32>() {
+                        let texts = texts.iter().enumerate();
+                        texts.for_each(|(at, value)| put(at, value.unwrap_or_default().as_bytes()));
+                    } else {
+                        let values = array.as_binary::<i32>().iter().enumerate();
+                        values.for_each(|(at, value)| put(at, value.unwrap_or_default()));
+                    }
+                    Rest::Texts(nulls, (longest > SHORT).then_some(array), longest)
+                }
+            });
+            word += form.words();
         }
         Ok(Put { rows, rest })
-    }
-}
-
-/// Bytes of the longest text; none of values that are no text.
-fn longest_text(values: &ArrayRef) -> Option<usize> {
-    let offsets = match values.data_type() {
-        ArrowType::Utf8 => values.as_string::<i32>().value_offsets(),
-        ArrowType::Binary => values.as_binary::<i32>().value_offsets(),
-        _ => return None,
-    };
-    offsets.windows(2).map(|ends| (ends[1] - ends[0]) as usize).max()
-}
-
-/// Bytes of a value of text; of others nothing.
-fn text_length(values: &ArrayRef, at: usize) -> usize {
-    match (values.as_string_opt::<i32>(), values.as_binary_opt::<i32>()) {
-        (Some(text), _) => text.value_length(at) as usize,
-        (None, Some(bytes)) => bytes.value_length(at) as usize,
-        (None, None) => 0,
     }
 }
 
@@ -315,29 +460,41 @@ fn text_length(values: &ArrayRef, at: usize) -> usize {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::array::{
+        BinaryArray, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    };
 
     use super::*;
 
-    const TYPES: [DataType; 5] =
-        [DataType::Int64, DataType::String, DataType::Float64, DataType::Timestamp, DataType::Int32];
+    const TYPES: [DataType; 6] = [
+        DataType::Int64,
+        DataType::String,
+        DataType::Float64,
+        DataType::Timestamp,
+        DataType::Int32,
+        DataType::Bytes,
+    ];
 
-    /// Features of the rows so numbered, some of them null; the greatest number has a long text.
-    fn features(rows: Range<usize>, nulls: bool) -> Vec<ArrayRef> {
+    /// Features of the rows so numbered, from row `from` on with nulls; the greatest number has a long text.
+    fn features(rows: Range<usize>, from: i64) -> Vec<ArrayRef> {
         let rows = || rows.clone().map(|row| row as i64);
-        let some = |row: &i64, each: i64| !nulls || row % each > 0;
-        let text = |row: i64| if row == 99 { "long".repeat(100) } else { format!("t{row}") };
+        let some = |row: &i64, each: i64| *row < from || row % each > 0;
+        // Of every length about the greatest of a short one, and one that is long.
+        let text = |row: i64| "abcdefghijklmn0"[..row as usize % 15].repeat(if row == 99 { 40 } else { 1 });
         vec![
             Arc::new(rows().collect::<Int64Array>()),
             Arc::new(rows().map(|row| some(&row, 3).then(|| text(row))).collect::<StringArray>()),
             Arc::new(rows().map(|row| some(&row, 5).then_some(row as f64 / 2.0)).collect::<Float64Array>()),
-            Arc::new(rows().map(|row| row * 7).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(rows().map(|row| row * 7)).with_timezone("UTC"),
+            ),
             Arc::new(rows().map(|row| row as i32).collect::<Int32Array>()),
+            Arc::new(rows().map(|row| some(&row, 2).then(|| row.to_le_bytes())).collect::<BinaryArray>()),
         ]
     }
 
     /// Values of a hundred rows, added in runs of these lengths, with nulls from row `from` on.
-    fn values(portions: &[&[usize]], from: usize) -> Values {
+    fn values(portions: &[&[usize]], from: i64) -> Values {
         let mut values = Values::new(&TYPES);
         let mut next = 0;
         for lengths in portions {
@@ -350,9 +507,7 @@ mod tests {
                 // In two batches.
                 let middle = run.start.midpoint(run.end);
                 let batches = [run.start..middle, middle..run.end].into_iter();
-                let each = |rows: Range<usize>| {
-                    places.put(rows.len(), features(rows.clone(), rows.start >= from), &TYPES).unwrap()
-                };
+                let each = |rows: Range<usize>| places.put(rows.len(), features(rows, from), &TYPES).unwrap();
                 batches.map(each).collect::<Vec<_>>()
             };
             let put: Vec<Put> = values.places(&runs).into_iter().zip(&runs).flat_map(put).collect();
@@ -367,7 +522,8 @@ mod tests {
     fn rows_are_taken_in_any_order() {
         let wanted: Vec<u32> =
             (0..2_000).map(|at| if at % 11 == 0 { NONE } else { (at * 37) % 100 }).collect();
-        for portions in [&[[100].as_slice()] as &[&[usize]], &[&[1, 30, 9], &[0], &[60]], &[&[40, 60]]] {
+        let portions: [&[&[usize]]; 3] = [&[&[100]], &[&[1, 30, 9], &[0], &[60]], &[&[40, 60]]];
+        for portions in portions {
             for from in [0, 40, 100] {
                 for joined in [false, true] {
                     let mut values = values(portions, from);
@@ -375,15 +531,14 @@ mod tests {
                         values.join(2).unwrap();
                     }
                     // The rows as they were, with a null at their end.
-                    let cut = from.min(100);
-                    let parts = [features(0..cut, false), features(cut..100, true)];
+                    let rows = features(0..100, from);
                     let taken = values.take(&wanted).unwrap();
                     for (feature, found) in taken.iter().enumerate() {
                         let nothing = new_null_array(found.data_type(), 1);
-                        let all = concat(&[&parts[0][feature], &parts[1][feature], &nothing]).unwrap();
+                        let all = concat(&[&rows[feature], &nothing]).unwrap();
                         let numbers: UInt32Array = wanted.iter().map(|row| (*row).min(100)).collect();
                         let expected = take(&all, &numbers, None).unwrap();
-                        assert_eq!(*found, expected, "{portions:?} from {from}, feature {feature}");
+                        assert_eq!(found, &expected, "{portions:?} from {from}, feature {feature}");
                         let nulls =
                             (0..wanted.len()).filter(|at| wanted[*at] != NONE && expected.is_null(*at));
                         assert_eq!(values.nulls(&wanted)[feature], nulls.count() as u64);
@@ -398,24 +553,25 @@ mod tests {
         let values = Values::new(&TYPES);
         let taken = values.take(&[NONE, NONE]).unwrap();
         assert!(taken.iter().all(|array| array.null_count() == 2));
-        assert_eq!(values.nulls(&[NONE, NONE]), [0; 5]);
+        assert_eq!(values.nulls(&[NONE, NONE]), [0; 6]);
     }
 
     #[test]
     fn long_text_is_seen() {
         let mut values = values(&[&[100]], 100);
         values.join(1).unwrap();
-        assert!(values.are_longer(&[99, NONE], 399));
-        assert!(!values.are_longer(&[99], 400) && !values.are_longer(&[1, 2, 3], 399));
+        // 9 letters 40 times and 8 bytes; and 1, 2 and 3 letters with 8 bytes each.
+        assert!(values.are_longer(&[99, NONE], 367) && !values.are_longer(&[99, NONE], 368));
+        assert!(values.are_longer(&[1, 2, 3], 29) && !values.are_longer(&[1, 2, 3], 30));
     }
 
     #[test]
     fn wrong_values_are_refused() {
         let mut values = Values::new(&TYPES);
         let mut places = values.places(&[0..10]);
-        let mut wrong = features(0..10, false);
+        let mut wrong = features(0..10, 10);
         wrong[0] = Arc::clone(&wrong[2]);
         assert!(places[0].put(10, wrong, &TYPES).is_err());
-        assert!(places[0].put(11, features(0..11, false), &TYPES).is_err());
+        assert!(places[0].put(11, features(0..11, 11), &TYPES).is_err());
     }
 }
