@@ -160,6 +160,8 @@ fn start_log(command: &Command) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        // Where nobody reads stderr any more there is nobody to tell so; trying to would end the thread that logs.
+        .log_internal_errors(false)
         .try_init();
     if started.is_err() {
         tracing::debug!("logs were started before");

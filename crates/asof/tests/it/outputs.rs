@@ -1,6 +1,8 @@
 //! What people read and what is written: numbers in one form everywhere, answers that say why they broke off,
 //! files that are not written over.
 
+use std::process::Stdio;
+
 use crate::project::Project;
 
 const FLOATS: &str = "select cast('nan' as double) a, cast('inf' as double) b, cast('-inf' as double) c, \
@@ -325,4 +327,18 @@ fn what_a_newcomer_meets() {
     assert_eq!(status, 307);
     let answer = node.whole("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     assert!(answer.to_lowercase().contains("location: /docs"), "{answer}");
+}
+
+/// Who stops reading the log, as `head` does, stops nothing else.
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let project = Project::shop();
+    project.well(&["apply", "--yes"]);
+    let mut command = project.command(&["sql", "select count(*) as n from profiles", "--json"]);
+    command.env("ASOF_LOG", "debug").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stderr.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.stdout.starts_with(b"{\"n\":"));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{AsArray, BinaryArray, BooleanArray, RecordBatch, new_null_array};
@@ -191,9 +191,9 @@ impl PointInTimeExec {
         let keys = sending.clone().map(|sending| (self.checks.clone(), sending as Arc<dyn TakeKeys>));
         let fold = Arc::new(Fold::new(Arc::clone(&self.spec), indexes, &self.filters, 1, true, keys));
         let sending = sending.map(|sending| (sending, to.clone()));
-        let scan =
-            Scan { exec: &self, fold: Arc::clone(&fold), context, limit: None, partitions: 1, sending };
-        let (mut buffer, _) = scan.partition(&self.input, partition).await?;
+        let scan = Scan { exec: &self, fold: Arc::clone(&fold), context, limit: None, threads: 1, sending };
+        let mut only = Some(partition);
+        let (mut buffer, _) = scan.partitions(&self.input, partition, || only.take()).await?;
         buffer.compact(&fold)?;
         let schema = self.schema();
         let counts = serde_json::to_vec(&fold.report()).map_err(|e| Error::internal(e.to_string()))?;
@@ -237,20 +237,29 @@ impl PointInTimeExec {
             // One portion's reading sees all rows.
             let hashes = (number == 0 && !self.checks.is_empty()).then(|| Arc::new(self.checks.hashes(0)));
             let keys = hashes.clone().map(|hashes| (self.checks.clone(), hashes as Arc<dyn TakeKeys>));
-            let fold = Arc::new(Fold::new(spec, indexes, &self.filters, partitions, counts, keys));
+            // Rows with addresses come in many partitions, in the order of time mostly, and each thread takes the
+            // next. Partitions of another plan may wait for each other, so each has its own task.
+            let threads = match self.hooks.fetch {
+                Some(_) => partitions.min(self.engine.config().threads),
+                None => partitions,
+            };
+            let next = Arc::new(AtomicUsize::new(0));
+            let fold = Arc::new(Fold::new(spec, indexes, &self.filters, threads, counts, keys));
             let limit = (of < MOST_PORTIONS).then_some(self.spec.memory.max(LEAST_BUFFER));
             let held = Arc::new(AtomicU64::new(0));
             let mut tasks = JoinSet::new();
-            for partition in 0..partitions {
-                let (exec, input) = (self.clone(), Arc::clone(&input));
+            for thread in 0..threads {
+                let (exec, input, next) = (self.clone(), Arc::clone(&input), Arc::clone(&next));
                 let (fold, context, held) = (Arc::clone(&fold), Arc::clone(context), Arc::clone(&held));
                 tasks.spawn(async move {
                     let limit = limit.map(|limit| (limit, held));
-                    let scan = Scan { exec: &exec, fold, context, limit, partitions, sending: None };
-                    scan.partition(&input, partition).await
+                    let scan = Scan { exec: &exec, fold, context, limit, threads, sending: None };
+                    let left =
+                        || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|next| *next < partitions);
+                    scan.partitions(&input, thread, left).await
                 });
             }
-            let mut buffers = Vec::with_capacity(partitions);
+            let mut buffers = Vec::with_capacity(threads);
             let mut over = false;
             while let Some(done) = tasks.join_next().await {
                 let done = done.map_err(|e| Error::internal(format!("a task of the operator ended: {e}")))?;
@@ -390,7 +399,7 @@ struct Scan<'a> {
     /// Bytes that states and buffers may take, and bytes all threads' buffers hold.
     limit: Option<(u64, Arc<AtomicU64>)>,
     /// How many threads read.
-    partitions: usize,
+    threads: usize,
     /// Of a partial half: the keys that are to be sent, and where to.
     sending: Option<(Arc<Sending>, Sender)>,
 }
@@ -403,45 +412,52 @@ async fn send(to: &Sender, batch: RecordBatch) -> Result<()> {
 }
 
 impl Scan<'_> {
-    /// Folds one partition; its candidate rows, and whether memory ran short.
-    async fn partition(&self, input: &Arc<dyn ExecutionPlan>, partition: usize) -> Result<(Buffer, bool)> {
-        let mut stream = input.execute(partition, Arc::clone(&self.context))?;
+    /// Folds partitions as one thread; its candidate rows, and whether memory ran short.
+    async fn partitions(
+        &self,
+        input: &Arc<dyn ExecutionPlan>,
+        thread: usize,
+        mut left: impl FnMut() -> Option<usize> + Send,
+    ) -> Result<(Buffer, bool)> {
         let first_compaction = match &self.limit {
             // All threads' buffers are compacted before they are found too large together.
-            Some((limit, _)) => FIRST_COMPACTION.min(limit / 4 / self.partitions as u64),
+            Some((limit, _)) => FIRST_COMPACTION.min(limit / 4 / self.threads as u64),
             None => FIRST_COMPACTION,
         };
-        let mut buffer = Buffer::new(partition, first_compaction);
+        let mut buffer = Buffer::new(thread, first_compaction);
         let mut scratch = Scratch::default();
         let by_address = self.exec.mode == Mode::Final && self.exec.hooks.fetch.is_some();
         let mut told = 0_u64;
-        while let Some(batch) = stream.next().await {
-            let batch = self.take_report(batch?)?;
-            if by_address {
-                let naming = addresses(&batch)
-                    .ok_or_else(|| Error::internal("the scan gives no addresses to fetch rows by"))?;
-                self.fold.batch(&batch, Naming::Column(naming), &mut scratch)?;
-            } else {
-                self.fold.batch(&batch, Naming::From(buffer.next()), &mut scratch)?;
-                let before = buffer.bytes();
-                buffer.push(&batch, &scratch.kept)?;
-                if buffer.is_due() {
-                    self.fold.rest(&mut scratch);
-                    buffer.compact(&self.fold)?;
+        while let Some(partition) = left() {
+            let mut stream = input.execute(partition, Arc::clone(&self.context))?;
+            while let Some(batch) = stream.next().await {
+                let batch = self.take_report(batch?)?;
+                if by_address {
+                    let naming = addresses(&batch)
+                        .ok_or_else(|| Error::internal("the scan gives no addresses to fetch rows by"))?;
+                    self.fold.batch(&batch, Naming::Column(naming), &mut scratch)?;
+                } else {
+                    self.fold.batch(&batch, Naming::From(buffer.next()), &mut scratch)?;
+                    let before = buffer.bytes();
+                    buffer.push(&batch, &scratch.kept)?;
+                    if buffer.is_due() {
+                        self.fold.rest(&mut scratch);
+                        buffer.compact(&self.fold)?;
+                    }
+                    if let Some((sending, to)) = &self.sending
+                        && let Some(keys) = sending.batch(&self.exec.schema())?
+                    {
+                        send(to, keys).await?;
+                    }
+                    if self.is_over(before, buffer.bytes()) {
+                        return Ok((buffer, true));
+                    }
                 }
-                if let Some((sending, to)) = &self.sending
-                    && let Some(keys) = sending.batch(&self.exec.schema())?
-                {
-                    send(to, keys).await?;
+                told += batch.num_rows() as u64;
+                if told >= 1 << 16 {
+                    told = 0;
+                    self.tell();
                 }
-                if self.is_over(before, buffer.bytes()) {
-                    return Ok((buffer, true));
-                }
-            }
-            told += batch.num_rows() as u64;
-            if told >= 1 << 16 {
-                told = 0;
-                self.tell();
             }
         }
         self.fold.rest(&mut scratch);

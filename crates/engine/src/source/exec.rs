@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// How many low bits of an address number the row within its file.
 pub(crate) const ROW_BITS: u32 = 40;
 
-/// Reads files: parts of them are dealt to partitions, largest first, each to the one with least.
+/// Reads files, parts of which are dealt to partitions.
 #[derive(Debug)]
 pub(crate) struct FilesExec {
     files: Arc<Vec<OpenFile>>,
@@ -35,25 +35,9 @@ pub(crate) struct FilesExec {
 }
 
 impl FilesExec {
+    /// Parts are dealt largest first, each to the partition with least.
     pub(crate) fn new(files: Arc<Vec<OpenFile>>, rules: Arc<Rules>, partitions: usize) -> FilesExec {
-        FilesExec::picked(files, rules, partitions, |_, _, _| true)
-    }
-
-    /// Reads only those parts of files that are picked.
-    pub(crate) fn picked(
-        files: Arc<Vec<OpenFile>>,
-        rules: Arc<Rules>,
-        partitions: usize,
-        pick: impl Fn(usize, &OpenFile, Part) -> bool,
-    ) -> FilesExec {
-        let mut parts: Vec<(u64, usize, Part)> = files
-            .iter()
-            .enumerate()
-            .flat_map(|(at, file)| file.parts().into_iter().map(move |(size, part)| (size, at, part)))
-            .filter(|(_, at, part)| {
-                files.get(*at).is_some_and(|file| pick(*at, file, *part) && !file.is_past_need(*part, &rules))
-            })
-            .collect();
+        let mut parts = parts(&files, &rules);
         parts.sort_by_key(|(size, at, part)| (std::cmp::Reverse(*size), *at, *part));
         let partitions = partitions.clamp(1, parts.len().max(1));
         let mut dealt: Vec<(u64, Vec<(usize, Part)>)> = vec![(0, Vec::new()); partitions];
@@ -65,6 +49,35 @@ impl FilesExec {
         }
         let mut dealt: Vec<Vec<(usize, Part)>> = dealt.into_iter().map(|(_, parts)| parts).collect();
         dealt.iter_mut().for_each(|parts| parts.sort_unstable());
+        FilesExec::dealt(files, rules, dealt)
+    }
+
+    /// Partitions are runs of parts, in their order, about so many: for threads that each take the next run
+    /// when they are through with one.
+    pub(crate) fn in_runs(files: Arc<Vec<OpenFile>>, rules: Arc<Rules>, runs: usize) -> FilesExec {
+        let parts = parts(&files, &rules);
+        let all: u64 = parts.iter().map(|(size, ..)| (*size).max(1)).sum();
+        let most = all.div_ceil(runs.max(1) as u64);
+        let mut dealt: Vec<Vec<(usize, Part)>> = Vec::new();
+        let mut sum = most;
+        for (size, at, part) in parts {
+            match dealt.last_mut() {
+                Some(run) if sum < most => run.push((at, part)),
+                _ => {
+                    dealt.push(vec![(at, part)]);
+                    sum = 0;
+                }
+            }
+            sum += size.max(1);
+        }
+        if dealt.is_empty() {
+            dealt.push(Vec::new());
+        }
+        FilesExec::dealt(files, rules, dealt)
+    }
+
+    fn dealt(files: Arc<Vec<OpenFile>>, rules: Arc<Rules>, dealt: Vec<Vec<(usize, Part)>>) -> FilesExec {
+        let partitions = dealt.len();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(rules.schema())),
             Partitioning::UnknownPartitioning(partitions),
@@ -74,6 +87,15 @@ impl FilesExec {
         .with_scheduling_type(SchedulingType::Cooperative);
         FilesExec { files, rules, dealt, properties: Arc::new(properties) }
     }
+}
+
+/// The parts of files that are needed, as far as statistics say, in their order: with their sizes.
+fn parts(files: &[OpenFile], rules: &Rules) -> Vec<(u64, usize, Part)> {
+    let of_file = |(at, file): (usize, &OpenFile)| {
+        let needed = file.parts().into_iter().filter(|(_, part)| !file.is_past_need(*part, rules));
+        needed.map(|(size, part)| (size, at, part)).collect::<Vec<_>>()
+    };
+    files.iter().enumerate().flat_map(of_file).collect()
 }
 
 impl DisplayAs for FilesExec {

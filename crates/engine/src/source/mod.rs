@@ -34,6 +34,7 @@ use datafusion::physical_plan::ExecutionPlan;
 pub(crate) use columns::convert;
 pub use find::means;
 
+use self::exec::FilesExec;
 use self::fetch::FilesFetch;
 use self::files::OpenFile;
 pub(crate) use self::opened::{Opened, open};
@@ -98,7 +99,8 @@ pub struct SourceScan {
     /// What exactly is read.
     pub identity: Cut,
     /// Reads single rows by address; there exactly if [`ScanColumns::address`] asked for it and the source has
-    /// stable addresses.
+    /// stable addresses. The plan then has more partitions than there are threads, which are meant to be read one
+    /// after another by each thread.
     pub fetch: Option<Arc<dyn FetchRows>>,
     files: Vec<Arc<Vec<OpenFile>>>,
 }
@@ -156,6 +158,10 @@ pub async fn scan(
     scan_opened(engine, source, &opened, want).await
 }
 
+/// Into so many runs for each thread rows with addresses are cut: what one thread still reads when the others are
+/// done is small then.
+const RUNS: usize = 32;
+
 /// [`scan`] of a source that is open.
 pub(crate) async fn scan_opened(
     engine: &Engine,
@@ -169,10 +175,14 @@ pub(crate) async fn scan_opened(
     let name = source.address.name.as_str();
     let given = opened.given();
     let rules = Rules::over(engine, name, &source.definition, &source.columns, &want, given.clone())?;
+    let (rules, threads) = (Arc::new(rules), engine.config().threads);
+    let plan: Arc<dyn ExecutionPlan> = match files {
+        Some(files) => Arc::new(FilesExec::in_runs(Arc::clone(files), rules, threads * RUNS)),
+        None => opened.plan(engine, &rules, threads).await?,
+    };
     let fetch = files.map(|files| {
         let fetch = FilesFetch::new(engine, &source.definition, &source.columns, files, given);
         Arc::new(fetch) as Arc<dyn FetchRows>
     });
-    let plan = opened.plan(engine, &Arc::new(rules), engine.config().threads).await?;
     Ok(SourceScan { plan, identity: opened.cut(), fetch, files: opened.files() })
 }

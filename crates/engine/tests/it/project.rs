@@ -136,13 +136,18 @@ impl Folder {
     }
 
     pub(crate) fn collect(&self, scan: &SourceScan) -> Result<RecordBatch, Error> {
-        let context = self.engine.session().task_ctx();
-        let mut batches = Vec::new();
-        for partition in 0..scan.plan.properties().partitioning.partition_count() {
-            let stream = scan.plan.execute(partition, Arc::clone(&context))?;
-            batches.extend(self.runtime.block_on(stream.try_collect::<Vec<_>>())?);
-        }
+        let batches = self.partitions(scan)?.concat();
         Ok(arrow::compute::concat_batches(&scan.plan.schema(), &batches).unwrap())
+    }
+
+    /// The batches of each partition.
+    pub(crate) fn partitions(&self, scan: &SourceScan) -> Result<Vec<Vec<RecordBatch>>, Error> {
+        let context = self.engine.session().task_ctx();
+        let read = |partition| {
+            let stream = scan.plan.execute(partition, Arc::clone(&context))?;
+            Ok(self.runtime.block_on(stream.try_collect())?)
+        };
+        (0..scan.plan.properties().partitioning.partition_count()).map(read).collect()
     }
 }
 

@@ -242,3 +242,33 @@ fn row_groups_past_what_is_needed_are_left_out_by_times_alone() {
     let until = Timestamp::parse("2013-06-01T12:00:00Z").unwrap();
     check("text", Arc::new(StringArray::from(text)), None, until.0, &[0, 1, 2, 3]);
 }
+
+/// Rows with addresses come in runs of row groups, for threads that take one after another: all of them, in order.
+#[test]
+fn rows_with_addresses_come_in_runs() {
+    for groups in [1, 5, 300] {
+        let folder = Folder::new();
+        let rows = |from: i64, rows: i64| {
+            let n: ArrayRef = Arc::new(Int64Array::from_iter_values(from..from + rows));
+            let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(from..from + rows));
+            RecordBatch::try_from_iter_with_nullable([("n", n, true), ("at", at, true)]).unwrap()
+        };
+        folder.parquet("d/a.parquet", 2, &[rows(0, groups * 2)]);
+        folder.parquet("d/b.parquet", 1_000, &[rows(groups * 2, 7)]);
+        let mut source = files("s", "d", Format::Parquet);
+        source.event_time = at("at");
+        let source = version(source, columns(&[("n", "int64"), ("at", "timestamp")]));
+        let want = ScanColumns { columns: vec!["n".to_owned()], address: true, ..ScanColumns::default() };
+        let scan = folder.scan(&source, &want).unwrap();
+        let runs = folder.partitions(&scan).unwrap();
+        let n = |batch: &RecordBatch| {
+            batch.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().to_vec()
+        };
+        let found: Vec<Vec<i64>> = runs.iter().map(|run| run.iter().flat_map(n).collect()).collect();
+        assert_eq!(found.concat(), (0..groups * 2 + 7).collect::<Vec<_>>());
+        assert!(found.iter().all(|run| !run.is_empty()), "{groups}");
+        let most = found.iter().map(Vec::len).max().unwrap() as i64;
+        assert!(found.len() as i64 <= groups + 1 && most <= 7 + groups / 20 + 2, "{groups}: {found:?}");
+        assert!(groups < 300 || (33..=65).contains(&found.len()), "{}", found.len());
+    }
+}
