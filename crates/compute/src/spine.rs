@@ -110,11 +110,17 @@ fn hash_int64(key: i64) -> u64 {
 }
 
 impl SpineIndex {
-    /// Indexes the spine rows of a portion: their keys, and their times in microseconds.
+    /// Indexes the spine rows of a portion: their keys, and their times in microseconds. `sort` sorts runs of
+    /// them by [`Unsorted::sort`], in their order, by whatever threads there are.
     ///
     /// # Errors
     /// [`ComputeError::TooLarge`] from 2^32 - 2 rows on.
-    pub fn build(keys: &EntityKeys, times: &[i64], portion: Portion) -> Result<SpineIndex, ComputeError> {
+    pub fn build(
+        keys: &EntityKeys,
+        times: &[i64],
+        portion: Portion,
+        sort: impl FnOnce(Vec<Unsorted<'_>>) -> Vec<Sorted>,
+    ) -> Result<SpineIndex, ComputeError> {
         let rows = keys.len();
         if rows >= ELSEWHERE as usize || times.len() != rows {
             return Err(ComputeError::TooLarge {
@@ -132,7 +138,7 @@ impl SpineIndex {
             EntityKeys::Bytes(bytes) => groups.bytes(keys, bytes),
         };
         let Groups { mut places, first_rows, .. } = groups;
-        let (times, groups) = number_slots(times, &mut places, first_rows.len());
+        let (times, groups) = number_slots(times, &mut places, first_rows.len(), sort);
         Ok(SpineIndex { table, times, groups, places })
     }
 
@@ -470,8 +476,59 @@ impl Groups {
     }
 }
 
+/// Into so many runs groups are cut to be sorted.
+const RUNS: usize = 16;
+
+/// Fewer rows are not worth a run.
+const LEAST: usize = 8_192;
+
+/// The rows of a run of groups: the times of each group are to be sorted.
+#[derive(Debug)]
+pub struct Unsorted<'a> {
+    /// Where each group begins, and the last ends, counted as in the whole.
+    starts: &'a [u32],
+    /// The time and the number of each row.
+    rows: &'a mut [(i64, u32)],
+}
+
+/// The slots of a run of groups.
+#[derive(Debug)]
+pub struct Sorted {
+    times: Vec<i64>,
+    /// The first slot of each group, counted within the run.
+    first_slots: Vec<u32>,
+}
+
+impl Unsorted<'_> {
+    /// Gives each distinct time of each group a slot.
+    pub fn sort(self) -> Sorted {
+        let mut times: Vec<i64> = Vec::with_capacity(self.rows.len());
+        let mut first_slots = Vec::with_capacity(self.starts.len());
+        let before = self.starts[0];
+        for group in self.starts.windows(2) {
+            let members = &mut self.rows[(group[0] - before) as usize..(group[1] - before) as usize];
+            members.sort_unstable();
+            let first = times.len();
+            first_slots.push(first as u32);
+            for (time, _) in members {
+                if times.len() == first || times.last() != Some(time) {
+                    times.push(*time);
+                }
+                // From here on it is the slot that the row needs.
+                *time = times.len() as i64 - 1;
+            }
+        }
+        Sorted { times, first_slots }
+    }
+}
+
 /// Turns the groups in `places` into slots; gives the time of each slot and the first slot of each group.
-fn number_slots(row_times: &[i64], places: &mut [u32], groups: usize) -> (Vec<i64>, Vec<u32>) {
+fn number_slots(
+    row_times: &[i64],
+    places: &mut [u32],
+    groups: usize,
+    sort: impl FnOnce(Vec<Unsorted<'_>>) -> Vec<Sorted>,
+) -> (Vec<i64>, Vec<u32>) {
     let mut starts = vec![0_u32; groups + 1];
     for group in places.iter().filter(|group| **group < ELSEWHERE) {
         starts[*group as usize + 1] += 1;
@@ -479,36 +536,50 @@ fn number_slots(row_times: &[i64], places: &mut [u32], groups: usize) -> (Vec<i6
     for group in 0..groups {
         starts[group + 1] += starts[group];
     }
-    let mut sorted = vec![(0_i64, 0_u32); starts[groups] as usize];
+    let mut rows = vec![(0_i64, 0_u32); starts[groups] as usize];
     let mut next = starts.clone();
     for (row, group) in places.iter().enumerate().filter(|(_, group)| **group < ELSEWHERE) {
         let at = &mut next[*group as usize];
-        sorted[*at as usize] = (row_times[row], row as u32);
+        rows[*at as usize] = (row_times[row], row as u32);
         *at += 1;
     }
     drop(next);
-    let mut times = Vec::with_capacity(sorted.len());
+    let most = rows.len().div_ceil(RUNS).max(LEAST) as u32;
+    let (mut runs, mut ends) = (Vec::new(), Vec::new());
+    let (mut left, mut from) = (rows.as_mut_slice(), 0);
+    while from < groups {
+        // A group at least.
+        let to = starts.partition_point(|start| *start <= starts[from].saturating_add(most)) - 1;
+        let to = to.clamp(from + 1, groups);
+        let (run, rest) = left.split_at_mut((starts[to] - starts[from]) as usize);
+        runs.push(Unsorted { starts: &starts[from..=to], rows: run });
+        ends.push(starts[to] as usize);
+        (left, from) = (rest, to);
+    }
+    let sorted = sort(runs);
+    let mut times = Vec::with_capacity(sorted.iter().map(|run| run.times.len()).sum());
     let mut first_slots = Vec::with_capacity(groups + 1);
-    for group in starts.windows(2) {
-        let members = &mut sorted[group[0] as usize..group[1] as usize];
-        members.sort_unstable();
-        let first = times.len();
-        first_slots.push(first as u32);
-        for (time, row) in members {
-            if times.len() == first || times.last() != Some(time) {
-                times.push(*time);
-            }
-            places[*row as usize] = (times.len() - 1) as u32;
+    let mut start = 0;
+    for (run, end) in sorted.into_iter().zip(ends) {
+        let before = times.len() as u32;
+        first_slots.extend(run.first_slots.iter().map(|slot| before + slot));
+        times.extend(run.times);
+        for (slot, row) in &rows[start..end] {
+            places[*row as usize] = before + *slot as u32;
         }
+        start = end;
     }
     first_slots.push(times.len() as u32);
-    times.shrink_to_fit();
     (times, first_slots)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn build(keys: &EntityKeys, times: &[i64], portion: Portion) -> Result<SpineIndex, ComputeError> {
+        SpineIndex::build(keys, times, portion, |runs| runs.into_iter().map(Unsorted::sort).collect())
+    }
 
     #[test]
     fn rows_find_their_slots() {
@@ -530,7 +601,7 @@ mod tests {
             nulls: Some(keys.iter().map(Option::is_some).collect::<Vec<_>>().into()),
         };
         for (keys, close) in [(ints, true), (far, false), (bytes, false)] {
-            let index = SpineIndex::build(&keys, &times, Portion::WHOLE).unwrap();
+            let index = build(&keys, &times, Portion::WHOLE).unwrap();
             assert_eq!(matches!(index.table, Table::Close { .. }), close);
             assert_eq!((index.keys(), index.slots()), (2, 4));
             assert_eq!(index.place(3), Place::NoKey);
@@ -585,7 +656,7 @@ mod tests {
             // Every key is in exactly one of several portions.
             let mut found = [0; 6];
             for number in 0..5 {
-                let part = SpineIndex::build(&keys, &times, Portion { number, of: 5 }).unwrap();
+                let part = build(&keys, &times, Portion { number, of: 5 }).unwrap();
                 for (row, found) in found.iter_mut().enumerate() {
                     *found += usize::from(matches!(part.place(row), Place::Slot(_)));
                 }
@@ -600,7 +671,7 @@ mod tests {
         let keys: Vec<i64> = [1].into_iter().chain([2; 70]).chain([3]).collect();
         let times: Vec<i64> = [1_000].into_iter().chain((0..70).map(|at| at * 10)).chain([-5]).collect();
         let keys = EntityKeys::Int64 { values: keys.into(), nulls: None };
-        let index = SpineIndex::build(&keys, &times, Portion::WHOLE).unwrap();
+        let index = build(&keys, &times, Portion::WHOLE).unwrap();
         for key in 0..3 {
             let slots = index.slots_of(key);
             for edge in (-11..=701).chain([i64::MIN, 999, 1_000, 1_001, i64::MAX]).map(Timestamp) {
@@ -615,11 +686,37 @@ mod tests {
         }
     }
 
+    /// Keys of one row and of very many, cut into runs wherever they are.
+    #[test]
+    fn runs_of_keys_are_one_index() {
+        let key = |row: i64| if row % 3 == 0 { 7 } else { row / 5 };
+        let keys: Vec<i64> = (0..100_000).map(key).collect();
+        let times: Vec<i64> = (0..100_000).map(|row| (row * 7_919) % 5_003).collect();
+        let of = EntityKeys::Int64 { values: keys.clone().into(), nulls: None };
+        let mut cut = 0;
+        let index = SpineIndex::build(&of, &times, Portion::WHOLE, |runs| {
+            cut = runs.len();
+            runs.into_iter().map(Unsorted::sort).collect()
+        });
+        let index = index.unwrap();
+        assert!(cut > 5, "{cut}");
+        let distinct: std::collections::BTreeSet<(i64, i64)> =
+            keys.iter().copied().zip(times.clone()).collect();
+        assert_eq!(index.slots(), distinct.len());
+        let mut found = Vec::new();
+        index.probe(&of, &mut found);
+        for row in 0..keys.len() {
+            let slot = index.slot(index.slots_of(found[row]), Timestamp(times[row])).unwrap();
+            assert_eq!(index.place(row), Place::Slot(slot));
+            assert_eq!(index.time(slot), Timestamp(times[row]));
+        }
+    }
+
     #[test]
     fn few_keys_of_a_wide_range_have_a_small_table() {
         let values: Vec<i64> = (0..1_000).map(|row| if row % 2 == 0 { -400 } else { 599 }).collect();
         let keys = EntityKeys::Int64 { values: values.into(), nulls: None };
-        let index = SpineIndex::build(&keys, &[5; 1_000], Portion::WHOLE).unwrap();
+        let index = build(&keys, &[5; 1_000], Portion::WHOLE).unwrap();
         assert!(matches!(index.table, Table::Int64 { mask: 3, .. }), "{:?}", index.table);
         let mut found = Vec::new();
         index.probe(&keys, &mut found);

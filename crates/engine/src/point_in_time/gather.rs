@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::answers::{CHUNK, ReadingAnswers, SlotAnswer};
 use super::fold::{Fold, ReadingFold, Shard};
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
-use super::values::{Places, Values};
+use super::values::Values;
 use crate::expression::Compiled;
 use crate::source::{FetchRows, fixed};
 use crate::threads::in_parallel;
@@ -118,19 +118,20 @@ impl Winners<'_> {
         columns: &[String],
         make: impl Fn(RecordBatch) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        let parts = self.parts(rows).into_iter().map(|range| (range, ()));
-        self.read_parts(rows, columns, parts.collect(), |(), batch| make(batch))
+        let made = self.read_parts(rows, columns, |_| (), |(), batch| make(batch))?;
+        Ok(made.into_iter().flat_map(|((), made)| made).collect())
     }
 
-    /// The same by parts, each with something of its own at hand.
+    /// The same by parts, each with something of its own, made for so many rows.
     fn read_parts<P: Send, T: Send>(
         &self,
         rows: &[u64],
         columns: &[String],
-        parts: Vec<(Range<usize>, P)>,
+        own: impl Fn(usize) -> P + Sync,
         make: impl Fn(&mut P, RecordBatch) -> Result<T> + Sync,
-    ) -> Result<Vec<T>> {
-        let made = in_parallel(parts, self.threads, |(range, mut own)| {
+    ) -> Result<Vec<(P, Vec<T>)>> {
+        in_parallel(self.parts(rows), self.threads, |range| {
+            let mut own = own(range.len());
             let mut made = Vec::new();
             self.rows.fetch(&rows[range], columns, &mut |batch| {
                 if self.gone.is_cancelled() {
@@ -139,9 +140,8 @@ impl Winners<'_> {
                 made.push(make(&mut own, batch)?);
                 Ok(())
             })?;
-            Ok::<_, Error>(made)
-        })?;
-        Ok(made.into_iter().flatten().collect())
+            Ok::<_, Error>((own, made))
+        })
     }
 
     /// Runs of about [`CHUNK`] rows, fewer where they are few for several threads, cut where nothing is
@@ -442,16 +442,14 @@ impl PortionAnswers<'_> {
             columns.push(fixed::OP.to_owned());
         }
         let before = values.len();
-        let parts = self.rows.parts(rows);
-        let places = values.places(&parts);
-        let parts = parts.into_iter().zip(places).collect();
         let types = self.reading_spec.types();
-        let put = self.rows.read_parts(rows, &columns, parts, |places: &mut Places<'_>, batch| {
+        let part = |rows| values.part(rows);
+        let parts = self.rows.read_parts(rows, &columns, part, |part, batch| {
             let schema: SchemaRef = batch.schema();
             let evaluated = features.iter().map(|feature| feature.bind(&schema)?.evaluate(&batch));
-            places.put(batch.num_rows(), evaluated.collect::<Result<Vec<_>>>()?, &types)
+            part.put(batch.num_rows(), evaluated.collect::<Result<Vec<_>>>()?, &types)
         })?;
-        put.into_iter().for_each(|put| values.add(put));
+        parts.into_iter().for_each(|(part, put)| values.add(part, put));
         if values.len() != before + rows.len() {
             return Err(Error::internal("rows that answer were not all read"));
         }

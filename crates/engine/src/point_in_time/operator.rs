@@ -186,7 +186,7 @@ impl PointInTimeExec {
 
     /// Reduces one partition to the rows that may answer, sent behind the keys of facts without a clock.
     async fn reduce(self, partition: usize, context: Arc<TaskContext>, to: Sender) -> Result<()> {
-        let indexes = self.spine.index(&self.spec, Portion::WHOLE)?;
+        let indexes = self.spine.index(&self.spec, Portion::WHOLE, 1)?;
         let sending = (!self.checks.is_empty()).then(|| Arc::new(Sending::default()));
         let keys = sending.clone().map(|sending| (self.checks.clone(), sending as Arc<dyn TakeKeys>));
         let fold = Arc::new(Fold::new(Arc::clone(&self.spec), indexes, &self.filters, 1, true, keys));
@@ -229,7 +229,8 @@ impl PointInTimeExec {
         for number in 0..of {
             // Whatever ran before: a plan that has run may keep what it saw, as a sort with a limit does.
             let input = reset_plan_states(Arc::clone(&self.input))?;
-            let indexes = self.spine.index(&self.spec, Portion { number, of })?;
+            let threads = self.engine.config().threads;
+            let indexes = self.spine.index(&self.spec, Portion { number, of }, threads)?;
             tracing::debug!(source = %self.spec.source, number, of, "the spine is indexed");
             let partitions = input.output_partitioning().partition_count();
             let counts = input.schema().index_of(REPORT).is_err();
@@ -240,7 +241,7 @@ impl PointInTimeExec {
             // Rows with addresses come in many partitions, in the order of time mostly, and each thread takes the
             // next. Partitions of another plan may wait for each other, so each has its own task.
             let threads = match self.hooks.fetch {
-                Some(_) => partitions.min(self.engine.config().threads),
+                Some(_) => partitions.min(threads),
                 None => partitions,
             };
             let next = Arc::new(AtomicUsize::new(0));

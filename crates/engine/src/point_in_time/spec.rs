@@ -1,15 +1,17 @@
 //! What the operator is told: plain data that crosses to another machine as it is.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
-use asof_compute::{EntityKeys, Portion, SpineIndex, arrow_type};
+use asof_compute::{EntityKeys, Portion, SpineIndex, Unsorted, arrow_type};
 use asof_model::{Column, DataType, Expression, Length, Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::threads::in_parallel;
 use crate::{Error, Result};
 
 /// What one operator answers: every reading of one source.
@@ -159,15 +161,25 @@ impl SpineColumns {
         self.times.iter().max().map(|time| Timestamp(*time))
     }
 
-    /// Indexes a portion for each key set that the readings ask with.
-    pub(super) fn index(&self, spec: &Spec, portion: Portion) -> Result<Vec<Arc<SpineIndex>>> {
+    /// Indexes a portion for each key set that the readings ask with, by so many threads.
+    pub(super) fn index(
+        &self,
+        spec: &Spec,
+        portion: Portion,
+        threads: usize,
+    ) -> Result<Vec<Arc<SpineIndex>>> {
+        let sort = |runs: Vec<Unsorted<'_>>| {
+            let sorted = in_parallel(runs, threads, |run| Ok::<_, Infallible>(run.sort()));
+            sorted.unwrap_or_else(|never| match never {})
+        };
         let mut made: BTreeMap<usize, Arc<SpineIndex>> = BTreeMap::new();
         for reading in &spec.readings {
             if let std::collections::btree_map::Entry::Vacant(entry) = made.entry(reading.spine_keys) {
                 let keys = self.keys.get(reading.spine_keys).ok_or_else(|| {
                     Error::internal(format!("the spine has no key set {}", reading.spine_keys))
                 })?;
-                entry.insert(Arc::new(SpineIndex::build(keys, &self.times, portion).map_err(compute)?));
+                let index = SpineIndex::build(keys, &self.times, portion, sort);
+                entry.insert(Arc::new(index.map_err(compute)?));
             }
         }
         Ok(spec.readings.iter().filter_map(|reading| made.get(&reading.spine_keys).cloned()).collect())

@@ -3,8 +3,6 @@
 //! Values of eight bytes and short texts lie row by row: a spine row's then share a line or two of the cache, where
 //! a line for each column would miss it. Others are taken from arrays, one a feature.
 
-use std::ops::Range;
-
 use arrow::array::{
     Array, ArrayData, ArrayRef, AsArray, NullBufferBuilder, UInt32Array, make_array, new_empty_array,
     new_null_array,
@@ -31,10 +29,7 @@ const AT_ONCE: usize = 16_384;
 #[derive(Debug)]
 pub(super) struct Values {
     features: Vec<Feature>,
-    /// Each row's words, one a value of eight bytes and two a [`Text`], in the order of their features.
-    rows: Vec<u64>,
-    /// How many words each has.
-    stride: usize,
+    lines: Lines,
     /// The number of the first row of each array, and of all rows; of features that are not joined.
     starts: Vec<u32>,
 }
@@ -105,9 +100,9 @@ fn short([one, two]: Text) -> [u8; SHORT] {
 
 #[derive(Debug)]
 enum Kept {
-    /// In rows, where nulls are kept apart.
+    /// In lines, where nulls are kept apart.
     Words(NullBufferBuilder),
-    /// In rows, with the arrays of those that are not short, and the greatest length.
+    /// In lines, with the arrays of those that are not short, and the greatest length.
     Texts {
         nulls: NullBufferBuilder,
         longer: Vec<ArrayRef>,
@@ -116,13 +111,63 @@ enum Kept {
     Arrays(Vec<ArrayRef>),
 }
 
-/// Rows whose values are put into their places.
-pub(super) struct Places<'a> {
-    rows: &'a mut [u64],
+/// A line a row: a word for each value of eight bytes and two for each [`Text`], in the order of their features.
+#[derive(Debug)]
+struct Lines {
+    /// How many words each has.
+    stride: usize,
+    /// Lines in the order of their rows, by the part they were read in.
+    parts: Vec<Vec<u64>>,
+    /// The number of the first row of each part, and of all rows.
+    starts: Vec<u32>,
+    /// The part of every so manieth row.
+    part_of: Vec<u32>,
+}
+
+/// Of so many rows the part of the first is known, as a power of two.
+const APART: u32 = 12;
+
+impl Lines {
+    fn add(&mut self, part: Vec<u64>, rows: usize) {
+        let end = self.starts.last().copied().unwrap_or(0) + rows as u32;
+        while ((self.part_of.len() as u64) << APART) < u64::from(end) {
+            self.part_of.push(self.parts.len() as u32);
+        }
+        self.parts.push(part);
+        self.starts.push(end);
+    }
+
+    /// The line of a row; an empty one for [`NONE`], since there are fewer rows.
+    #[inline]
+    fn line(&self, row: u32) -> &[u64] {
+        let Some(part) = self.part_of.get((row >> APART) as usize) else { return &[] };
+        let mut part = *part as usize;
+        while row >= self.starts[part + 1] {
+            part += 1;
+        }
+        let at = (row - self.starts[part]) as usize * self.stride;
+        &self.parts[part][at..at + self.stride]
+    }
+}
+
+/// A word of a line; zero of an empty one.
+#[inline]
+fn word(line: &[u64], word: usize) -> u64 {
+    line.get(word).copied().unwrap_or(0)
+}
+
+#[inline]
+fn text_at(line: &[u64], at: usize) -> Text {
+    [word(line, at), word(line, at + 1)]
+}
+
+/// A part of the rows, being put into lines.
+pub(super) struct Part {
+    lines: Vec<u64>,
     stride: usize,
 }
 
-/// What came of rows that were put into their places.
+/// What is kept of rows beside their lines.
 pub(super) struct Put {
     rows: usize,
     /// Per feature.
@@ -159,7 +204,8 @@ impl Values {
             Feature { arrow_type, kept }
         };
         let features = types.iter().map(feature).collect();
-        Values { features, rows: Vec::new(), stride, starts: vec![0] }
+        let lines = Lines { stride, parts: Vec::new(), starts: vec![0], part_of: Vec::new() };
+        Values { features, lines, starts: vec![0] }
     }
 
     /// How many rows there are.
@@ -167,28 +213,19 @@ impl Values {
         self.starts.last().map_or(0, |rows| *rows as usize)
     }
 
-    /// Places for more rows, cut into runs of so many.
-    pub(super) fn places(&mut self, runs: &[Range<usize>]) -> Vec<Places<'_>> {
-        let (stride, before) = (self.stride, self.rows.len());
-        let more: usize = runs.iter().map(ExactSizeIterator::len).sum();
-        if before == 0 {
-            // Memory that is zero without being touched: each thread touches its own part.
-            self.rows = vec![0; more * stride];
-        } else {
-            self.rows.resize(before + more * stride, 0);
-        }
-        let mut rest = &mut self.rows[before..];
-        let mut places = Vec::with_capacity(runs.len());
-        for run in runs {
-            let (rows, later) = rest.split_at_mut(run.len() * stride);
-            places.push(Places { rows, stride });
-            rest = later;
-        }
-        places
+    /// A part of so many rows, to be filled by one thread: memory that is first touched there.
+    pub(super) fn part(&self, rows: usize) -> Part {
+        let stride = self.lines.stride;
+        Part { lines: Vec::with_capacity(rows * stride), stride }
     }
 
-    /// Adds the rest of rows that stand in their places, in their order.
-    pub(super) fn add(&mut self, put: Put) {
+    /// Adds the rows of a part, as they were put into it.
+    pub(super) fn add(&mut self, part: Part, put: Vec<Put>) {
+        self.lines.add(part.lines, put.iter().map(|put| put.rows).sum());
+        put.into_iter().for_each(|put| self.add_rest(put));
+    }
+
+    fn add_rest(&mut self, put: Put) {
         for (feature, rest) in self.features.iter_mut().zip(put.rest) {
             match (&mut feature.kept, rest) {
                 (Kept::Words(to), Rest::Words(nulls)) => add_nulls(to, put.rows, nulls.as_ref()),
@@ -271,19 +308,8 @@ impl Values {
         if rows.len().saturating_mul(longest) <= bytes {
             return false;
         }
-        let of_row = |row: &u32| texts.iter().map(|word| length(self.text(*row, *word))).sum::<usize>();
-        rows.iter().map(of_row).sum::<usize>() > bytes
-    }
-
-    /// A row's word, zero for [`NONE`]: there are fewer rows.
-    #[inline]
-    fn word(&self, row: u32, word: usize) -> u64 {
-        self.rows.get(row as usize * self.stride + word).copied().unwrap_or(0)
-    }
-
-    #[inline]
-    fn text(&self, row: u32, word: usize) -> Text {
-        [self.word(row, word), self.word(row, word + 1)]
+        let of_line = |line: &[u64]| texts.iter().map(|word| length(text_at(line, *word))).sum::<usize>();
+        rows.iter().map(|row| of_line(self.lines.line(*row))).sum::<usize>() > bytes
     }
 
     /// The values of these rows, nulls for [`NONE`]: per feature.
@@ -294,7 +320,7 @@ impl Values {
     pub(super) fn take(&self, rows: &[u32]) -> std::result::Result<Vec<ArrayRef>, ArrowError> {
         let found: NullBuffer = rows.iter().map(|row| *row != NONE).collect();
         let found = Some(found).filter(|found| found.null_count() > 0);
-        let mut taken = self.take_in_rows(rows)?.into_iter();
+        let mut taken = self.take_from_lines(rows)?.into_iter();
         let numbers = rows.iter().map(|row| if *row == NONE { 0 } else { *row });
         let numbers = UInt32Array::new(numbers.collect(), found.clone());
         let of_feature = |feature: &Feature| match &feature.kept {
@@ -339,33 +365,35 @@ impl Values {
         self.features.iter().map(of_feature).collect()
     }
 
-    /// What lies in rows, per feature; zeros and empty texts for [`NONE`].
-    fn take_in_rows(&self, rows: &[u32]) -> std::result::Result<Vec<Taken>, ArrowError> {
+    /// What lines have, per feature; zeros and empty texts for [`NONE`].
+    fn take_from_lines(&self, rows: &[u32]) -> std::result::Result<Vec<Taken>, ArrowError> {
         let mut taken = Vec::new();
-        let mut word = 0;
+        let mut at = 0;
         for feature in &self.features {
             match &feature.kept {
-                Kept::Words(_) => taken.push((word, Taken::Words(Vec::with_capacity(rows.len())), &[][..])),
+                Kept::Words(_) => taken.push((at, Taken::Words(Vec::with_capacity(rows.len())), &[][..])),
                 Kept::Texts { longer, .. } => {
                     let mut ends = Vec::with_capacity(rows.len() + 1);
                     ends.push(0);
-                    taken.push((word, Taken::Texts(ends, Vec::new()), longer));
+                    taken.push((at, Taken::Texts(ends, Vec::new()), longer));
                 }
                 Kept::Arrays(_) => {}
             }
-            word += Form::of(&feature.arrow_type).words();
+            at += Form::of(&feature.arrow_type).words();
         }
-        let last = self.stride.saturating_sub(1);
-        for rows in rows.chunks((AT_ONCE / self.stride.max(1)).clamp(1, TOUCHED)) {
+        let mut lines: Vec<&[u64]> = Vec::new();
+        for rows in rows.chunks((AT_ONCE / self.lines.stride.max(1)).clamp(1, TOUCHED)) {
+            lines.clear();
+            lines.extend(rows.iter().map(|row| self.lines.line(*row)));
             // Loads that do not wait for each other; what is taken below is then in the cache.
-            let touched = rows.iter().fold(0, |all, row| all ^ self.word(*row, 0) ^ self.word(*row, last));
-            std::hint::black_box(touched);
-            for (word, taken, longer) in &mut taken {
+            let ends = |line: &&[u64]| line.first().unwrap_or(&0) ^ line.last().unwrap_or(&0);
+            std::hint::black_box(lines.iter().map(ends).fold(0, |all, ends| all ^ ends));
+            for (at, taken, longer) in &mut taken {
                 match taken {
-                    Taken::Words(words) => words.extend(rows.iter().map(|row| self.word(*row, *word))),
+                    Taken::Words(words) => words.extend(lines.iter().map(|line| word(line, *at))),
                     Taken::Texts(ends, bytes) => {
-                        for row in rows {
-                            let text = self.text(*row, *word);
+                        for (line, row) in lines.iter().zip(rows) {
+                            let text = text_at(line, *at);
                             let end = bytes.len() + length(text);
                             if length(text) <= SHORT {
                                 // As many for all, and then less: faster than so many as there are.
@@ -394,26 +422,23 @@ impl Values {
     }
 }
 
-/// What was taken out of rows.
+/// What was taken out of lines.
 enum Taken {
     Words(Vec<u64>),
     /// Where each text ends, behind a zero, and their bytes.
     Texts(Vec<i32>, Vec<u8>),
 }
 
-impl Places<'_> {
-    /// Puts the values of the next rows into their places.
+impl Part {
+    /// Puts the values of the next rows into lines.
     ///
     /// # Errors
-    /// A feature's values are not of its type, or there are more rows than places.
+    /// A feature's values are not of its type.
     pub(super) fn put(&mut self, rows: usize, values: Vec<ArrayRef>, types: &[DataType]) -> Result<Put> {
         let wrong = || Error::internal("values are not what was asked for");
-        let cut = rows * self.stride;
-        if self.rows.len() < cut {
-            return Err(wrong());
-        }
-        let (places, later) = std::mem::take(&mut self.rows).split_at_mut(cut);
-        self.rows = later;
+        let from = self.lines.len();
+        self.lines.resize(from + rows * self.stride, 0);
+        let lines = &mut self.lines[from..];
         let mut word = 0;
         let mut rest = Vec::with_capacity(values.len());
         for (array, data_type) in values.into_iter().zip(types) {
@@ -429,7 +454,7 @@ impl Places<'_> {
                     let data = array.to_data();
                     let values = data.buffers().first().ok_or_else(wrong)?.typed_data::<u64>();
                     let values = values.get(data.offset()..data.offset() + rows).ok_or_else(wrong)?;
-                    for (row, value) in places.chunks_exact_mut(self.stride).zip(values) {
+                    for (row, value) in lines.chunks_exact_mut(self.stride).zip(values) {
                         row[word] = *value;
                     }
                     Rest::Words(nulls)
@@ -437,7 +462,7 @@ impl Places<'_> {
                 Form::Text => {
                     let mut longest = 0;
                     let mut put = |at: usize, value: &[u8]| {
-                        places[at * self.stride + word..][..2].copy_from_slice(&text(value));
+                        lines[at * self.stride + word..][..2].copy_from_slice(&text(value));
                         longest = value.len().max(longest);
                     };
                     if let Some(texts) = array.as_string_opt::<i32>() {
@@ -458,6 +483,7 @@ impl Places<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
     use std::sync::Arc;
 
     use arrow::array::{
@@ -503,15 +529,15 @@ mod tests {
                 runs.push(next..next + length);
                 next += length;
             }
-            let put = |(mut places, run): (Places<'_>, &Range<usize>)| {
+            for run in runs {
                 // In two batches.
                 let middle = run.start.midpoint(run.end);
-                let batches = [run.start..middle, middle..run.end].into_iter();
-                let each = |rows: Range<usize>| places.put(rows.len(), features(rows, from), &TYPES).unwrap();
-                batches.map(each).collect::<Vec<_>>()
-            };
-            let put: Vec<Put> = values.places(&runs).into_iter().zip(&runs).flat_map(put).collect();
-            put.into_iter().for_each(|put| values.add(put));
+                let mut part = values.part(run.len());
+                let mut put =
+                    |rows: Range<usize>| part.put(rows.len(), features(rows, from), &TYPES).unwrap();
+                let put = vec![put(run.start..middle), put(middle..run.end)];
+                values.add(part, put);
+            }
             assert_eq!(values.len(), next);
         }
         assert_eq!(next, 100);
@@ -567,11 +593,23 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused() {
-        let mut values = Values::new(&TYPES);
-        let mut places = values.places(&[0..10]);
+        let mut part = Values::new(&TYPES).part(10);
         let mut wrong = features(0..10, 10);
         wrong[0] = Arc::clone(&wrong[2]);
-        assert!(places[0].put(10, wrong, &TYPES).is_err());
-        assert!(places[0].put(11, features(0..11, 11), &TYPES).is_err());
+        assert!(part.put(10, wrong, &TYPES).is_err());
+        assert!(part.put(11, features(0..10, 10), &TYPES).is_err());
+    }
+
+    /// Lines are found whatever parts they are in, the smallest too.
+    #[test]
+    fn a_line_is_found_in_its_part() {
+        let mut lines = Lines { stride: 1, parts: Vec::new(), starts: vec![0], part_of: Vec::new() };
+        let mut next = 0;
+        for length in [1, 0, 4_095, 1, 1, 0, 1, 9_000, 4_096, 2] {
+            lines.add((next..next + length).collect(), length as usize);
+            next += length;
+        }
+        assert!((0..next).all(|row| lines.line(row as u32) == [row]));
+        assert!(lines.line(NONE).is_empty());
     }
 }

@@ -188,6 +188,9 @@ pub(super) async fn begin(
     Ok(state.registry.start_run(principal, new).await?)
 }
 
+/// Batches that wait to be written.
+const WAITING: usize = 2;
+
 /// Answers with a training set's rows, once there is a seat to make them; records it, where `record` names a project, before the last of them.
 #[expect(clippy::too_many_arguments, reason = "one answer's whole context, named at both calls")]
 pub(super) async fn answer(
@@ -211,7 +214,7 @@ pub(super) async fn answer(
                 let mut training = making.await?;
                 let mut file = Rows::new(format, training.schema(), to, threads)?;
                 // Rows are put together and hashed while those before them are written.
-                let (made, mut ready) = mpsc::channel(1);
+                let (made, mut ready) = mpsc::channel(WAITING);
                 let mut making = JoinSet::new();
                 making.spawn(async move {
                     while let Some(batch) = training.next().await? {
