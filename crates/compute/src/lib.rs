@@ -40,5 +40,5 @@ pub use order_key::{order_key, order_keys};
 pub use retain::{Answering, Keeping, retain};
 pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowFields, RowLayout, RowList, RowValue};
 pub use shown::cells;
-pub use spine::{NONE, Place, Portion, SlotRange, Sorted, SpineIndex, TOUCHED, Unsorted};
+pub use spine::{NONE, Place, Portion, SlotRange, SpineIndex, SpineRun, TOUCHED};
 pub use states::{Address, LatestStates};

@@ -110,8 +110,8 @@ fn hash_int64(key: i64) -> u64 {
 }
 
 impl SpineIndex {
-    /// Indexes the spine rows of a portion: their keys, and their times in microseconds. `sort` sorts runs of
-    /// them by [`Unsorted::sort`], in their order, by whatever threads there are.
+    /// Indexes the spine rows of a portion: their keys, and their times in microseconds. `sort` may sort runs of
+    /// them by several threads ([`SpineRun::sort`]); those it leaves are sorted here.
     ///
     /// # Errors
     /// [`ComputeError::TooLarge`] from 2^32 - 2 rows on.
@@ -119,7 +119,7 @@ impl SpineIndex {
         keys: &EntityKeys,
         times: &[i64],
         portion: Portion,
-        sort: impl FnOnce(Vec<Unsorted<'_>>) -> Vec<Sorted>,
+        sort: impl FnOnce(Vec<&mut SpineRun<'_>>),
     ) -> Result<SpineIndex, ComputeError> {
         let rows = keys.len();
         if rows >= ELSEWHERE as usize || times.len() != rows {
@@ -482,31 +482,28 @@ const RUNS: usize = 16;
 /// Fewer rows are not worth a run.
 const LEAST: usize = 8_192;
 
-/// The rows of a run of groups: the times of each group are to be sorted.
+/// A run of keys and their rows, whose times are to be sorted key by key.
 #[derive(Debug)]
-pub struct Unsorted<'a> {
-    /// Where each group begins, and the last ends, counted as in the whole.
+pub struct SpineRun<'a> {
+    /// Where the rows of each key begin, and those of the last end, counted as in the whole.
     starts: &'a [u32],
     /// The time and the number of each row.
     rows: &'a mut [(i64, u32)],
-}
-
-/// The slots of a run of groups.
-#[derive(Debug)]
-pub struct Sorted {
+    /// The times of its slots, and the first slot of each key, counted within the run; empty until it is sorted.
     times: Vec<i64>,
-    /// The first slot of each group, counted within the run.
     first_slots: Vec<u32>,
 }
 
-impl Unsorted<'_> {
-    /// Gives each distinct time of each group a slot.
-    pub fn sort(self) -> Sorted {
-        let mut times: Vec<i64> = Vec::with_capacity(self.rows.len());
-        let mut first_slots = Vec::with_capacity(self.starts.len());
-        let before = self.starts[0];
-        for group in self.starts.windows(2) {
-            let members = &mut self.rows[(group[0] - before) as usize..(group[1] - before) as usize];
+impl SpineRun<'_> {
+    /// Gives each distinct time of each key a slot.
+    pub fn sort(&mut self) {
+        let SpineRun { starts, rows, times, first_slots } = self;
+        if !first_slots.is_empty() {
+            return;
+        }
+        times.reserve_exact(rows.len());
+        for key in starts.windows(2) {
+            let members = &mut rows[(key[0] - starts[0]) as usize..(key[1] - starts[0]) as usize];
             members.sort_unstable();
             let first = times.len();
             first_slots.push(first as u32);
@@ -518,7 +515,6 @@ impl Unsorted<'_> {
                 *time = times.len() as i64 - 1;
             }
         }
-        Sorted { times, first_slots }
     }
 }
 
@@ -527,7 +523,7 @@ fn number_slots(
     row_times: &[i64],
     places: &mut [u32],
     groups: usize,
-    sort: impl FnOnce(Vec<Unsorted<'_>>) -> Vec<Sorted>,
+    sort: impl FnOnce(Vec<&mut SpineRun<'_>>),
 ) -> (Vec<i64>, Vec<u32>) {
     let mut starts = vec![0_u32; groups + 1];
     for group in places.iter().filter(|group| **group < ELSEWHERE) {
@@ -545,29 +541,27 @@ fn number_slots(
     }
     drop(next);
     let most = rows.len().div_ceil(RUNS).max(LEAST) as u32;
-    let (mut runs, mut ends) = (Vec::new(), Vec::new());
+    let mut runs = Vec::new();
     let (mut left, mut from) = (rows.as_mut_slice(), 0);
     while from < groups {
         // A group at least.
         let to = starts.partition_point(|start| *start <= starts[from].saturating_add(most)) - 1;
         let to = to.clamp(from + 1, groups);
-        let (run, rest) = left.split_at_mut((starts[to] - starts[from]) as usize);
-        runs.push(Unsorted { starts: &starts[from..=to], rows: run });
-        ends.push(starts[to] as usize);
+        let (rows, rest) = left.split_at_mut((starts[to] - starts[from]) as usize);
+        runs.push(SpineRun { starts: &starts[from..=to], rows, times: Vec::new(), first_slots: Vec::new() });
         (left, from) = (rest, to);
     }
-    let sorted = sort(runs);
-    let mut times = Vec::with_capacity(sorted.iter().map(|run| run.times.len()).sum());
+    sort(runs.iter_mut().collect());
+    let mut times = Vec::with_capacity(runs.iter().map(|run| run.times.len()).sum());
     let mut first_slots = Vec::with_capacity(groups + 1);
-    let mut start = 0;
-    for (run, end) in sorted.into_iter().zip(ends) {
+    for mut run in runs {
+        run.sort();
         let before = times.len() as u32;
         first_slots.extend(run.first_slots.iter().map(|slot| before + slot));
         times.extend(run.times);
-        for (slot, row) in &rows[start..end] {
+        for (slot, row) in run.rows {
             places[*row as usize] = before + *slot as u32;
         }
-        start = end;
     }
     first_slots.push(times.len() as u32);
     (times, first_slots)
@@ -578,7 +572,7 @@ mod tests {
     use super::*;
 
     fn build(keys: &EntityKeys, times: &[i64], portion: Portion) -> Result<SpineIndex, ComputeError> {
-        SpineIndex::build(keys, times, portion, |runs| runs.into_iter().map(Unsorted::sort).collect())
+        SpineIndex::build(keys, times, portion, |_| ())
     }
 
     #[test]
@@ -696,7 +690,8 @@ mod tests {
         let mut cut = 0;
         let index = SpineIndex::build(&of, &times, Portion::WHOLE, |runs| {
             cut = runs.len();
-            runs.into_iter().map(Unsorted::sort).collect()
+            // In whatever order, and not all of them.
+            runs.into_iter().rev().step_by(2).for_each(SpineRun::sort);
         });
         let index = index.unwrap();
         assert!(cut > 5, "{cut}");

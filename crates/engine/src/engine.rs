@@ -214,7 +214,7 @@ impl Engine {
 }
 
 /// What a panic said goes to standard error alone, since it may hold a value.
-fn gone(ended: &tokio::task::JoinError) -> Error {
+pub(crate) fn gone(ended: &tokio::task::JoinError) -> Error {
     Error::internal(match ended.is_panic() {
         true => "a task of the engine panicked, a defect in Asof: what it said is on standard error",
         false => "a task of the engine was cut off",

@@ -14,7 +14,7 @@ use super::spec::{Spec, SpineColumns};
 use crate::Engine;
 
 /// The version byte in front of the spec, which is JSON.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Finds a spine by its content hash; how it came to this machine is the finder's matter.
 pub type FindSpine = Arc<dyn Fn(&str) -> Option<Arc<SpineColumns>> + Send + Sync>;
@@ -44,6 +44,8 @@ impl fmt::Debug for Codec {
 struct Shipped {
     mode: Mode,
     spec: Arc<Spec>,
+    /// [`SpineColumns::hash`].
+    spine: String,
 }
 
 impl PhysicalExtensionCodec for Codec {
@@ -63,8 +65,8 @@ impl PhysicalExtensionCodec for Codec {
         }
         let shipped: Shipped = serde_json::from_slice(json).map_err(|e| bad(e.to_string()))?;
         let [input] = inputs else { return Err(bad(format!("it has {} inputs, not one", inputs.len()))) };
-        let spine = (self.spines)(&shipped.spec.spine)
-            .ok_or_else(|| bad(format!("its spine {} is not here", shipped.spec.spine)))?;
+        let spine = (self.spines)(&shipped.spine).filter(|found| found.hash() == shipped.spine);
+        let spine = spine.ok_or_else(|| bad(format!("its spine {} is not here", shipped.spine)))?;
         let exec = PointInTimeExec::new(
             &self.engine,
             shipped.spec,
@@ -90,7 +92,8 @@ impl PhysicalExtensionCodec for Codec {
             return Err(DataFusionError::Plan(reason.to_owned()));
         }
         bytes.push(VERSION);
-        let shipped = Shipped { mode: exec.mode(), spec: Arc::clone(exec.spec()) };
+        let (spec, spine) = (Arc::clone(exec.spec()), exec.spine().hash().to_owned());
+        let shipped = Shipped { mode: exec.mode(), spec, spine };
         serde_json::to_writer(bytes, &shipped).map_err(|e| DataFusionError::External(Box::new(e)))
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::answers::ReadingCounts;
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
 use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
+use crate::engine::gone;
 use crate::expression::{Purpose, compile};
 use crate::source::{ScanColumns, SourceScan, fixed, open, scan_opened};
 use crate::{Engine, Error, Progress, Result};
@@ -84,7 +85,7 @@ pub async fn answer(
         let mut groups = Vec::new();
         let mut cuts = Vec::new();
         for (source, members) in by_source(&selection) {
-            let spec = spec(&engine, &selection, &source, &members, &key_sets, columns.hash(), question);
+            let spec = spec(&engine, &selection, &source, &members, &key_sets, question);
             let spec = Arc::new(spec);
             let at = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
             let (scan, keys) = scan_for(&engine, &catalog, &source, &spec, columns.last_time(), at).await?;
@@ -204,7 +205,6 @@ fn spec(
     source: &SourceVersion,
     members: &[usize],
     key_sets: &[KeySet],
-    spine: &str,
     question: Question,
 ) -> Spec {
     let definition = &source.definition;
@@ -244,7 +244,6 @@ fn spec(
         valid_until: definition.valid_until.is_some(),
         columns: source.columns.clone(),
         readings: readings.collect(),
-        spine: spine.to_owned(),
         memory: engine.config().memory,
     }
 }
@@ -353,8 +352,7 @@ fn ahead(mut batches: BoxStream<'static, Result<AnswerBatch>>) -> BoxStream<'sta
             return Some((batch, (receiver, tasks)));
         }
         let ended = tasks.join_next().await?.err()?;
-        let error = Error::internal(format!("the task that puts answers together ended: {ended}"));
-        Some((Err(error), (receiver, tasks)))
+        Some((Err(gone(&ended)), (receiver, tasks)))
     })
     .boxed()
 }

@@ -35,6 +35,7 @@ use super::fold::{Fold, Naming, Scratch, addresses};
 use super::gather::{Winners, collect};
 use super::second_rows::{Checks, Hashes, Look, Sending, TakeKeys, report};
 use super::spec::{ReadingSpec, Spec, SpineColumns};
+use crate::engine::gone;
 use crate::expression::{Bound, Compiled, Problem, Purpose, compile};
 use crate::source::{FetchRows, SourceScan};
 use crate::{Engine, Error, Progress, ProgressEvent, Result};
@@ -85,7 +86,8 @@ pub struct PointInTimeExec {
 /// What a plan in this process can do besides.
 #[derive(Clone, Default)]
 pub struct Hooks {
-    /// Reads winning rows by address; the scan then gives addresses and no value columns.
+    /// Reads winning rows by address; the input then gives addresses and no value columns, in partitions that do not
+    /// wait for each other.
     pub fetch: Option<Arc<dyn FetchRows>>,
     /// Of facts without a clock: reads keys and the columns of `where` again, and names rows. None: the
     /// operator's input is read again.
@@ -115,9 +117,6 @@ impl PointInTimeExec {
         input: Arc<dyn ExecutionPlan>,
         hooks: Hooks,
     ) -> Result<PointInTimeExec> {
-        if spec.spine != spine.hash() {
-            return Err(Error::internal("the spine is not the one the operator was planned for"));
-        }
         let schema = without_report(&input.schema());
         let key_schema = hooks.keys.as_ref().map(|scan| scan.plan.schema());
         let mut filters = Vec::with_capacity(spec.readings.len());
@@ -172,6 +171,11 @@ impl PointInTimeExec {
     /// What it was told.
     pub fn spec(&self) -> &Arc<Spec> {
         &self.spec
+    }
+
+    /// What it answers.
+    pub(super) fn spine(&self) -> &SpineColumns {
+        &self.spine
     }
 
     /// Which half it is.
@@ -232,39 +236,30 @@ impl PointInTimeExec {
             let threads = self.engine.config().threads;
             let indexes = self.spine.index(&self.spec, Portion { number, of }, threads)?;
             tracing::debug!(source = %self.spec.source, number, of, "the spine is indexed");
-            let partitions = input.output_partitioning().partition_count();
             let counts = input.schema().index_of(REPORT).is_err();
             let spec = Arc::clone(&self.spec);
             // One portion's reading sees all rows.
             let hashes = (number == 0 && !self.checks.is_empty()).then(|| Arc::new(self.checks.hashes(0)));
             let keys = hashes.clone().map(|hashes| (self.checks.clone(), hashes as Arc<dyn TakeKeys>));
-            // Rows with addresses come in many partitions, in the order of time mostly, and each thread takes the
-            // next. Partitions of another plan may wait for each other, so each has its own task.
-            let threads = match self.hooks.fetch {
-                Some(_) => partitions.min(threads),
-                None => partitions,
-            };
-            let next = Arc::new(AtomicUsize::new(0));
+            let turns = Arc::new(Turns::new(&input, self.hooks.fetch.is_some(), threads));
+            let threads = turns.threads;
             let fold = Arc::new(Fold::new(spec, indexes, &self.filters, threads, counts, keys));
             let limit = (of < MOST_PORTIONS).then_some(self.spec.memory.max(LEAST_BUFFER));
             let held = Arc::new(AtomicU64::new(0));
             let mut tasks = JoinSet::new();
             for thread in 0..threads {
-                let (exec, input, next) = (self.clone(), Arc::clone(&input), Arc::clone(&next));
+                let (exec, input, turns) = (self.clone(), Arc::clone(&input), Arc::clone(&turns));
                 let (fold, context, held) = (Arc::clone(&fold), Arc::clone(context), Arc::clone(&held));
                 tasks.spawn(async move {
                     let limit = limit.map(|limit| (limit, held));
                     let scan = Scan { exec: &exec, fold, context, limit, threads, sending: None };
-                    let left =
-                        || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|next| *next < partitions);
-                    scan.partitions(&input, thread, left).await
+                    scan.partitions(&input, thread, || turns.next()).await
                 });
             }
             let mut buffers = Vec::with_capacity(threads);
             let mut over = false;
             while let Some(done) = tasks.join_next().await {
-                let done = done.map_err(|e| Error::internal(format!("a task of the operator ended: {e}")))?;
-                let (buffer, is_over) = done?;
+                let (buffer, is_over) = done.map_err(|ended| gone(&ended))??;
                 buffers.push(buffer);
                 over |= is_over;
             }
@@ -325,26 +320,32 @@ impl PointInTimeExec {
         };
         let plan = reset_plan_states(Arc::clone(plan))?;
         let sent = plan.schema().index_of(REPORT).ok();
+        let in_runs =
+            self.hooks.keys.as_ref().map_or(self.hooks.fetch.is_some(), |scan| scan.fetch.is_some());
+        let turns = Arc::new(Turns::new(&plan, in_runs, self.engine.config().threads));
         let mut tasks = JoinSet::new();
-        for partition in 0..plan.output_partitioning().partition_count() {
-            let mut stream = plan.execute(partition, Arc::clone(context))?;
+        for _ in 0..turns.threads {
             let (spec, checks, filters) = (Arc::clone(&self.spec), self.checks.clone(), filters.clone());
+            let (plan, context, turns) = (Arc::clone(&plan), Arc::clone(context), Arc::clone(&turns));
             let to = Arc::clone(&to);
             tasks.spawn(async move {
-                while let Some(batch) = stream.next().await.transpose()? {
-                    let Some(at) = sent else {
-                        checks.take_rows(&spec, &filters, &batch, to.as_ref())?;
-                        continue;
-                    };
-                    for report in reports(&batch, at)?.iter().flatten() {
-                        checks.take_sent(&spec, report, to.as_ref())?;
+                while let Some(partition) = turns.next() {
+                    let mut stream = plan.execute(partition, Arc::clone(&context))?;
+                    while let Some(batch) = stream.next().await.transpose()? {
+                        let Some(at) = sent else {
+                            checks.take_rows(&spec, &filters, &batch, to.as_ref())?;
+                            continue;
+                        };
+                        for report in reports(&batch, at)?.iter().flatten() {
+                            checks.take_sent(&spec, report, to.as_ref())?;
+                        }
                     }
                 }
                 Ok::<_, Error>(())
             });
         }
         while let Some(done) = tasks.join_next().await {
-            done.map_err(|e| Error::internal(format!("a task of the operator ended: {e}")))??;
+            done.map_err(|ended| gone(&ended))??;
         }
         Ok(())
     }
@@ -390,6 +391,27 @@ pub(super) fn broken(view: &str, problem: &Problem) -> Error {
         "view `{view}` was applied with an expression that cannot be compiled: {}",
         problem.message
     ))
+}
+
+/// The partitions of a plan, which threads take in turn.
+struct Turns {
+    next: AtomicUsize,
+    partitions: usize,
+    threads: usize,
+}
+
+impl Turns {
+    /// Partitions that are runs of rows with addresses are many, in the order of time mostly, and each thread takes
+    /// the next. Those of another plan may wait for each other, so that each has its own thread.
+    fn new(plan: &Arc<dyn ExecutionPlan>, in_runs: bool, threads: usize) -> Turns {
+        let partitions = plan.output_partitioning().partition_count();
+        let threads = if in_runs { threads.min(partitions) } else { partitions };
+        Turns { next: AtomicUsize::new(0), partitions, threads }
+    }
+
+    fn next(&self) -> Option<usize> {
+        Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|next| *next < self.partitions)
+    }
 }
 
 /// One thread's reading of the history.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::ArrayRef;
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
-use asof_compute::{EntityKeys, Portion, SpineIndex, Unsorted, arrow_type};
+use asof_compute::{EntityKeys, Portion, SpineIndex, SpineRun, arrow_type};
 use asof_model::{Column, DataType, Expression, Length, Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +34,6 @@ pub struct Spec {
     pub columns: Vec<Column>,
     /// The readings, in order.
     pub readings: Vec<ReadingSpec>,
-    /// The content hash of the spine ([`SpineColumns::hash`]).
-    pub spine: String,
     /// Bytes that states and candidate rows may take before the spine is cut into portions.
     pub memory: u64,
 }
@@ -116,16 +114,31 @@ impl Spec {
 pub struct SpineColumns {
     times: ScalarBuffer<i64>,
     keys: Vec<EntityKeys>,
-    hash: String,
+    hash: OnceLock<String>,
 }
 
 impl SpineColumns {
     /// From times in microseconds and key sets of as many rows each.
     pub fn new(times: ScalarBuffer<i64>, keys: Vec<EntityKeys>) -> SpineColumns {
+        SpineColumns { times, keys, hash: OnceLock::new() }
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.times.len()
+    }
+
+    /// The name of its content, by which another process finds it; made when it is first asked for.
+    pub fn hash(&self) -> &str {
+        self.hash.get_or_init(|| self.content())
+    }
+
+    fn content(&self) -> String {
+        let SpineColumns { times, keys, .. } = self;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(times.len() as u64).to_le_bytes());
         hasher.update(times.inner().as_slice());
-        for set in &keys {
+        for set in keys {
             match set {
                 EntityKeys::Int64 { values, nulls } => {
                     hasher.update(&[1, u8::from(nulls.is_some())]).update(values.inner().as_slice());
@@ -142,18 +155,7 @@ impl SpineColumns {
                 }
             }
         }
-        let hash = hasher.finalize().to_hex().to_string();
-        SpineColumns { times, keys, hash }
-    }
-
-    /// How many rows.
-    pub fn rows(&self) -> usize {
-        self.times.len()
-    }
-
-    /// The name of its content.
-    pub fn hash(&self) -> &str {
-        &self.hash
+        hasher.finalize().to_hex().to_string()
     }
 
     /// The greatest time of all; none without rows.
@@ -168,9 +170,12 @@ impl SpineColumns {
         portion: Portion,
         threads: usize,
     ) -> Result<Vec<Arc<SpineIndex>>> {
-        let sort = |runs: Vec<Unsorted<'_>>| {
-            let sorted = in_parallel(runs, threads, |run| Ok::<_, Infallible>(run.sort()));
-            sorted.unwrap_or_else(|never| match never {})
+        let sort = |runs: Vec<&mut SpineRun<'_>>| {
+            let sort = |run: &mut SpineRun<'_>| {
+                run.sort();
+                Ok::<_, Infallible>(())
+            };
+            in_parallel(runs, threads, sort).map_or_else(|never| match never {}, drop);
         };
         let mut made: BTreeMap<usize, Arc<SpineIndex>> = BTreeMap::new();
         for reading in &spec.readings {

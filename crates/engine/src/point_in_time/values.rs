@@ -137,9 +137,12 @@ impl Lines {
         self.starts.push(end);
     }
 
-    /// The line of a row; an empty one for [`NONE`], since there are fewer rows.
+    /// The line of a row; an empty one for [`NONE`].
     #[inline]
     fn line(&self, row: u32) -> &[u64] {
+        if row == NONE {
+            return &[];
+        }
         let Some(part) = self.part_of.get((row >> APART) as usize) else { return &[] };
         let mut part = *part as usize;
         while row >= self.starts[part + 1] {
@@ -381,11 +384,15 @@ impl Values {
             }
             at += Form::of(&feature.arrow_type).words();
         }
+        if taken.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut lines: Vec<&[u64]> = Vec::new();
         for rows in rows.chunks((AT_ONCE / self.lines.stride.max(1)).clamp(1, TOUCHED)) {
             lines.clear();
             lines.extend(rows.iter().map(|row| self.lines.line(*row)));
-            // Loads that do not wait for each other; what is taken below is then in the cache.
+            // Loads that do not wait for each other; what is taken below is then in the cache, of lines that are not
+            // long at least.
             let ends = |line: &&[u64]| line.first().unwrap_or(&0) ^ line.last().unwrap_or(&0);
             std::hint::black_box(lines.iter().map(ends).fold(0, |all, ends| all ^ ends));
             for (at, taken, longer) in &mut taken {

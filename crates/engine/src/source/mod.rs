@@ -99,8 +99,8 @@ pub struct SourceScan {
     /// What exactly is read.
     pub identity: Cut,
     /// Reads single rows by address; there exactly if [`ScanColumns::address`] asked for it and the source has
-    /// stable addresses. The plan then has more partitions than there are threads, which are meant to be read one
-    /// after another by each thread.
+    /// stable addresses. The plan then has more partitions than there are threads: each thread is meant to
+    /// read one after another.
     pub fetch: Option<Arc<dyn FetchRows>>,
     files: Vec<Arc<Vec<OpenFile>>>,
 }

@@ -12,7 +12,6 @@ use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::load::Upload;
 use super::{Endpoint, Patience};
@@ -188,9 +187,6 @@ pub(super) async fn begin(
     Ok(state.registry.start_run(principal, new).await?)
 }
 
-/// Batches that wait to be written.
-const WAITING: usize = 2;
-
 /// Answers with a training set's rows, once there is a seat to make them; records it, where `record` names a project, before the last of them.
 #[expect(clippy::too_many_arguments, reason = "one answer's whole context, named at both calls")]
 pub(super) async fn answer(
@@ -209,29 +205,28 @@ pub(super) async fn answer(
         move |chunks: outflow::Chunks| async move {
             let _seat = state.flow.enter(operation, &state.work.progress(&run)).await?;
             let to = chunks.clone();
-            let threads = state.engine.config().threads;
+            let (engine, threads) = (state.engine.clone(), state.engine.config().threads);
             let made = state.engine.run(async move {
                 let mut training = making.await?;
                 let mut file = Rows::new(format, training.schema(), to, threads)?;
-                // Rows are put together and hashed while those before them are written.
-                let (made, mut ready) = mpsc::channel(WAITING);
-                let mut making = JoinSet::new();
-                making.spawn(async move {
+                // Rows are hashed while those before them are written.
+                let (to_write, mut rows) = mpsc::channel(1);
+                let hashed = engine.run(async move {
                     while let Some(batch) = training.next().await? {
-                        if made.send(batch).await.is_err() {
+                        if to_write.send(batch).await.is_err() {
                             // Writing has failed, and says why.
                             break;
                         }
                     }
-                    Ok::<_, asof_engine::Error>(training)
+                    Ok(training)
                 });
-                while let Some(batch) = ready.recv().await {
-                    file.write(&batch).await?;
-                }
-                let training = making.join_next().await;
-                let training = training.ok_or_else(|| asof_engine::Error::internal("nothing was made"))?;
-                let training = training
-                    .map_err(|e| asof_engine::Error::internal(format!("making the rows ended: {e}")))??;
+                let written = async move {
+                    while let Some(batch) = rows.recv().await {
+                        file.write(&batch).await?;
+                    }
+                    Ok(file)
+                };
+                let (training, file) = futures::try_join!(hashed, written)?;
                 let last = file.finish()?;
                 Ok((training.finish().await?, last))
             });

@@ -133,7 +133,6 @@ pub(super) fn run(
         valid_until: true,
         columns: World::columns(),
         readings: world.views.iter().enumerate().map(|(number, view)| reading(view, number)).collect(),
-        spine: spine.hash().to_owned(),
         // A state is about 60 bytes: three or more portions.
         memory: if way.portions { 60 * world.spine.len().max(1) as u64 } else { 1 << 30 },
     });
