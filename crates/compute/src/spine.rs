@@ -257,14 +257,13 @@ impl SpineIndex {
     /// is at or past it. None where it is past all.
     #[inline]
     pub fn slot(&self, key: SlotRange, edge: Timestamp) -> Option<u32> {
-        let times = &self.times[key.start as usize..key.end as usize];
-        let found = key.start + times.partition_point(|t| *t < edge.0) as u32;
+        let found = self.first_from(key, edge);
         (found < key.end).then_some(found)
     }
 
     /// The same, sought from one of the key's slots on, which it is likely to be near: in steps that double.
     pub fn slot_near(&self, key: SlotRange, edge: Timestamp, near: u32) -> Option<u32> {
-        let before = |slot: u32| self.times[slot as usize] < edge.0;
+        let before = |slot: u32| self.time(slot) < edge;
         let (mut step, mut start, mut end) = (1, near, near);
         if before(near) {
             loop {
@@ -286,9 +285,15 @@ impl SpineIndex {
             }
         }
         // The first at or past the edge is in start..=end, and `end` itself where no other is.
-        let times = &self.times[start as usize..end as usize];
-        let found = start + times.partition_point(|t| *t < edge.0) as u32;
+        let found = self.first_from(SlotRange { start, end }, edge);
         (found < key.end).then_some(found)
+    }
+
+    /// The first of these slots whose time is at or past an edge; their end where none is.
+    #[inline]
+    fn first_from(&self, slots: SlotRange, edge: Timestamp) -> u32 {
+        let times = &self.times[slots.start as usize..slots.end as usize];
+        slots.start + times.partition_point(|time| Timestamp(*time) < edge) as u32
     }
 
     /// Between which edges, both included, [`SpineIndex::slot`] gives this slot of a key; none: past all. A spine

@@ -58,6 +58,9 @@ pub(crate) fn show(printer: Printer, plan: &PlanAnswer, files: &[ProjectFile]) {
         printer.line("Nothing else changed.");
     } else if plan.changes.is_empty() {
         printer.line(format!("Project {} is up to date: nothing to apply.", plan.project));
+        if let [_] = files {
+            printer.hint("definitions are the YAML files under `features/`, where there are none");
+        }
     } else {
         for change in &plan.changes {
             print_change(printer, change);

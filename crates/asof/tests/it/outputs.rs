@@ -342,3 +342,14 @@ fn a_log_that_nobody_reads_ends_nothing() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
     assert!(output.stdout.starts_with(b"{\"n\":"));
 }
+
+/// Definitions that lie beside `asof.yaml` are not read, and whoever put them there is told where they belong.
+#[test]
+fn a_project_without_definitions_says_where_they_belong() {
+    let project = Project::empty();
+    project.write("asof.yaml", "project: shop\n");
+    project.write("drivers.yaml", "entity: driver\nkeys: {driver_id: int64}\n");
+    let ended = project.run(&["plan"]);
+    assert_eq!(ended.code, Some(0));
+    assert!(format!("{}{}", ended.out, ended.err).contains("under `features/`, where there are none"));
+}

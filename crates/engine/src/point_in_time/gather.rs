@@ -442,12 +442,11 @@ impl PortionAnswers<'_> {
             columns.push(fixed::OP.to_owned());
         }
         let before = values.len();
-        let types = self.reading_spec.types();
         let part = |rows| values.part(rows);
         let parts = self.rows.read_parts(rows, &columns, part, |part, batch| {
             let schema: SchemaRef = batch.schema();
             let evaluated = features.iter().map(|feature| feature.bind(&schema)?.evaluate(&batch));
-            part.put(batch.num_rows(), evaluated.collect::<Result<Vec<_>>>()?, &types)
+            part.put(batch.num_rows(), evaluated.collect::<Result<Vec<_>>>()?)
         })?;
         parts.into_iter().for_each(|(part, put)| values.add(part, put));
         if values.len() != before + rows.len() {

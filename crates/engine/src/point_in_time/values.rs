@@ -168,6 +168,8 @@ fn text_at(line: &[u64], at: usize) -> Text {
 pub(super) struct Part {
     lines: Vec<u64>,
     stride: usize,
+    /// The features' types.
+    types: Vec<ArrowType>,
 }
 
 /// What is kept of rows beside their lines.
@@ -219,7 +221,8 @@ impl Values {
     /// A part of so many rows, to be filled by one thread: memory that is first touched there.
     pub(super) fn part(&self, rows: usize) -> Part {
         let stride = self.lines.stride;
-        Part { lines: Vec::with_capacity(rows * stride), stride }
+        let types = self.features.iter().map(|feature| feature.arrow_type.clone()).collect();
+        Part { lines: Vec::with_capacity(rows * stride), stride, types }
     }
 
     /// Adds the rows of a part, as they were put into it.
@@ -238,7 +241,7 @@ impl Values {
                     *longest = length.max(*longest);
                 }
                 (Kept::Arrays(arrays), Rest::Array(array)) => arrays.push(array),
-                // What was put was put by the same types.
+                // A part puts values as these features keep them.
                 _ => {}
             }
         }
@@ -441,17 +444,16 @@ impl Part {
     ///
     /// # Errors
     /// A feature's values are not of its type.
-    pub(super) fn put(&mut self, rows: usize, values: Vec<ArrayRef>, types: &[DataType]) -> Result<Put> {
+    pub(super) fn put(&mut self, rows: usize, values: Vec<ArrayRef>) -> Result<Put> {
         let wrong = || Error::internal("values are not what was asked for");
         let from = self.lines.len();
         self.lines.resize(from + rows * self.stride, 0);
         let lines = &mut self.lines[from..];
         let mut word = 0;
         let mut rest = Vec::with_capacity(values.len());
-        for (array, data_type) in values.into_iter().zip(types) {
-            let wanted = arrow_type(data_type);
-            let form = Form::of(&wanted);
-            if form != Form::Array && (*array.data_type() != wanted || array.len() != rows) {
+        for (array, wanted) in values.into_iter().zip(&self.types) {
+            let form = Form::of(wanted);
+            if form != Form::Array && (array.data_type() != wanted || array.len() != rows) {
                 return Err(wrong());
             }
             let nulls = array.nulls().cloned();
@@ -540,8 +542,7 @@ mod tests {
                 // In two batches.
                 let middle = run.start.midpoint(run.end);
                 let mut part = values.part(run.len());
-                let mut put =
-                    |rows: Range<usize>| part.put(rows.len(), features(rows, from), &TYPES).unwrap();
+                let mut put = |rows: Range<usize>| part.put(rows.len(), features(rows, from)).unwrap();
                 let put = vec![put(run.start..middle), put(middle..run.end)];
                 values.add(part, put);
             }
@@ -603,8 +604,8 @@ mod tests {
         let mut part = Values::new(&TYPES).part(10);
         let mut wrong = features(0..10, 10);
         wrong[0] = Arc::clone(&wrong[2]);
-        assert!(part.put(10, wrong, &TYPES).is_err());
-        assert!(part.put(11, features(0..10, 10), &TYPES).is_err());
+        assert!(part.put(10, wrong).is_err());
+        assert!(part.put(11, features(0..10, 10)).is_err());
     }
 
     /// Lines are found whatever parts they are in, the smallest too.
