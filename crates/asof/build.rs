@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    let Some(git) = git_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.git")) else { return };
+    // Asked when it runs, not when it is compiled: a folder of build products may be moved with its clone.
+    #[expect(clippy::disallowed_methods, reason = "how cargo tells a build script where its package is")]
+    let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") else { return };
+    let Some(git) = git_folder(&Path::new(&package).join("../../.git")) else { return };
     // The log of HEAD grows with every commit and checkout.
     for file in ["HEAD", "logs/HEAD"].map(|file| git.join(file)) {
         if file.exists() {

@@ -297,6 +297,23 @@ pub(crate) fn path_with(parts: &[&str], query: &impl Serialize) -> String {
     path(parts, &pairs)
 }
 
+/// A request with a body.
+///
+/// # Errors
+/// No request can be made of these.
+pub(crate) fn request(
+    method: Method,
+    path: &str,
+    content_type: Option<&str>,
+    body: Body,
+) -> Result<Request<Body>, Problem> {
+    let mut builder = Request::builder().method(method).uri(path);
+    if let Some(content_type) = content_type {
+        builder = builder.header(header::CONTENT_TYPE, content_type);
+    }
+    builder.body(body).map_err(|error| Problem::new(Kind::Internal, "internal", error.to_string()))
+}
+
 fn escape(text: &mut String, part: &str) {
     for byte in part.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -319,13 +336,19 @@ impl Client {
         content_type: Option<&str>,
         body: Body,
     ) -> Result<Response<Body>, Problem> {
-        let mut builder = Request::builder().method(method).uri(path);
-        if let Some(content_type) = content_type {
-            builder = builder.header(header::CONTENT_TYPE, content_type);
-        }
-        let request = builder
-            .body(body)
-            .map_err(|error| Problem::new(Kind::Internal, "internal", error.to_string()))?;
+        self.ask(request(method, path, content_type, body)?).await
+    }
+
+    /// Whether requests stay in this process, so that what they name need not be sent.
+    pub(crate) fn is_inside(&self) -> bool {
+        matches!(self, Client::Inside(_))
+    }
+
+    /// Sends a request and gives its answer as it is, if it is no error.
+    ///
+    /// # Errors
+    /// What the node says, or that it cannot be reached.
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Result<Response<Body>, Problem> {
         let response = match self {
             Client::Inside(node) => node.app().call(Principal::owner(), request).await,
             Client::Remote(remote) => remote.send(request).await?,

@@ -1,11 +1,13 @@
 //! The spine as an index: per key its times in order, and between them the slots that rows fold into.
 
-use arrow::array::{Array, BinaryArray};
+use arrow::array::Array;
 use arrow::buffer::NullBuffer;
 use asof_model::Timestamp;
-use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::groups::{ELSEWHERE, Groups, NO_KEY, Table, hash_int64};
+use crate::slots::number_slots;
+use crate::threads::Threads;
 use crate::{ComputeError, EntityKeys};
 
 /// No slot, no row.
@@ -24,10 +26,11 @@ impl Portion {
     /// The whole spine.
     pub const WHOLE: Portion = Portion { number: 0, of: 1 };
 
+    /// Whether a key of this hash is in it.
     #[inline]
-    fn holds(self, hash: u64) -> bool {
+    pub(crate) fn takes(self, hash: impl Fn() -> u64) -> bool {
         // The high half: the low bits choose the place in the table.
-        (hash >> 32) % u64::from(self.of) == u64::from(self.number)
+        self.of == 1 || (hash() >> 32) % u64::from(self.of) == u64::from(self.number)
     }
 }
 
@@ -54,9 +57,6 @@ pub enum Place {
     Elsewhere,
 }
 
-const NO_KEY: u32 = u32::MAX;
-const ELSEWHERE: u32 = u32::MAX - 1;
-
 /// The spine, or a portion of it, grouped by key. Slot `i` stands for all t in `(times[i-1], times[i]]`
 /// of its key: a row that can answer from `edge` on folds into the first slot whose time is at or past it.
 #[derive(Debug)]
@@ -70,48 +70,8 @@ pub struct SpineIndex {
     places: Vec<u32>,
 }
 
-#[derive(Debug)]
-enum Table {
-    /// Integers that lie close together, as numbers given one after another do: the group of each from `least`
-    /// on.
-    Close {
-        least: i64,
-        groups: Vec<u32>,
-    },
-    Int64 {
-        mask: usize,
-        entries: Vec<IntEntry>,
-    },
-    Bytes {
-        mask: usize,
-        entries: Vec<BytesEntry>,
-        keys: Vec<u8>,
-        ends: Vec<usize>,
-    },
-}
-
-/// `group` is [`NONE`] where no key stands.
-#[derive(Debug, Clone, Copy)]
-struct IntEntry {
-    key: i64,
-    group: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct BytesEntry {
-    hash: u64,
-    group: u32,
-}
-
-#[inline]
-fn hash_int64(key: i64) -> u64 {
-    let mixed = (key as u64 ^ (key as u64 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 29)
-}
-
 impl SpineIndex {
-    /// Indexes the spine rows of a portion: their keys, and their times in microseconds. `sort` may sort runs of
-    /// them by several threads ([`SpineRun::sort`]); those it leaves are sorted here.
+    /// Indexes the spine rows of a portion: their keys, and their times in microseconds.
     ///
     /// # Errors
     /// [`ComputeError::TooLarge`] from 2^32 - 2 rows on.
@@ -119,7 +79,7 @@ impl SpineIndex {
         keys: &EntityKeys,
         times: &[i64],
         portion: Portion,
-        sort: impl FnOnce(Vec<&mut SpineRun<'_>>),
+        threads: &dyn Threads,
     ) -> Result<SpineIndex, ComputeError> {
         let rows = keys.len();
         if rows >= ELSEWHERE as usize || times.len() != rows {
@@ -129,16 +89,8 @@ impl SpineIndex {
                 limit: u64::from(ELSEWHERE) - 1,
             });
         }
-        let mut groups = Groups { places: vec![ELSEWHERE; rows], first_rows: Vec::new(), portion };
-        let table = match keys {
-            EntityKeys::Int64 { values, .. } => match groups.close(keys, values) {
-                Some(table) => table,
-                None => groups.int64(keys, values),
-            },
-            EntityKeys::Bytes(bytes) => groups.bytes(keys, bytes),
-        };
-        let Groups { mut places, first_rows, .. } = groups;
-        let (times, groups) = number_slots(times, &mut places, first_rows.len(), sort);
+        let (Groups { mut places, count, .. }, table) = Groups::of(keys, portion, threads);
+        let (times, groups) = number_slots(times, &mut places, count, threads);
         Ok(SpineIndex { table, times, groups, places })
     }
 
@@ -356,228 +308,15 @@ fn unset(groups: &mut [u32], nulls: Option<&NullBuffer>) {
     }
 }
 
-/// How many places a table for so many keys has, less one.
-fn mask(keys: usize) -> usize {
-    (keys * 2).max(2).next_power_of_two() - 1
-}
-
-/// The spine rows' groups, by key.
-struct Groups {
-    /// Per row its group, until slots are numbered.
-    places: Vec<u32>,
-    /// One row of each group stands for it.
-    first_rows: Vec<u32>,
-    portion: Portion,
-}
-
-impl Groups {
-    /// Groups integers that lie close together; none, and nothing is done, where they do not.
-    fn close(&mut self, keys: &EntityKeys, values: &[i64]) -> Option<Table> {
-        let some = || (0..values.len()).filter(|row| !keys.is_null(*row)).map(|row| values[row]);
-        let (least, greatest) = (some().min()?, some().max()?);
-        // As unsigned, the difference of any two integers has room.
-        let span = usize::try_from(greatest.wrapping_sub(least).cast_unsigned()).ok()?.checked_add(1)?;
-        if span > values.len() / self.portion.of as usize {
-            return None;
-        }
-        let mut groups = vec![NONE; span];
-        for (row, key) in values.iter().enumerate() {
-            if self.takes(keys, row, || hash_int64(*key)) {
-                let group = &mut groups[key.wrapping_sub(least) as usize];
-                *group = (*group).min(self.next());
-                self.put(row, *group);
-            }
-        }
-        // Of few keys far apart a table of their own is smaller, and stays in the cache.
-        match span * size_of::<u32>() <= (mask(self.first_rows.len()) + 1) * size_of::<IntEntry>() {
-            true => Some(Table::Close { least, groups }),
-            false => Some(self.int64_table(values)),
-        }
-    }
-
-    fn int64(&mut self, keys: &EntityKeys, values: &[i64]) -> Table {
-        let mut seen: HashTable<(i64, u32)> = HashTable::new();
-        for (row, key) in values.iter().enumerate() {
-            let hash = hash_int64(*key);
-            if self.takes(keys, row, || hash) {
-                let found = seen.entry(hash, |(other, _)| other == key, |(other, _)| hash_int64(*other));
-                let (_, group) = *found.or_insert_with(|| (*key, self.next())).get();
-                self.put(row, group);
-            }
-        }
-        drop(seen);
-        self.int64_table(values)
-    }
-
-    fn int64_table(&self, values: &[i64]) -> Table {
-        let mask = mask(self.first_rows.len());
-        let mut entries = vec![IntEntry { key: 0, group: NONE }; mask + 1];
-        for (group, row) in self.first_rows.iter().enumerate() {
-            let key = values[*row as usize];
-            let mut at = hash_int64(key) as usize & mask;
-            while entries[at].group != NONE {
-                at = (at + 1) & mask;
-            }
-            entries[at] = IntEntry { key, group: group as u32 };
-        }
-        Table::Int64 { mask, entries }
-    }
-
-    fn bytes(&mut self, keys: &EntityKeys, bytes: &BinaryArray) -> Table {
-        let mut seen: HashTable<(u64, u32)> = HashTable::new();
-        for row in 0..bytes.len() {
-            let hash = xxh3_64(bytes.value(row));
-            if self.takes(keys, row, || hash) {
-                let same = |(other, group): &(u64, u32)| {
-                    let first = self.first_rows[*group as usize] as usize;
-                    *other == hash && bytes.value(first) == bytes.value(row)
-                };
-                let found = seen.entry(hash, same, |(other, _)| *other);
-                let (_, group) = *found.or_insert_with(|| (hash, self.next())).get();
-                self.put(row, group);
-            }
-        }
-        drop(seen);
-        let mask = mask(self.first_rows.len());
-        let mut entries = vec![BytesEntry { hash: 0, group: NONE }; mask + 1];
-        let (mut arena, mut ends) = (Vec::new(), Vec::with_capacity(self.first_rows.len()));
-        for (group, row) in self.first_rows.iter().enumerate() {
-            let key = bytes.value(*row as usize);
-            arena.extend_from_slice(key);
-            ends.push(arena.len());
-            let hash = xxh3_64(key);
-            let mut at = hash as usize & mask;
-            while entries[at].group != NONE {
-                at = (at + 1) & mask;
-            }
-            entries[at] = BytesEntry { hash, group: group as u32 };
-        }
-        Table::Bytes { mask, entries, keys: arena, ends }
-    }
-
-    /// Whether a row belongs to a group of this portion.
-    #[inline]
-    fn takes(&mut self, keys: &EntityKeys, row: usize, hash: impl Fn() -> u64) -> bool {
-        if keys.is_null(row) {
-            self.places[row] = NO_KEY;
-            return false;
-        }
-        self.portion.of == 1 || self.portion.holds(hash())
-    }
-
-    /// The number of the next group.
-    #[inline]
-    fn next(&self) -> u32 {
-        self.first_rows.len() as u32
-    }
-
-    /// Puts a row into a group, which it may begin.
-    #[inline]
-    fn put(&mut self, row: usize, group: u32) {
-        if group == self.next() {
-            self.first_rows.push(row as u32);
-        }
-        self.places[row] = group;
-    }
-}
-
-/// Into so many runs groups are cut to be sorted.
-const RUNS: usize = 16;
-
-/// Fewer rows are not worth a run.
-const LEAST: usize = 8_192;
-
-/// A run of keys and their rows, whose times are to be sorted key by key.
-#[derive(Debug)]
-pub struct SpineRun<'a> {
-    /// Where the rows of each key begin, and those of the last end, counted as in the whole.
-    starts: &'a [u32],
-    /// The time and the number of each row.
-    rows: &'a mut [(i64, u32)],
-    /// The times of its slots, and the first slot of each key, counted within the run; empty until it is sorted.
-    times: Vec<i64>,
-    first_slots: Vec<u32>,
-}
-
-impl SpineRun<'_> {
-    /// Gives each distinct time of each key a slot.
-    pub fn sort(&mut self) {
-        let SpineRun { starts, rows, times, first_slots } = self;
-        if !first_slots.is_empty() {
-            return;
-        }
-        times.reserve_exact(rows.len());
-        for key in starts.windows(2) {
-            let members = &mut rows[(key[0] - starts[0]) as usize..(key[1] - starts[0]) as usize];
-            members.sort_unstable();
-            let first = times.len();
-            first_slots.push(first as u32);
-            for (time, _) in members {
-                if times.len() == first || times.last() != Some(time) {
-                    times.push(*time);
-                }
-                // From here on it is the slot that the row needs.
-                *time = times.len() as i64 - 1;
-            }
-        }
-    }
-}
-
-/// Turns the groups in `places` into slots; gives the time of each slot and the first slot of each group.
-fn number_slots(
-    row_times: &[i64],
-    places: &mut [u32],
-    groups: usize,
-    sort: impl FnOnce(Vec<&mut SpineRun<'_>>),
-) -> (Vec<i64>, Vec<u32>) {
-    let mut starts = vec![0_u32; groups + 1];
-    for group in places.iter().filter(|group| **group < ELSEWHERE) {
-        starts[*group as usize + 1] += 1;
-    }
-    for group in 0..groups {
-        starts[group + 1] += starts[group];
-    }
-    let mut rows = vec![(0_i64, 0_u32); starts[groups] as usize];
-    let mut next = starts.clone();
-    for (row, group) in places.iter().enumerate().filter(|(_, group)| **group < ELSEWHERE) {
-        let at = &mut next[*group as usize];
-        rows[*at as usize] = (row_times[row], row as u32);
-        *at += 1;
-    }
-    drop(next);
-    let most = rows.len().div_ceil(RUNS).max(LEAST) as u32;
-    let mut runs = Vec::new();
-    let (mut left, mut from) = (rows.as_mut_slice(), 0);
-    while from < groups {
-        // A group at least.
-        let to = starts.partition_point(|start| *start <= starts[from].saturating_add(most)) - 1;
-        let to = to.clamp(from + 1, groups);
-        let (rows, rest) = left.split_at_mut((starts[to] - starts[from]) as usize);
-        runs.push(SpineRun { starts: &starts[from..=to], rows, times: Vec::new(), first_slots: Vec::new() });
-        (left, from) = (rest, to);
-    }
-    sort(runs.iter_mut().collect());
-    let mut times = Vec::with_capacity(runs.iter().map(|run| run.times.len()).sum());
-    let mut first_slots = Vec::with_capacity(groups + 1);
-    for mut run in runs {
-        run.sort();
-        let before = times.len() as u32;
-        first_slots.extend(run.first_slots.iter().map(|slot| before + slot));
-        times.extend(run.times);
-        for (slot, row) in run.rows {
-            places[*row as usize] = before + *slot as u32;
-        }
-    }
-    first_slots.push(times.len() as u32);
-    (times, first_slots)
-}
-
 #[cfg(test)]
 mod tests {
+    use arrow::array::BinaryArray;
+
     use super::*;
+    use crate::threads::{Alone, Work};
 
     fn build(keys: &EntityKeys, times: &[i64], portion: Portion) -> Result<SpineIndex, ComputeError> {
-        SpineIndex::build(keys, times, portion, |_| ())
+        SpineIndex::build(keys, times, portion, &Alone)
     }
 
     #[test]
@@ -692,19 +431,31 @@ mod tests {
         let keys: Vec<i64> = (0..100_000).map(key).collect();
         let times: Vec<i64> = (0..100_000).map(|row| (row * 7_919) % 5_003).collect();
         let of = EntityKeys::Int64 { values: keys.clone().into(), nulls: None };
-        let mut cut = 0;
-        let index = SpineIndex::build(&of, &times, Portion::WHOLE, |runs| {
-            cut = runs.len();
-            // In whatever order, and not all of them.
-            runs.into_iter().rev().step_by(2).for_each(SpineRun::sort);
-        });
-        let index = index.unwrap();
-        assert!(cut > 5, "{cut}");
+        for threads in [1, 2, 8] {
+            runs_of_keys(&of, &keys, &times, &Backwards(threads));
+        }
+    }
+
+    /// In whatever order work is done.
+    struct Backwards(usize);
+
+    impl Threads for Backwards {
+        fn count(&self) -> usize {
+            self.0
+        }
+
+        fn work(&self, pieces: Vec<Work<'_>>) {
+            pieces.into_iter().rev().for_each(|piece| piece());
+        }
+    }
+
+    fn runs_of_keys(of: &EntityKeys, keys: &[i64], times: &[i64], threads: &dyn Threads) {
+        let index = SpineIndex::build(of, times, Portion::WHOLE, threads).unwrap();
         let distinct: std::collections::BTreeSet<(i64, i64)> =
-            keys.iter().copied().zip(times.clone()).collect();
+            keys.iter().copied().zip(times.iter().copied()).collect();
         assert_eq!(index.slots(), distinct.len());
         let mut found = Vec::new();
-        index.probe(&of, &mut found);
+        index.probe(of, &mut found);
         for row in 0..keys.len() {
             let slot = index.slot(index.slots_of(found[row]), Timestamp(times[row])).unwrap();
             assert_eq!(index.place(row), Place::Slot(slot));

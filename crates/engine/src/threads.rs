@@ -1,9 +1,12 @@
 //! Work that borrows, shared out to several threads.
 
+use std::convert::Infallible;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, ScopedJoinHandle};
+
+use asof_compute::{Threads, Work};
 
 use crate::engine::WORKER_STACK;
 
@@ -48,11 +51,65 @@ pub(crate) fn in_parallel<T: Send, R: Send, E: Send>(
     Ok(done.into_iter().map(|(_, made)| made).collect())
 }
 
+/// Does one thing beside another where there is a thread for it, else before it. Blocking.
+pub(crate) fn beside<R>(threads: usize, one: impl FnOnce() + Send, other: impl FnOnce() -> R) -> R {
+    if threads < 2 {
+        one();
+        return other();
+    }
+    let left = Mutex::new(Some(one));
+    let take = || {
+        if let Some(one) = left.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            one();
+        }
+    };
+    std::thread::scope(|scope| {
+        let started = Builder::new().stack_size(WORKER_STACK).spawn_scoped(scope, take);
+        if started.is_err() {
+            take();
+        }
+        let made = other();
+        if let Ok(Err(panic)) = started.map(ScopedJoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+        made
+    })
+}
+
+/// So many threads that share work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Several(pub(crate) usize);
+
+impl Threads for Several {
+    fn count(&self) -> usize {
+        self.0
+    }
+
+    fn work(&self, pieces: Vec<Work<'_>>) {
+        let done = in_parallel(pieces, self.0, |piece| {
+            piece();
+            Ok::<_, Infallible>(())
+        });
+        done.map_or_else(|never| match never {}, drop);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+
+    #[test]
+    fn one_thing_is_done_beside_another() {
+        for threads in [1, 2] {
+            let mut done = 0;
+            assert_eq!(beside(threads, || done += 1, || 7), 7);
+            assert_eq!(done, 1);
+            let panicked = std::panic::catch_unwind(|| beside(threads, || panic!("one"), || 7));
+            assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"one"));
+        }
+    }
 
     #[test]
     fn pieces_come_back_in_order_and_an_error_ends_it() {

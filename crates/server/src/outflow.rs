@@ -132,6 +132,9 @@ impl Write for Pipe {
             pieces.full.push(Bytes::copy_from_slice(bytes));
             return Ok(bytes.len());
         }
+        if pieces.rest.is_empty() {
+            pieces.rest.reserve_exact(2 * CHUNK);
+        }
         pieces.rest.extend_from_slice(bytes);
         if pieces.rest.len() >= CHUNK {
             let rest = std::mem::take(&mut pieces.rest);
@@ -160,6 +163,14 @@ impl Pipe {
         full.extend(Some(Bytes::from(rest)).filter(|rest| !rest.is_empty()));
         full
     }
+}
+
+/// Sends what is worth sending by now; waits while the client does not take it.
+async fn send(pipe: &Pipe, to: &Chunks) -> asof_engine::Result<()> {
+    for bytes in pipe.full() {
+        to.send(Ok(bytes)).await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))?;
+    }
+    Ok(())
 }
 
 /// Sends an answer's last pieces. Whether anybody still takes them matters to nobody here.
@@ -198,21 +209,19 @@ impl Rows {
     /// They cannot be written, or nobody takes them.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> asof_engine::Result<()> {
         self.writer.write(batch)?;
-        for bytes in self.pipe.full() {
-            let sent = self.chunks.send(Ok(bytes));
-            sent.await.map_err(|_| asof_engine::Error::internal("nobody takes the answer"))?;
-        }
-        Ok(())
+        send(&self.pipe, &self.chunks).await
     }
 
     /// Ends the file; its last pieces are given back, to be sent when all else is done: until then an answer
     /// that is small can still be an error.
     ///
     /// # Errors
-    /// The end cannot be written.
-    pub(crate) fn finish(self) -> asof_engine::Result<Vec<Bytes>> {
-        self.writer.finish()?;
-        Ok(self.pipe.rest())
+    /// The end cannot be written, or nobody takes what comes before it.
+    pub(crate) async fn finish(self) -> asof_engine::Result<Vec<Bytes>> {
+        let Rows { writer, pipe, chunks } = self;
+        writer.finish()?;
+        send(&pipe, &chunks).await?;
+        Ok(pipe.rest())
     }
 }
 
@@ -231,5 +240,5 @@ pub(crate) async fn write_all(
     while let Some(batch) = rows.next().await {
         file.write(&batch?).await?;
     }
-    file.finish()
+    file.finish().await
 }

@@ -1,10 +1,10 @@
 //! `cargo xtask campaign`: long runs that break things on purpose, on request.
 //!
 //! `kill` kills a thousand times each what applies, loads, materialises, trains and backs up. `power-loss` lets
-//! loads, applies and online commits in turn write to an ext4 file system in an image file, copies the image in
-//! the moment of an acknowledgement, mounts the copy and looks whether all that was acknowledged is there and
-//! nothing half-done. A file written beside without fsync is the control: if it
-//! survived every time, the copy would not show what a power loss does.
+//! loads, applies, online commits and whole commands (apply, materialize, train, backup) in turn write to an ext4
+//! file system in an image file, copies the image in the moment of an acknowledgement, mounts the copy and looks
+//! whether all that was acknowledged is there and nothing half-done. A file written beside without fsync is the
+//! control: if it survived every time, the copy would not show what a power loss does.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ fn power_loss(root: &Path, rounds: u32) -> Result<(), String> {
         lost += u32::from(control_lost);
     }
     println!(
-        "{rounds} images, {acknowledged} acknowledged loads, applies and commits, none lost; \
+        "{rounds} images, {acknowledged} acknowledged loads, applies, commits and commands, none lost; \
          the control lost {lost} times"
     );
     if lost == 0 {
@@ -94,10 +94,11 @@ struct Subject {
     verifies: &'static str,
 }
 
-const SUBJECTS: [Subject; 3] = [
+const SUBJECTS: [Subject; 4] = [
     Subject { package: "engine", writes: "load_kill::child", verifies: "load_kill::verify" },
     Subject { package: "registry", writes: "killing::the_child_that_is_killed", verifies: "killing::verify" },
     Subject { package: "online", writes: "crash::commits_until_killed", verifies: "crash::verify" },
+    Subject { package: "asof", writes: "power_loss::child", verifies: "power_loss::verify" },
 ];
 
 /// The subjects' test programs.
@@ -183,7 +184,8 @@ impl Round<'_> {
             let _ = child.wait();
             seen
         };
-        let disk = Mounted::new(&copy, self.place.join("copy"))?;
+        // At the same place: a project knows where it is.
+        let disk = Mounted::new(&copy, self.place.join("disk"))?;
         let control = std::fs::read(disk.at.join("control")).unwrap_or_default();
         let checked = self
             .program_with(&disk.at, self.subject.verifies)

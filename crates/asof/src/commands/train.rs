@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use asof_model::{Definition, FileFormat, OnNullKey, Place, Project, Question, TrainingSet};
-use asof_server::{Body, RebuildQuery, RunAnswer, TrainQuery};
+use asof_server::{Body, RebuildQuery, RunAnswer, SpineFile, TrainQuery};
 use clap::ValueEnum;
 use console::Style;
 use futures::TryStreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 
-use crate::client::{Client, nothing, path, path_with, whole};
+use crate::client::{Client, nothing, path, path_with, request, whole};
 use crate::config::project_files;
 use crate::context::Context;
 use crate::printer::Printer;
@@ -98,14 +98,15 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     keeps_its_inputs(&args, context)?;
     let run = format!("{:016x}", rand::random::<u64>());
     let client = context.client().await?;
-    let (path, content_type, body) = match &args.rebuild {
+    let (path, content_type, spine) = match &args.rebuild {
         Some(id) => {
             let query = RebuildQuery { format: Some(format), run: Some(run.clone()) };
-            (path_with(&["v1", "training-sets", id, "rebuild"], &query), None, nothing())
+            (path_with(&["v1", "training-sets", id, "rebuild"], &query), None, Spine::Body(nothing()))
         }
         None => {
-            let (query, content_type, body) = question(&args, context, format, &run).await?;
-            (path_with(&["v1", "train"], &query), content_type, body)
+            let inside = client.is_inside();
+            let (query, content_type, spine) = question(&args, context, inside, format, &run).await?;
+            (path_with(&["v1", "train"], &query), content_type, spine)
         }
     };
     let request = Work { context, client, run: &run, path: &path, content_type };
@@ -113,7 +114,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let set = match &args.out {
         None => {
             let mut reader = ArrowReader::new(SHOWN);
-            let set = request.send(body, async |body| reader.read(body).await).await?;
+            let set = request.send(spine, async |body| reader.read(body).await).await?;
             if context.printer.json {
                 context.printer.json_line(&set);
                 return Ok(());
@@ -124,11 +125,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         }
         Some(out) if out.as_os_str() == "-" => {
             let printer = context.printer;
-            request.send(body, async move |body| copy_to_stdout(printer, body).await).await?
+            request.send(spine, async move |body| copy_to_stdout(printer, body).await).await?
         }
         Some(out) => {
             let file = NewFile::new(out);
-            let set = request.send(body, async |body| file.write(body).await).await?;
+            let set = request.send(spine, async |body| file.write(body).await).await?;
             file.keep()?;
             set
         }
@@ -202,13 +203,21 @@ fn format_of(path: &Path) -> Option<FileFormat> {
     FileFormat::from_name(&path.extension()?.to_str()?.to_ascii_lowercase())
 }
 
-/// What the flags ask, and the spine as a body.
+/// The spine on its way to the node.
+enum Spine {
+    Body(Body),
+    /// For a node in this process, which reads it where it is.
+    File(PathBuf),
+}
+
+/// What the flags ask, and the spine.
 async fn question(
     args: &Args,
     context: &Context,
+    inside: bool,
     format: FileFormat,
     run: &str,
-) -> Result<(TrainQuery, Option<&'static str>, Body), Problem> {
+) -> Result<(TrainQuery, Option<&'static str>, Spine), Problem> {
     let mut query = TrainQuery {
         project: context.project()?,
         service: args.service.clone(),
@@ -233,7 +242,7 @@ async fn question(
     let first = spine.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     if matches!(first.as_str(), "select" | "with" | "(select") && !Path::new(spine).exists() {
         query.sql = Some(spine.to_owned());
-        return Ok((query, None, nothing()));
+        return Ok((query, None, Spine::Body(nothing())));
     }
     let writes = ["insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "copy"];
     if writes.contains(&first.as_str()) && spine.contains(char::is_whitespace) && !Path::new(spine).exists() {
@@ -255,7 +264,7 @@ async fn question(
             return Err(no_rows("stdin is empty, and the spine was to come from it"));
         }
         query.spine_format = query.spine_format.or_else(|| Some(sniffed(&bytes_of_stdin)));
-        return Ok((query, bytes, whole(bytes_of_stdin)));
+        return Ok((query, bytes, Spine::Body(whole(bytes_of_stdin))));
     }
     let path = Path::new(spine);
     query.spine_format = query.spine_format.or_else(|| format_of(path));
@@ -265,10 +274,12 @@ async fn question(
             .hint("say --spine-format parquet, csv, ndjson or arrow"));
     }
     let (body, length) = file_body(path).await?;
-    if length == 0 && std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+    // A pipe is read once, by whoever comes first.
+    let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
+    if length == 0 && is_file {
         return Err(no_rows(&format!("the spine `{spine}` is empty: not even a head is there")));
     }
-    Ok((query, bytes, body))
+    Ok((query, bytes, if inside && is_file { Spine::File(path.to_owned()) } else { Spine::Body(body) }))
 }
 
 fn no_rows(message: &str) -> Problem {
@@ -323,11 +334,17 @@ impl Work<'_> {
     /// Sends the request, takes its answer with `take`, shows progress meanwhile; the record of what was made.
     async fn send(
         &self,
-        body: Body,
+        spine: Spine,
         take: impl AsyncFnOnce(Body) -> Result<(), Problem>,
     ) -> Result<TrainingSet, Problem> {
+        let (body, file) = match spine {
+            Spine::Body(body) => (body, None),
+            Spine::File(file) => (nothing(), Some(SpineFile(file))),
+        };
+        let mut request = request(http::Method::POST, self.path, self.content_type, body)?;
+        file.and_then(|file| request.extensions_mut().insert(file));
         let work = async {
-            let response = self.client.send(http::Method::POST, self.path, self.content_type, body).await?;
+            let response = self.client.ask(request).await?;
             take(response.into_body()).await
         };
         if let Err(problem) = watched(self.context, self.client, self.run, "train", work).await {

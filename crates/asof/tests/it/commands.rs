@@ -30,10 +30,20 @@ fn a_project_goes_from_plan_to_a_served_value() {
     assert_eq!(event.out.lines().count(), 7);
     let shown = project.well(&["train", "pricing", "--spine", "spine.csv"]);
     assert!(shown.contains("name_length"), "{shown}");
+    // A pipe is read once only.
+    let piped = project.run_with(
+        &["train", "pricing", "--spine", "/dev/fd/0", "--spine-format", "csv", "--out", "piped.csv"],
+        &project.read("spine.csv"),
+    );
+    assert_eq!(piped.code, Some(0), "{}", piped.err);
+    assert_eq!(project.read("piped.csv"), project.read("train.csv"));
+    // However often a spine is asked with, it is kept once.
+    let kept = std::fs::read_dir(project.path().join(".asof/spines")).unwrap().count();
+    assert_eq!(kept, 1);
 
     let sets = project.json(&["list", "training-sets"]);
-    assert_eq!(sets.len(), 3);
-    let id = sets[2]["id"].as_str().unwrap();
+    assert_eq!(sets.len(), 4);
+    let id = sets[3]["id"].as_str().unwrap();
     project.well(&["train", "--rebuild", id, "--out", "again.csv"]);
     assert_eq!(project.read("again.csv"), project.read("train.csv"));
 

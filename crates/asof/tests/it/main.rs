@@ -13,6 +13,8 @@ mod nodes;
 #[cfg(test)]
 mod outputs;
 #[cfg(test)]
+mod power_loss;
+#[cfg(test)]
 mod project;
 #[cfg(test)]
 mod projects;

@@ -61,22 +61,38 @@ pub(crate) struct Ended {
 }
 
 pub(crate) struct Project {
-    dir: tempfile::TempDir,
+    path: PathBuf,
+    /// Removes the folder, where it is not another's.
+    _dir: Option<tempfile::TempDir>,
 }
 
 impl Project {
     /// The shop.
     pub(crate) fn shop() -> Project {
-        let project = Project::empty();
-        project.write("asof.yaml", "project: shop\n");
-        project.write("features/shop.yaml", DEFINITIONS);
-        project.write("data/profiles.csv", PROFILES);
-        project.write("spine.csv", SPINE);
-        project
+        Project::empty().with_shop()
+    }
+
+    /// The shop in a folder, which stays.
+    pub(crate) fn shop_at(path: &Path) -> Project {
+        Project::at(path).with_shop()
+    }
+
+    fn with_shop(self) -> Project {
+        self.write("asof.yaml", "project: shop\n");
+        self.write("features/shop.yaml", DEFINITIONS);
+        self.write("data/profiles.csv", PROFILES);
+        self.write("spine.csv", SPINE);
+        self
     }
 
     pub(crate) fn empty() -> Project {
-        Project { dir: tempfile::tempdir().unwrap() }
+        let dir = tempfile::tempdir().unwrap();
+        Project { path: dir.path().to_owned(), _dir: Some(dir) }
+    }
+
+    /// What is in a folder, which stays.
+    pub(crate) fn at(path: &Path) -> Project {
+        Project { path: path.to_owned(), _dir: None }
     }
 
     /// The same files in another folder.
@@ -87,7 +103,7 @@ impl Project {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
     }
 
     pub(crate) fn write(&self, path: &str, text: &str) {

@@ -54,6 +54,8 @@ pub(super) struct ReadingAnswers {
     /// Per spine row what the other question comes to.
     otherwise: Vec<u8>,
     compared: bool,
+    /// Nothing is filled yet: what stands there means nothing.
+    fresh: bool,
     /// Per spine row the event time of the row that answers or has expired; `i64::MIN` is none.
     pub(super) event_time: Vec<i64>,
     /// Per spine row the number of the row that answers.
@@ -70,25 +72,30 @@ impl ReadingAnswers {
     pub(super) fn new(rows: usize, types: &[DataType], compared: bool) -> ReadingAnswers {
         ReadingAnswers {
             values: Values::new(types),
-            status: vec![Status::NotFound.code(); rows],
+            // Zeros are memory that is first touched by the threads that fill it.
+            status: vec![0; rows],
             otherwise: vec![0; if compared { rows } else { 0 }],
             compared,
-            event_time: vec![i64::MIN; rows],
-            winner: vec![NONE; rows],
+            fresh: true,
+            event_time: vec![0; rows],
+            winner: vec![0; rows],
             null_keys: 0,
             never_known: 0,
         }
     }
 
-    /// The answers cut into runs of about so many spine rows, to be filled at once.
+    /// The answers cut into runs of about so many spine rows, to be filled at once. The first time every row is to
+    /// be filled, whatever portion it is in.
     pub(super) fn parts(&mut self, rows: usize) -> Vec<AnswerPart<'_>> {
         let rows = rows.max(1);
+        let fresh = std::mem::replace(&mut self.fresh, false);
         let mut otherwise = self.otherwise.chunks_mut(rows);
         let columns = self.status.chunks_mut(rows).zip(self.event_time.chunks_mut(rows));
         let columns = columns.zip(self.winner.chunks_mut(rows)).enumerate();
         columns
             .map(|(number, ((status, event_time), winner))| AnswerPart {
                 first: number * rows,
+                fresh,
                 status,
                 event_time,
                 winner,
@@ -148,13 +155,34 @@ impl ReadingAnswers {
 pub(super) struct AnswerPart<'a> {
     /// The number of its first spine row.
     pub(super) first: usize,
-    pub(super) status: &'a mut [u8],
-    pub(super) event_time: &'a mut [i64],
-    pub(super) winner: &'a mut [u32],
+    /// Whether its rows were never filled.
+    fresh: bool,
+    status: &'a mut [u8],
+    event_time: &'a mut [i64],
+    winner: &'a mut [u32],
     otherwise: &'a mut [u8],
 }
 
 impl AnswerPart<'_> {
+    /// How many rows it has.
+    pub(super) fn rows(&self) -> usize {
+        self.status.len()
+    }
+
+    /// Answers its so manieth row, whose key is null.
+    #[inline]
+    pub(super) fn put_no_key(&mut self, at: usize) {
+        self.put(at, &SlotAnswer { status: Status::NoKey.code(), ..SlotAnswer::NOTHING });
+    }
+
+    /// Leaves its so manieth row to another portion.
+    #[inline]
+    pub(super) fn leave(&mut self, at: usize) {
+        if self.fresh {
+            self.put(at, &SlotAnswer::NOTHING);
+        }
+    }
+
     /// Answers its so manieth row as its slot is answered.
     #[inline]
     pub(super) fn put(&mut self, at: usize, slot: &SlotAnswer) {

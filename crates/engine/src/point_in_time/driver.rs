@@ -21,6 +21,7 @@ use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, S
 use crate::engine::gone;
 use crate::expression::{Purpose, compile};
 use crate::source::{ScanColumns, SourceScan, fixed, open, scan_opened};
+use crate::threads::in_parallel;
 use crate::{Engine, Error, Progress, Result};
 
 /// A spine: rows with keys and a time, and anything else.
@@ -78,7 +79,8 @@ pub async fn answer(
     let at = at.to_vec();
     let on = engine.clone();
     on.run(async move {
-        let (columns, key_sets) = spine_columns(&spine, &selection)?;
+        let threads = engine.config().threads;
+        let (columns, key_sets) = spine_columns(&spine, &selection, threads)?;
         drop(spine);
         let columns = Arc::new(columns);
         tracing::debug!(rows = columns.rows(), "the spine's keys and times are there");
@@ -129,8 +131,12 @@ fn key_set(reading: &Reading) -> KeySet {
 }
 
 /// The spine's times, and its distinct key sets.
-fn spine_columns(spine: &SpineRows, selection: &Selection) -> Result<(SpineColumns, Vec<KeySet>)> {
-    let column = |name: &str, data_type: &DataType| -> Result<ArrayRef> {
+fn spine_columns(
+    spine: &SpineRows,
+    selection: &Selection,
+    threads: usize,
+) -> Result<(SpineColumns, Vec<KeySet>)> {
+    let column = |(name, data_type): (&str, &DataType)| -> Result<ArrayRef> {
         let chunks = spine
             .batches
             .iter()
@@ -154,23 +160,27 @@ fn spine_columns(spine: &SpineRows, selection: &Selection) -> Result<(SpineColum
             chunks => Ok(concat(&chunks.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
         }
     };
-    let times = column(&spine.time, &DataType::Timestamp)?;
+    let mut sets: Vec<KeySet> = Vec::new();
+    for reading in &selection.readings {
+        let set = key_set(reading);
+        if !sets.contains(&set) {
+            sets.push(set);
+        }
+    }
+    let time = [(spine.time.as_str(), &DataType::Timestamp)].into_iter();
+    let keys = sets.iter().flat_map(|(names, types)| names.iter().map(Name::as_str).zip(types));
+    let mut columns = in_parallel(time.chain(keys).collect(), threads, column)?.into_iter();
+    let times = columns.next().ok_or_else(|| Error::internal("the spine's times are not read"))?;
     if times.null_count() > 0 {
         let row = (0..times.len()).find(|row| times.is_null(*row)).unwrap_or_default();
         let message = format!("spine column `{}` has no time in row {}", spine.time, row + 1);
         return Err(Error::invalid("null_time", message)
             .with_hint("every spine row needs a time: drop the row or fill it"));
     }
-    let mut sets: Vec<KeySet> = Vec::new();
     let mut keys = Vec::new();
-    for reading in &selection.readings {
-        let set = key_set(reading);
-        if !sets.contains(&set) {
-            let columns = set.0.iter().zip(&set.1).map(|(name, kind)| column(name.as_str(), kind));
-            let columns = columns.collect::<Result<Vec<_>>>()?;
-            keys.push(KeyEncoder::new(&set.1).keys(&columns).map_err(compute)?);
-            sets.push(set);
-        }
+    for (_, types) in &sets {
+        let of_set: Vec<ArrayRef> = columns.by_ref().take(types.len()).collect();
+        keys.push(KeyEncoder::new(types).keys(&of_set).map_err(compute)?);
     }
     let times = times.as_primitive::<TimestampMicrosecondType>().values().clone();
     Ok((SpineColumns::new(times, keys), sets))

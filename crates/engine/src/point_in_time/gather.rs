@@ -18,14 +18,15 @@ use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use super::values::Values;
 use crate::expression::Compiled;
 use crate::source::{FetchRows, fixed};
-use crate::threads::in_parallel;
+use crate::threads::{beside, in_parallel};
 use crate::{Error, Result};
 
 /// What one question comes to, per slot.
 struct Outcome {
     /// The slot whose row answers.
     answers: Vec<u32>,
-    /// Of each slot that answers itself, its row as states name it: number and delete bit.
+    /// Of each slot that answers itself, its row as states name it: number and delete bit. Of others anything, as
+    /// below.
     rows: Vec<u64>,
     event_times: Vec<i64>,
     /// `i64::MAX` is never; empty where the source has no `valid_until`.
@@ -42,9 +43,6 @@ fn cut<'a, T>(mut values: &'a mut [T], runs: &[SlotRange]) -> Vec<(SlotRange, &'
     }
     parts
 }
-
-/// No row.
-const NO_ROW: u64 = u64::MAX;
 
 impl Outcome {
     /// The row that answers in a slot, as states name it.
@@ -194,22 +192,27 @@ impl PortionAnswers<'_> {
         let row_of = |slot: u32| asked.rows[slot as usize] >> 1;
         let wanted = in_parallel(ranges(&answering, threads, row_of), threads, |rows| {
             let found = answering.iter().map(|slot| (row_of(*slot), *slot));
-            let mut wanted: Vec<(u64, u32)> = found.filter(|(row, _)| rows.contains(row)).collect();
+            // Room for all, of which only what is filled is touched.
+            let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(answering.len());
+            wanted.extend(found.filter(|(row, _)| rows.contains(row)));
             wanted.sort_unstable();
             Ok::<_, Error>(wanted)
         });
-        let wanted = wanted?.concat();
+        let wanted = wanted?;
         let first = answers.values.len();
-        if first + wanted.len() >= NONE as usize {
+        let rows: Vec<u64> = wanted.iter().flatten().map(|(row, _)| *row).collect();
+        if first + rows.len() >= NONE as usize {
             return Err(Error::internal("more winning rows than can be numbered"));
         }
-        let mut numbers = vec![NONE; slots as usize];
-        for (number, (_, slot)) in wanted.iter().enumerate() {
-            numbers[*slot as usize] = (first + number) as u32;
-        }
-        let rows: Vec<u64> = wanted.iter().map(|(row, _)| *row).collect();
-        drop(wanted);
-        self.read_features(features, &rows, &mut answers.values)?;
+        let mut numbers = Vec::new();
+        let number = || {
+            numbers.resize(slots as usize, NONE);
+            for ((_, slot), number) in wanted.into_iter().flatten().zip(first as u32..) {
+                numbers[slot as usize] = number;
+            }
+        };
+        let read = beside(threads, number, || self.read_features(features, &rows, &mut answers.values));
+        read?;
         tracing::debug!(%source, rows = rows.len(), "the features of winning rows are read");
         drop(rows);
         let slots = self.answer_slots(&asked, other.as_ref(), &numbers)?;
@@ -217,10 +220,10 @@ impl PortionAnswers<'_> {
         let threads = self.threads(spine.rows());
         let share = spine.rows().div_ceil(threads);
         in_parallel(answers.parts(share), threads, |mut part| {
-            for at in 0..part.status.len() {
+            for at in 0..part.rows() {
                 match self.reading.index.place(part.first + at) {
-                    Place::Elsewhere => {}
-                    Place::NoKey => part.status[at] = Status::NoKey.code(),
+                    Place::Elsewhere => part.leave(at),
+                    Place::NoKey => part.put_no_key(at),
                     Place::Slot(slot) => part.put(at, &slots[slot as usize]),
                 }
             }
@@ -281,7 +284,8 @@ impl PortionAnswers<'_> {
         let index = &self.reading.index;
         let threads = self.threads(index.slots());
         let runs = index.runs(threads);
-        let mut answers = vec![NONE; index.slots()];
+        // Zeros are memory that is first touched by the threads that fill it.
+        let mut answers = vec![0; index.slots()];
         in_parallel(cut(&mut answers, &runs), threads, |(run, answers)| {
             index.sweep(run, answers, |slot| {
                 let (shard, slot) = self.reading.shard_of(slot);
@@ -298,8 +302,8 @@ impl PortionAnswers<'_> {
         if !tied.is_empty() {
             self.tell_apart(&tied, &mut shards, other)?;
         }
-        let mut rows = vec![NO_ROW; answers.len()];
-        let mut event_times = vec![i64::MIN; answers.len()];
+        let mut rows = vec![0; answers.len()];
+        let mut event_times = vec![0; answers.len()];
         let parts = cut(&mut rows, &runs).into_iter().zip(cut(&mut event_times, &runs));
         in_parallel(parts.collect(), threads, |((run, rows), (_, event_times))| {
             for slot in (run.start..run.end).filter(|slot| answers[*slot as usize] == *slot) {
@@ -319,43 +323,26 @@ impl PortionAnswers<'_> {
 
     /// Keeps of the rows that tie on (e, v) the last by o, s, op and digest; of equal ones any.
     fn tell_apart(&self, tied: &[u32], shards: &mut [MutexGuard<'_, Shard>], other: bool) -> Result<()> {
-        let mut rows: Vec<u64> = Vec::new();
-        for slot in tied {
+        let mut ties: Vec<(u64, u32)> = Vec::new();
+        for (tie, slot) in (0..).zip(tied) {
             let (shard, local) = self.reading.shard_of(*slot);
             let states = shards[shard].standing(local, other);
-            rows.extend(states.rows(local).map(|address| address.0));
+            ties.extend(states.rows(local).map(|address| (address.0, tie)));
         }
-        rows.sort_unstable();
-        rows.dedup();
-        let orders = self.orders(&rows)?;
-        let order_of = |address: &Address| rows.binary_search(&address.0).ok().map(|at| &orders[at]);
-        let mut still = Vec::new();
-        let mut equal: Vec<u64> = Vec::new();
-        for slot in tied {
-            let (shard, local) = self.reading.shard_of(*slot);
-            let mut found: Vec<Address> = shards[shard].standing(local, other).rows(local).collect();
-            let last = found.iter().filter_map(order_of).max();
-            found.retain(|address| order_of(address) == last);
-            if found.len() > 1 {
-                still.push(*slot);
-                equal.extend(found.iter().map(|address| address.0));
+        let mut equal: Vec<(u64, u32)> = Vec::new();
+        let mut resolve = |(row, tie): (u64, u32)| {
+            let (shard, local) = self.reading.shard_of(tied[tie as usize]);
+            shards[shard].resolve(local, other, &[Address(row)]);
+        };
+        for last in last_of(ties, tied.len(), |rows| self.orders(rows))?.chunk_by(same_tie) {
+            match last {
+                [only] => resolve(*only),
+                several => equal.extend(several),
             }
-            shards[shard].resolve(local, other, &found);
         }
-        if still.is_empty() {
-            return Ok(());
-        }
-        equal.sort_unstable();
-        equal.dedup();
-        let digests = self.digests(&equal)?;
-        let digest_of =
-            |address: Address| equal.binary_search(&address.0).ok().map(|at| (digests[at], address));
-        for slot in still {
-            let (shard, local) = self.reading.shard_of(slot);
-            let last = shards[shard].standing(local, other).rows(local).filter_map(digest_of).max();
-            if let Some((_, last)) = last {
-                shards[shard].resolve(local, other, &[last]);
-            }
+        if !equal.is_empty() {
+            let last = last_of(equal, tied.len(), |rows| self.digests(rows))?;
+            last.chunk_by(same_tie).filter_map(|equal| equal.last().copied()).for_each(resolve);
         }
         Ok(())
     }
@@ -456,6 +443,39 @@ impl PortionAnswers<'_> {
     }
 }
 
+fn same_tie((_, one): &(u64, u32), (_, other): &(u64, u32)) -> bool {
+    one == other
+}
+
+/// Of each of so many ties the rows that are last by what is read of them; by tie, then by row.
+fn last_of<K: Ord>(
+    mut ties: Vec<(u64, u32)>,
+    count: usize,
+    read: impl FnOnce(&[u64]) -> Result<Vec<K>>,
+) -> Result<Vec<(u64, u32)>> {
+    // In the order of rows, so that what was read of them is walked beside them.
+    ties.sort_unstable();
+    let mut rows: Vec<u64> = ties.iter().map(|(row, _)| *row).collect();
+    rows.dedup();
+    let keys = read(&rows)?;
+    if keys.len() != rows.len() {
+        return Err(Error::internal("rows that tie were not all read"));
+    }
+    let read = || {
+        let by_row = ties.chunk_by(|(one, _), (other, _)| one == other);
+        by_row.zip(&keys).flat_map(|(of_row, key)| of_row.iter().map(move |tie| (*tie, key)))
+    };
+    let mut last: Vec<Option<&K>> = vec![None; count];
+    for ((_, tie), key) in read() {
+        let last = &mut last[tie as usize];
+        *last = (*last).max(Some(key));
+    }
+    let mut found: Vec<(u64, u32)> =
+        read().filter(|((_, tie), key)| last[*tie as usize] == Some(*key)).map(|(tie, _)| tie).collect();
+    found.sort_unstable_by_key(|(row, tie)| (*tie, *row));
+    Ok(found)
+}
+
 /// The rows of slots cut into so many ranges, of about as many rows each as a sample says.
 fn ranges(slots: &[u32], count: usize, row_of: impl Fn(u32) -> u64) -> Vec<Range<u64>> {
     let step = (slots.len() / (count * SAMPLED)).max(1);
@@ -469,4 +489,22 @@ fn ranges(slots: &[u32], count: usize, row_of: impl Fn(u32) -> u64) -> Vec<Range
 /// The numbers of rows that states name with a delete bit. They ascend: a row is a delete or is not.
 fn numbers(named: &[u64]) -> Vec<u64> {
     named.iter().map(|row| row >> 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ties_are_told_apart_by_what_is_read_of_their_rows() {
+        // A row may tie in several slots, and several rows of a tie may be equal.
+        let ties = vec![(30, 0), (10, 0), (20, 0), (20, 1), (5, 1), (40, 2), (41, 2), (42, 2), (7, 3)];
+        let found = last_of(ties, 5, |rows| {
+            assert_eq!(rows, [5, 7, 10, 20, 30, 40, 41, 42]);
+            Ok(vec![9, 0, 1, 3, 2, 8, 7, 8])
+        });
+        assert_eq!(found.unwrap(), [(20, 0), (5, 1), (40, 2), (42, 2), (7, 3)]);
+        assert_eq!(last_of::<u8>(Vec::new(), 0, |_| Ok(Vec::new())).unwrap(), []);
+        assert!(last_of::<u8>(vec![(1, 0), (2, 0)], 1, |_| Ok(vec![1])).is_err());
+    }
 }

@@ -1,17 +1,16 @@
 //! What the operator is told: plain data that crosses to another machine as it is.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::ArrayRef;
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
-use asof_compute::{EntityKeys, Portion, SpineIndex, SpineRun, arrow_type};
+use asof_compute::{EntityKeys, Portion, SpineIndex, arrow_type};
 use asof_model::{Column, DataType, Expression, Length, Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::threads::in_parallel;
+use crate::threads::Several;
 use crate::{Error, Result};
 
 /// What one operator answers: every reading of one source.
@@ -170,20 +169,13 @@ impl SpineColumns {
         portion: Portion,
         threads: usize,
     ) -> Result<Vec<Arc<SpineIndex>>> {
-        let sort = |runs: Vec<&mut SpineRun<'_>>| {
-            let sort = |run: &mut SpineRun<'_>| {
-                run.sort();
-                Ok::<_, Infallible>(())
-            };
-            in_parallel(runs, threads, sort).map_or_else(|never| match never {}, drop);
-        };
         let mut made: BTreeMap<usize, Arc<SpineIndex>> = BTreeMap::new();
         for reading in &spec.readings {
             if let std::collections::btree_map::Entry::Vacant(entry) = made.entry(reading.spine_keys) {
                 let keys = self.keys.get(reading.spine_keys).ok_or_else(|| {
                     Error::internal(format!("the spine has no key set {}", reading.spine_keys))
                 })?;
-                let index = SpineIndex::build(keys, &self.times, portion, sort);
+                let index = SpineIndex::build(keys, &self.times, portion, &Several(threads));
                 entry.insert(Arc::new(index.map_err(compute)?));
             }
         }

@@ -10,6 +10,7 @@
 //! Not here: which row answers (`asof-compute`), where records are kept (the registry).
 
 mod content;
+mod kept;
 mod parquet_file;
 mod record;
 mod spine;
@@ -32,8 +33,9 @@ use futures::{StreamExt, TryStreamExt};
 pub use content::ContentHash;
 pub use write::TrainingWriter;
 
+use self::kept::Kept;
+use self::spine::Spine;
 pub(crate) use self::spine::WRITTEN_AS_FLOAT;
-use self::spine::{Kept, Spine};
 use crate::point_in_time::{AnswerBatch, SpineRows, answer};
 use crate::query::SqlScope;
 use crate::{Engine, Error, Progress, Result};
@@ -82,7 +84,8 @@ pub enum SpineInput {
         format: FileFormat,
         /// The file's name, for people.
         name: Option<String>,
-        /// Whether nobody writes to it any more, whatever its names: then it is kept without a copy.
+        /// Whether nobody writes to it any more, whatever its names: then it is kept without a copy. One that
+        /// changes while it is read is refused.
         settled: bool,
     },
     /// A query; its rows in the order it gives them.
@@ -286,7 +289,10 @@ impl Training {
         self.outcome.content_hash = self.content.finish();
         tracing::debug!("the training set is hashed and handed on");
         self.check()?;
-        self.kept.keep().await?;
+        if let Some(content) = self.kept.keep().await? {
+            self.recipe.spine.hash = content.hash;
+            self.recipe.spine.bytes = content.bytes;
+        }
         Ok(TrainingReport { recipe: self.recipe, outcome: self.outcome })
     }
 

@@ -4,14 +4,14 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::{filter, is_not_null, partition, sort};
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch};
+use arrow::compute::{cast, filter, is_not_null, max, min, partition, sort};
+use arrow::datatypes::{DataType as ArrowType, FieldRef, Int64Type, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
 };
-use parquet::basic::Compression;
+use parquet::basic::{Compression, Encoding};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -100,8 +100,9 @@ impl<W: Write + Send> ParquetFile<W> {
 }
 
 /// Where values seldom repeat, looking for repeats costs more than all else of writing them. Numbers and
-/// times alone are judged, by the first rows: a longer value that does repeat is worth the looking. Those that
-/// do not repeat are compressed where that makes them smaller.
+/// times alone are judged, by the first rows: a longer value that does repeat is worth the looking. Of those that
+/// do not repeat, integers and times that lie in a range are written as differences, which takes less room and time
+/// than compressing them; others are compressed where that makes them smaller.
 fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperties {
     let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
     for (at, field) in schema.fields().iter().enumerate() {
@@ -112,7 +113,11 @@ fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperti
         if field.data_type().is_floating() || sample.as_ref().is_some_and(seldom_repeats) {
             let column = ColumnPath::from(field.name().as_str());
             properties = properties.set_column_dictionary_enabled(column.clone(), false);
-            if sample.as_ref().is_some_and(stays_as_large) {
+            if sample.as_ref().is_some_and(lie_in_a_range) {
+                properties = properties
+                    .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED)
+                    .set_column_compression(column, Compression::UNCOMPRESSED);
+            } else if sample.as_ref().is_some_and(stays_as_large) {
                 properties = properties.set_column_compression(column, Compression::UNCOMPRESSED);
             }
         }
@@ -124,6 +129,19 @@ fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperti
 fn seldom_repeats(sample: &ArrayRef) -> bool {
     let different = sort(sample, None).and_then(|sorted| Ok(partition(&[sorted])?.len()));
     different.is_ok_and(|different| different * 2 > sample.len())
+}
+
+/// Bits of a range whose differences are still clearly shorter than values.
+const SHORT: u32 = 48;
+
+/// Whether these are integers or times, as Parquet has them, in a range of [`SHORT`] bits.
+fn lie_in_a_range(sample: &ArrayRef) -> bool {
+    let data_type = sample.data_type();
+    let (integer, temporal) = (data_type.is_integer(), data_type.is_temporal());
+    let Ok(values) = cast(sample, &ArrowType::Int64) else { return false };
+    let values = values.as_primitive::<Int64Type>();
+    let range = max(values).zip(min(values)).map(|(most, least)| most.abs_diff(least));
+    (integer || temporal) && range.is_some_and(|range| range < 1 << SHORT)
 }
 
 /// Whether compression takes less than a tenth off the values; those that there are, since what lies under
@@ -147,12 +165,14 @@ impl<W: Write + Send> Open<W> {
             self.rows += rows;
             self.rows_waiting += rows;
             from += rows;
-            if self.rows_waiting >= AT_ONCE || self.rows == GROUP {
-                self.encode(schema, threads)?;
-            }
-            let held = self.columns.iter().flatten().map(ArrowColumnWriter::memory_size);
-            if self.rows == GROUP || held.sum::<usize>() >= GROUP_BYTES {
+            if self.rows == GROUP {
                 self.end_group(schema, threads)?;
+            } else if self.rows_waiting >= AT_ONCE {
+                self.encode(schema, threads)?;
+                let held = self.columns.iter().flatten().map(ArrowColumnWriter::memory_size);
+                if held.sum::<usize>() >= GROUP_BYTES {
+                    self.end_group(schema, threads)?;
+                }
             }
         }
         Ok(())
@@ -165,23 +185,8 @@ impl<W: Write + Send> Open<W> {
         }
         let waiting = std::mem::take(&mut self.waiting);
         self.rows_waiting = 0;
-        let mut work: Vec<(usize, &FieldRef, &mut Vec<ArrowColumnWriter>)> = schema
-            .fields()
-            .iter()
-            .zip(&mut self.columns)
-            .enumerate()
-            .map(|(at, (field, writers))| (at, field, writers))
-            .collect();
-        // Those that take longest first, so that no thread has one of them alone in the end.
-        work.sort_by_key(|(_, field, _)| field.data_type().is_primitive());
-        in_parallel(work, threads, |(at, field, writers)| {
-            for batch in &waiting {
-                for (leaf, writer) in compute_leaves(field, batch.column(at))?.iter().zip(&mut *writers) {
-                    writer.write(leaf)?;
-                }
-            }
-            Ok::<_, ParquetError>(())
-        })?;
+        let work = longest_first(schema, self.columns.iter_mut());
+        in_parallel(work, threads, |(at, field, writers)| put(&waiting, at, field, writers))?;
         Ok(())
     }
 
@@ -202,21 +207,46 @@ impl<W: Write + Send> Open<W> {
         if self.rows == 0 {
             return Ok(());
         }
-        if self.rows_waiting > 0 {
-            self.encode(schema, threads)?;
+        if self.columns.is_empty() {
+            self.begin_group(schema)?;
         }
-        let columns = std::mem::take(&mut self.columns);
+        let waiting = std::mem::take(&mut self.waiting);
+        self.rows_waiting = 0;
         self.rows = 0;
-        let chunks = in_parallel(columns, threads, |writers| {
-            writers.into_iter().map(ArrowColumnWriter::close).collect::<Result<Vec<ArrowColumnChunk>>>()
+        let work = longest_first(schema, std::mem::take(&mut self.columns).into_iter());
+        let mut chunks = in_parallel(work, threads, |(at, field, mut writers)| {
+            put(&waiting, at, field, &mut writers)?;
+            let closed = writers.into_iter().map(ArrowColumnWriter::close);
+            Ok::<_, ParquetError>((at, closed.collect::<Result<Vec<ArrowColumnChunk>>>()?))
         })?;
+        chunks.sort_by_key(|(at, _)| *at);
         let mut group = self.file.next_row_group()?;
-        for chunk in chunks.into_iter().flatten() {
+        for chunk in chunks.into_iter().flat_map(|(_, chunks)| chunks) {
             chunk.append_to_row_group(&mut group)?;
         }
         group.close()?;
         Ok(())
     }
+}
+
+/// What is to be done for each field, with its number: those that take longest first, so that no thread has one of
+/// them alone in the end.
+fn longest_first<T>(schema: &SchemaRef, each: impl Iterator<Item = T>) -> Vec<(usize, &FieldRef, T)> {
+    let fields = schema.fields().iter().enumerate();
+    let mut work: Vec<(usize, &FieldRef, T)> =
+        fields.zip(each).map(|((at, field), each)| (at, field, each)).collect();
+    work.sort_by_key(|(_, field, _)| field.data_type().is_primitive());
+    work
+}
+
+/// Encodes a column of rows.
+fn put(rows: &[RecordBatch], at: usize, field: &FieldRef, writers: &mut [ArrowColumnWriter]) -> Result<()> {
+    for batch in rows {
+        for (leaf, writer) in compute_leaves(field, batch.column(at))?.iter().zip(&mut *writers) {
+            writer.write(leaf)?;
+        }
+    }
+    Ok(())
 }
 
 /// How many leaves a column of a type has in Parquet.
@@ -236,10 +266,13 @@ fn leaves(data_type: &arrow::datatypes::DataType) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float64Array, Int64Array, ListArray, StringArray, StructArray};
+    use arrow::array::{
+        Date32Array, Float64Array, Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
+    };
     use arrow::compute::concat_batches;
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+    use parquet::file::metadata::ColumnChunkMetaData;
 
     use super::*;
 
@@ -295,14 +328,38 @@ mod tests {
         let noise = |row: u64| f64::from_bits(row.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 2);
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("noise", Arc::new(Float64Array::from_iter_values((0..count).map(noise)))),
+            ("thirds", Arc::new(Float64Array::from_iter_values((0..count).map(|row| row as f64 / 4.0)))),
+            (
+                "wide",
+                Arc::new(Int64Array::from_iter_values((0..count).map(|row| noise(row).to_bits() as i64))),
+            ),
             ("rows", Arc::new(Int64Array::from_iter_values(0..count as i64))),
+            (
+                "times",
+                Arc::new(TimestampMicrosecondArray::from_iter((0..count).map(|row| {
+                    (row % 9 > 0)
+                        .then_some(1_700_000_000_000_000 - (row * 7_919 % 4_999_999) as i64 * 1_000_003)
+                }))),
+            ),
+            (
+                "days",
+                Arc::new(Date32Array::from_iter_values(
+                    (0..count).map(|row| (row * 31 % 9_973) as i32 - 5_000),
+                )),
+            ),
         ];
         let rows = RecordBatch::try_from_iter(columns).unwrap();
         let bytes = written(&rows, 3_000, 2);
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap();
         let group = reader.metadata().row_group(0);
-        let found: Vec<Compression> = group.columns().iter().map(|column| column.compression()).collect();
-        assert_eq!(found, [Compression::UNCOMPRESSED, Compression::SNAPPY]);
+        let of_column = |column: &ColumnChunkMetaData| {
+            let short = column.encodings().any(|encoding| encoding == Encoding::DELTA_BINARY_PACKED);
+            (column.compression(), short)
+        };
+        let found: Vec<(Compression, bool)> = group.columns().iter().map(of_column).collect();
+        let (large, small) = ((Compression::UNCOMPRESSED, false), (Compression::UNCOMPRESSED, true));
+        assert_eq!(found, [large, (Compression::SNAPPY, false), large, small, small, small]);
+        assert!(group.column(3).compressed_size() < 10_000, "{}", group.column(3).compressed_size());
         let read: Vec<RecordBatch> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
         assert!(concat_batches(&rows.schema(), &read).unwrap() == rows);
     }

@@ -1,33 +1,30 @@
-//! Spines: reading them in any format, their times and keys, and keeping them by content.
+//! Spines: reading them in any format, their times and keys.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, Write};
+use std::io::{BufReader, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
-use arrow::ipc::writer::StreamWriter;
 use asof_model::{Column, FileFormat, Format, Name, Selection, Source, SpineRecord, TimeUnit};
 use datafusion::error::DataFusionError;
 use futures::TryStreamExt;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
-use tokio::task::JoinSet;
 
+use super::kept::{Kept, Staging, unchanged};
 use super::{SpineInput, key_names};
-use crate::engine::INCOMING;
 use crate::query::SqlLimits;
 use crate::source::ScanColumns;
 use crate::source::files::open_one;
 use crate::source::find::Found;
-use crate::source::identity::Held;
+use crate::source::identity::{Held, stamp};
 use crate::source::infer::infer;
 use crate::source::instants::{instant_type, instants, readable};
 use crate::source::options::Options;
@@ -53,6 +50,7 @@ pub(super) struct Spine {
     pub(super) asked: Vec<RecordBatch>,
     pub(super) rows: u64,
     pub(super) kept: Kept,
+    format: FileFormat,
     time: TimeColumn,
     name: Option<String>,
 }
@@ -65,82 +63,17 @@ struct TimeColumn {
 }
 
 impl Spine {
-    /// What the record says of it.
+    /// What the record says of it, but for what is known only when it is kept: hash and bytes.
     pub(super) fn record(&self, sql: Option<String>) -> SpineRecord {
         SpineRecord {
-            hash: self.kept.hash.clone(),
+            hash: String::new(),
             rows: self.rows,
-            bytes: self.kept.bytes,
-            format: self.kept.format,
+            bytes: 0,
+            format: self.format,
             time_column: self.time.name.clone(),
             time_unit: self.time.unit,
             name: self.name.clone(),
             sql,
-        }
-    }
-}
-
-/// The bytes of a spine below the data directory: first under a name of their own, then by content.
-#[derive(Debug)]
-pub(super) struct Kept {
-    folder: PathBuf,
-    hash: String,
-    bytes: u64,
-    format: FileFormat,
-    /// Where they are as long as the training may still fail.
-    staged: Option<PathBuf>,
-    /// Brings them to the disk while the training runs.
-    syncing: JoinSet<Result<()>>,
-    engine: Engine,
-}
-
-impl Kept {
-    fn path(&self) -> PathBuf {
-        self.staged.clone().unwrap_or_else(|| self.folder.join(&self.hash))
-    }
-
-    /// Keeps the bytes under their hash, durably.
-    pub(super) async fn keep(mut self) -> Result<()> {
-        while let Some(synced) = self.syncing.join_next().await {
-            synced.map_err(|e| Error::internal(format!("keeping the spine ended: {e}")))??;
-        }
-        let Some(staged) = self.staged.take() else { return Ok(()) };
-        let (folder, kept) = (self.folder.clone(), self.folder.join(&self.hash));
-        let engine = self.engine.clone();
-        engine
-            .blocking(move || {
-                let io = |doing, path: &Path| {
-                    let path = path.to_owned();
-                    move |e: std::io::Error| Error::io(doing, &path, &e)
-                };
-                if kept.exists() {
-                    std::fs::remove_file(&staged).map_err(io("remove the file", &staged))?;
-                } else {
-                    std::fs::rename(&staged, &kept).map_err(io("keep the spine", &kept))?;
-                }
-                for folder in [Some(folder.as_path()), folder.parent()].into_iter().flatten() {
-                    File::open(folder).and_then(|it| it.sync_all()).map_err(io("keep the spine", folder))?;
-                }
-                Ok(())
-            })
-            .await
-    }
-}
-
-async fn sync(engine: Engine, path: PathBuf) -> Result<()> {
-    let synced = move || {
-        let synced = File::open(&path).and_then(|file| file.sync_all());
-        synced.map_err(|e| Error::io("keep the spine", &path, &e))
-    };
-    engine.blocking(synced).await
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if let Some(staged) = self.staged.take()
-            && let Err(error) = std::fs::remove_file(&staged)
-        {
-            tracing::warn!(%error, "a spine that is not kept stays behind");
         }
     }
 }
@@ -152,29 +85,23 @@ pub(super) async fn read(
     time: Option<&str>,
     selection: &Selection,
 ) -> Result<Spine> {
-    let folder = engine.config().data_dir.join("spines");
-    let (format, name, staged) = match input {
-        SpineInput::Bytes { bytes, format, name } => {
-            let within = folder.clone();
-            let staged = engine.blocking(move || stage(&within, &mut bytes.as_ref())).await?;
-            (format, name, staged)
+    let mut was = None;
+    let (format, name, kept) = match input {
+        SpineInput::Bytes { bytes, format, name } => (format, name, Kept::bytes(engine, bytes).await?),
+        SpineInput::File { path, format, name, settled: true } => {
+            (format, name, Kept::link(engine, path).await?)
         }
-        SpineInput::File { path, format, name, settled } => {
-            let within = folder.clone();
-            let staged = engine.blocking(move || {
-                let mut file = File::open(&path).map_err(|e| Error::io("open the spine", &path, &e))?;
-                if settled && let Some(staged) = stage_link(&within, &path, &mut file) {
-                    return staged;
-                }
-                stage(&within, &mut file)
-            });
-            (format, name, staged.await?)
+        SpineInput::File { path, format, name, settled: false } => {
+            let from = path.clone();
+            let stamp = engine.blocking(move || stamp(&from, &from.to_string_lossy())).await?;
+            was = Some(stamp.clone());
+            (format, name, Kept::copy(engine, path, stamp).await?)
         }
         SpineInput::Sql { text, scope } => {
             let limits = SqlLimits { time: QUERY_TIME, rows: u64::from(u32::MAX), ..SqlLimits::of(engine) };
             let mut answer = engine.sql(scope, &text, limits).await?;
-            let (within, schema) = (folder.clone(), Arc::clone(&answer.schema));
-            let mut staging = engine.blocking(move || Staging::new(&within, &schema)).await?;
+            let (on, schema) = (engine.clone(), Arc::clone(&answer.schema));
+            let mut staging = engine.blocking(move || Staging::new(&on, &schema)).await?;
             let mut room = Room::of(engine);
             while let Some(batch) = answer.rows.try_next().await? {
                 room.take(&batch)?;
@@ -188,50 +115,26 @@ pub(super) async fn read(
             (FileFormat::Arrow, None, engine.blocking(move || staging.finish()).await?)
         }
     };
-    let mut syncing = JoinSet::new();
-    syncing.spawn(sync(engine.clone(), staged.path.clone()));
-    let kept = Kept {
-        folder,
-        hash: staged.hash,
-        bytes: staged.bytes,
-        format,
-        syncing,
-        staged: Some(staged.path),
-        engine: engine.clone(),
-    };
-    let wanted = time.map(str::to_owned);
-    open(engine, kept, name, wanted.map(Wanted::Text), selection).await
+    let wanted = time.map(str::to_owned).map(Wanted::Text);
+    let path = kept.path().to_owned();
+    let spine = open(engine, kept, format, name, wanted, selection).await?;
+    if let Some(was) = was {
+        engine.blocking(move || unchanged(&path, &was)).await?;
+    }
+    Ok(spine)
 }
 
 /// Reads a spine that was kept.
 pub(super) async fn kept(engine: &Engine, record: &SpineRecord, selection: &Selection) -> Result<Spine> {
-    let folder = engine.config().data_dir.join("spines");
-    let path = folder.join(&record.hash);
     let shown = record.name.clone().unwrap_or_else(|| record.hash.clone());
     let changed = |change: &str| super::record::changed("spine", &shown, change);
-    let found =
-        engine.blocking(move || Ok(File::open(&path).and_then(|mut file| content(&mut file, None)).ok()));
-    let (hash, bytes) = found.await?.ok_or_else(|| changed("is not kept any more"))?;
-    if hash != record.hash || bytes != record.bytes {
+    let found = Kept::of(engine, &record.hash).await?;
+    let (kept, content) = found.ok_or_else(|| changed("is not kept any more"))?;
+    if content.hash != record.hash || content.bytes != record.bytes {
         return Err(changed("is not what it was: its kept file is damaged"));
     }
-    let kept = Kept {
-        folder,
-        hash,
-        bytes,
-        format: record.format,
-        staged: None,
-        syncing: JoinSet::new(),
-        engine: engine.clone(),
-    };
     let time = TimeColumn { name: record.time_column.clone(), unit: record.time_unit };
-    open(engine, kept, record.name.clone(), Some(Wanted::Exactly(time)), selection).await
-}
-
-struct Staged {
-    path: PathBuf,
-    hash: String,
-    bytes: u64,
+    open(engine, kept, record.format, record.name.clone(), Some(Wanted::Exactly(time)), selection).await
 }
 
 /// How many bytes of a spine's rows may still be held: a spine is in memory while it is answered.
@@ -267,130 +170,6 @@ impl Room {
     }
 }
 
-/// A spine from a query on its way to the disk, as an Arrow stream. What is not finished is removed.
-struct Staging {
-    /// Empty once it is finished.
-    path: PathBuf,
-    writer: Option<StreamWriter<Hashing>>,
-}
-
-/// A file, and the hash of what was written to it.
-struct Hashing {
-    file: File,
-    hasher: blake3::Hasher,
-    bytes: u64,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        let written = self.file.write(buffer)?;
-        self.hasher.update(buffer.get(..written).unwrap_or_default());
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Staging {
-    fn new(folder: &Path, schema: &Schema) -> Result<Staging> {
-        let (path, file) = incoming(folder)?;
-        let hashing = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0 };
-        let mut staging = Staging { path, writer: None };
-        staging.writer =
-            Some(StreamWriter::try_new(hashing, schema).map_err(|e| staging.failed(&e.to_string()))?);
-        Ok(staging)
-    }
-
-    fn failed(&self, reason: &str) -> Error {
-        Error::Io {
-            doing: "copy the spine to",
-            path: self.path.display().to_string(),
-            reason: reason.to_owned(),
-        }
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let Some(writer) = &mut self.writer else { return Err(self.failed("it is finished")) };
-        let written = writer.write(batch);
-        written.map_err(|e| self.failed(&e.to_string()))
-    }
-
-    fn finish(mut self) -> Result<Staged> {
-        let Some(mut writer) = self.writer.take() else { return Err(self.failed("it is finished")) };
-        let finished = writer.finish().and_then(|()| writer.into_inner());
-        let hashing = finished.map_err(|e| self.failed(&e.to_string()))?;
-        let hash = hashing.hasher.finalize().to_hex().to_string();
-        Ok(Staged { path: std::mem::take(&mut self.path), hash, bytes: hashing.bytes })
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        self.writer = None;
-        if !self.path.as_os_str().is_empty() {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Copies bytes into the folder of spines under a name of their own. Blocking.
-fn stage(folder: &Path, from: &mut dyn Read) -> Result<Staged> {
-    let (path, mut file) = incoming(folder)?;
-    match content(from, Some(&mut file)) {
-        Ok((hash, bytes)) => Ok(Staged { path, hash, bytes }),
-        Err(error) => {
-            let _ = std::fs::remove_file(&path);
-            Err(Error::io("copy the spine to", &path, &error))
-        }
-    }
-}
-
-/// The same without a copy, for a file that nobody writes to any more; none where the file system has no
-/// room for a second name of it. Blocking.
-fn stage_link(folder: &Path, path: &Path, file: &mut File) -> Option<Result<Staged>> {
-    let staged = incoming_name(folder).ok()?;
-    std::fs::hard_link(path, &staged).ok()?;
-    let read = content(file, None).map_err(|error| {
-        let _ = std::fs::remove_file(&staged);
-        Error::io("read the spine", path, &error)
-    });
-    Some(read.map(|(hash, bytes)| Staged { path: staged, hash, bytes }))
-}
-
-/// A name of its own in the folder of spines.
-fn incoming_name(folder: &Path) -> Result<PathBuf> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, &e))?;
-    Ok(folder.join(format!("{INCOMING}{}", NUMBER.fetch_add(1, Ordering::Relaxed))))
-}
-
-/// A new file in the folder of spines.
-fn incoming(folder: &Path) -> Result<(PathBuf, File)> {
-    let path = incoming_name(folder)?;
-    let file = File::create(&path).map_err(|e| Error::io("copy the spine to", &path, &e))?;
-    Ok((path, file))
-}
-
-/// BLAKE3 and length of what is read, copied on the way.
-fn content(from: &mut dyn Read, mut to: Option<&mut File>) -> std::io::Result<(String, u64)> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        let got = from.read(&mut buffer)?;
-        let Some(read) = buffer.get(..got).filter(|read| !read.is_empty()) else { break };
-        hasher.update(read);
-        if let Some(file) = &mut to {
-            file.write_all(read)?;
-        }
-        bytes += got as u64;
-    }
-    Ok((hasher.finalize().to_hex().to_string(), bytes))
-}
-
 enum Wanted {
     /// As the user wrote it.
     Text(String),
@@ -401,25 +180,27 @@ enum Wanted {
 async fn open(
     engine: &Engine,
     kept: Kept,
+    format: FileFormat,
     name: Option<String>,
     time: Option<Wanted>,
     selection: &Selection,
 ) -> Result<Spine> {
-    let selection = selection.clone();
+    let (selection, reader) = (selection.clone(), engine.clone());
     engine
         .blocking(move || {
             let shown = name.as_deref().unwrap_or("the spine");
-            let (schema, batches) =
-                batches(&kept.engine, &kept.path(), shown, kept.format, &key_types(&selection))?;
+            let (schema, batches) = batches(&reader, kept.path(), shown, format, &key_types(&selection))?;
             let time = time_column(&schema, time)?;
-            let mut asked = Vec::with_capacity(batches.len());
             let keys = keys(&schema, &selection)?;
-            let mut before = 0;
-            for batch in &batches {
-                asked.push(ask(batch, &time, &keys, before)?);
-                before += batch.num_rows() as u64;
-            }
-            Ok(Spine { schema, batches, asked, rows: before, kept, time, name })
+            let mut rows = 0;
+            let numbered = batches.iter().map(|batch| {
+                rows += batch.num_rows() as u64;
+                (batch, rows - batch.num_rows() as u64)
+            });
+            let threads = reader.config().threads;
+            let ask = |(batch, before)| ask(batch, &time, &keys, before);
+            let asked = in_parallel(numbered.collect(), threads, ask)?;
+            Ok(Spine { schema, batches, asked, rows, kept, format, time, name })
         })
         .await
 }

@@ -129,9 +129,26 @@ fn a_spine_may_come_in_any_format() {
     for settled in [false, true] {
         let path = path.clone();
         let spine = SpineInput::File { path, format: FileFormat::Csv, name: None, settled };
-        let (out, _) = flock.train(TrainRequest { spine, ..flock.request("", FileFormat::Csv) }).unwrap();
+        let request = TrainRequest { spine, ..flock.request("", FileFormat::Csv) };
+        let (out, report) = flock.train(request).unwrap();
         assert_eq!(out.num_rows(), 7);
+        assert_eq!(report.recipe.spine.bytes, SPINE.len() as u64);
+        assert_eq!(flock.rebuild(&recorded(report)).unwrap().0, out);
     }
+    let spines = || flock.folder.root().join(".asof/spines").read_dir().unwrap().count();
+    let kept = spines();
+    // One that cannot be read leaves nothing behind, however far its copy is.
+    let missing = SpineInput::File {
+        path: flock.folder.root().join("gone.csv"),
+        format: FileFormat::Csv,
+        name: None,
+        settled: false,
+    };
+    flock.train(TrainRequest { spine: missing, ..flock.request("", FileFormat::Csv) }).unwrap_err();
+    flock.folder.write("labels.csv", "seller,at\nx,2024-01-03T00:00:00Z\n");
+    let spine = SpineInput::File { path, format: FileFormat::Csv, name: None, settled: false };
+    flock.train(TrainRequest { spine, ..flock.request("", FileFormat::Csv) }).unwrap_err();
+    assert_eq!(spines(), kept);
     // No row at all.
     let (out, report) = flock
         .train(flock.request(written(&rows.slice(0, 0), FileFormat::Parquet, 1), FileFormat::Parquet))

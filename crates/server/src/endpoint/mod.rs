@@ -36,7 +36,7 @@ pub use runs::Runs;
 pub use sql::SqlRequest;
 pub use status::{StatusAnswer, StatusOfOperations, StatusOfView};
 pub use things::Things;
-pub use train::TrainQuery;
+pub use train::{SpineFile, TrainQuery};
 pub use training_sets::{TrainingSetLine, TrainingSets};
 
 use std::panic::AssertUnwindSafe;

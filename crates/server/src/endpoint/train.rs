@@ -1,6 +1,7 @@
 //! `POST /v1/train`: makes a training set.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use asof_engine::training::{SpineInput, TrainRequest, Training};
 use asof_flow::Operation;
@@ -120,6 +121,11 @@ fn listed(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
 }
 
+/// Where a caller in this process has the spine instead of a body: it is then read where it is, and copied
+/// beside the training.
+#[derive(Debug, Clone)]
+pub struct SpineFile(pub PathBuf);
+
 async fn train(
     Caller(principal): Caller,
     State(state): State<Shared>,
@@ -145,13 +151,17 @@ async fn train(
                 )
                 .hint("say spine_format=parquet, csv, ndjson or arrow"));
             };
-            let Some(taken) = Upload::take(&state, request).await? else {
-                return Err(Failure::invalid("no_spine", "the request has no spine")
-                    .hint("send the rows to add features to as the body, or a query as `sql`"));
+            let (path, settled) = match request.extensions().get::<SpineFile>() {
+                Some(SpineFile(path)) => (path.clone(), false),
+                None => {
+                    let taken = Upload::take(&state, request).await?.ok_or_else(|| {
+                        Failure::invalid("no_spine", "the request has no spine")
+                            .hint("send the rows to add features to as the body, or a query as `sql`")
+                    })?;
+                    (upload.insert(taken).path.clone(), true)
+                }
             };
-            let path = taken.path.clone();
-            upload = Some(taken);
-            SpineInput::File { path, format, name: query.spine_name.clone(), settled: true }
+            SpineInput::File { path, format, name: query.spine_name.clone(), settled }
         }
     };
     let subject = match &ask {
@@ -227,7 +237,7 @@ pub(super) async fn answer(
                     Ok(file)
                 };
                 let (training, file) = futures::try_join!(hashed, written)?;
-                let last = file.finish()?;
+                let last = file.finish().await?;
                 Ok((training.finish().await?, last))
             });
             let (report, last) = made.await?;
