@@ -1,6 +1,7 @@
 //! Parquet files: opened once, read row group by row group.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -140,7 +141,9 @@ impl ParquetFile {
             held.is_lost()
                 .unwrap_or_else(|| Error::invalid("file_broken", message).with_hint("write it again"))
         };
-        let metadata = ArrowReaderMetadata::load(&chunks, ArrowReaderOptions::new()).map_err(broken)?;
+        let loaded = unpanicked(|| ArrowReaderMetadata::load(&chunks, ArrowReaderOptions::new()));
+        let metadata = loaded.unwrap_or_else(|| Err(ParquetError::General("it is broken".to_owned())));
+        let metadata = metadata.map_err(broken)?;
         // INT96 is read as nanoseconds unless told otherwise, which hold the years 1677 to 2262 only.
         let roots = metadata.parquet_schema().root_schema().get_fields();
         let fields: Vec<Arc<Field>> = metadata
@@ -244,11 +247,11 @@ impl ParquetFile {
                 .with_column_index_policy(PageIndexPolicy::Skip)
                 .with_offset_index_policy(policy);
             let options = ArrowReaderOptions::new().with_schema(Arc::clone(self.metadata.schema()));
-            reader
-                .read_page_indexes(&Chunks(Arc::clone(&self.held)))
-                .and_then(|()| reader.finish())
-                .and_then(|known| ArrowReaderMetadata::try_new(Arc::new(known), options))
-                .unwrap_or_else(|_| self.metadata.clone())
+            let read = unpanicked(|| {
+                reader.read_page_indexes(&Chunks(Arc::clone(&self.held)))?;
+                ArrowReaderMetadata::try_new(Arc::new(reader.finish()?), options)
+            });
+            read.and_then(Result::ok).unwrap_or_else(|| self.metadata.clone())
         })
     }
 
@@ -256,7 +259,7 @@ impl ParquetFile {
     pub(crate) fn read(&self, group: usize, columns: &[&str], batch: usize) -> Result<ParquetBatches> {
         let roots = self.roots(columns);
         let reader = self.reader(&self.metadata, group, roots, batch, None)?;
-        Ok(ParquetBatches { held: Arc::clone(&self.held), reader })
+        Ok(ParquetBatches { held: Arc::clone(&self.held), reader: Some(reader) })
     }
 
     /// Reads ascending rows of a row group, numbered from its first, in batches of at most so many.
@@ -283,14 +286,17 @@ impl ParquetFile {
         for (root, field) in roots.iter().zip(schema.fields()) {
             let leaf = (0..about.num_columns()).find(|leaf| about.get_column_root_idx(*leaf) == *root);
             let taken = match leaf.filter(|_| about.root_schema().get_fields()[*root].is_primitive()) {
-                Some(leaf) => TakenColumn::new(
-                    &chunks,
-                    &about.column(leaf),
-                    group_known.column(leaf),
-                    in_group,
-                    places.and_then(|places| places.get(leaf)),
-                    (self.natural.field(*root).data_type(), field.data_type()),
-                )
+                Some(leaf) => unpanicked(|| {
+                    TakenColumn::new(
+                        &chunks,
+                        &about.column(leaf),
+                        group_known.column(leaf),
+                        in_group,
+                        places.and_then(|places| places.get(leaf)),
+                        (self.natural.field(*root).data_type(), field.data_type()),
+                    )
+                })
+                .unwrap_or_else(|| Err(ParquetError::General("its pages cannot be found".to_owned())))
                 .map_err(broken)?,
                 None => None,
             };
@@ -306,7 +312,7 @@ impl ParquetFile {
             true => None,
             false => Some(self.reader(paged, group, others, batch, Some(selection(&rows)))?),
         };
-        let reader = TakenRows { schema, columns: found, others, rows, batch, given: 0 };
+        let reader = Some(TakenRows { schema, columns: found, others, rows, batch, given: 0 });
         Ok(ParquetBatches { held: Arc::clone(&self.held), reader })
     }
 
@@ -333,22 +339,37 @@ impl ParquetFile {
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }
-        builder.build().map_err(|e| broken_data(&self.held, &e.to_string()))
+        let built = unpanicked(|| builder.build());
+        let built = built.ok_or_else(|| broken_data(&self.held, "its pages cannot be found"))?;
+        built.map_err(|e| broken_data(&self.held, &e.to_string()))
     }
 }
 
 /// Batches of one row group.
 pub(crate) struct ParquetBatches<R = ParquetRecordBatchReader> {
     held: Arc<Held>,
-    pub(super) reader: R,
+    /// None after it panicked.
+    pub(super) reader: Option<R>,
 }
 
 impl<E: std::fmt::Display, R: Iterator<Item = Result<RecordBatch, E>>> Iterator for ParquetBatches<R> {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Result<RecordBatch>> {
-        Some(self.reader.next()?.map_err(|e| broken_data(&self.held, &e.to_string())))
+        let reader = self.reader.as_mut()?;
+        match unpanicked(|| reader.next()) {
+            Some(next) => Some(next?.map_err(|e| broken_data(&self.held, &e.to_string()))),
+            None => {
+                self.reader = None;
+                Some(Err(broken_data(&self.held, "a page is broken")))
+            }
+        }
     }
+}
+
+/// What reading comes to; none where it panicked, as readers do over some broken bytes.
+pub(crate) fn unpanicked<T>(read: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(read)).ok()
 }
 
 fn broken_data(held: &Held, reason: &str) -> Error {

@@ -582,7 +582,8 @@ mod tests {
             let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
             let check = |flips: Vec<(proptest::sample::Index, u8)>| {
                 for name in ["int64", "int32", "bool", "runs", "text", "different", "bytes", "micros"] {
-                    let mut column = file.read_rows(0, &[name], 1, Vec::new()).unwrap().reader.into_column();
+                    let mut column =
+                        file.read_rows(0, &[name], 1, Vec::new()).unwrap().reader.unwrap().into_column();
                     while let Some(page) = column.pages.get_next_page().unwrap() {
                         let page = damaged(page, &flips);
                         if let Page::DictionaryPage { .. } = page {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,7 +27,7 @@ use crate::source::identity::{Held, stamp};
 use crate::source::infer::infer;
 use crate::source::instants::{instant_type, instants, readable};
 use crate::source::options::Options;
-use crate::source::parquet::check_nesting;
+use crate::source::parquet::{check_nesting, unpanicked};
 use crate::source::rules::{Place, Rules};
 use crate::threads::in_parallel;
 use crate::{Engine, Error, Result};
@@ -241,12 +240,14 @@ fn batches(
         FileFormat::Parquet => {
             let held = Arc::new(Held::open(path, shown)?);
             check_nesting(&held).map_err(|e| failed(&e.to_string()))?;
-            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
+            let metadata = unpanicked(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()));
+            let metadata = metadata
+                .ok_or_else(|| failed("its footer is broken"))?
                 .map_err(|e| failed(&e.to_string()))?;
             let schema = plain_schema(metadata.schema());
             let room = Mutex::new(room);
             let groups = (0..metadata.metadata().num_row_groups()).collect();
-            let batches = in_parallel(groups, engine.config().threads, |group| {
+            let read = |group| {
                 // Of its own, since who shares a file shares the place that is read next.
                 let file = File::open(path).map_err(|e| Error::io("open the spine", path, &e))?;
                 let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone());
@@ -258,6 +259,9 @@ fn batches(
                     batches.push(batch);
                 }
                 Ok::<_, Error>(batches)
+            };
+            let batches = in_parallel(groups, engine.config().threads, |group| {
+                unpanicked(|| read(group)).unwrap_or_else(|| Err(failed("a page is broken")))
             })?;
             Ok((Arc::clone(&schema), with_schema(&schema, batches.into_iter().flatten().collect())?))
         }
@@ -276,7 +280,7 @@ fn batches(
                 }
                 Ok::<_, DataFusionError>(all)
             };
-            let read = catch_unwind(AssertUnwindSafe(|| {
+            let read = unpanicked(|| {
                 let file = BufReader::new(file);
                 if is_file {
                     let mut reader = FileReader::try_new(file, None)?;
@@ -285,9 +289,9 @@ fn batches(
                     let mut reader = StreamReader::try_new(file, None)?;
                     Ok((reader.schema(), take(&mut reader)?))
                 }
-            }));
+            });
             let read: Result<_, DataFusionError> =
-                read.unwrap_or_else(|_| Err(ArrowError::IpcError("a broken message".to_owned()).into()));
+                read.unwrap_or_else(|| Err(ArrowError::IpcError("a broken message".to_owned()).into()));
             let (schema, batches) = read.map_err(|e| match Error::within(&e) {
                 Some(ours) => ours.clone(),
                 None => failed(&e.find_root().message()),

@@ -272,3 +272,43 @@ fn rows_with_addresses_come_in_runs() {
         assert!(groups < 300 || (33..=65).contains(&found.len()), "{}", found.len());
     }
 }
+
+/// Whatever byte of a file is another: rows, or an error that names the file. Never one that a panic left.
+#[test]
+fn a_damaged_file_is_named() {
+    let folder = Folder::new();
+    let text = |row: i64| (row % 5 > 0).then(|| format!("text number {}", row % 7));
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        (
+            "at",
+            Arc::new(TimestampMicrosecondArray::from_iter_values((0..60).map(|row| row * 1_000_000)))
+                as ArrayRef,
+            false,
+        ),
+        ("n", Arc::new(Int64Array::from_iter((0..60).map(|row| (row % 3 > 0).then_some(row)))), true),
+        ("word", Arc::new(StringArray::from_iter((0..60).map(text))), true),
+    ])
+    .unwrap();
+    folder.parquet("data/a.parquet", 40, &[batch]);
+    let whole = std::fs::read(folder.root().join("data/a.parquet")).unwrap();
+    let mut source = files("events", "data/a.parquet", Format::Parquet);
+    source.event_time = at("at");
+    let source = version(source, columns(&[("at", "timestamp"), ("n", "int64"), ("word", "string")]));
+    let mut broken = 0;
+    for at in 0..whole.len() {
+        for flip in [0x10, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= flip;
+            folder.write("data/a.parquet", &bytes);
+            if let Err(error) = folder.rows(&source, &all()) {
+                broken += 1;
+                let told = said(&error);
+                assert!(
+                    told.contains("data/a.parquet") || told.contains("source `events`"),
+                    "byte {at}: {told}"
+                );
+            }
+        }
+    }
+    assert!(broken > 300, "only {broken} damages were found");
+}
