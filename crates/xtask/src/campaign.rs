@@ -7,10 +7,12 @@
 //! control: if it survived every time, the copy would not show what a power loss does.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::{Args, ValueEnum};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::process::{exists, output, run_with};
 
@@ -113,6 +115,7 @@ fn test_programs(root: &Path) -> Result<Vec<(Subject, PathBuf)>, String> {
         let found = messages
             .iter()
             .filter(|message| message["manifest_path"].as_str().is_some_and(|it| it.ends_with(&manifest)))
+            .filter(|message| message["target"]["name"] == "it")
             .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
             .next_back();
         let package = subject.package;
@@ -162,6 +165,7 @@ impl Round<'_> {
             let disk = Mounted::new(&image, self.place.join("disk"))?;
             let mut child = self
                 .program_with(&disk.at, self.subject.writes)
+                .process_group(0)
                 .stdout(Stdio::piped())
                 .spawn()
                 .map_err(|e| format!("cannot start what writes: {e}"))?;
@@ -180,7 +184,9 @@ impl Round<'_> {
                 .map_err(|e| format!("cannot write the control: {e}"))?;
             // While it goes on writing: the copy is what the disk holds in this moment.
             system("cp", &["--sparse=always", &text(&image), &text(&copy)])?;
-            let _ = child.kill();
+            // With the commands that it has started.
+            kill_process_group(Pid::from_child(&child), Signal::KILL)
+                .map_err(|e| format!("cannot end what writes: {e}"))?;
             let _ = child.wait();
             seen
         };

@@ -30,10 +30,9 @@ fn train(turn: u64) -> [String; 6] {
 
 /// Brings the files that a person wrote to the disk.
 fn sync(folder: &Path) {
-    for path in files_below(folder).iter().flat_map(|file| file.ancestors()) {
-        std::fs::File::open(path).unwrap().sync_all().unwrap();
-        if path == folder {
-            break;
+    for file in files_below(folder) {
+        for path in file.ancestors().take_while(|path| path.starts_with(folder)) {
+            std::fs::File::open(path).unwrap().sync_all().unwrap();
         }
     }
 }
@@ -42,6 +41,8 @@ fn sync(folder: &Path) {
 fn child() {
     let Some(folder) = folder() else { return };
     let project = Project::shop_at(&folder);
+    // What the test runner says before stands on a line of its own.
+    println!();
     for turn in 1.. {
         project.write("features/shop.yaml", &definitions(turn));
         sync(&folder);
@@ -77,7 +78,7 @@ fn verify() {
     );
     // Every turn adds its number to the ratings.
     let whole = |turn: u64| {
-        let rows = ["1,2024-01-10T00:00:00.000000Z,a,basic", "1,2024-02-10T00:00:00.000000Z,b,gold"];
+        let rows = ["1,2024-01-10T00:00:00Z,a,basic", "1,2024-02-10T00:00:00Z,b,gold"];
         let ratings = [4.5, 4.75].map(|rating| rating + turn as f64);
         rows.iter().zip(ratings).map(|(row, rating)| format!("{row},{rating:?},3")).collect::<Vec<_>>()
     };
@@ -107,10 +108,9 @@ fn verify() {
         project.well(&["train", "--rebuild", set["id"].as_str().unwrap(), "--out", "again.csv"]);
         assert_eq!(project.read("again.csv").lines().count(), 7);
     }
-    // What was materialised is served, or what was acknowledged after it.
-    if let (Some(turn), true) = (turns("materialize").last().copied(), found == [applied]) {
+    // What was materialised is served, as long as the view is what it was.
+    if applied > 0 && turns("materialize").contains(&applied) && found == [applied] {
         let got = project.json(&["get", "pricing", "seller_id=1"]);
-        let rating = got[0]["columns"][1]["values"][0].as_f64();
-        assert!(turn < applied || rating == Some(4.75 + turn as f64), "turn {turn} of {applied}: {got:?}");
+        assert_eq!(got[0]["columns"][1]["values"][0].as_f64(), Some(4.75 + applied as f64), "{got:?}");
     }
 }
