@@ -124,7 +124,7 @@ const INVALID: [(&str, &str); 158] = [
     ("null_time", "The spine has a row without a time, and without one no value can be told. Fill it or leave the row out; the message names the row."),
     ("online_row_too_long", "One row of a view is longer than the online store takes. Leave out its longest columns."),
     ("online_store_newer", "The online store was written by a newer program. Use that one; or remove the folder `online` of the data directory, and materialise again."),
-    ("out_is_input", "What --out names would be written over what the training reads: its spine, or a file of a source. Name another file."),
+    ("out_is_input", "What --out names would be written over what the training reads: its spine, a file of a source, or one of the data directory. Name another file."),
     ("progress_newer", "What a view has read was written down by a newer program. Use that one, or a newer one."),
     ("project_needed", "The node serves several projects or none by default: say which, in `project`."),
     ("query_not_select", "A query here only reads: it begins with select, with or values."),

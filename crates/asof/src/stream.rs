@@ -69,7 +69,8 @@ impl NewFile {
     /// To be written beside `path`.
     pub(crate) fn new(path: &Path) -> NewFile {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let aside = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+        let aside = path.with_file_name(format!(".{name}.{}{PARTIAL}", std::process::id()));
+        remove_left(path, &format!(".{name}."));
         NewFile { path: path.to_owned(), aside, kept: false }
     }
 
@@ -126,6 +127,22 @@ impl NewFile {
             .map_err(|error| Problem::file("write", &self.path, &error))?;
         self.kept = true;
         Ok(())
+    }
+}
+
+/// How the names of files end that are being written.
+const PARTIAL: &str = ".partial";
+
+/// Removes what processes that were ended left of the same file. One that cannot be removed is in nobody's way.
+fn remove_left(path: &Path, begins: &str) {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(begins)?.strip_suffix(PARTIAL));
+        let Some(process) = process.and_then(|process| process.parse::<u32>().ok()) else { continue };
+        if !Path::new("/proc").join(process.to_string()).exists() && Path::new("/proc/self").exists() {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use asof_compute::{Threads, Work};
 use crate::engine::WORKER_STACK;
 
 /// Works on pieces by so many threads, the caller among them, each taking the next that is left; what came
-/// of them, in their order. The first error ends it: pieces not begun by then are left. Blocking.
+/// of them, in their order. An error ends it: pieces not begun by then are left, and of several errors that of the
+/// first piece is given, whatever the threads. Blocking.
 pub(crate) fn in_parallel<T: Send, R: Send, E: Send>(
     pieces: Vec<T>,
     threads: usize,
@@ -28,24 +29,31 @@ pub(crate) fn in_parallel<T: Send, R: Send, E: Send>(
         true => None,
         false => left.lock().unwrap_or_else(PoisonError::into_inner).next(),
     };
-    let take_on = || -> Result<(), E> {
+    let take_on = || -> Result<(), (usize, E)> {
         while let Some((number, piece)) = next() {
-            let made = work(piece).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            let made = work(piece).inspect_err(|_| failed.store(true, Ordering::Relaxed));
+            let made = made.map_err(|error| (number, error))?;
             done.lock().unwrap_or_else(PoisonError::into_inner).push((number, made));
         }
         Ok(())
     };
-    std::thread::scope(|scope| -> Result<(), E> {
+    let ended = std::thread::scope(|scope| {
         // Where the system has no thread to give, those that there are do all.
         let start = |_| Builder::new().stack_size(WORKER_STACK).spawn_scoped(scope, take_on).ok();
         let others: Vec<ScopedJoinHandle<'_, _>> = (1..threads.min(count)).filter_map(start).collect();
         let mut ended = take_on();
         for other in others {
             // What a thread panicked with ends the caller as it would have without threads.
-            ended = ended.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            ended = match (ended, other) {
+                (Err(one), Err(other)) if other.0 < one.0 => Err(other),
+                (Ok(()), other) => other,
+                (ended, _) => ended,
+            };
         }
         ended
-    })?;
+    });
+    ended.map_err(|(_, error)| error)?;
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_unstable_by_key(|(number, _)| *number);
     Ok(done.into_iter().map(|(_, made)| made).collect())

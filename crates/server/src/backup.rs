@@ -168,6 +168,8 @@ fn is_temporary(name: &str) -> bool {
         || name == "lock"
         || name.ends_with(".lock")
         || name.ends_with(".partial")
+        // A spine whose training goes on.
+        || name.starts_with("incoming-")
         || name.ends_with(".tmp")
 }
 

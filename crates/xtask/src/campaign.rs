@@ -9,10 +9,11 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
 use crate::process::{exists, output, run_with};
 
@@ -133,6 +134,23 @@ struct Round<'a> {
     program: &'a Path,
 }
 
+/// What writes to a disk; ended when dropped, with the commands that it has started.
+struct Writer {
+    child: Child,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let group = Pid::from_child(&self.child);
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.child.wait();
+        // A command may be within a write to the disk still.
+        while test_kill_process_group(group).is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 /// Unmounts when dropped, whatever happened.
 struct Mounted {
     at: PathBuf,
@@ -141,6 +159,9 @@ struct Mounted {
 impl Mounted {
     fn new(image: &Path, at: PathBuf) -> Result<Mounted, String> {
         std::fs::create_dir_all(&at).map_err(|e| format!("cannot make `{}`: {e}", at.display()))?;
+        if std::fs::read_to_string("/proc/mounts").is_ok_and(|mounts| mounts.contains(&text(&at))) {
+            return Err(format!("`{}` is mounted still: unmount it", at.display()));
+        }
         system("mount", &["-o", "loop", &text(image), &text(&at)])?;
         Ok(Mounted { at })
     }
@@ -148,7 +169,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // What stays mounted is said by the next mount.
+        // What stays mounted, the next mount says.
         let _ = system("umount", &[&text(&self.at)]);
     }
 }
@@ -163,13 +184,15 @@ impl Round<'_> {
         system("mkfs.ext4", &["-q", "-F", &text(&image)])?;
         let acknowledged = {
             let disk = Mounted::new(&image, self.place.join("disk"))?;
-            let mut child = self
+            let child = self
                 .program_with(&disk.at, self.subject.writes)
                 .process_group(0)
                 .stdout(Stdio::piped())
+                .stderr(Stdio::null())
                 .spawn()
                 .map_err(|e| format!("cannot start what writes: {e}"))?;
-            let lines = child.stdout.take().map(BufReader::new).ok_or("what writes has no output")?;
+            let mut writer = Writer { child };
+            let lines = writer.child.stdout.take().map(BufReader::new).ok_or("what writes has no output")?;
             // Round by round after another acknowledgement.
             let wanted = 1 + self.number as usize % 11;
             let mut seen = Vec::new();
@@ -180,14 +203,15 @@ impl Round<'_> {
                     break;
                 }
             }
+            if seen.len() < wanted {
+                let (subject, seen) = (self.subject.package, seen.join(", "));
+                return Err(format!("round {}, {subject}: it ended after ({seen})", self.number));
+            }
             std::fs::write(disk.at.join("control"), vec![7; 4_096])
                 .map_err(|e| format!("cannot write the control: {e}"))?;
             // While it goes on writing: the copy is what the disk holds in this moment.
             system("cp", &["--sparse=always", &text(&image), &text(&copy)])?;
-            // With the commands that it has started.
-            kill_process_group(Pid::from_child(&child), Signal::KILL)
-                .map_err(|e| format!("cannot end what writes: {e}"))?;
-            let _ = child.wait();
+            drop(writer);
             seen
         };
         // At the same place: a project knows where it is.

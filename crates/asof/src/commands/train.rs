@@ -157,7 +157,7 @@ fn output_format(args: &Args) -> Result<FileFormat, Problem> {
     })
 }
 
-/// Refuses an --out that is the spine, or a file that a source of the project reads.
+/// Refuses an --out that is the spine, a file of the data directory, or one that a source of the project reads.
 fn keeps_its_inputs(args: &Args, context: &Context) -> Result<(), Problem> {
     let Some(out) = args.out.as_deref().filter(|out| out.as_os_str() != "-") else { return Ok(()) };
     let Some(place) = place_of(out) else { return Ok(()) };
@@ -166,7 +166,12 @@ fn keeps_its_inputs(args: &Args, context: &Context) -> Result<(), Problem> {
         let message = format!("--out `{}` is the spine itself, which would be written over", out.display());
         return Err(Problem::invalid("out_is_input", message).hint("name another file with --out"));
     }
-    let root = context.settings()?.root.value;
+    let settings = context.settings()?;
+    if std::fs::canonicalize(&settings.data_dir.value).is_ok_and(|data_dir| place.starts_with(data_dir)) {
+        let message = format!("--out `{}` is in the data directory, whose files are Asof's own", out.display());
+        return Err(Problem::invalid("out_is_input", message).hint("name a file elsewhere with --out"));
+    }
+    let root = settings.root.value;
     let Ok(files) = project_files(&root) else { return Ok(()) };
     // What is wrong with a definition is said elsewhere; the sources that can be read count here.
     for definition in Project::read(&files).0.into_iter().flat_map(|project| project.definitions) {

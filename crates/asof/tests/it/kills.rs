@@ -98,6 +98,13 @@ fn train_leaves_a_whole_file_or_none() {
             Err(_) => assert!(!acknowledged, "round {round}: an acknowledged training set is lost"),
         }
     }
+    // What the killed ones left beside it goes with the next.
+    let _ = campaign.killed(&project, &train("out.csv"));
+    project.well(&train("out.csv"));
+    let left = std::fs::read_dir(project.path()).unwrap().flatten();
+    let left: Vec<_> =
+        left.map(|entry| entry.file_name()).filter(|it| it.to_string_lossy().contains(".partial")).collect();
+    assert!(left.is_empty(), "{left:?}");
     for set in project.json(&["list", "training-sets"]) {
         let id = set["id"].as_str().unwrap();
         project.well(&["train", "--rebuild", id, "--out", "again.csv"]);

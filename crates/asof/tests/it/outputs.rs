@@ -103,6 +103,19 @@ fn a_training_set_is_not_written_over_what_it_is_made_from() {
             ended.err
         );
     }
+    let registry = project.run(&[
+        "train",
+        "pricing",
+        "--spine",
+        "spine.csv",
+        "--out",
+        ".asof/registry.db",
+        "--format",
+        "csv",
+    ]);
+    assert_eq!(registry.code, Some(1), "{registry:?}");
+    assert!(registry.err.contains("is in the data directory, whose files are Asof's own"), "{registry:?}");
+    project.well(&["list"]);
     assert_eq!((spine, data), (project.read("spine.csv"), project.read("data/profiles.csv")));
     // A file that a glob would read from now on is among its files too; others are not.
     let text = project.read("features/shop.yaml").replace("data/profiles.csv", "data/*.csv");

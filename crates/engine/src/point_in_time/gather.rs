@@ -192,8 +192,8 @@ impl PortionAnswers<'_> {
         let row_of = |slot: u32| asked.rows[slot as usize] >> 1;
         let wanted = in_parallel(ranges(&answering, threads, row_of), threads, |rows| {
             let found = answering.iter().map(|slot| (row_of(*slot), *slot));
-            // Room for all, of which only what is filled is touched.
-            let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(answering.len());
+            // Room for more than its share is likely to be, of which only what is filled is touched.
+            let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(answering.len() / threads * 5 / 4);
             wanted.extend(found.filter(|(row, _)| rows.contains(row)));
             wanted.sort_unstable();
             Ok::<_, Error>(wanted)
@@ -314,6 +314,8 @@ impl PortionAnswers<'_> {
                 {
                     rows[(slot - run.start) as usize] = row;
                     event_times[(slot - run.start) as usize] = event_time.0;
+                } else {
+                    return Err(Error::internal("a slot that answers has no row"));
                 }
             }
             Ok::<_, Error>(())

@@ -361,15 +361,20 @@ impl<E: std::fmt::Display, R: Iterator<Item = Result<RecordBatch, E>>> Iterator 
             Some(next) => Some(next?.map_err(|e| broken_data(&self.held, &e.to_string()))),
             None => {
                 self.reader = None;
-                Some(Err(broken_data(&self.held, "a page is broken")))
+                Some(Err(broken_data(&self.held, BROKEN_PAGE)))
             }
         }
     }
 }
 
+/// Why a page could not be read whose reader panicked.
+pub(crate) const BROKEN_PAGE: &str =
+    "a page is broken, or its reader is: what that said is on standard error";
+
 /// What reading comes to; none where it panicked, as readers do over some broken bytes.
 pub(crate) fn unpanicked<T>(read: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(read)).ok()
+    let read = catch_unwind(AssertUnwindSafe(read));
+    read.inspect_err(|_| tracing::error!("a reader of Parquet or Arrow panicked")).ok()
 }
 
 fn broken_data(held: &Held, reason: &str) -> Error {

@@ -26,7 +26,7 @@ pub(super) struct Content {
 #[derive(Debug)]
 pub(super) struct Kept {
     folder: PathBuf,
-    /// Where they can be read, as long as they are not kept.
+    /// Where they can be read until they are kept, or are kept already.
     path: PathBuf,
     /// Where they are as long as the training may still fail.
     staged: Option<PathBuf>,
@@ -67,10 +67,10 @@ impl Kept {
                 let mut file = File::open(&from).map_err(|e| Error::io("open the spine", &from, &e))?;
                 content(&mut file, to).map_err(|e| Error::io("copy the spine", &from, &e))
             };
-            let mut found = read(None)?;
+            let found = read(None)?;
             // What is kept already is not written again.
-            if !kept_before.join(&found.hash).exists() {
-                found = read(Some(&mut copy))?;
+            if !is_kept(&kept_before, &found)? && read(Some(&mut copy))? != found {
+                return Err(changed(&from));
             }
             unchanged(&from, &was)?;
             Ok(found)
@@ -125,26 +125,35 @@ impl Kept {
     pub(super) async fn keep(mut self) -> Result<Option<Content>> {
         let Some(staging) = self.staging.join_next().await else { return Ok(None) };
         let content = staging.map_err(|ended| gone(&ended))??;
-        let Some(staged) = self.staged.take() else { return Ok(None) };
+        let Some(staged) = self.staged.clone() else { return Ok(None) };
         let (folder, kept) = (self.folder.clone(), self.folder.join(&content.hash));
         let engine = self.engine.clone();
-        engine
+        let content = engine
             .blocking(move || {
                 let io = |doing, path: &Path| {
                     let path = path.to_owned();
                     move |e: std::io::Error| Error::io(doing, &path, &e)
                 };
-                if kept.exists() {
+                if is_kept(&folder, &content)? {
                     std::fs::remove_file(&staged).map_err(io("remove the file", &staged))?;
                 } else {
+                    let bytes = std::fs::metadata(&staged).map_err(io("keep the spine", &staged))?.len();
+                    if bytes != content.bytes {
+                        // It was kept when its copy would have begun.
+                        let reason = "it was removed while it was asked with".to_owned();
+                        let path = kept.display().to_string();
+                        return Err(Error::Io { doing: "keep the spine", path, reason });
+                    }
                     std::fs::rename(&staged, &kept).map_err(io("keep the spine", &kept))?;
                 }
                 for folder in [Some(folder.as_path()), folder.parent()].into_iter().flatten() {
                     File::open(folder).and_then(|it| it.sync_all()).map_err(io("keep the spine", folder))?;
                 }
-                Ok(Some(content))
+                Ok(content)
             })
-            .await
+            .await?;
+        self.staged = None;
+        Ok(Some(content))
     }
 }
 
@@ -163,13 +172,27 @@ fn folder(engine: &Engine) -> PathBuf {
     engine.config().data_dir.join("spines")
 }
 
+/// Whether a spine is kept in a folder, whole as far as its length tells.
+fn is_kept(folder: &Path, content: &Content) -> Result<bool> {
+    let kept = folder.join(&content.hash);
+    match std::fs::metadata(&kept) {
+        Ok(found) => Ok(found.len() == content.bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("look for the spine", &kept, &error)),
+    }
+}
+
 /// Refuses a file that is not what its stamp says it was.
 pub(super) fn unchanged(path: &Path, was: &str) -> Result<()> {
     if stamp(path, &path.to_string_lossy()).is_ok_and(|now| now == was) {
         return Ok(());
     }
+    Err(changed(path))
+}
+
+fn changed(path: &Path) -> Error {
     let name = path.to_string_lossy().into_owned();
-    Err(Error::Changed { what: "spine", name, change: "was changed or removed while it was read".to_owned() })
+    Error::Changed { what: "spine", name, change: "was changed or removed while it was read".to_owned() }
 }
 
 /// A spine from a query on its way to the disk, as an Arrow stream. What is not finished is removed.

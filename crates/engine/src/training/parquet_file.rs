@@ -19,14 +19,9 @@ use parquet::schema::types::ColumnPath;
 
 use crate::threads::in_parallel;
 
-/// Rows of a row group: what is held of a file that is being written.
-const GROUP: usize = 131_072;
-
-/// Bytes of a row group, about, where its rows are large.
-const GROUP_BYTES: usize = 64 << 20;
-
-/// Rows that are encoded at once, about: few are not worth starting threads for.
-const AT_ONCE: usize = 65_536;
+/// Rows of a row group: what is held of a file that is being written. More of them would keep who encodes waiting
+/// at the start, and who writes at the end.
+const GROUP: usize = 65_536;
 
 /// Rows that tell whether a column's values repeat.
 const SAMPLE: usize = 4_096;
@@ -49,13 +44,9 @@ enum At<W: Write + Send> {
 struct Open<W: Write + Send> {
     file: SerializedFileWriter<W>,
     factory: ArrowRowGroupWriterFactory,
-    /// Of the row group being written, per field one for each of its leaves; empty between row groups.
-    columns: Vec<Vec<ArrowColumnWriter>>,
-    /// Rows of it that are encoded, or wait for it.
-    rows: usize,
-    /// Rows that wait, and how many.
+    /// Of the next row group, and how many.
     waiting: Vec<RecordBatch>,
-    rows_waiting: usize,
+    rows: usize,
 }
 
 impl<W: Write + Send> ParquetFile<W> {
@@ -86,14 +77,7 @@ impl<W: Write + Send> ParquetFile<W> {
                 let properties = properties(&self.schema, first);
                 let writer = ArrowWriter::try_new(to, Arc::clone(&self.schema), Some(properties))?;
                 let (file, factory) = writer.into_serialized_writer()?;
-                Ok(Box::new(Open {
-                    file,
-                    factory,
-                    columns: Vec::new(),
-                    rows: 0,
-                    waiting: Vec::new(),
-                    rows_waiting: 0,
-                }))
+                Ok(Box::new(Open { file, factory, waiting: Vec::new(), rows: 0 }))
             }
         }
     }
@@ -163,57 +147,22 @@ impl<W: Write + Send> Open<W> {
             let rows = (batch.num_rows() - from).min(GROUP - self.rows);
             self.waiting.push(batch.slice(from, rows));
             self.rows += rows;
-            self.rows_waiting += rows;
             from += rows;
             if self.rows == GROUP {
                 self.end_group(schema, threads)?;
-            } else if self.rows_waiting >= AT_ONCE {
-                self.encode(schema, threads)?;
-                let held = self.columns.iter().flatten().map(ArrowColumnWriter::memory_size);
-                if held.sum::<usize>() >= GROUP_BYTES {
-                    self.end_group(schema, threads)?;
-                }
             }
         }
         Ok(())
     }
 
-    /// Encodes the rows that wait.
-    fn encode(&mut self, schema: &SchemaRef, threads: usize) -> Result<()> {
-        if self.columns.is_empty() {
-            self.begin_group(schema)?;
-        }
-        let waiting = std::mem::take(&mut self.waiting);
-        self.rows_waiting = 0;
-        let work = longest_first(schema, self.columns.iter_mut());
-        in_parallel(work, threads, |(at, field, writers)| put(&waiting, at, field, writers))?;
-        Ok(())
-    }
-
-    fn begin_group(&mut self, schema: &SchemaRef) -> Result<()> {
-        let number = self.file.flushed_row_groups().len();
-        let mut writers = self.factory.create_column_writers(number)?.into_iter();
-        for field in schema.fields() {
-            let leaves = leaves(field.data_type());
-            self.columns.push(writers.by_ref().take(leaves).collect());
-        }
-        if writers.next().is_some() {
-            return Err(ParquetError::General("a column has more leaves than its type".to_owned()));
-        }
-        Ok(())
-    }
-
+    /// Encodes the rows that wait, and writes them.
     fn end_group(&mut self, schema: &SchemaRef, threads: usize) -> Result<()> {
         if self.rows == 0 {
             return Ok(());
         }
-        if self.columns.is_empty() {
-            self.begin_group(schema)?;
-        }
         let waiting = std::mem::take(&mut self.waiting);
-        self.rows_waiting = 0;
         self.rows = 0;
-        let work = longest_first(schema, std::mem::take(&mut self.columns).into_iter());
+        let work = longest_first(schema, self.writers(schema)?.into_iter());
         let mut chunks = in_parallel(work, threads, |(at, field, mut writers)| {
             put(&waiting, at, field, &mut writers)?;
             let closed = writers.into_iter().map(ArrowColumnWriter::close);
@@ -226,6 +175,18 @@ impl<W: Write + Send> Open<W> {
         }
         group.close()?;
         Ok(())
+    }
+
+    /// Of the next row group, per field one for each of its leaves.
+    fn writers(&self, schema: &SchemaRef) -> Result<Vec<Vec<ArrowColumnWriter>>> {
+        let number = self.file.flushed_row_groups().len();
+        let mut writers = self.factory.create_column_writers(number)?.into_iter();
+        let of_field = |field: &FieldRef| writers.by_ref().take(leaves(field.data_type())).collect();
+        let of_fields = schema.fields().iter().map(of_field).collect();
+        match writers.next() {
+            None => Ok(of_fields),
+            Some(_) => Err(ParquetError::General("a column has more leaves than its type".to_owned())),
+        }
     }
 }
 

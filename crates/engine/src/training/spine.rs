@@ -27,7 +27,7 @@ use crate::source::identity::{Held, stamp};
 use crate::source::infer::infer;
 use crate::source::instants::{instant_type, instants, readable};
 use crate::source::options::Options;
-use crate::source::parquet::{check_nesting, unpanicked};
+use crate::source::parquet::{BROKEN_PAGE, check_nesting, unpanicked};
 use crate::source::rules::{Place, Rules};
 use crate::threads::in_parallel;
 use crate::{Engine, Error, Result};
@@ -35,6 +35,8 @@ use asof_model::nearest;
 
 /// The column of times in what the operator is asked with.
 pub(super) const TIME: &str = "__time";
+/// What a spine without a name is called.
+const NAMELESS: &str = "the spine";
 /// Rows of a batch of a spine.
 const BATCH: usize = 65_536;
 /// Seconds a spine's query may take.
@@ -116,11 +118,12 @@ pub(super) async fn read(
     };
     let wanted = time.map(str::to_owned).map(Wanted::Text);
     let path = kept.path().to_owned();
-    let spine = open(engine, kept, format, name, wanted, selection).await?;
+    let spine = open(engine, kept, format, name, wanted, selection).await;
     if let Some(was) = was {
+        // Of a file that changed meanwhile this is to be said, whatever was made of its bytes.
         engine.blocking(move || unchanged(&path, &was)).await?;
     }
-    Ok(spine)
+    spine
 }
 
 /// Reads a spine that was kept.
@@ -187,7 +190,7 @@ async fn open(
     let (selection, reader) = (selection.clone(), engine.clone());
     engine
         .blocking(move || {
-            let shown = name.as_deref().unwrap_or("the spine");
+            let shown = name.as_deref().unwrap_or(NAMELESS);
             let (schema, batches) = batches(&reader, kept.path(), shown, format, &key_types(&selection))?;
             let time = time_column(&schema, time)?;
             let keys = keys(&schema, &selection)?;
@@ -231,7 +234,9 @@ fn batches(
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let failed = |reason: &str| {
         let line = reason.lines().next().unwrap_or_default();
-        Error::invalid("spine_broken", format!("the spine cannot be read as {}: {line}", format.name()))
+        let called = if shown == NAMELESS { shown.to_owned() } else { format!("the spine `{shown}`") };
+        let message = format!("{called} cannot be read as {}: {line}", format.name());
+        Error::invalid("spine_broken", message)
             .with_hint("name its format, or look at the file with another tool")
     };
     let mut file = File::open(path).map_err(|e| Error::io("open the spine", path, &e))?;
@@ -261,7 +266,7 @@ fn batches(
                 Ok::<_, Error>(batches)
             };
             let batches = in_parallel(groups, engine.config().threads, |group| {
-                unpanicked(|| read(group)).unwrap_or_else(|| Err(failed("a page is broken")))
+                unpanicked(|| read(group)).unwrap_or_else(|| Err(failed(BROKEN_PAGE)))
             })?;
             Ok((Arc::clone(&schema), with_schema(&schema, batches.into_iter().flatten().collect())?))
         }
