@@ -133,5 +133,13 @@ mod tests {
             assert!(begun.into_inner() < 1_000_000);
         }
         assert_eq!(in_parallel(Vec::new(), 4, Ok::<u8, ()>), Ok(Vec::new()));
+        // Of several errors the first piece's, though it comes last.
+        for _ in 0..20 {
+            let late = |n: u64| {
+                std::thread::sleep(std::time::Duration::from_millis(if n == 0 { 5 } else { 1 }));
+                Err::<(), _>(n)
+            };
+            assert_eq!(in_parallel((0..8).collect(), 8, late), Err(0));
+        }
     }
 }

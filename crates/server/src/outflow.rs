@@ -133,6 +133,7 @@ impl Write for Pipe {
             return Ok(bytes.len());
         }
         if pieces.rest.is_empty() {
+            // Room for all of it: growing would copy it again and again.
             pieces.rest.reserve_exact(2 * CHUNK);
         }
         pieces.rest.extend_from_slice(bytes);

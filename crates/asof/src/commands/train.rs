@@ -347,7 +347,9 @@ impl Work<'_> {
             Spine::File(file) => (nothing(), Some(SpineFile(file))),
         };
         let mut request = request(http::Method::POST, self.path, self.content_type, body)?;
-        file.and_then(|file| request.extensions_mut().insert(file));
+        if let Some(file) = file {
+            request.extensions_mut().insert(file);
+        }
         let work = async {
             let response = self.client.ask(request).await?;
             take(response.into_body()).await
