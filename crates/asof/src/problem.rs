@@ -42,6 +42,11 @@ impl Problem {
             std::io::ErrorKind::PermissionDenied => Kind::Forbidden,
             _ => Kind::Unavailable,
         };
+        if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
+            let message = format!("cannot {doing} `{}`: the disk is full", path.display());
+            return Problem::new(kind, "disk_full", message)
+                .hint("free space and try again; nothing was lost");
+        }
         let reason = match error.kind() {
             std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
             std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),

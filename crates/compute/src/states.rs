@@ -124,6 +124,17 @@ impl LatestStates {
         (state.row != EMPTY).then_some((Timestamp(state.event_time), Timestamp(state.visible_at)))
     }
 
+    /// The row that stands in a slot, with its e; of tied ones any.
+    #[inline]
+    pub fn one(&self, slot: u32) -> Option<(Timestamp, Address)> {
+        let state = self.states.get(slot as usize).filter(|state| state.row != EMPTY)?;
+        let row = match state.row {
+            row if row & TIED != 0 => *self.ties[(row & !TIED) as usize].first()?,
+            row => Address(row),
+        };
+        Some((Timestamp(state.event_time), row))
+    }
+
     /// The rows that stand in a slot: none, one, or those that tie on (e, v).
     pub fn rows(&self, slot: u32) -> impl Iterator<Item = Address> {
         let row = self.states.get(slot as usize).map_or(EMPTY, |state| state.row);
@@ -281,6 +292,8 @@ mod tests {
         assert_eq!(states.encode(), expected);
         assert_eq!(states.rows(0).collect::<Vec<_>>(), [Address(11), Address(12)]);
         assert_eq!(states.order(1), None);
+        let one = |slot| states.one(slot).map(|(event_time, row)| (event_time.0, row.0));
+        assert_eq!([0, 1, 2].map(one), [Some((1, 11)), None, Some((i64::MIN, 14))]);
         assert_eq!(states.tied_slots().collect::<Vec<_>>(), [0, 2]);
     }
 

@@ -104,6 +104,9 @@ pub enum Error {
     },
 }
 
+/// Why nothing more can be written.
+const FULL: &str = "the disk is full";
+
 impl Error {
     /// [`Error::Invalid`] without a hint.
     pub fn invalid(code: &'static str, message: impl Into<String>) -> Error {
@@ -115,9 +118,16 @@ impl Error {
         let reason = match error.kind() {
             std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
             std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => FULL.to_owned(),
             _ => error.to_string(),
         };
         Error::Io { doing, path: path.display().to_string(), reason }
+    }
+
+    /// Whether a disk had no room left.
+    fn is_full(reason: &str) -> bool {
+        // Writers of files give the system's words within their own.
+        reason == FULL || reason.contains("(os error 28)")
     }
 
     /// [`Error::Internal`] without an error below.
@@ -271,6 +281,7 @@ impl Explain for Error {
             Error::Changed { .. } => "changed",
             Error::Exhausted { .. } => "limit_reached",
             Error::Timeout { .. } => "timeout",
+            Error::Io { reason, .. } if Error::is_full(reason) => "disk_full",
             Error::Io { .. } => "file_unavailable",
             Error::Internal { .. } => "internal",
         }
@@ -287,6 +298,9 @@ impl Explain for Error {
             Error::Timeout { .. } => Some("ask for less at once, or allow more time".to_owned()),
             Error::Io { reason, .. } if reason == "permission denied" => {
                 Some("let the user that Asof runs as use it".to_owned())
+            }
+            Error::Io { reason, .. } if Error::is_full(reason) => {
+                Some("free space and try again; nothing was lost".to_owned())
             }
             Error::Io { .. } | Error::Internal { .. } => None,
         }

@@ -1,6 +1,7 @@
 //! One connection: hyper speaks HTTP/1.1 on it, its own timer cuts it when idle, and [`Watched`] adds
 //! what hyper has no timer for: a head that trickles in, and a peer that does not read.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -13,12 +14,13 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -54,12 +56,17 @@ where
     let phase = Arc::new(Phase::default());
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase), limits));
     let (stall, rate) = (limits.stall, limits.body_rate);
+    let (to_rest, rest) = mpsc::unbounded_channel();
     let stopping = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         phase.set(Phase::SERVING);
         let (app, phase, stopping) = (app.clone(), Arc::clone(&phase), stopping.clone());
+        let rest = to_rest.clone();
         async move {
-            let request = request.map(|body| Body::new(Moving::new(body, stall, rate)));
+            // Who asks whether to send a body at all is told by the answer that it need not.
+            let asks = request.headers().contains_key(header::EXPECT);
+            let rest = (!asks).then_some(rest);
+            let request = request.map(|body| Body::new(Moving::new(body, stall, rate, rest)));
             let mut response = match app.oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -67,7 +74,7 @@ where
             if stopping.is_cancelled() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<Response<Answer>, std::convert::Infallible>(response.map(|body| Answer { body, phase }))
+            Ok::<Response<Answer>, Infallible>(response.map(|body| Answer { body, phase }))
         }
     });
     let mut builder = http1::Builder::new();
@@ -76,24 +83,40 @@ where
         .header_read_timeout(limits.idle)
         .max_buf_size(limits.header_bytes.max(8 << 10));
     let mut connection = pin!(builder.serve_connection(io, service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = stop.cancelled() => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
+    let ended = async {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = stop.cancelled() => {}
+        }
         // A request may have been accepted by the kernel and not yet been read here.
-        None => match tokio::time::timeout(limits.linger, connection.as_mut()).await {
+        match tokio::time::timeout(limits.linger, connection.as_mut()).await {
             Ok(ended) => ended,
             Err(_) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-        },
+        }
+    };
+    let ended = tokio::select! {
+        ended = ended => ended,
+        never = read_rests(rest, limits) => match never {},
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
+}
+
+/// Reads what is left of bodies whose requests were answered before they had come, and throws it away, within
+/// limits: a connection that is closed over bytes that nobody read is reset, and its peer may lose the answer.
+async fn read_rests(mut rests: mpsc::UnboundedReceiver<Incoming>, limits: &Limits) -> Infallible {
+    while let Some(rest) = rests.recv().await {
+        let all = Limited::new(rest, limits.body_bytes);
+        let mut all = pin!(all);
+        let read = async { while let Some(Ok(_)) = all.frame().await {} };
+        // What has not come by then is the peer's loss.
+        let _ = tokio::time::timeout(limits.rest, read).await;
+    }
+    std::future::pending().await
 }
 
 /// A stream that ends when a head takes too long or the peer does not take what is written.
@@ -216,7 +239,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 /// A request's body that fails when it stands still, or comes in drops that would hold what it takes up
 /// for ever.
 struct Moving {
-    body: Incoming,
+    /// None when it has failed.
+    body: Option<Incoming>,
+    /// Where the rest of it goes if it is not read to its end; nowhere where that must not be asked for.
+    rest: Option<mpsc::UnboundedSender<Incoming>>,
     stall: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     rate: u64,
@@ -228,8 +254,22 @@ struct Moving {
 }
 
 impl Moving {
-    fn new(body: Incoming, stall: Duration, rate: u64) -> Moving {
-        Moving { body, stall, timer: None, rate, waiting: None, waited: Duration::ZERO, came: 0 }
+    fn new(
+        body: Incoming,
+        stall: Duration,
+        rate: u64,
+        rest: Option<mpsc::UnboundedSender<Incoming>>,
+    ) -> Moving {
+        Moving {
+            body: Some(body),
+            rest,
+            stall,
+            timer: None,
+            rate,
+            waiting: None,
+            waited: Duration::ZERO,
+            came: 0,
+        }
     }
 
     /// Whether what came is too little for the time that it was waited for.
@@ -264,12 +304,16 @@ impl HttpBody for Moving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             this.timer = None;
-            if let Some(Ok(part)) = &frame
-                && this.trickles(part.data_ref().map_or(0, Bytes::len))
-            {
-                return Poll::Ready(Some(Err(Stalled::Trickles(this.rate).into())));
+            match &frame {
+                Some(Ok(part)) if this.trickles(part.data_ref().map_or(0, Bytes::len)) => {
+                    this.body = None;
+                    return Poll::Ready(Some(Err(Stalled::Trickles(this.rate).into())));
+                }
+                Some(Err(_)) => this.body = None,
+                Some(Ok(_)) | None => {}
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
@@ -277,15 +321,27 @@ impl HttpBody for Moving {
         this.waiting.get_or_insert_with(Instant::now);
         let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         ready!(timer.as_mut().poll(cx));
+        this.body = None;
         Poll::Ready(Some(Err(Stalled::Still(stall).into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map(Incoming::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        if let (Some(body), Some(rest)) = (self.body.take(), &self.rest)
+            && !body.is_end_stream()
+        {
+            // The connection that would read it may have ended.
+            let _ = rest.send(body);
+        }
     }
 }
 
@@ -329,7 +385,7 @@ pub(crate) async fn read_whole(body: Body, limit: usize) -> Result<Bytes, Unread
     if body.size_hint().lower() > limit as u64 {
         return Err(Unread::TooLarge);
     }
-    match http_body_util::Limited::new(body, limit).collect().await {
+    match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Unread::TooLarge),
         Err(error) => Err(Unread::from_error(error.as_ref())),

@@ -23,6 +23,9 @@ pub struct Limits {
     pub body_rate: u64,
     /// The greatest body that is taken whole, in bytes; streamed bodies have no such limit.
     pub body_bytes: usize,
+    /// How long what is left of a body is still read, and thrown away, when its request was answered before it had
+    /// come; [`Limits::body_bytes`] of it at most.
+    pub rest: Duration,
     /// How long a stop waits for the answers of what was accepted.
     pub drain: Duration,
     /// How long, within a stop, a quiet connection may still bring a request that was already on its way.
@@ -40,6 +43,7 @@ impl Default for Limits {
             stall: Duration::from_secs(60),
             body_rate: 1 << 10,
             body_bytes: 16 << 20,
+            rest: Duration::from_secs(5),
             drain: Duration::from_secs(30),
             linger: Duration::from_millis(200),
         }

@@ -220,7 +220,11 @@ impl World {
             rows.push(Row {
                 e,
                 v,
-                o: if ordered && !random.chance(25) { Some(random.between(0, 1)) } else { None },
+                o: if ordered && !random.chance(25) {
+                    Some(*random.pick(&[0, 0, 1, 1, i64::MIN]))
+                } else {
+                    None
+                },
                 s: stored.then_some(case * 100 + number),
                 delete,
                 shop: random

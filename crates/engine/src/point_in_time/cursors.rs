@@ -32,15 +32,16 @@ struct Cursor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) event_time: Timestamp,
-    pub(super) visible_at: Timestamp,
+    /// By which rows of one e are ordered: v, or o where v is always e.
+    pub(super) then: Timestamp,
     pub(super) address: Address,
 }
 
 impl Standing {
-    /// (e, v), by which rows of a slot are compared.
+    /// By which rows of a slot are compared.
     #[inline]
     fn order(&self) -> (Timestamp, Timestamp) {
-        (self.event_time, self.visible_at)
+        (self.event_time, self.then)
     }
 }
 
@@ -49,7 +50,7 @@ const EMPTY: Cursor = Cursor {
     from: Timestamp(i64::MAX),
     until: Timestamp(i64::MIN),
     slot: NONE,
-    row: Standing { event_time: Timestamp::NEVER, visible_at: Timestamp::NEVER, address: Address(u64::MAX) },
+    row: Standing { event_time: Timestamp::NEVER, then: Timestamp::NEVER, address: Address(u64::MAX) },
 };
 
 /// What a row comes to at its key's cursor.

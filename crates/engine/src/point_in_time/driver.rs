@@ -16,6 +16,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::answers::ReadingCounts;
+use super::fold::is_number;
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
 use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
 use crate::engine::gone;
@@ -252,10 +253,24 @@ fn spec(
         clockless: definition.event_time.is_none(),
         assumed,
         valid_until: definition.valid_until.is_some(),
+        then_by: then_by(engine, source),
         columns: source.columns.clone(),
         readings: readings.collect(),
         memory: engine.config().memory,
     }
+}
+
+/// The column that [`Spec::then_by`] names: one that a source orders rows by, and whose values are whole numbers or
+/// times.
+fn then_by(engine: &Engine, source: &SourceVersion) -> Option<String> {
+    let definition = &source.definition;
+    let text = &definition.order_by.as_ref().filter(|_| {
+        // Without a clock a second row is an error, whatever its order.
+        definition.available_at.is_none() && definition.event_time.is_some()
+    })?;
+    let order = compile(engine, &text.text, &source.columns, false, Purpose::Order).ok()?;
+    let column = text.text.trim();
+    (order.needs() == [column] && is_number(order.data_type())).then(|| column.to_owned())
 }
 
 /// Scans for addresses, keys and the columns of `where`, where rows can be fetched by address; else for
@@ -279,6 +294,7 @@ async fn scan_for(
             columns.extend(filter.needs().iter().cloned());
         }
     }
+    columns.extend(spec.then_by.clone());
     columns.retain(|name| !fixed::ALL.contains(&name.as_str()));
     columns.sort();
     columns.dedup();

@@ -8,12 +8,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, RecordBatch, UInt64Array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::{or, prep_null_mask_filter};
-use arrow::datatypes::{TimestampMicrosecondType, UInt64Type};
+use arrow::compute::{cast, or, prep_null_mask_filter};
+use arrow::datatypes::{DataType as ArrowType, Int64Type, TimestampMicrosecondType, UInt64Type};
 use asof_compute::{Address, KeyEncoder, LatestStates, NONE, SpineIndex, TOUCHED, first_answer};
-use asof_model::{Question, Timestamp};
+use asof_model::{DataType, Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::cursors::{Cursors, Met, Standing};
@@ -28,7 +28,7 @@ const SHARDS: usize = 256;
 
 /// The states of a run of slots. A row that answers both questions from the same slot on, as every row
 /// does that is known by its event time, is folded once, into `same`; so rows that are late pay for
-/// the comparison, and no others. Rows that tie on (e, v) are in the same states of the same slot.
+/// the comparison, and no others. Rows that tie on (e, v), or (e, o), are in the same states of the same slot.
 #[derive(Debug)]
 pub(super) struct Shard {
     same: LatestStates,
@@ -425,11 +425,12 @@ impl Fold {
     /// From when on a row answers, under the question asked and under the other.
     #[inline]
     fn edges(&self, row: &Standing) -> (Timestamp, Timestamp) {
-        let first = |question| first_answer(question, row.event_time, row.visible_at);
+        let visible_at = if self.spec.then_by.is_some() { row.event_time } else { row.then };
+        let first = |question| first_answer(question, row.event_time, visible_at);
         let asked = first(self.spec.question);
         let other = match self.spec.question {
             // A row known by its event time answers both from the same time on.
-            _ if !self.spec.compare || row.visible_at <= row.event_time => asked,
+            _ if !self.spec.compare || visible_at <= row.event_time => asked,
             Question::Known => first(Question::Event),
             Question::Event => first(Question::Known),
         };
@@ -469,8 +470,8 @@ impl Items {
                     ASKED => &mut shard.asked,
                     _ => &mut shard.other,
                 };
-                let Standing { event_time, visible_at, address } = item.standing;
-                let stands = states.fold(item.slot & within, event_time, visible_at, address);
+                let Standing { event_time, then, address } = item.standing;
+                let stands = states.fold(item.slot & within, event_time, then, address);
                 if let Some(kept) = kept.get_mut((item.row >> 2) as usize) {
                     *kept |= stands;
                 }
@@ -533,7 +534,7 @@ impl BatchRows<'_> {
         let delete = self.facts.deletes && self.facts.ops.value(row);
         Standing {
             event_time: self.facts.event_time(row),
-            visible_at: self.facts.visible_at(row),
+            then: self.facts.then(row),
             address: Address(named << 1 | u64::from(delete)),
         }
     }
@@ -544,15 +545,21 @@ impl BatchRows<'_> {
 struct Facts {
     event_times: arrow::buffer::ScalarBuffer<i64>,
     clockless: Option<NullBuffer>,
-    visible: arrow::buffer::ScalarBuffer<i64>,
-    /// Null where v is null.
+    /// v, or the numbers of o; [`Spec::then_by`].
+    then: arrow::buffer::ScalarBuffer<i64>,
+    /// Null where that is null.
     unseen: Option<NullBuffer>,
     /// The same, where that means never known.
     never: Option<NullBuffer>,
+    /// Whether that is o.
+    is_order: bool,
     ops: BooleanArray,
     /// Whether any row is a delete.
     deletes: bool,
 }
+
+/// A null o, which comes before all others; the least number there is ties with it, and is told apart as ties are.
+const NULL_FIRST: Timestamp = Timestamp(i64::MIN);
 
 impl Facts {
     fn new(batch: &RecordBatch, spec: &Spec) -> Result<Facts> {
@@ -563,28 +570,33 @@ impl Facts {
             let found = column(name)?.as_primitive_opt::<TimestampMicrosecondType>().cloned();
             found.ok_or_else(|| Error::internal(format!("`{name}` of the scan is no timestamp")))
         };
-        let (event, visible) = (times(fixed::EVENT_TIME)?, times(fixed::VISIBLE_AT)?);
+        let event = times(fixed::EVENT_TIME)?;
+        let then = match &spec.then_by {
+            Some(name) => numbers(column(name)?)?,
+            None => times(fixed::VISIBLE_AT)?.reinterpret_cast::<Int64Type>(),
+        };
         let ops = column(fixed::OP)?;
         let ops = ops.as_boolean_opt().ok_or_else(|| Error::internal("`__op` of the scan is no boolean"))?;
         let clockless = event.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
         if clockless.is_some() && !spec.clockless {
             return Err(Error::internal(format!("source `{}` gives a null event time", spec.source)));
         }
-        let unseen = visible.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
+        let unseen = then.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
         let ops = true_only(ops);
         Ok(Facts {
             deletes: ops.has_true(),
             event_times: event.values().clone(),
             clockless,
-            visible: visible.values().clone(),
+            then: then.values().clone(),
             never: unseen.clone().filter(|_| !spec.assumed),
+            is_order: spec.then_by.is_some(),
             unseen,
             ops,
         })
     }
 
     /// Whether its rows say all that there is to know of them, as those of most histories do: none is a delete,
-    /// has no clock or no time it is known from.
+    /// has no clock or no time it is known from, or no o.
     fn are_plain(&self) -> bool {
         !self.deletes && self.clockless.is_none() && self.unseen.is_none()
     }
@@ -594,7 +606,7 @@ impl Facts {
     fn plain(&self, row: usize, named: u64) -> Standing {
         Standing {
             event_time: Timestamp(self.event_times[row]),
-            visible_at: Timestamp(self.visible[row]),
+            then: Timestamp(self.then[row]),
             address: Address(named << 1),
         }
     }
@@ -608,15 +620,31 @@ impl Facts {
     }
 
     #[inline]
-    fn visible_at(&self, row: usize) -> Timestamp {
+    fn then(&self, row: usize) -> Timestamp {
         match &self.unseen {
             Some(nulls) if nulls.is_null(row) => match self.never {
+                _ if self.is_order => NULL_FIRST,
                 Some(_) => Timestamp::NEVER,
                 None => self.event_time(row),
             },
-            _ => Timestamp(self.visible[row]),
+            _ => Timestamp(self.then[row]),
         }
     }
+}
+
+/// Whether all values of a type are whole numbers or times whose order is that of their numbers in 64 bits.
+pub(super) fn is_number(data_type: &DataType) -> bool {
+    use DataType::{Date, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16, UInt32};
+    matches!(data_type, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Date | Timestamp)
+}
+
+/// The values of such a type as numbers.
+fn numbers(values: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
+    let numbers = match values.data_type() {
+        ArrowType::Date32 => cast(&cast(values, &ArrowType::Int32)?, &ArrowType::Int64)?,
+        _ => cast(values, &ArrowType::Int64)?,
+    };
+    Ok(numbers.as_primitive().clone())
 }
 
 /// The rows that `where` lets pass: those it is true of, and every delete.

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, SchemaRef, TimestampMicrosecondType};
 use asof_compute::{
-    Address, NONE, Op, Place, Position, RowDigest, RowDigester, RowOrder, SlotRange, Status, status_at,
+    Address, LatestStates, NONE, Op, Place, Position, RowDigest, RowDigester, RowOrder, SlotRange, Status,
+    status_at,
 };
 use asof_model::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -23,14 +24,52 @@ use crate::{Error, Result};
 
 /// What one question comes to, per slot.
 struct Outcome {
+    /// Under the question that was not asked.
+    other: bool,
     /// The slot whose row answers.
     answers: Vec<u32>,
-    /// Of each slot that answers itself, its row as states name it: number and delete bit. Of others anything, as
-    /// below.
-    rows: Vec<u64>,
-    event_times: Vec<i64>,
-    /// `i64::MAX` is never; empty where the source has no `valid_until`.
+    /// Of each slot that answers itself, when its row is over: `i64::MAX` is never; empty where the source has no
+    /// `valid_until`.
     until: Vec<i64>,
+}
+
+/// The rows that stand in all slots of a reading, while nobody folds.
+struct Standings<'a> {
+    reading: &'a ReadingFold,
+    shards: Vec<MutexGuard<'a, Shard>>,
+}
+
+impl Standings<'_> {
+    fn of(reading: &ReadingFold) -> Standings<'_> {
+        Standings { reading, shards: reading.shards().map(|(number, _)| reading.shard(number)).collect() }
+    }
+
+    /// The states that hold the last row of a slot, and its number there.
+    #[inline]
+    fn states(&self, slot: u32, other: bool) -> (&LatestStates, u32) {
+        let (shard, slot) = self.reading.shard_of(slot);
+        (self.shards[shard].standing(slot, other), slot)
+    }
+
+    /// The row that stands in a slot, as states name it: number and delete bit; of tied ones any.
+    #[inline]
+    fn row(&self, slot: u32, other: bool) -> Option<(u64, Timestamp)> {
+        let (states, slot) = self.states(slot, other);
+        states.one(slot).map(|(event_time, Address(row))| (row, event_time))
+    }
+
+    /// The slots in which the last rows tie; ascending.
+    fn tied(&self, other: bool) -> impl Iterator<Item = u32> {
+        self.reading.shards().flat_map(move |(number, first)| {
+            self.shards[number].tied_slots(other).map(move |slot| first + slot)
+        })
+    }
+
+    /// Keeps of the rows tied in a slot only this one.
+    fn resolve(&mut self, slot: u32, other: bool, row: u64) {
+        let (shard, slot) = self.reading.shard_of(slot);
+        self.shards[shard].resolve(slot, other, &[Address(row)]);
+    }
 }
 
 /// Values of slots, cut as runs of them are.
@@ -46,17 +85,16 @@ fn cut<'a, T>(mut values: &'a mut [T], runs: &[SlotRange]) -> Vec<(SlotRange, &'
 
 impl Outcome {
     /// The row that answers in a slot, as states name it.
-    fn row(&self, slot: u32) -> Option<(u64, Timestamp)> {
+    #[inline]
+    fn row(&self, slot: u32, standings: &Standings<'_>) -> Option<(u64, Timestamp)> {
         let answering = self.answers[slot as usize];
-        (answering != NONE).then(|| (self.rows[answering as usize], self.event_time(answering)))
+        if answering == NONE { None } else { standings.row(answering, self.other) }
     }
 
-    fn event_time(&self, answering: u32) -> Timestamp {
-        Timestamp(self.event_times[answering as usize])
-    }
-
-    fn status(&self, slot: u32, t: Timestamp, spec: &ReadingSpec) -> Status {
-        let Some((row, event_time)) = self.row(slot) else { return Status::NotFound };
+    /// The status at a time of a slot, where this row answers in it.
+    #[inline]
+    fn status(&self, slot: u32, t: Timestamp, row: Option<(u64, Timestamp)>, spec: &ReadingSpec) -> Status {
+        let Some((row, event_time)) = row else { return Status::NotFound };
         let op = if row & 1 == 1 { Op::Delete } else { Op::Value };
         let until = self.until.get(self.answers[slot as usize] as usize);
         let until = until.copied().filter(|until| *until != i64::MAX).map(Timestamp);
@@ -116,22 +154,25 @@ impl Winners<'_> {
         columns: &[String],
         make: impl Fn(RecordBatch) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        let made = self.read_parts(rows, columns, |_| (), |(), batch| make(batch))?;
+        let parts = self.parts(rows, |row| *row);
+        let made = self.read_parts(parts, |row| *row, columns, |_| (), |(), batch| make(batch))?;
         Ok(made.into_iter().flat_map(|((), made)| made).collect())
     }
 
-    /// The same by parts, each with something of its own, made for so many rows.
-    fn read_parts<P: Send, T: Send>(
+    /// The same by [`Winners::parts`], each with something of its own, made for so many rows.
+    fn read_parts<W: Sync, P: Send, T: Send>(
         &self,
-        rows: &[u64],
+        parts: Vec<&[W]>,
+        row_of: impl Fn(&W) -> u64 + Sync,
         columns: &[String],
         own: impl Fn(usize) -> P + Sync,
         make: impl Fn(&mut P, RecordBatch) -> Result<T> + Sync,
     ) -> Result<Vec<(P, Vec<T>)>> {
-        in_parallel(self.parts(rows), self.threads, |range| {
-            let mut own = own(range.len());
+        in_parallel(parts, self.threads, |part| {
+            let mut own = own(part.len());
             let mut made = Vec::new();
-            self.rows.fetch(&rows[range], columns, &mut |batch| {
+            let rows: Vec<u64> = part.iter().map(&row_of).collect();
+            self.rows.fetch(&rows, columns, &mut |batch| {
                 if self.gone.is_cancelled() {
                     return Err(Error::internal("nobody waits for the answers any more"));
                 }
@@ -142,23 +183,23 @@ impl Winners<'_> {
         })
     }
 
-    /// Runs of about [`CHUNK`] rows, fewer where they are few for several threads, cut where nothing is
-    /// read together.
-    fn parts(&self, rows: &[u64]) -> Vec<Range<usize>> {
-        let most = CHUNK.min(rows.len().div_ceil(self.threads * SHARES).max(LEAST));
+    /// Ascending rows cut into about [`CHUNK`], fewer where they are few for several threads, where nothing is read
+    /// together.
+    fn parts<'w, W>(&self, wanted: &'w [W], row_of: impl Fn(&W) -> u64) -> Vec<&'w [W]> {
+        let most = CHUNK.min(wanted.len().div_ceil(self.threads * SHARES).max(LEAST));
         let mut parts = Vec::new();
         let (mut start, mut at) = (0, 0);
-        while at < rows.len() {
-            let past = self.rows.read_together(rows[at]);
-            let end = at + rows[at..].partition_point(|row| *row < past).max(1);
+        while at < wanted.len() {
+            let past = self.rows.read_together(row_of(&wanted[at]));
+            let end = at + wanted[at..].partition_point(|wanted| row_of(wanted) < past).max(1);
             if end - start > most && at > start {
-                parts.push(start..at);
+                parts.push(&wanted[start..at]);
                 start = at;
             }
             at = end;
         }
-        if start < rows.len() {
-            parts.push(start..rows.len());
+        if start < wanted.len() {
+            parts.push(&wanted[start..]);
         }
         parts
     }
@@ -171,60 +212,49 @@ impl PortionAnswers<'_> {
         spine: &SpineColumns,
         answers: &mut ReadingAnswers,
     ) -> Result<()> {
-        let slots = self.reading.index.slots() as u32;
-        let mut asked = self.outcome(false)?;
-        let mut other = self.spec.compare.then(|| self.outcome(true)).transpose()?;
-        self.reading.forget();
-        let source = &self.spec.source;
-        tracing::debug!(%source, "the rows that answer are known");
-        // Which rows answer anything, before valid_until is asked.
-        let mut answering = self.answering(&asked)?;
+        let index = &self.reading.index;
+        let mut standings = Standings::of(self.reading);
+        let mut asked = self.outcome(&mut standings, false)?;
+        let mut other = self.spec.compare.then(|| self.outcome(&mut standings, true)).transpose()?;
         if self.spec.valid_until {
-            self.read_until(&mut asked, &answering)?;
-            // Rows that are over wherever they stand answer nothing, so nothing of them is evaluated.
-            answering = self.answering(&asked)?;
+            self.read_until(&mut asked, &standings)?;
             if let Some(other) = &mut other {
-                let answering = self.answering(other)?;
-                self.read_until(other, &answering)?;
+                self.read_until(other, &standings)?;
             }
         }
-        let threads = self.threads(answering.len());
-        let row_of = |slot: u32| asked.rows[slot as usize] >> 1;
-        let wanted = in_parallel(ranges(&answering, threads, row_of), threads, |rows| {
-            let found = answering.iter().map(|slot| (row_of(*slot), *slot));
-            // Room for more than its share is likely to be, of which only what is filled is touched.
-            let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(answering.len() / threads * 5 / 4);
-            wanted.extend(found.filter(|(row, _)| rows.contains(row)));
-            wanted.sort_unstable();
-            Ok::<_, Error>(wanted)
-        });
-        let wanted = wanted?;
+        // Rows that are over wherever they stand answer nothing, so nothing of them is evaluated.
+        let (slots, answering) = self.answer_slots(&asked, other.as_ref(), &standings)?;
+        drop((asked, other));
+        let source = &self.spec.source;
+        tracing::debug!(%source, "the rows that answer are known");
+        let wanted = self.by_row(&answering, &standings)?;
+        drop((answering, standings));
+        self.reading.forget();
         let first = answers.values.len();
-        let rows: Vec<u64> = wanted.iter().flatten().map(|(row, _)| *row).collect();
-        if first + rows.len() >= NONE as usize {
+        let rows = wanted.iter().map(Vec::len).sum::<usize>();
+        if first + rows >= NONE as usize {
             return Err(Error::internal("more winning rows than can be numbered"));
         }
         let mut numbers = Vec::new();
         let number = || {
-            numbers.resize(slots as usize, NONE);
-            for ((_, slot), number) in wanted.into_iter().flatten().zip(first as u32..) {
-                numbers[slot as usize] = number;
+            numbers.resize(index.slots(), NONE);
+            for ((_, slot), number) in wanted.iter().flatten().zip(first as u32..) {
+                numbers[*slot as usize] = number;
             }
         };
-        let read = beside(threads, number, || self.read_features(features, &rows, &mut answers.values));
+        let threads = self.threads(rows);
+        let read = beside(threads, number, || self.read_features(features, &wanted, &mut answers.values));
         read?;
-        tracing::debug!(%source, rows = rows.len(), "the features of winning rows are read");
-        drop(rows);
-        let slots = self.answer_slots(&asked, other.as_ref(), &numbers)?;
-        drop((asked, other, numbers));
+        tracing::debug!(%source, rows, "the features of winning rows are read");
+        drop(wanted);
         let threads = self.threads(spine.rows());
         let share = spine.rows().div_ceil(threads);
         in_parallel(answers.parts(share), threads, |mut part| {
             for at in 0..part.rows() {
-                match self.reading.index.place(part.first + at) {
+                match index.place(part.first + at) {
                     Place::Elsewhere => part.leave(at),
                     Place::NoKey => part.put_no_key(at),
-                    Place::Slot(slot) => part.put(at, &slots[slot as usize]),
+                    Place::Slot(slot) => part.put(at, &slots[slot as usize], &numbers),
                 }
             }
             Ok::<_, Error>(())
@@ -232,44 +262,60 @@ impl PortionAnswers<'_> {
         Ok(())
     }
 
-    /// What the spine rows of each slot are answered: slot by slot, where what is looked at lies close
-    /// together, so that each spine row then looks at one place.
+    /// What the spine rows of each slot are answered, and the slots whose rows answer any, ascending: slot by slot,
+    /// where what is looked at lies close together, so that each spine row then looks at one place.
     fn answer_slots(
         &self,
         asked: &Outcome,
         other: Option<&Outcome>,
-        numbers: &[u32],
-    ) -> Result<Vec<SlotAnswer>> {
+        standings: &Standings<'_>,
+    ) -> Result<(Vec<SlotAnswer>, Vec<u32>)> {
         let index = &self.reading.index;
         let mut slots = vec![SlotAnswer::NOTHING; index.slots()];
         let threads = self.threads(slots.len());
         let runs = index.runs(threads);
-        in_parallel(cut(&mut slots, &runs), threads, |(run, answers)| {
-            for (slot, answer) in (run.start..run.end).zip(answers) {
+        let answering = in_parallel(cut(&mut slots, &runs), threads, |(run, answers)| {
+            for (slot, answer) in (run.start..run.end).zip(&mut *answers) {
                 // All spine rows of a slot have its time.
                 let t = index.time(slot);
-                let status = asked.status(slot, t, self.reading_spec);
+                let row = asked.row(slot, standings);
+                let status = asked.status(slot, t, row, self.reading_spec);
                 answer.status = status.code();
-                if let (Status::Present | Status::Expired, Some((_, event_time))) = (status, asked.row(slot))
-                {
+                if let (Status::Present | Status::Expired, Some((_, event_time))) = (status, row) {
                     answer.event_time = event_time.0;
                 }
                 if status == Status::Present {
-                    answer.winner = numbers[asked.answers[slot as usize] as usize];
+                    answer.winner = asked.answers[slot as usize];
                 }
                 if let Some(other) = other {
-                    let present = other.status(slot, t, self.reading_spec) == Status::Present;
-                    let row_of = |outcome: &Outcome| outcome.row(slot).map(|(row, _)| row);
+                    let other_row = other.row(slot, standings);
+                    let present = other.status(slot, t, other_row, self.reading_spec) == Status::Present;
+                    let name = |(row, _): (u64, Timestamp)| row;
                     let differs = match (status == Status::Present, present) {
-                        (true, true) => row_of(asked) != row_of(other),
+                        (true, true) => row.map(name) != other_row.map(name),
                         (one, two) => one != two,
                     };
                     answer.compare(differs, present);
                 }
             }
-            Ok::<_, Error>(())
-        })?;
-        Ok(slots)
+            Ok::<_, Error>(answering(run, answers.iter().map(|answer| answer.winner)))
+        });
+        let answering = answering?.concat();
+        Ok((slots, answering))
+    }
+
+    /// Slots with the numbers of their rows, in the order of these, as so many ascending runs as there are threads.
+    fn by_row(&self, slots: &[u32], standings: &Standings<'_>) -> Result<Vec<Vec<(u64, u32)>>> {
+        let threads = self.threads(slots.len());
+        let row_of = |slot: u32| standings.row(slot, false).map_or(0, |(row, _)| row >> 1);
+        in_parallel(ranges(slots, threads, row_of), threads, |rows| {
+            let found = slots.iter().map(|slot| (row_of(*slot), *slot));
+            // Room for more than its share is likely to be, of which only what is filled is touched.
+            let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(slots.len() / threads * 5 / 4);
+            wanted.extend(found.filter(|(row, _)| rows.contains(row)));
+            wanted.sort_unstable();
+            Ok(wanted)
+        })
     }
 
     /// How many threads work on so many slots or rows: few are not worth starting one.
@@ -278,64 +324,35 @@ impl PortionAnswers<'_> {
     }
 
     /// Sweeps one question, and tells its tied winners apart.
-    fn outcome(&self, other: bool) -> Result<Outcome> {
-        let mut shards: Vec<MutexGuard<'_, Shard>> =
-            self.reading.shards().map(|(number, _)| self.reading.shard(number)).collect();
+    fn outcome(&self, standings: &mut Standings<'_>, other: bool) -> Result<Outcome> {
         let index = &self.reading.index;
         let threads = self.threads(index.slots());
-        let runs = index.runs(threads);
         // Zeros are memory that is first touched by the threads that fill it.
         let mut answers = vec![0; index.slots()];
-        in_parallel(cut(&mut answers, &runs), threads, |(run, answers)| {
+        in_parallel(cut(&mut answers, &index.runs(threads)), threads, |(run, answers)| {
             index.sweep(run, answers, |slot| {
-                let (shard, slot) = self.reading.shard_of(slot);
-                let order = shards[shard].standing(slot, other).order(slot);
-                order.map(|(event_time, visible_at)| (event_time.0, visible_at.0))
+                let (states, slot) = standings.states(slot, other);
+                states.order(slot).map(|(event_time, then)| (event_time.0, then.0))
             });
             Ok::<_, Error>(())
         })?;
-        let mut tied = Vec::new();
-        for (number, first) in self.reading.shards() {
-            let slots = shards[number].tied_slots(other).map(|slot| first + slot);
-            tied.extend(slots.filter(|slot| answers[*slot as usize] == *slot));
-        }
+        let wins = |slot: &u32| answers[*slot as usize] == *slot;
+        let tied: Vec<u32> = standings.tied(other).filter(wins).collect();
         if !tied.is_empty() {
-            self.tell_apart(&tied, &mut shards, other)?;
+            self.tell_apart(&tied, standings, other)?;
         }
-        let mut rows = vec![0; answers.len()];
-        let mut event_times = vec![0; answers.len()];
-        let parts = cut(&mut rows, &runs).into_iter().zip(cut(&mut event_times, &runs));
-        in_parallel(parts.collect(), threads, |((run, rows), (_, event_times))| {
-            for slot in (run.start..run.end).filter(|slot| answers[*slot as usize] == *slot) {
-                let (shard, local) = self.reading.shard_of(slot);
-                let states = shards[shard].standing(local, other);
-                if let (Some(Address(row)), Some((event_time, _))) =
-                    (states.rows(local).next(), states.order(local))
-                {
-                    rows[(slot - run.start) as usize] = row;
-                    event_times[(slot - run.start) as usize] = event_time.0;
-                } else {
-                    return Err(Error::internal("a slot that answers has no row"));
-                }
-            }
-            Ok::<_, Error>(())
-        })?;
-        Ok(Outcome { answers, rows, event_times, until: Vec::new() })
+        Ok(Outcome { other, answers, until: Vec::new() })
     }
 
     /// Keeps of the rows that tie on (e, v) the last by o, s, op and digest; of equal ones any.
-    fn tell_apart(&self, tied: &[u32], shards: &mut [MutexGuard<'_, Shard>], other: bool) -> Result<()> {
+    fn tell_apart(&self, tied: &[u32], standings: &mut Standings<'_>, other: bool) -> Result<()> {
         let mut ties: Vec<(u64, u32)> = Vec::new();
         for (tie, slot) in (0..).zip(tied) {
-            let (shard, local) = self.reading.shard_of(*slot);
-            let states = shards[shard].standing(local, other);
-            ties.extend(states.rows(local).map(|address| (address.0, tie)));
+            let (states, slot) = standings.states(*slot, other);
+            ties.extend(states.rows(slot).map(|address| (address.0, tie)));
         }
         let mut equal: Vec<(u64, u32)> = Vec::new();
-        let mut resolve = |(row, tie): (u64, u32)| {
-            let (shard, local) = self.reading.shard_of(tied[tie as usize]);
-            shards[shard].resolve(local, other, &[Address(row)]);
-        };
+        let mut resolve = |(row, tie): (u64, u32)| standings.resolve(tied[tie as usize], other, row);
         for last in last_of(ties, tied.len(), |rows| self.orders(rows))?.chunk_by(same_tie) {
             match last {
                 [only] => resolve(*only),
@@ -386,27 +403,22 @@ impl PortionAnswers<'_> {
         Ok(read.concat())
     }
 
-    /// The slots whose rows are `present` at some spine row, as far as ttl and op tell; ascending.
-    fn answering(&self, outcome: &Outcome) -> Result<Vec<u32>> {
+    /// Reads when rows are over that answer any spine row as far as ttl and op tell.
+    fn read_until(&self, outcome: &mut Outcome, standings: &Standings<'_>) -> Result<()> {
         let index = &self.reading.index;
-        // What answers in a slot is a slot of the same key, so of the same run.
         let threads = self.threads(index.slots());
-        let found = in_parallel(index.runs(threads), threads, |run| {
-            let mut present = vec![false; (run.end - run.start) as usize];
-            for slot in run.start..run.end {
-                if outcome.status(slot, index.time(slot), self.reading_spec) == Status::Present {
-                    present[(outcome.answers[slot as usize] - run.start) as usize] = true;
-                }
-            }
-            let slots = (run.start..run.end).filter(|slot| present[(slot - run.start) as usize]);
-            Ok::<_, Error>(slots.collect::<Vec<u32>>())
+        let slots = in_parallel(index.runs(threads), threads, |run| {
+            let winner = |slot: u32| {
+                let row = outcome.row(slot, standings);
+                let present =
+                    outcome.status(slot, index.time(slot), row, self.reading_spec) == Status::Present;
+                if present { outcome.answers[slot as usize] } else { NONE }
+            };
+            Ok::<_, Error>(answering(run, (run.start..run.end).map(winner)))
         });
-        Ok(found?.concat())
-    }
-
-    fn read_until(&self, outcome: &mut Outcome, slots: &[u32]) -> Result<()> {
+        let row_of = |slot: u32| standings.row(slot, outcome.other).map_or(0, |(row, _)| row >> 1);
         let mut wanted: Vec<(u64, u32)> =
-            slots.iter().map(|slot| (outcome.rows[*slot as usize] >> 1, *slot)).collect();
+            slots?.into_iter().flatten().map(|slot| (row_of(slot), slot)).collect();
         wanted.sort_unstable();
         outcome.until = vec![i64::MAX; outcome.answers.len()];
         let rows: Vec<u64> = wanted.iter().map(|(row, _)| *row).collect();
@@ -422,7 +434,12 @@ impl PortionAnswers<'_> {
         Ok(())
     }
 
-    fn read_features(&self, features: &[Compiled], rows: &[u64], values: &mut Values) -> Result<()> {
+    fn read_features(
+        &self,
+        features: &[Compiled],
+        wanted: &[Vec<(u64, u32)>],
+        values: &mut Values,
+    ) -> Result<()> {
         let mut columns: Vec<String> = features.iter().flat_map(|feature| feature.needs().to_vec()).collect();
         columns.sort();
         columns.dedup();
@@ -430,19 +447,29 @@ impl PortionAnswers<'_> {
             // A batch of no columns has no length; constants are evaluated beside any one column.
             columns.push(fixed::OP.to_owned());
         }
-        let before = values.len();
+        let all = values.len() + wanted.iter().map(Vec::len).sum::<usize>();
+        let row_of = |(row, _): &(u64, u32)| *row;
+        let parts = wanted.iter().flat_map(|wanted| self.rows.parts(wanted, row_of)).collect();
         let part = |rows| values.part(rows);
-        let parts = self.rows.read_parts(rows, &columns, part, |part, batch| {
+        let parts = self.rows.read_parts(parts, row_of, &columns, part, |part, batch| {
             let schema: SchemaRef = batch.schema();
             let evaluated = features.iter().map(|feature| feature.bind(&schema)?.evaluate(&batch));
             part.put(batch.num_rows(), evaluated.collect::<Result<Vec<_>>>()?)
         })?;
         parts.into_iter().for_each(|(part, put)| values.add(part, put));
-        if values.len() != before + rows.len() {
+        if values.len() != all {
             return Err(Error::internal("rows that answer were not all read"));
         }
         Ok(())
     }
+}
+
+/// The slots of a run that answer in one of its slots, of which this is said in their order; ascending. What answers
+/// in a slot is a slot of the same key, so of the same run.
+fn answering(run: SlotRange, winners: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut answers = vec![false; (run.end - run.start) as usize];
+    winners.filter(|winner| *winner != NONE).for_each(|winner| answers[(winner - run.start) as usize] = true);
+    (run.start..run.end).filter(|slot| answers[(slot - run.start) as usize]).collect()
 }
 
 fn same_tie((_, one): &(u64, u32), (_, other): &(u64, u32)) -> bool {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{AsArray, BinaryArray, BooleanArray, RecordBatch, new_null_array};
@@ -253,7 +253,7 @@ impl PointInTimeExec {
                 tasks.spawn(async move {
                     let limit = limit.map(|limit| (limit, held));
                     let scan = Scan { exec: &exec, fold, context, limit, threads, sending: None };
-                    scan.partitions(&input, thread, || turns.next()).await
+                    scan.partitions(&input, thread, || turns.next(thread)).await
                 });
             }
             let mut buffers = Vec::with_capacity(threads);
@@ -324,12 +324,12 @@ impl PointInTimeExec {
             self.hooks.keys.as_ref().map_or(self.hooks.fetch.is_some(), |scan| scan.fetch.is_some());
         let turns = Arc::new(Turns::new(&plan, in_runs, self.engine.config().threads));
         let mut tasks = JoinSet::new();
-        for _ in 0..turns.threads {
+        for thread in 0..turns.threads {
             let (spec, checks, filters) = (Arc::clone(&self.spec), self.checks.clone(), filters.clone());
             let (plan, context, turns) = (Arc::clone(&plan), Arc::clone(context), Arc::clone(&turns));
             let to = Arc::clone(&to);
             tasks.spawn(async move {
-                while let Some(partition) = turns.next() {
+                while let Some(partition) = turns.next(thread) {
                     let mut stream = plan.execute(partition, Arc::clone(&context))?;
                     while let Some(batch) = stream.next().await.transpose()? {
                         let Some(at) = sent else {
@@ -393,24 +393,41 @@ pub(super) fn broken(view: &str, problem: &Problem) -> Error {
     ))
 }
 
-/// The partitions of a plan, which threads take in turn.
+/// The partitions of a plan, dealt to threads.
+///
+/// Partitions that are runs of rows with addresses are many, in the order of time mostly. Each thread takes those of a
+/// stretch of its own, one after the other: so its cursors move on, and few slots get rows from several threads. One
+/// that is through takes over the later half of the longest stretch left. Partitions of another plan may wait for
+/// each other, so that each has its own thread.
 struct Turns {
-    next: AtomicUsize,
-    partitions: usize,
+    /// Per thread what is left of its stretch.
+    left: Mutex<Vec<Range<usize>>>,
     threads: usize,
 }
 
 impl Turns {
-    /// Partitions that are runs of rows with addresses are many, in the order of time mostly, and each thread takes
-    /// the next. Those of another plan may wait for each other, so that each has its own thread.
     fn new(plan: &Arc<dyn ExecutionPlan>, in_runs: bool, threads: usize) -> Turns {
         let partitions = plan.output_partitioning().partition_count();
-        let threads = if in_runs { threads.min(partitions) } else { partitions };
-        Turns { next: AtomicUsize::new(0), partitions, threads }
+        Turns::of(partitions, if in_runs { threads.min(partitions) } else { partitions })
     }
 
-    fn next(&self) -> Option<usize> {
-        Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|next| *next < self.partitions)
+    fn of(partitions: usize, threads: usize) -> Turns {
+        let start = |thread: usize| partitions * thread / threads.max(1);
+        let left = (0..threads).map(|thread| start(thread)..start(thread + 1)).collect();
+        Turns { left: Mutex::new(left), threads }
+    }
+
+    /// The next partition for a thread.
+    fn next(&self, thread: usize) -> Option<usize> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        if left[thread].is_empty() {
+            let longest = left.iter_mut().max_by_key(|stretch| stretch.len())?;
+            let middle = longest.end - longest.len().div_ceil(2);
+            let later = middle..longest.end;
+            longest.end = middle;
+            left[thread] = later;
+        }
+        left[thread].next()
     }
 }
 
@@ -632,5 +649,32 @@ impl ExecutionPlan for PointInTimeExec {
             .boxed(),
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream.try_flatten())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_has_one_turn() {
+        for (partitions, threads) in [(0, 0), (1, 1), (2, 2), (7, 2), (40, 3), (5, 5)] {
+            let turns = Turns::of(partitions, threads);
+            let mut taken = Vec::new();
+            // One thread is slow: the others take over what it would have done.
+            for round in 0.. {
+                let before = taken.len();
+                for thread in (0..threads).filter(|thread| *thread > 0 || round % 3 == 0) {
+                    taken.extend(turns.next(thread));
+                }
+                if taken.len() == before && round % 3 == 0 {
+                    break;
+                }
+            }
+            taken.sort_unstable();
+            assert_eq!(taken, (0..partitions).collect::<Vec<_>>(), "{partitions} by {threads}");
+        }
+        let turns = Turns::of(10, 2);
+        assert_eq!([turns.next(0), turns.next(1), turns.next(1)], [Some(0), Some(5), Some(6)]);
     }
 }

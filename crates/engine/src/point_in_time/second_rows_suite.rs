@@ -80,6 +80,7 @@ fn spec() -> Spec {
         compare: false,
         clockless: true,
         assumed: true,
+        then_by: None,
         valid_until: false,
         columns: all,
         readings: vec![

@@ -10,6 +10,7 @@ use asof_compute::{EntityKeys, Portion, SpineIndex, arrow_type};
 use asof_model::{Column, DataType, Expression, Length, Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::answers::SlotAnswer;
 use crate::threads::Several;
 use crate::{Error, Result};
 
@@ -29,6 +30,10 @@ pub struct Spec {
     pub assumed: bool,
     /// The source has a `valid_until`.
     pub valid_until: bool,
+    /// Where v is always e, the column whose numbers are o: rows of one e are ordered by them as they are folded.
+    /// Other ties are told apart when they come to win.
+    #[serde(default)]
+    pub then_by: Option<String>,
     /// All columns of the source; rows that tie are told apart by them.
     pub columns: Vec<Column>,
     /// The readings, in order.
@@ -184,8 +189,8 @@ impl SpineColumns {
 
     /// Bytes that answering all of it at once takes, but for candidate rows: what portions start from.
     pub(super) fn state_bytes(&self, spec: &Spec) -> u64 {
-        // About: a state, and which slot, row and time answer, which stand beside it until states are given back.
-        let states = asof_compute::LatestStates::BYTES_PER_SLOT + 4 + 8 + 8;
+        // About: a state, and which slot answers and what, which stand beside it until states are given back.
+        let states = asof_compute::LatestStates::BYTES_PER_SLOT + 4 + size_of::<SlotAnswer>() as u64;
         let reading = SpineIndex::BYTES_PER_ROW + states * spec.states() as u64;
         self.rows() as u64 * reading * spec.readings.len() as u64
     }

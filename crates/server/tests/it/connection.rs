@@ -116,6 +116,38 @@ async fn a_body_that_trickles_in_fails_its_request_and_a_slow_one_does_not() {
     }
 }
 
+/// Who sends a body that nobody reads still gets its answer, and may ask again; if it goes on for too long, it may not.
+#[tokio::test]
+async fn an_answer_before_the_body_has_come_is_not_lost() {
+    let limits = || Limits { rest: Duration::from_millis(500), ..Limits::default() };
+    let body = "x".repeat(1 << 20);
+    for (expect, kept) in [("", true), ("expect: 100-continue\r\n", false)] {
+        let server = start(listen(limits())).await;
+        let mut stream = connect(server.address).await;
+        let length = body.len();
+        let head =
+            format!("POST /refused HTTP/1.1\r\nhost: localhost\r\n{expect}content-length: {length}\r\n\r\n");
+        send(&mut stream, &head).await;
+        let (first, _) = timeout(SOON, answer(&mut stream)).await.unwrap();
+        assert!(first.starts_with("HTTP/1.1 429"), "{first}");
+        if kept {
+            for part in body.as_bytes().chunks(100_000) {
+                stream.write_all(part).await.unwrap();
+                sleep(Duration::from_millis(10)).await;
+            }
+            send(&mut stream, QUICK).await;
+            assert_eq!(answer(&mut stream).await.1, "ok");
+        } else {
+            timeout(SOON, closed(&mut stream)).await.expect("a body that need not come is not waited for");
+        }
+    }
+    let server = start(listen(limits())).await;
+    let mut stream = connect(server.address).await;
+    send(&mut stream, "POST /refused HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n12345").await;
+    assert!(timeout(SOON, answer(&mut stream)).await.unwrap().0.starts_with("HTTP/1.1 429"));
+    timeout(SOON, closed(&mut stream)).await.expect("what does not come is not waited for without end");
+}
+
 #[tokio::test]
 async fn a_reader_that_stops_reading_is_cut() {
     let server = start(listen(short())).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use asof_server::{Limits, Listen, Server};
 use axum::Router;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::routing::{get, post};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,7 +32,8 @@ pub(crate) async fn start(listen: Listen) -> Running {
     Running { address, stop, task }
 }
 
-/// Answers `/quick` at once, `/slow` after half a second, `/count` with the bytes of the body.
+/// Answers `/quick` at once, `/slow` after half a second, `/count` with the bytes of the body, `/refused`
+/// without reading it.
 fn app() -> Router {
     Router::new()
         .route("/quick", get(|| async { "ok" }))
@@ -42,6 +44,7 @@ fn app() -> Router {
                 "slow"
             }),
         )
+        .route("/refused", post(|| async { StatusCode::TOO_MANY_REQUESTS }))
         .route("/large", get(|| async { vec![b'x'; 64 << 20] }))
         .route(
             "/count",

@@ -70,7 +70,7 @@ fn the_way_does_not_matter() {
                         (false, Some(seed + 1), true),
                         (true, None, true),
                     ] {
-                        let way = Way { threads, batch, portions, shuffle, halves };
+                        let way = Way { threads, batch, portions, shuffle, halves, numbers: threads != 2 };
                         let found = run(&folder, &world, question, way).unwrap();
                         assert_eq!(found, plain, "seed {seed}, {question:?}, {way:?}");
                     }
@@ -192,7 +192,7 @@ fn a_second_row_without_a_clock_is_refused() {
                 for (portions, halves) in [(false, false), (true, false), (false, true), (true, true)] {
                     for shuffle in [None, Some(1), Some(2)] {
                         for question in [Question::Known, Question::Event] {
-                            let way = Way { threads, batch, portions, shuffle, halves };
+                            let way = Way { threads, batch, portions, shuffle, halves, numbers: false };
                             told.push(said(&run(&folder, &world, question, way).unwrap_err()));
                         }
                     }

@@ -34,11 +34,13 @@ pub(super) struct Way {
     pub shuffle: Option<u64>,
     /// A partial half beside the rows and a final half, both sent through the codec.
     pub halves: bool,
+    /// Ordered by the numbers of o as rows are folded, where they may be.
+    pub numbers: bool,
 }
 
 impl Way {
     pub(super) const PLAIN: Way =
-        Way { threads: 1, batch: 8192, portions: false, shuffle: None, halves: false };
+        Way { threads: 1, batch: 8192, portions: false, shuffle: None, halves: false, numbers: false };
 
     pub(super) fn random(random: &mut Random) -> Way {
         Way {
@@ -48,6 +50,7 @@ impl Way {
             portions: random.chance(30),
             shuffle: Some(random.bits()),
             halves: random.chance(40),
+            numbers: random.chance(50),
         }
     }
 }
@@ -131,6 +134,7 @@ pub(super) fn run(
         clockless: world.clockless,
         assumed: world.assumed,
         valid_until: true,
+        then_by: (way.numbers && world.assumed && !world.clockless).then(|| "rank".to_owned()),
         columns: World::columns(),
         readings: world.views.iter().enumerate().map(|(number, view)| reading(view, number)).collect(),
         // A state is about 60 bytes: three or more portions.
