@@ -172,23 +172,23 @@ impl AnswerPart<'_> {
     /// Answers its so manieth row, whose key is null.
     #[inline]
     pub(super) fn put_no_key(&mut self, at: usize) {
-        self.put(at, &SlotAnswer { status: Status::NoKey.code(), ..SlotAnswer::NOTHING }, &[]);
+        self.put(at, &SlotAnswer { status: Status::NoKey.code(), ..SlotAnswer::NOTHING });
     }
 
     /// Leaves its so manieth row to another portion.
     #[inline]
     pub(super) fn leave(&mut self, at: usize) {
         if self.fresh {
-            self.put(at, &SlotAnswer::NOTHING, &[]);
+            self.put(at, &SlotAnswer::NOTHING);
         }
     }
 
-    /// Answers its so manieth row as its slot is answered, by a row that has this number by its slot.
+    /// Answers its so manieth row as its slot is answered.
     #[inline]
-    pub(super) fn put(&mut self, at: usize, slot: &SlotAnswer, numbers: &[u32]) {
+    pub(super) fn put(&mut self, at: usize, slot: &SlotAnswer) {
         self.status[at] = slot.status;
         self.event_time[at] = slot.event_time;
-        self.winner[at] = if slot.winner == NONE { NONE } else { numbers[slot.winner as usize] };
+        self.winner[at] = slot.winner;
         if let Some(otherwise) = self.otherwise.get_mut(at) {
             *otherwise = slot.otherwise;
         }
@@ -199,7 +199,7 @@ impl AnswerPart<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SlotAnswer {
     pub(super) event_time: i64,
-    /// The slot whose row answers.
+    /// The row that answers: its slot, and when it has been read its number.
     pub(super) winner: u32,
     pub(super) status: u8,
     otherwise: u8,
@@ -209,6 +209,14 @@ impl SlotAnswer {
     /// No row.
     pub(super) const NOTHING: SlotAnswer =
         SlotAnswer { event_time: i64::MIN, winner: NONE, status: Status::NotFound.code(), otherwise: 0 };
+
+    /// Names the row that answers by its number, where slots have these.
+    #[inline]
+    pub(super) fn number(&mut self, numbers: &[u32]) {
+        if self.winner != NONE {
+            self.winner = numbers[self.winner as usize];
+        }
+    }
 
     /// Notes what the other question comes to.
     pub(super) fn compare(&mut self, differs: bool, present: bool) {

@@ -223,7 +223,7 @@ impl PortionAnswers<'_> {
             }
         }
         // Rows that are over wherever they stand answer nothing, so nothing of them is evaluated.
-        let (slots, answering) = self.answer_slots(&asked, other.as_ref(), &standings)?;
+        let (mut slots, answering) = self.answer_slots(&asked, other.as_ref(), &standings)?;
         drop((asked, other));
         let source = &self.spec.source;
         tracing::debug!(%source, "the rows that answer are known");
@@ -247,6 +247,14 @@ impl PortionAnswers<'_> {
         read?;
         tracing::debug!(%source, rows, "the features of winning rows are read");
         drop(wanted);
+        // Slot by slot first, since a slot's winner is near it: each spine row then looks at one place.
+        let threads = self.threads(slots.len());
+        let share = slots.len().div_ceil(threads).max(1);
+        in_parallel(slots.chunks_mut(share).collect(), threads, |slots| {
+            slots.iter_mut().for_each(|slot| slot.number(&numbers));
+            Ok::<_, Error>(())
+        })?;
+        drop(numbers);
         let threads = self.threads(spine.rows());
         let share = spine.rows().div_ceil(threads);
         in_parallel(answers.parts(share), threads, |mut part| {
@@ -254,7 +262,7 @@ impl PortionAnswers<'_> {
                 match index.place(part.first + at) {
                     Place::Elsewhere => part.leave(at),
                     Place::NoKey => part.put_no_key(at),
-                    Place::Slot(slot) => part.put(at, &slots[slot as usize], &numbers),
+                    Place::Slot(slot) => part.put(at, &slots[slot as usize]),
                 }
             }
             Ok::<_, Error>(())
@@ -262,8 +270,7 @@ impl PortionAnswers<'_> {
         Ok(())
     }
 
-    /// What the spine rows of each slot are answered, and the slots whose rows answer any, ascending: slot by slot,
-    /// where what is looked at lies close together, so that each spine row then looks at one place.
+    /// What the spine rows of each slot are answered, and the slots whose rows answer any, ascending.
     fn answer_slots(
         &self,
         asked: &Outcome,

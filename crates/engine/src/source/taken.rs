@@ -256,10 +256,8 @@ impl TakenColumn {
         // The number of each row's value among those of the page, none where it is null.
         let mut values = rows.iter().map(|row| {
             let place = row - first;
-            let value = match present {
-                Some(present) => present.value(place),
-                None => u32::try_from(place).ok(),
-            };
+            let Some(present) = present else { return u32::try_from(place).ok() };
+            let value = present.value(place);
             match value {
                 Some(_) => nulls.append_non_null(),
                 None => nulls.append_null(),
@@ -267,7 +265,7 @@ impl TakenColumn {
             value
         });
         let dictionary = self.dictionary.as_ref();
-        match (&mut page.values, out) {
+        let taken = match (&mut page.values, out) {
             (Values::Plain(bytes), Out::Eight(out)) => values.try_for_each(|value| {
                 out.push(u64::from_le_bytes(fixed(bytes, value)?));
                 Some(())
@@ -312,7 +310,11 @@ impl TakenColumn {
                 Some(())
             }),
             _ => None,
+        };
+        if present.is_none() {
+            nulls.append_n_non_nulls(rows.len());
         }
+        taken
     }
 }
 
