@@ -101,7 +101,7 @@ def warm(*files: Path) -> None:
                 pass
 
 
-def wall(out: Path, about: dict, name: str) -> float:
+def wall_so_far(out: Path, about: dict, name: str) -> float:
     """The median wall seconds of a system's rounds so far; of one that did not end, for ever."""
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     of_system = about | {"system": name}
@@ -127,7 +127,7 @@ def joins(given: argparse.Namespace, data: Path, out: Path) -> None:
         turn = ["asof-known", "asof-event", *peers]
         for number in range(given.rounds * QUICK_ROUNDS):
             if number == given.rounds:
-                turn = [name for name in turn if wall(out, about, name) < QUICK_S]
+                turn = [name for name in turn if wall_so_far(out, about, name) < QUICK_S]
             left = []
             for name in turn:
                 warm(data / f"{history}.parquet", data / f"{spine}.parquet", binary)
@@ -242,7 +242,7 @@ def report(out: Path) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     head = ["# Benchmarks", "",
             "Made by `cargo xtask bench`: all systems in the same call, on the same machine, in turn; medians over rounds, "
-            f"of which systems under {QUICK_S} s have {QUICK_ROUNDS} times as many. "
+            f"of which systems under {QUICK_S} s have {QUICK_ROUNDS} times as many, two thirds of them among themselves. "
             "The contract is in `bench/join.py`. Peers answer *event*; Asof is shown for both questions, as a user runs "
             "it: process start, the training set's record and writing Parquet included. A differing checksum is reported "
             "as `differs`.", "",

@@ -279,7 +279,7 @@ impl SpineIndex {
 
     /// The running maximum of each key's slots in time order, for a run that [`SpineIndex::runs`] gave:
     /// into `answers`, per slot of the run, the slot whose state answers, [`NONE`] where none does. `order`
-    /// is (e, v) of a slot's state; two slots of one key never hold equal ones, since (e, v) decides the
+    /// is that of a slot's state; two slots of one key never hold equal ones, since (e, v) decides the
     /// slot.
     pub fn sweep(&self, run: SlotRange, answers: &mut [u32], order: impl Fn(u32) -> Option<(i64, i64)>) {
         let first = self.groups.partition_point(|slot| *slot < run.start);

@@ -1,4 +1,5 @@
-//! The latest value as an aggregate: per slot the last row in order, as its (e, v) and its address.
+//! The latest value as an aggregate: per slot the last row in order, as its (e, v) and its address; of a source whose
+//! every v is its e, as its (e, o) where o is a number.
 
 use asof_model::Timestamp;
 
@@ -20,7 +21,8 @@ impl Address {
 #[derive(Debug, Clone, Copy)]
 struct State {
     event_time: i64,
-    visible_at: i64,
+    /// v or o.
+    then: i64,
     row: u64,
 }
 
@@ -28,11 +30,11 @@ const EMPTY: u64 = u64::MAX;
 const TIED: u64 = 1 << 63;
 
 impl State {
-    const NOTHING: State = State { event_time: i64::MIN, visible_at: i64::MIN, row: EMPTY };
+    const NOTHING: State = State { event_time: i64::MIN, then: i64::MIN, row: EMPTY };
 }
 
 /// The last row of each slot. The state is only the order key and the row's address: no value is held.
-/// Rows that tie on (e, v) are all kept, and told apart by o, s, op and digest only if they come to win
+/// Rows that tie on both numbers are all kept, and told apart by o, s, op and digest only if they come to win
 /// ([`LatestStates::resolve`]). Folding and merging are free of order; each row is folded once.
 #[derive(Debug, Default)]
 pub struct LatestStates {
@@ -54,18 +56,18 @@ impl LatestStates {
 
     /// Folds a row into a slot. Whether the row stands, alone or tied.
     #[inline]
-    pub fn fold(&mut self, slot: u32, event_time: Timestamp, visible_at: Timestamp, row: Address) -> bool {
+    pub fn fold(&mut self, slot: u32, event_time: Timestamp, then: Timestamp, row: Address) -> bool {
         if self.states.is_empty() {
             self.states = vec![State::NOTHING; self.slots];
         }
         let state = &mut self.states[slot as usize];
-        let (found, standing) = ((event_time.0, visible_at.0), (state.event_time, state.visible_at));
+        let (found, standing) = ((event_time.0, then.0), (state.event_time, state.then));
         if found < standing {
             return false;
         }
         if found > standing || state.row == EMPTY {
             let old = state.row;
-            *state = State { event_time: found.0, visible_at: found.1, row: row.0 };
+            *state = State { event_time: found.0, then: found.1, row: row.0 };
             if old & TIED != 0 && old != EMPTY {
                 self.release(old);
             }
@@ -117,11 +119,11 @@ impl LatestStates {
         self.free.push(number as u32);
     }
 
-    /// (e, v) of the rows that stand in a slot; none where no row does.
+    /// The order of the rows that stand in a slot, (e, v) or (e, o); none where no row does.
     #[inline]
     pub fn order(&self, slot: u32) -> Option<(Timestamp, Timestamp)> {
         let state = self.states.get(slot as usize)?;
-        (state.row != EMPTY).then_some((Timestamp(state.event_time), Timestamp(state.visible_at)))
+        (state.row != EMPTY).then_some((Timestamp(state.event_time), Timestamp(state.then)))
     }
 
     /// The row that stands in a slot, with its e; of tied ones any.
@@ -135,7 +137,7 @@ impl LatestStates {
         Some((Timestamp(state.event_time), row))
     }
 
-    /// The rows that stand in a slot: none, one, or those that tie on (e, v).
+    /// The rows that stand in a slot: none, one, or those that tie.
     pub fn rows(&self, slot: u32) -> impl Iterator<Item = Address> {
         let row = self.states.get(slot as usize).map_or(EMPTY, |state| state.row);
         let (single, tied) = match row {
@@ -178,9 +180,9 @@ impl LatestStates {
     /// Folds all rows of other states of the same slots.
     pub fn merge(&mut self, other: &LatestStates) {
         for slot in 0..other.states.len() as u32 {
-            if let Some((event_time, visible_at)) = other.order(slot) {
+            if let Some((event_time, then)) = other.order(slot) {
                 for row in other.rows(slot) {
-                    self.fold(slot, event_time, visible_at, row);
+                    self.fold(slot, event_time, then, row);
                 }
             }
         }
@@ -193,17 +195,17 @@ impl LatestStates {
     }
 
     /// The states as bytes: a version byte, the number of slots, then per slot that holds rows its
-    /// number, e, v, how many rows, and their addresses, all little-endian. Equal states give equal bytes.
+    /// number, its order, how many rows, and their addresses, all little-endian. Equal states give equal bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&(self.slots as u32).to_le_bytes());
         for slot in 0..self.states.len() as u32 {
-            let Some((event_time, visible_at)) = self.order(slot) else { continue };
+            let Some((event_time, then)) = self.order(slot) else { continue };
             let mut rows: Vec<Address> = self.rows(slot).collect();
             rows.sort_unstable();
             bytes.extend_from_slice(&slot.to_le_bytes());
             bytes.extend_from_slice(&event_time.0.to_le_bytes());
-            bytes.extend_from_slice(&visible_at.0.to_le_bytes());
+            bytes.extend_from_slice(&then.0.to_le_bytes());
             bytes.extend_from_slice(&(rows.len() as u32).to_le_bytes());
             for row in rows {
                 bytes.extend_from_slice(&row.0.to_le_bytes());
@@ -235,7 +237,7 @@ impl LatestStates {
         while !done {
             let slot = u32_of(take(4)?.0)?;
             let event_time = Timestamp(u64_of(take(8)?.0)? as i64);
-            let visible_at = Timestamp(u64_of(take(8)?.0)? as i64);
+            let then = Timestamp(u64_of(take(8)?.0)? as i64);
             let rows = u32_of(take(4)?.0)?;
             if slot as usize >= states.slots || rows == 0 {
                 return Err(damaged("a slot is out of range"));
@@ -246,7 +248,7 @@ impl LatestStates {
                 if row >= Address::LIMIT {
                     return Err(damaged("an address is out of range"));
                 }
-                states.fold(slot, event_time, visible_at, Address(row));
+                states.fold(slot, event_time, then, Address(row));
                 done = end;
             }
         }

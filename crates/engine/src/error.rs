@@ -127,7 +127,7 @@ impl Error {
     /// Whether a disk had no room left.
     fn is_full(reason: &str) -> bool {
         // Writers of files give the system's words within their own.
-        reason == FULL || reason.contains("(os error 28)")
+        reason == FULL || ["(os error 28)", "(os error 122)"].iter().any(|full| reason.contains(full))
     }
 
     /// [`Error::Internal`] without an error below.
@@ -304,5 +304,28 @@ impl Explain for Error {
             }
             Error::Io { .. } | Error::Internal { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use asof_model::Explain;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_whoever_met_it() {
+        let path = Path::new("d/a.parquet");
+        let met = std::io::Error::from_raw_os_error(28);
+        let within = Error::Io {
+            doing: "write",
+            path: "its output".to_owned(),
+            reason: format!("Arrow: External: {met}"),
+        };
+        for full in [Error::io("write", path, &met), within] {
+            assert_eq!(full.code(), "disk_full", "{full}");
+            assert!(full.hint().is_some_and(|hint| hint.contains("free space")));
+        }
+        assert_eq!(Error::io("read", path, &std::io::Error::from_raw_os_error(5)).code(), "file_unavailable");
     }
 }

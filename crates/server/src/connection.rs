@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,24 +27,51 @@ use tower::ServiceExt as _;
 
 use crate::limits::Limits;
 
-/// Where a connection stands.
+/// Where a connection stands: in the lowest two bits, and how many requests came before.
 #[derive(Debug, Default)]
-struct Phase(AtomicU8);
+struct Phase(AtomicU64);
 
 impl Phase {
     /// No byte of the next request has come.
-    const WAITING: u8 = 0;
+    const WAITING: u64 = 0;
     /// A head is coming in.
-    const HEAD: u8 = 1;
-    /// A request was handed to the router and its answer is not finished.
-    const SERVING: u8 = 2;
+    const HEAD: u64 = 1;
+    /// A request was handed to the router, and its answer is not finished or its body has not come.
+    const SERVING: u64 = 2;
+    const PHASES: u64 = 4;
 
-    fn is(&self, phase: u8) -> bool {
-        self.0.load(Ordering::Relaxed) == phase
+    fn is(&self, phase: u64) -> bool {
+        self.0.load(Ordering::Relaxed) % Self::PHASES == phase
     }
 
-    fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Relaxed);
+    /// The head of a request begins to come in.
+    fn head(&self) {
+        let requests = self.0.load(Ordering::Relaxed) / Self::PHASES;
+        self.0.store(requests * Self::PHASES + Self::HEAD, Ordering::Relaxed);
+    }
+
+    /// Hands a request to the router.
+    fn serve(self: &Arc<Phase>) -> Arc<Exchange> {
+        let request = self.0.load(Ordering::Relaxed) / Self::PHASES + 1;
+        let serving = request * Self::PHASES + Self::SERVING;
+        self.0.store(serving, Ordering::Relaxed);
+        Arc::new(Exchange { phase: Arc::clone(self), serving })
+    }
+}
+
+/// A request and its answer; when both are gone the connection waits for its next request.
+#[derive(Debug)]
+struct Exchange {
+    phase: Arc<Phase>,
+    serving: u64,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // The next request may be there already.
+        let waiting = self.serving - Phase::SERVING + Phase::WAITING;
+        let order = Ordering::Relaxed;
+        let _ = self.phase.0.compare_exchange(self.serving, waiting, order, order);
     }
 }
 
@@ -59,14 +86,14 @@ where
     let (to_rest, rest) = mpsc::unbounded_channel();
     let stopping = stop.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        phase.set(Phase::SERVING);
-        let (app, phase, stopping) = (app.clone(), Arc::clone(&phase), stopping.clone());
-        let rest = to_rest.clone();
+        let exchange = phase.serve();
+        let (app, rest, stopping) = (app.clone(), to_rest.clone(), stopping.clone());
         async move {
-            // Who asks whether to send a body at all is told by the answer that it need not.
             let asks = request.headers().contains_key(header::EXPECT);
-            let rest = (!asks).then_some(rest);
-            let request = request.map(|body| Body::new(Moving::new(body, stall, rate, rest)));
+            let of_body = Arc::clone(&exchange);
+            let request = request.map(|body| {
+                Body::new(Moving::new(body, stall, rate, Rest { to: rest, asks, exchange: of_body }))
+            });
             let mut response = match app.oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -74,7 +101,7 @@ where
             if stopping.is_cancelled() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<Response<Answer>, Infallible>(response.map(|body| Answer { body, phase }))
+            Ok::<Response<Answer>, Infallible>(response.map(|body| Answer { body, _exchange: exchange }))
         }
     });
     let mut builder = http1::Builder::new();
@@ -108,8 +135,8 @@ where
 
 /// Reads what is left of bodies whose requests were answered before they had come, and throws it away, within
 /// limits: a connection that is closed over bytes that nobody read is reset, and its peer may lose the answer.
-async fn read_rests(mut rests: mpsc::UnboundedReceiver<Incoming>, limits: &Limits) -> Infallible {
-    while let Some(rest) = rests.recv().await {
+async fn read_rests(mut rests: mpsc::UnboundedReceiver<Left>, limits: &Limits) -> Infallible {
+    while let Some((rest, _exchange)) = rests.recv().await {
         let all = Limited::new(rest, limits.body_bytes);
         let mut all = pin!(all);
         let read = async { while let Some(Ok(_)) = all.frame().await {} };
@@ -117,6 +144,17 @@ async fn read_rests(mut rests: mpsc::UnboundedReceiver<Incoming>, limits: &Limit
         let _ = tokio::time::timeout(limits.rest, read).await;
     }
     std::future::pending().await
+}
+
+/// What is left of a body, and the exchange it belongs to.
+type Left = (Incoming, Arc<Exchange>);
+
+/// Where the rest of a body goes if it is not read to its end.
+struct Rest {
+    to: mpsc::UnboundedSender<Left>,
+    /// Its sender waits to be asked for it, and was not: the answer tells it that it need not send it.
+    asks: bool,
+    exchange: Arc<Exchange>,
 }
 
 /// A stream that ends when a head takes too long or the peer does not take what is written.
@@ -178,7 +216,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
                 this.fresh_until = None;
                 if this.phase.is(Phase::WAITING) {
-                    this.phase.set(Phase::HEAD);
+                    this.phase.head();
                     this.head_by = Some(Instant::now() + this.header);
                 } else if this.phase.is(Phase::HEAD) && this.head_by.is_some_and(|by| Instant::now() >= by) {
                     return Poll::Ready(Err(late()));
@@ -241,8 +279,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 struct Moving {
     /// None when it has failed.
     body: Option<Incoming>,
-    /// Where the rest of it goes if it is not read to its end; nowhere where that must not be asked for.
-    rest: Option<mpsc::UnboundedSender<Incoming>>,
+    rest: Rest,
     stall: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     rate: u64,
@@ -254,12 +291,7 @@ struct Moving {
 }
 
 impl Moving {
-    fn new(
-        body: Incoming,
-        stall: Duration,
-        rate: u64,
-        rest: Option<mpsc::UnboundedSender<Incoming>>,
-    ) -> Moving {
+    fn new(body: Incoming, stall: Duration, rate: u64, rest: Rest) -> Moving {
         Moving {
             body: Some(body),
             rest,
@@ -305,6 +337,7 @@ impl HttpBody for Moving {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        this.rest.asks = false;
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
             this.timer = None;
             match &frame {
@@ -336,25 +369,18 @@ impl HttpBody for Moving {
 
 impl Drop for Moving {
     fn drop(&mut self) {
-        if let (Some(body), Some(rest)) = (self.body.take(), &self.rest)
-            && !body.is_end_stream()
-        {
+        let body = self.body.take().filter(|body| !body.is_end_stream() && !self.rest.asks);
+        if let Some(body) = body {
             // The connection that would read it may have ended.
-            let _ = rest.send(body);
+            let _ = self.rest.to.send((body, Arc::clone(&self.rest.exchange)));
         }
     }
 }
 
-/// An answer's body; when it is gone the connection waits for its next request.
+/// An answer's body.
 struct Answer {
     body: Body,
-    phase: Arc<Phase>,
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.phase.set(Phase::WAITING);
-    }
+    _exchange: Arc<Exchange>,
 }
 
 impl HttpBody for Answer {

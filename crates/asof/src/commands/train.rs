@@ -255,7 +255,7 @@ async fn question(
         return Err(Problem::invalid("sql_read_only", message).hint("write --spine \"select ...\""));
     }
     let bytes = Some("application/octet-stream");
-    if matches!(spine, "-" | "/dev/stdin") {
+    if spine == "-" || (spine == "/dev/stdin" && query.spine_format.is_none()) {
         let read = tokio::task::spawn_blocking(|| {
             let mut bytes = Vec::new();
             std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)

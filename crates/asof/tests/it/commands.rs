@@ -23,7 +23,7 @@ fn a_project_goes_from_plan_to_a_served_value() {
     project.well(&["train", "pricing", "--spine", "spine.csv", "--out", "train.csv"]);
     insta::assert_snapshot!("training_set", project.read("train.csv"));
     let event = project.run_with(
-        &["train", "pricing", "--spine", "-", "--out", "-", "--question", "event"],
+        &["train", "pricing", "--spine", "/dev/stdin", "--out", "-", "--question", "event"],
         &project.read("spine.csv"),
     );
     assert_eq!(event.code, Some(0), "{}", event.err);

@@ -273,7 +273,7 @@ fn then_by(engine: &Engine, source: &SourceVersion) -> Option<String> {
     (order.needs() == [column] && is_number(order.data_type())).then(|| column.to_owned())
 }
 
-/// Scans for addresses, keys and the columns of `where`, where rows can be fetched by address; else for
+/// Scans for addresses, keys, the columns of `where` and [`Spec::then_by`], where rows can be fetched by address; else for
 /// all columns, since the operator then keeps rows as they come. Of facts without a clock also what reads
 /// their keys again.
 async fn scan_for(

@@ -154,7 +154,7 @@ impl Winners<'_> {
         columns: &[String],
         make: impl Fn(RecordBatch) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
-        let parts = self.parts(rows, |row| *row);
+        let parts = self.parts(rows, rows.len(), |row| *row);
         let made = self.read_parts(parts, |row| *row, columns, |_| (), |(), batch| make(batch))?;
         Ok(made.into_iter().flat_map(|((), made)| made).collect())
     }
@@ -183,10 +183,10 @@ impl Winners<'_> {
         })
     }
 
-    /// Ascending rows cut into about [`CHUNK`], fewer where they are few for several threads, where nothing is read
-    /// together.
-    fn parts<'w, W>(&self, wanted: &'w [W], row_of: impl Fn(&W) -> u64) -> Vec<&'w [W]> {
-        let most = CHUNK.min(wanted.len().div_ceil(self.threads * SHARES).max(LEAST));
+    /// Ascending rows, of so many in all, cut into about [`CHUNK`], fewer where they are few for several threads,
+    /// where nothing is read together.
+    fn parts<'w, W>(&self, wanted: &'w [W], of: usize, row_of: impl Fn(&W) -> u64) -> Vec<&'w [W]> {
+        let most = CHUNK.min(of.div_ceil(self.threads * SHARES).max(LEAST));
         let mut parts = Vec::new();
         let (mut start, mut at) = (0, 0);
         while at < wanted.len() {
@@ -314,15 +314,37 @@ impl PortionAnswers<'_> {
     /// Slots with the numbers of their rows, in the order of these, as so many ascending runs as there are threads.
     fn by_row(&self, slots: &[u32], standings: &Standings<'_>) -> Result<Vec<Vec<(u64, u32)>>> {
         let threads = self.threads(slots.len());
-        let row_of = |slot: u32| standings.row(slot, false).map_or(0, |(row, _)| row >> 1);
-        in_parallel(ranges(slots, threads, row_of), threads, |rows| {
-            let found = slots.iter().map(|slot| (row_of(*slot), *slot));
+        let row_of = |slot: u32| row_in(slot, standings, false);
+        in_parallel(self.ranges(slots, threads, row_of)?, threads, |rows| {
             // Room for more than its share is likely to be, of which only what is filled is touched.
             let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(slots.len() / threads * 5 / 4);
-            wanted.extend(found.filter(|(row, _)| rows.contains(row)));
+            for slot in slots {
+                let row = row_of(*slot)?;
+                if rows.contains(&row) {
+                    wanted.push((row, *slot));
+                }
+            }
             wanted.sort_unstable();
             Ok(wanted)
         })
+    }
+
+    /// The rows of slots cut into so many ranges, of about as many rows each as a sample says, where nothing is read
+    /// together.
+    fn ranges(
+        &self,
+        slots: &[u32],
+        count: usize,
+        row_of: impl Fn(u32) -> Result<u64>,
+    ) -> Result<Vec<Range<u64>>> {
+        let step = (slots.len() / (count * SAMPLED)).max(1);
+        let mut sample =
+            slots.iter().step_by(step).map(|slot| row_of(*slot)).collect::<Result<Vec<u64>>>()?;
+        sample.sort_unstable();
+        let cuts = (1..count).filter_map(|part| sample.get(sample.len() * part / count));
+        let cuts = cuts.map(|row| self.rows.rows.read_together(*row));
+        let ends: Vec<u64> = [0].into_iter().chain(cuts).chain([u64::MAX]).collect();
+        Ok(ends.windows(2).map(|two| two[0]..two[1]).collect())
     }
 
     /// How many threads work on so many slots or rows: few are not worth starting one.
@@ -351,7 +373,7 @@ impl PortionAnswers<'_> {
         Ok(Outcome { other, answers, until: Vec::new() })
     }
 
-    /// Keeps of the rows that tie on (e, v) the last by o, s, op and digest; of equal ones any.
+    /// Keeps of the rows that tie the last by o, s, op and digest; of equal ones any.
     fn tell_apart(&self, tied: &[u32], standings: &mut Standings<'_>, other: bool) -> Result<()> {
         let mut ties: Vec<(u64, u32)> = Vec::new();
         for (tie, slot) in (0..).zip(tied) {
@@ -373,7 +395,7 @@ impl PortionAnswers<'_> {
         Ok(())
     }
 
-    /// The order of rows of one (e, v), but for their digests, which few need: by o, s and op.
+    /// The order of rows of one e and v, but for their digests, which few need: by o, s and op.
     fn orders(&self, rows: &[u64]) -> Result<Vec<RowOrder>> {
         let wanted = [fixed::ORDER_BY.to_owned(), fixed::POSITION.to_owned()];
         let broken = || Error::internal("`__o` or `__s` of the scan is of another type");
@@ -423,9 +445,9 @@ impl PortionAnswers<'_> {
             };
             Ok::<_, Error>(answering(run, (run.start..run.end).map(winner)))
         });
-        let row_of = |slot: u32| standings.row(slot, outcome.other).map_or(0, |(row, _)| row >> 1);
-        let mut wanted: Vec<(u64, u32)> =
-            slots?.into_iter().flatten().map(|slot| (row_of(slot), slot)).collect();
+        let named = slots?.into_iter().flatten();
+        let named = named.map(|slot| Ok((row_in(slot, standings, outcome.other)?, slot)));
+        let mut wanted = named.collect::<Result<Vec<(u64, u32)>>>()?;
         wanted.sort_unstable();
         outcome.until = vec![i64::MAX; outcome.answers.len()];
         let rows: Vec<u64> = wanted.iter().map(|(row, _)| *row).collect();
@@ -454,9 +476,10 @@ impl PortionAnswers<'_> {
             // A batch of no columns has no length; constants are evaluated beside any one column.
             columns.push(fixed::OP.to_owned());
         }
-        let all = values.len() + wanted.iter().map(Vec::len).sum::<usize>();
+        let rows = wanted.iter().map(Vec::len).sum::<usize>();
+        let all = values.len() + rows;
         let row_of = |(row, _): &(u64, u32)| *row;
-        let parts = wanted.iter().flat_map(|wanted| self.rows.parts(wanted, row_of)).collect();
+        let parts = wanted.iter().flat_map(|wanted| self.rows.parts(wanted, rows, row_of)).collect();
         let part = |rows| values.part(rows);
         let parts = self.rows.read_parts(parts, row_of, &columns, part, |part, batch| {
             let schema: SchemaRef = batch.schema();
@@ -471,12 +494,18 @@ impl PortionAnswers<'_> {
     }
 }
 
-/// The slots of a run that answer in one of its slots, of which this is said in their order; ascending. What answers
-/// in a slot is a slot of the same key, so of the same run.
+/// Which slots of a run answer in any of its slots, ascending; given for each of its slots the one that answers
+/// there, a slot of the same key and so of the same run.
 fn answering(run: SlotRange, winners: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut answers = vec![false; (run.end - run.start) as usize];
     winners.filter(|winner| *winner != NONE).for_each(|winner| answers[(winner - run.start) as usize] = true);
     (run.start..run.end).filter(|slot| answers[(slot - run.start) as usize]).collect()
+}
+
+/// The number of the row that stands in a slot that answers.
+fn row_in(slot: u32, standings: &Standings<'_>, other: bool) -> Result<u64> {
+    let found = standings.row(slot, other).map(|(row, _)| row >> 1);
+    found.ok_or_else(|| Error::internal("a slot that answers has no row"))
 }
 
 fn same_tie((_, one): &(u64, u32), (_, other): &(u64, u32)) -> bool {
@@ -510,16 +539,6 @@ fn last_of<K: Ord>(
         read().filter(|((_, tie), key)| last[*tie as usize] == Some(*key)).map(|(tie, _)| tie).collect();
     found.sort_unstable_by_key(|(row, tie)| (*tie, *row));
     Ok(found)
-}
-
-/// The rows of slots cut into so many ranges, of about as many rows each as a sample says.
-fn ranges(slots: &[u32], count: usize, row_of: impl Fn(u32) -> u64) -> Vec<Range<u64>> {
-    let step = (slots.len() / (count * SAMPLED)).max(1);
-    let mut sample: Vec<u64> = slots.iter().step_by(step).map(|slot| row_of(*slot)).collect();
-    sample.sort_unstable();
-    let cuts = (1..count).filter_map(|part| sample.get(sample.len() * part / count).copied());
-    let ends: Vec<u64> = [0].into_iter().chain(cuts).chain([u64::MAX]).collect();
-    ends.windows(2).map(|two| two[0]..two[1]).collect()
 }
 
 /// The numbers of rows that states name with a delete bit. They ascend: a row is a delete or is not.

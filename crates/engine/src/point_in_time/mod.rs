@@ -5,12 +5,13 @@
 //!    slot ([`asof_compute::SpineIndex`]).
 //! 2. The history is scanned in whatever order it stands, by several threads; each row folds into the
 //!    slot of the first spine time from which on it can answer ([`fold`]), most of them at a cursor of
-//!    their key ([`cursors`]). A state is (e, v) and the row's address: no value is read.
+//!    their key ([`cursors`]). A state is (e, v) and the row's address: no value is read; of
+//!    a source whose every v is its e, it is (e, o) where o is a number.
 //! 3. A running maximum over each key's slots gives the row that answers at each ([`gather`]).
 //! 4. The values of winning rows only are read and evaluated ([`values`]), those of tied rows compared.
 //!
 //! Rows of Parquet files and stored sources have stable addresses: the scan reads keys, times and the
-//! columns of `where` only. Other rows wait in a [`buffer`], from which losers are dropped as it grows.
+//! columns of `where` only, and o where states have it. Other rows wait in a [`buffer`], from which losers are dropped as it grows.
 //! [`PointInTimeExec`] is the plan node, [`Codec`] ships it, [`answer`] drives it for a selection.
 //! Memory is slots times states, not history; where it is short the spine is cut by key, and each
 //! portion reads the history again.

@@ -189,9 +189,12 @@ impl SpineColumns {
 
     /// Bytes that answering all of it at once takes, but for candidate rows: what portions start from.
     pub(super) fn state_bytes(&self, spec: &Spec) -> u64 {
-        // About: a state, and which slot answers and what, which stand beside it until states are given back.
-        let states = asof_compute::LatestStates::BYTES_PER_SLOT + 4 + size_of::<SlotAnswer>() as u64;
-        let reading = SpineIndex::BYTES_PER_ROW + states * spec.states() as u64;
+        // Beside states stand which slot answers under a question, and until when its row does.
+        let until = if spec.valid_until { 8 } else { 0 };
+        let states = asof_compute::LatestStates::BYTES_PER_SLOT + 4 + until;
+        // What each slot is answered, which slots answer, and their rows.
+        let answers = size_of::<SlotAnswer>() as u64 + 4 + 16;
+        let reading = SpineIndex::BYTES_PER_ROW + states * spec.states() as u64 + answers;
         self.rows() as u64 * reading * spec.readings.len() as u64
     }
 }

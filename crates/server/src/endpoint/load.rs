@@ -254,8 +254,15 @@ impl Upload {
         sizes: &[u64],
     ) -> Result<Vec<(Upload, u64)>, Failure> {
         let folder = state.data_dir.join("uploads");
-        let unwritten = |error: std::io::Error| {
-            Failure::new(Kind::Unavailable, "upload_failed", format!("the upload cannot be written: {error}"))
+        let unwritten = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Failure::new(Kind::Unavailable, "disk_full", "the upload cannot be written: the disk is full")
+                    .hint("free space and try again; nothing was lost")
+            }
+            _ => {
+                let message = format!("the upload cannot be written: {error}");
+                Failure::new(Kind::Unavailable, "upload_failed", message)
+            }
         };
         tokio::fs::create_dir_all(&folder).await.map_err(unwritten)?;
         let mut data = request.into_body().into_data_stream();

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Date32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
+    RecordBatch, StringArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array,
 };
 use asof_engine::point_in_time::{AnswerBatch, SpineRows, answer};
 use asof_model::{
-    Catalog, Format, OutputColumn, Place, Question, Reading, Revision, Selection, SourceVersion, Version,
+    Catalog, DataType, Format, OutputColumn, Place, Question, Reading, Revision, Selection, SourceVersion,
+    Version,
 };
 use asof_testkit::Random;
 use futures::StreamExt;
@@ -106,14 +108,17 @@ fn the_order_of_a_long_history_does_not_matter() {
         .collect();
     let spine: Vec<(i64, i64)> =
         (0..4_000).map(|_| (random.between(0, 31), random.between(-10, 20_010))).collect();
-    let expected: Vec<Option<i64>> = spine
-        .iter()
-        .map(|(id, t)| {
-            let known = |row: &&Happened| row.id == *id && row.e <= *t && row.v.is_some_and(|v| v <= *t);
-            let last = sorted.iter().filter(known).max_by_key(|row| (row.e, row.v, row.number));
+    let expected = |seen: bool| -> Vec<Option<i64>> {
+        let last = |(id, t): &(i64, i64)| {
+            let v = |row: &Happened| if seen { row.v } else { Some(row.e) };
+            let known = |row: &&Happened| row.id == *id && row.e <= *t && v(row).is_some_and(|v| v <= *t);
+            let last = sorted.iter().filter(known).max_by_key(|row| (row.e, v(row), row.number));
             last.map(|row| row.number)
-        })
-        .collect();
+        };
+        spine.iter().map(last).collect()
+    };
+    // Where v is e, rows of one e are ordered by their numbers as they are folded.
+    let expected = [(true, expected(true)), (false, expected(false))];
     let mut shuffled = sorted.clone();
     for at in (1..shuffled.len()).rev() {
         shuffled.swap(at, random.between(0, at as i64) as usize);
@@ -129,24 +134,86 @@ fn the_order_of_a_long_history_does_not_matter() {
     ] {
         let folder = Folder::with_memory(64 << 20);
         folder.parquet("d/a.parquet", 50_000, &[happened(rows)]);
-        let ruled = |mut source: asof_model::Source| {
+        let ruled = |mut source: asof_model::Source, seen: bool| {
             source.event_time = at("at");
-            source.available_at = at("seen");
+            source.available_at = at("seen").filter(|_| seen);
             source.order_by = Some(expression("number"));
             version(source, columns(&HAPPENED))
         };
-        let table = ruled(files("t", "d", Format::Parquet));
-        let mut query = files("q", "", Format::Parquet);
-        let text = "select id, lpad(note, 200, '0') as note, at, seen, number from t";
-        query.place = Place::Sql { text: text.to_owned() };
-        for sources in [vec![table.clone()], vec![table, ruled(query)]] {
-            let found: Vec<Option<i64>> = notes_at(&folder, &sources, &spine, usize::MAX)
-                .iter()
-                .flat_map(|batch| batch.columns[0].as_string::<i32>().iter())
-                .map(|note| note.map(|note| note.parse().unwrap()))
-                .collect();
-            assert!(found == expected, "{order}, {} sources", sources.len());
+        for (seen, expected) in &expected {
+            let table = ruled(files("t", "d", Format::Parquet), *seen);
+            let mut query = files("q", "", Format::Parquet);
+            let text = "select id, lpad(note, 200, '0') as note, at, seen, number from t";
+            query.place = Place::Sql { text: text.to_owned() };
+            for sources in [vec![table.clone()], vec![table, ruled(query, *seen)]] {
+                let found: Vec<Option<i64>> = notes_at(&folder, &sources, &spine, usize::MAX)
+                    .iter()
+                    .flat_map(|batch| batch.columns[0].as_string::<i32>().iter())
+                    .map(|note| note.map(|note| note.parse().unwrap()))
+                    .collect();
+                assert!(found == *expected, "{order}, {} sources, seen: {seen}", sources.len());
+            }
         }
+    }
+}
+
+/// Of rows of one key and event time the last by `order_by`, whatever its type; null comes first.
+#[test]
+fn what_rows_are_ordered_by_may_be_of_any_type() {
+    fn eight<T: Clone>([least, middle, greatest]: [T; 3]) -> [Option<T>; 8] {
+        let (least, middle, greatest) = (Some(least), Some(middle), Some(greatest));
+        [middle, greatest, None, least.clone(), None, least.clone(), least, None]
+    }
+    macro_rules! of {
+        ($kind:ty, $values:expr) => {
+            Arc::new(<$kind>::from(eight($values).to_vec())) as ArrayRef
+        };
+    }
+    let times = of!(TimestampMicrosecondArray, [-62_135_596_800_000_000, -1, 1]);
+    let times = arrow::compute::cast(&times, &asof_compute::arrow_type(&DataType::Timestamp)).unwrap();
+    let orders: Vec<(&str, &str, ArrayRef)> = vec![
+        ("tiny", "int8", of!(Int8Array, [i8::MIN, 0, i8::MAX])),
+        ("short", "int16", of!(Int16Array, [i16::MIN, 0, i16::MAX])),
+        ("middling", "int32", of!(Int32Array, [-5, 0, 5])),
+        ("whole", "int64", of!(Int64Array, [i64::MIN, 0, i64::MAX])),
+        ("few", "uint8", of!(UInt8Array, [0, 127, u8::MAX])),
+        ("some", "uint16", of!(UInt16Array, [0, 32_767, u16::MAX])),
+        ("many", "uint32", of!(UInt32Array, [0, 1 << 30, u32::MAX])),
+        ("lots", "uint64", of!(UInt64Array, [0, 1 << 40, u64::MAX])),
+        ("day", "date", of!(Date32Array, [-719_162, 0, 2_932_896])),
+        ("time", "timestamp", times),
+        ("x", "float64", of!(Float64Array, [f64::NEG_INFINITY, -0.5, f64::NAN])),
+        ("Called So", "string", of!(StringArray, ["", "a", "b"])),
+        ("Number", "int64", of!(Int64Array, [-1, 0, 1])),
+    ];
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 1, 1, 1, 2, 2, 3, 3]));
+    let notes: ArrayRef = Arc::new(StringArray::from_iter_values((0..8).map(|row| row.to_string())));
+    let same: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1; 8]).with_timezone("UTC"));
+    let mut table = vec![("id", ids), ("note", notes), ("at", same)];
+    table.extend(orders.iter().map(|(name, _, values)| (*name, Arc::clone(values))));
+    let folder = Folder::new();
+    folder.parquet("d/a.parquet", 3, &[RecordBatch::try_from_iter(table).unwrap()]);
+    let mut all: Vec<(&str, &str)> = COLUMNS.to_vec();
+    all.extend(orders.iter().map(|(name, kind, _)| (*name, *kind)));
+    let mut asked: Vec<(String, &str)> = orders
+        .iter()
+        .map(|(name, ..)| match name.chars().any(char::is_uppercase) {
+            true => (format!("\"{name}\""), "1"),
+            false => ((*name).to_owned(), "1"),
+        })
+        .collect();
+    asked.extend([
+        ("-middling".to_owned(), "3"),
+        (" whole ".to_owned(), "1"),
+        ("cast(few as int)".to_owned(), "1"),
+    ]);
+    for (order_by, first) in asked {
+        let mut source = files("t", "d", Format::Parquet);
+        (source.event_time, source.order_by) = (at("at"), Some(expression(&order_by)));
+        let source = version(source, columns(&all));
+        let found = notes_at(&folder, &[source], &[(1, 2), (2, 2), (3, 2)], 1);
+        let found: Vec<Option<&str>> = found[0].columns[0].as_string::<i32>().iter().collect();
+        assert_eq!(found, [Some(first), Some("5"), Some("6")], "by {order_by}");
     }
 }
 
