@@ -240,7 +240,7 @@ const UNAUTHENTICATED: [(&str, &str); 2] = [
 
 #[rustfmt::skip]
 const FORBIDDEN: [(&str, &str); 3] = [
-    ("forbidden", "The caller is known and may not see the project. Ask its owner for a token that may."),
+    ("forbidden", "The caller is known and may not see the project, or not every project that is asked for. Ask its owner for a token that may."),
     ("foreign_host", "Without a token the server answers only programs of its own machine that call it by a name of loopback, so that no web page can reach it through a browser."),
     ("project_forbidden", "The caller is known and may not see the project, or a project that a feature asked for stands on."),
 ];

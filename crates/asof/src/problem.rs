@@ -44,7 +44,7 @@ impl Problem {
         };
         if matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) {
             let message = format!("cannot {doing} `{}`: the disk is full", path.display());
-            return Problem::new(kind, "disk_full", message)
+            return Problem::new(Kind::Exhausted, "disk_full", message)
                 .hint("free space and try again; nothing was lost");
         }
         let reason = match error.kind() {

@@ -268,6 +268,7 @@ impl Explain for Error {
             Error::Changed { .. } | Error::Conflict { .. } => Kind::Conflict,
             Error::Exhausted { .. } => Kind::Exhausted,
             Error::Timeout { .. } => Kind::Timeout,
+            Error::Io { reason, .. } if Error::is_full(reason) => Kind::Exhausted,
             Error::Io { .. } => Kind::Unavailable,
             Error::Internal { .. } => Kind::Internal,
         }
@@ -323,7 +324,7 @@ mod tests {
             reason: format!("Arrow: External: {met}"),
         };
         for full in [Error::io("write", path, &met), within] {
-            assert_eq!(full.code(), "disk_full", "{full}");
+            assert_eq!((full.kind(), full.code()), (Kind::Exhausted, "disk_full"), "{full}");
             assert!(full.hint().is_some_and(|hint| hint.contains("free space")));
         }
         assert_eq!(Error::io("read", path, &std::io::Error::from_raw_os_error(5)).code(), "file_unavailable");

@@ -151,6 +151,19 @@ pub(crate) fn known_project(principal: &Principal, catalog: &Catalog, project: &
     })
 }
 
+/// Refuses who may not see every project what holds them all.
+pub(crate) fn sees_all(principal: &Principal) -> Result<(), Failure> {
+    if principal.projects.is_none() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Forbidden,
+        "forbidden",
+        "a backup holds every project, and the caller may not see them all",
+    )
+    .hint("ask the owner of the data directory for it"))
+}
+
 /// An answer of JSON.
 #[derive(Debug)]
 pub(crate) struct Answer<T>(pub(crate) T);
@@ -173,4 +186,16 @@ pub(crate) fn json_response(body: impl Into<axum::body::Body>) -> Response {
     let mut response = Response::new(body.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_of_every_project_is_not_for_who_sees_some() {
+        assert!(sees_all(&Principal::owner()).is_ok());
+        let some = Principal { name: "ads".to_owned(), projects: Some(Vec::new()) };
+        assert_eq!(sees_all(&some).unwrap_err().body.code, "forbidden");
+    }
 }

@@ -269,8 +269,10 @@ fn then_by(engine: &Engine, source: &SourceVersion) -> Option<String> {
         definition.available_at.is_none() && definition.event_time.is_some()
     })?;
     let order = compile(engine, &text.text, &source.columns, false, Purpose::Order).ok()?;
-    let column = text.text.trim();
-    (order.needs() == [column] && is_number(order.data_type())).then(|| column.to_owned())
+    // Nothing but the column's name, which may be written in other case.
+    let [column] = order.needs() else { return None };
+    let plain = column.eq_ignore_ascii_case(text.text.trim());
+    (plain && is_number(order.data_type())).then(|| column.clone())
 }
 
 /// Scans for addresses, keys, the columns of `where` and [`Spec::then_by`], where rows can be fetched by address; else for

@@ -15,7 +15,7 @@ use super::{Endpoint, Patience};
 use crate::access::Caller;
 use crate::backup::{BackupManifest, Unfinished, copy_growing};
 use crate::error::Failure;
-use crate::request::{Answer, Json};
+use crate::request::{Answer, Json, sees_all};
 use crate::rooms::Shared;
 
 pub(super) const ENDPOINT: Endpoint = Endpoint {
@@ -55,10 +55,11 @@ pub struct BackupAnswer {
 }
 
 async fn backup(
-    Caller(_): Caller,
+    Caller(principal): Caller,
     State(state): State<Shared>,
     Json(request): Json<BackupRequest>,
 ) -> Result<Answer<BackupAnswer>, Failure> {
+    sees_all(&principal)?;
     let to = request.to;
     if !to.is_absolute() {
         return Err(Failure::invalid(

@@ -256,7 +256,7 @@ impl Upload {
         let folder = state.data_dir.join("uploads");
         let unwritten = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Failure::new(Kind::Unavailable, "disk_full", "the upload cannot be written: the disk is full")
+                Failure::new(Kind::Exhausted, "disk_full", "the upload cannot be written: the disk is full")
                     .hint("free space and try again; nothing was lost")
             }
             _ => {

@@ -204,7 +204,7 @@ fn what_rows_are_ordered_by_may_be_of_any_type() {
         .collect();
     asked.extend([
         ("-middling".to_owned(), "3"),
-        (" whole ".to_owned(), "1"),
+        (" Whole ".to_owned(), "1"),
         ("cast(few as int)".to_owned(), "1"),
     ]);
     for (order_by, first) in asked {
