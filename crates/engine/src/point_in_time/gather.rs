@@ -58,7 +58,7 @@ impl Standings<'_> {
         states.one(slot).map(|(event_time, Address(row))| (row, event_time))
     }
 
-    /// The slots in which the last rows tie; ascending.
+    /// The slots in which the last rows tie.
     fn tied(&self, other: bool) -> impl Iterator<Item = u32> {
         self.reading.shards().flat_map(move |(number, first)| {
             self.shards[number].tied_slots(other).map(move |slot| first + slot)
