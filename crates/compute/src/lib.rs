@@ -39,7 +39,7 @@ pub use interval::first_answer;
 pub use key::{EntityKeys, KeyEncoder};
 pub use latest::{Status, status_at};
 pub use order::{Op, Position, RowDigest, RowOrder};
-pub use order_key::{order_key, order_keys};
+pub use order_key::{has_order_numbers, order_key, order_keys, order_numbers};
 pub use retain::{Answering, Keeping, retain};
 pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowFields, RowLayout, RowList, RowValue};
 pub use shown::cells;

@@ -1,9 +1,10 @@
 //! Order-preserving bytes of a value of any type: `o` of the order (SEMANTICS section 1).
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Int64Array};
+use arrow::compute::cast;
 use arrow::datatypes::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType as ArrowType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use asof_model::DataType;
 
@@ -40,6 +41,29 @@ pub fn order_keys(array: &ArrayRef) -> Result<BinaryArray, ComputeError> {
 /// As [`order_keys`].
 pub fn order_key(array: &ArrayRef, row: usize) -> Result<Box<[u8]>, ComputeError> {
     Ok(order_keys(&array.slice(row, 1))?.value(0).into())
+}
+
+/// Whether values of a type have [`order_numbers`]: whole numbers and times that numbers of 64 bits hold.
+pub fn has_order_numbers(data_type: &DataType) -> bool {
+    use DataType::{Date, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16, UInt32};
+    matches!(data_type, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Date | Timestamp)
+}
+
+/// The values of such a type as numbers that compare as [`order_keys`] do; nulls, which come first, are null.
+///
+/// # Errors
+/// [`ComputeError::Unsupported`] for an array of another type.
+pub fn order_numbers(array: &ArrayRef) -> Result<Int64Array, ComputeError> {
+    let unsupported = || ComputeError::Unsupported { found: array.data_type().to_string() };
+    let data_type = from_arrow_type(array.data_type()).filter(has_order_numbers).ok_or_else(unsupported)?;
+    let array = conform(array, &data_type)?;
+    let array = match data_type {
+        // There is no other way from days to 64 bits.
+        DataType::Date => cast(&array, &ArrowType::Int32).map_err(|_| unsupported())?,
+        _ => array,
+    };
+    let numbers = cast(&array, &ArrowType::Int64).map_err(|_| unsupported())?;
+    Ok(numbers.as_primitive::<Int64Type>().clone())
 }
 
 /// `inside`: further bytes follow, so text and bytes need an end.
@@ -130,11 +154,44 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{
-        BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, StringArray, UInt64Array,
+        BooleanArray, Date32Array, Decimal128Array, Float64Array, Int8Array, Int16Array, Int32Array,
+        Int64Array, ListArray, StringArray, TimestampMicrosecondArray, UInt8Array, UInt16Array, UInt32Array,
+        UInt64Array,
     };
     use arrow::datatypes::Int32Type;
 
     use super::*;
+
+    /// One order, whether it is read from bytes or from numbers.
+    #[test]
+    fn numbers_order_as_bytes_do() {
+        macro_rules! of {
+            ($kind:ty, $($value:expr),+) => { Arc::new(<$kind>::from(vec![None, $(Some($value)),+])) as ArrayRef };
+        }
+        let arrays = [
+            of!(Int8Array, i8::MIN, -1, 0, i8::MAX),
+            of!(Int16Array, i16::MIN, -1, 0, i16::MAX),
+            of!(Int32Array, i32::MIN, -1, 0, i32::MAX),
+            of!(Int64Array, i64::MIN, -1, 0, i64::MAX),
+            of!(UInt8Array, 0, 127, 128, u8::MAX),
+            of!(UInt16Array, 0, 32_767, 32_768, u16::MAX),
+            of!(UInt32Array, 0, 1, 1 << 31, u32::MAX),
+            of!(Date32Array, -719_162, -1, 0, 2_932_896),
+            of!(TimestampMicrosecondArray, -62_135_596_800_000_000, -1, 0, 1),
+        ];
+        for array in &arrays {
+            assert!(has_order_numbers(&from_arrow_type(array.data_type()).unwrap()));
+            let (bytes, numbers) = (order_keys(array).unwrap(), order_numbers(array).unwrap());
+            assert!(numbers.is_null(0) && numbers.null_count() == 1);
+            for (one, two) in (1..5).flat_map(|one| (1..5).map(move |two| (one, two))) {
+                let by_bytes = bytes.value(one).cmp(bytes.value(two));
+                let by_numbers = numbers.value(one).cmp(&numbers.value(two));
+                assert_eq!(by_numbers, by_bytes, "{:?}: {one} and {two}", array.data_type());
+            }
+        }
+        assert!(order_numbers(&of!(UInt64Array, 0, u64::MAX)).is_err());
+        assert!(order_numbers(&of!(Float64Array, 0.5)).is_err());
+    }
 
     #[test]
     fn bytes_order_as_values_do() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
-use asof_compute::{KeyEncoder, conform};
+use asof_compute::{KeyEncoder, conform, has_order_numbers};
 use asof_model::{
     Address, Catalog, Column, Cut, DataType, Name, Question, Reading, Selection, SourceCut, SourceVersion,
     Timestamp,
@@ -16,7 +16,6 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::answers::ReadingCounts;
-use super::fold::is_number;
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
 use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
 use crate::engine::gone;
@@ -272,7 +271,7 @@ fn then_by(engine: &Engine, source: &SourceVersion) -> Option<String> {
     // Nothing but the column's name, which may be written in other case.
     let [column] = order.needs() else { return None };
     let plain = column.eq_ignore_ascii_case(text.text.trim());
-    (plain && is_number(order.data_type())).then(|| column.clone())
+    (plain && has_order_numbers(order.data_type())).then(|| column.clone())
 }
 
 /// Scans for addresses, keys, the columns of `where` and [`Spec::then_by`], where rows can be fetched by address; else for

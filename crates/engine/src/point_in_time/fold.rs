@@ -8,12 +8,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::{cast, or, prep_null_mask_filter};
-use arrow::datatypes::{DataType as ArrowType, Int64Type, TimestampMicrosecondType, UInt64Type};
-use asof_compute::{Address, KeyEncoder, LatestStates, NONE, SpineIndex, TOUCHED, first_answer};
-use asof_model::{DataType, Question, Timestamp};
+use arrow::compute::{or, prep_null_mask_filter};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt64Type};
+use asof_compute::{
+    Address, KeyEncoder, LatestStates, NONE, SpineIndex, TOUCHED, first_answer, order_numbers,
+};
+use asof_model::{Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::cursors::{Cursors, Met, Standing};
@@ -572,7 +574,7 @@ impl Facts {
         };
         let event = times(fixed::EVENT_TIME)?;
         let then = match &spec.then_by {
-            Some(name) => numbers(column(name)?)?,
+            Some(name) => order_numbers(column(name)?).map_err(compute)?,
             None => times(fixed::VISIBLE_AT)?.reinterpret_cast::<Int64Type>(),
         };
         let ops = column(fixed::OP)?;
@@ -630,21 +632,6 @@ impl Facts {
             _ => Timestamp(self.then[row]),
         }
     }
-}
-
-/// Whether all values of a type are whole numbers or times whose order is that of their numbers in 64 bits.
-pub(super) fn is_number(data_type: &DataType) -> bool {
-    use DataType::{Date, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16, UInt32};
-    matches!(data_type, Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | Date | Timestamp)
-}
-
-/// The values of such a type as numbers.
-fn numbers(values: &ArrayRef) -> Result<PrimitiveArray<Int64Type>> {
-    let numbers = match values.data_type() {
-        ArrowType::Date32 => cast(&cast(values, &ArrowType::Int32)?, &ArrowType::Int64)?,
-        _ => cast(values, &ArrowType::Int64)?,
-    };
-    Ok(numbers.as_primitive().clone())
 }
 
 /// The rows that `where` lets pass: those it is true of, and every delete.

@@ -11,7 +11,8 @@
 //! 4. The values of winning rows only are read and evaluated ([`values`]), those of tied rows compared.
 //!
 //! Rows of Parquet files and stored sources have stable addresses: the scan reads keys, times and the
-//! columns of `where` only, and o where states have it. Other rows wait in a [`buffer`], from which losers are dropped as it grows.
+//! columns of `where` only, and o where states have it. Other rows wait in a [`buffer`], from which losers are
+//! dropped as it grows.
 //! [`PointInTimeExec`] is the plan node, [`Codec`] ships it, [`answer`] drives it for a selection.
 //! Memory is slots times states, not history; where it is short the spine is cut by key, and each
 //! portion reads the history again.
