@@ -14,6 +14,7 @@
 //!
 //! Invariant: nothing here depends on the order in which rows come, or on how arrays are laid out.
 
+mod aggregate;
 mod arrow_type;
 mod cell;
 mod digest;
@@ -32,6 +33,10 @@ mod spine;
 mod states;
 mod threads;
 
+pub use aggregate::{
+    Aggregate, CATALOGUE, CallError, Changes, Constant, Documentation, Finished, Function, FunctionCall,
+    Input, Outcome, Prepared, Ranges, States, aggregate, covering,
+};
 pub use arrow_type::{arrow_type, conform, from_arrow_type};
 pub use digest::RowDigester;
 pub use error::ComputeError;

@@ -1,0 +1,40 @@
+//! What answers are collected in.
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveBuilder};
+use asof_model::DataType;
+
+use super::Outcome;
+use crate::arrow_type;
+
+/// Answers and what each of them is.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// The values.
+    pub values: ArrayRef,
+    /// As many outcomes.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Collects answers into an array.
+pub(crate) trait Output: Sized {
+    /// Of a type, with room for so many.
+    fn new(data_type: &DataType, capacity: usize) -> Self;
+    /// Appends a null.
+    fn push_null(&mut self);
+    /// The array.
+    fn finish(self) -> ArrayRef;
+}
+
+impl<T: ArrowPrimitiveType> Output for PrimitiveBuilder<T> {
+    fn new(data_type: &DataType, capacity: usize) -> Self {
+        PrimitiveBuilder::with_capacity(capacity).with_data_type(arrow_type(data_type))
+    }
+
+    fn push_null(&mut self) {
+        self.append_null();
+    }
+
+    fn finish(mut self) -> ArrayRef {
+        std::sync::Arc::new(PrimitiveBuilder::finish(&mut self))
+    }
+}
