@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use crate::expression::parse_query;
 use crate::nearest::{did_you_mean, nearest};
-use crate::select::colliding_names;
+use crate::select::{colliding_names, of_features};
 use crate::{
     Definition, Diagnostic, Diagnostics, Features, Located, Name, Pick, Place, Project, Reference, Service,
     Source, ThingKind, View,
@@ -164,14 +164,47 @@ fn check_view(project: &Project, at: &Located<Definition>, view: &View, out: &mu
     if let Some(name) = project.own(&view.source)
         && let Some(source) = project.source(name)
     {
-        clockless(view, source, at, out);
+        over_source(view, source, at, out);
     }
 }
 
+/// What a view asks of its source that needs no data.
+pub(crate) fn over_source(view: &View, source: &Source, at: &Located<Definition>, out: &mut Diagnostics) {
+    clockless(view, source, at, out);
+    if view.is_window() && source.delete_when.is_some() {
+        let message = format!(
+            "view `{}` has windows, and deletes of its source `{}` do not name the row they delete",
+            view.name, source.name
+        );
+        out.push(
+            Diagnostic::error("deletes_without_id", message)
+                .at(windows_of(at))
+                .hint("name the rows with an `id` in the source, or remove its `delete_when` and leave such rows out with `where` in the view"),
+        );
+    }
+}
+
+/// Where a view says that it has windows.
+fn windows_of(at: &Located<Definition>) -> crate::Span {
+    let span = at.key(&["windows"]);
+    if span == at.span() { at.key(&["features"]) } else { span }
+}
+
 /// A source without a clock holds facts that are always true: nothing about them grows old.
-pub(crate) fn clockless(view: &View, source: &Source, at: &Located<Definition>, out: &mut Diagnostics) {
+fn clockless(view: &View, source: &Source, at: &Located<Definition>, out: &mut Diagnostics) {
     if source.event_time.is_some() {
         return;
+    }
+    if view.is_window() {
+        let message = format!(
+            "view `{}` has windows of time, and its source `{}` has no clock",
+            view.name, source.name
+        );
+        out.push(
+            Diagnostic::error("clockless", message)
+                .at(windows_of(at))
+                .hint("name the source's `event_time`, or write features without `agg`"),
+        );
     }
     for (key, written) in [("ttl", view.ttl.is_some()), ("retention", view.retention.is_some())] {
         if written {
@@ -211,10 +244,9 @@ fn check_service(project: &Project, at: &Located<Definition>, service: &Service,
         let Definition::View(view) = &project.find(ThingKind::View, name.as_str())?.value else {
             return None;
         };
-        match (&pick.feature, &view.features) {
-            (Some(feature), _) => Some(vec![feature.clone()]),
-            (None, Features::Named(features)) => Some(features.iter().map(|it| it.name.clone()).collect()),
-            (None, Features::Star) => None,
+        match &pick.feature {
+            Some(feature) => Some(vec![feature.clone()]),
+            None => Some(view.expanded()?.into_iter().map(|it| it.name).collect()),
         }
     };
     for (nth, pick) in service.features.iter().enumerate() {
@@ -232,14 +264,11 @@ fn check_service(project: &Project, at: &Located<Definition>, service: &Service,
         else {
             continue;
         };
-        if let (Some(feature), Features::Named(features)) = (&pick.feature, &view.features)
+        if let (Some(feature), Some(features)) = (&pick.feature, view.expanded())
             && !features.iter().any(|it| it.name == *feature)
         {
             let names: Vec<&str> = features.iter().map(|it| it.name.as_str()).collect();
-            let hint = match nearest(feature.as_str(), names.iter().copied()) {
-                Some(near) => Some(format!("did you mean `{}.{near}`?", pick.view)),
-                None => did_you_mean(feature.as_str(), names.iter().copied(), "its features are"),
-            };
+            let hint = of_features(&pick.view, feature, &names);
             let message = format!("feature `{feature}` not found in view `{name}`");
             out.push(Diagnostic::error("feature_not_found", message).at(place).maybe_hint(hint));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::expression::parse_query;
-use crate::{Column, DataType, Expression, Length, Name, Reference};
+use crate::{Call, Column, DataType, Expression, Length, Literal, Name, NamedWindow, Reference};
 
 /// What people say about a thing; never part of a version's hash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,7 +245,8 @@ pub enum TimeUnit {
     Ns,
 }
 
-/// A reading of a source for an entity. This slice has latest-value views; windows make the other kind.
+/// A reading of a source for an entity: the latest row answers for all its features, or, where it has windows,
+/// every feature is an aggregate over one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// Its name.
@@ -260,7 +261,10 @@ pub struct View {
     /// Rows that pass.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<Expression>,
-    /// How long a row answers after its event time.
+    /// The windows of its aggregates that have none of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<NamedWindow>,
+    /// How long a row answers after its event time; none of a view with windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Length>,
     /// How far back `as_of` is answered online.
@@ -269,7 +273,7 @@ pub struct View {
     /// How often it is materialised by a running node; none: only when asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<Length>,
-    /// Rows older than this are not kept online; none: as ttl and history need.
+    /// Rows older than this are not kept online; none: as ttl or windows, and history need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Length>,
     /// The features.
@@ -307,14 +311,31 @@ pub enum Features {
 pub struct Feature {
     /// Its name within the view.
     pub name: Name,
-    /// Its value, over the columns of the row that answers.
+    /// Its value, over the columns of the row that answers. Of an aggregate the call as written, for who shows
+    /// it or asks what columns it names; what is computed is [`Aggregate::call`].
     pub expression: Expression,
+    /// What is computed, in a view with windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Aggregate>,
+    /// Stands in for the null of `not_found`, of `expired` and of an empty window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Literal>,
     /// e.g. `pii`; carried into every list and record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensitivity: Option<String>,
     /// Owner, description, tags.
     #[serde(flatten)]
     pub about: About,
+}
+
+/// What a feature over windows is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aggregate {
+    /// The aggregate and what it is of.
+    pub call: Call,
+    /// The windows written for it, none where they are those of the view. In a view as agreed exactly one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<NamedWindow>,
 }
 
 /// What one model asks for, in order.

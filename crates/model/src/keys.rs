@@ -22,6 +22,16 @@ pub(crate) enum Takes {
     Length,
     /// A length, `all` or `none`.
     History,
+    /// A length or `all`.
+    WindowLength,
+    /// A length or `none`.
+    Resolution,
+    /// A list of lengths, `all` and maps.
+    Windows,
+    /// A call of an aggregate.
+    Call,
+    /// A constant.
+    Constant,
     /// `true` or `false`.
     Bool,
     /// One of these words.
@@ -262,19 +272,38 @@ pub(crate) static TIME: Table = Table {
 
 pub(crate) static VIEW: Table = Table {
     thing: "view",
-    about: "A reading of a source for an entity: the latest row answers for all its features.",
+    about: "A reading of a source for an entity. The latest row answers for all its features; or, in a view with windows, each is an aggregate over the rows of one, and is asked for as `NAME_WINDOW`, e.g. `listings_7d`.",
     keys: &[
         must("view", Takes::Name, "Its name."),
         must("entity", Takes::Reference, "The entity its rows are about."),
         must("source", Takes::Reference, "The source it reads."),
         may("keys", Takes::KeyColumns, "Entity key to column, where the column is named unlike the key."),
         may("where", Takes::Expression, "Only rows for which this is true."),
+        may(
+            "windows",
+            Takes::Windows,
+            "The windows of its aggregates, `1m` to `365d` or `all`: `[1h, 7d]`. An aggregate may have its own.",
+        ),
+        may(
+            "include_now",
+            Takes::Bool,
+            "What windows do that do not say: `true` counts what happens at the very time asked. Default `false`.",
+        ),
+        may(
+            "resolution",
+            Takes::Length,
+            "What windows have that do not say: their lower edge is floored to a multiple of it. Default: exact.",
+        ),
         must(
             "features",
             Takes::Features,
-            "`\"*\"` for all columns that are not keys or times, a list of columns, or a map of name to expression.",
+            "`\"*\"` for all columns that are not keys or times, a list of columns, or a map of name to expression. With windows: a map of name to `{agg: ...}`.",
         ),
-        may("ttl", Takes::Length, "How long a row answers after its event time. Default: always."),
+        may(
+            "ttl",
+            Takes::Length,
+            "How long a row answers after its event time; not with windows. Default: always.",
+        ),
         may(
             "history",
             Takes::History,
@@ -284,16 +313,11 @@ pub(crate) static VIEW: Table = Table {
         may(
             "retention",
             Takes::Length,
-            "How long rows are kept online, counted back from `history`; at least `ttl`. Default: as needed.",
+            "How long rows are kept online, counted back from `history`; at least `ttl`, or length, offset and resolution of every window. Default: as needed.",
         ),
         DESCRIPTION,
         OWNER,
         TAGS,
-        may(
-            "windows",
-            Takes::NotYet("this view would be a window view; keep to the latest value"),
-            "The windows of its aggregated features.",
-        ),
     ],
     example: "view: seller_profile\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nttl: 90d\nrefresh: 1h\nfeatures:\n  tier: tier\n  name_length: char_length(display_name)\n  email: {expr: email, sensitivity: pii}\n",
 };
@@ -302,10 +326,21 @@ pub(crate) static FEATURE: Table = Table {
     thing: "feature",
     about: "One value of a view.",
     keys: &[
-        must(
+        may(
             "expr",
             Takes::Expression,
             "Its value, over the columns of the row that answers; `event_time` is the row's own time.",
+        ),
+        may(
+            "agg",
+            Takes::Call,
+            "In place of `expr`, with windows: an aggregate of one expression over a row, or of `*`; behind it constants that it takes, and `filter (where ...)`.",
+        ),
+        may("windows", Takes::Windows, "The windows of the aggregate. Default: those of the view."),
+        may(
+            "default",
+            Takes::Constant,
+            "Stands in where no row answers: in place of `not_found`, `expired` and the null of an empty window. A null in a row that answers stays null.",
         ),
         may(
             "sensitivity",
@@ -315,11 +350,33 @@ pub(crate) static FEATURE: Table = Table {
         DESCRIPTION,
         OWNER,
         TAGS,
-        may("agg", Takes::NotYet("write `expr` for the latest value"), "An aggregate over windows."),
-        may("windows", Takes::NotYet("write `expr` for the latest value"), "Its windows."),
-        may("default", Takes::NotYet("write `coalesce` where the value is used"), "What stands in for null."),
     ],
-    example: "expr: email\nsensitivity: pii\n",
+    example: "agg: count(*) filter (where category = 'phones')\nwindows: [7d, {length: 7d, offset: 7d, as: before}]\n",
+};
+
+pub(crate) static WINDOW: Table = Table {
+    thing: "window",
+    about: "The rows that an aggregate is over, asked at t: those with `t - offset - length <= event_time < t - offset`. What happens at t itself does not count.",
+    keys: &[
+        must("length", Takes::WindowLength, "How long it is, `1m` to `365d`; `all` has no lower edge."),
+        may("offset", Takes::Length, "How far before the time asked it ends. Default: there."),
+        may(
+            "as",
+            Takes::Name,
+            "What names of features end in: `NAME_AS`. Default: the length, as `7d`, and the offset, as `7d_offset_7d`.",
+        ),
+        may(
+            "include_now",
+            Takes::Bool,
+            "`true`: `t - offset - length < event_time <= t - offset`. Default: as the view says, `false`.",
+        ),
+        may(
+            "resolution",
+            Takes::Resolution,
+            "The lower edge is floored to a multiple of this since 1970-01-01 UTC, at most the length; `none` is exact. Default: as the view says, exact.",
+        ),
+    ],
+    example: "length: 7d\noffset: 7d\nas: before\n",
 };
 
 pub(crate) static SERVICE: Table = Table {
@@ -374,4 +431,5 @@ pub(crate) const NOT_YET: [(&str, &str); 2] = [
 ];
 
 /// Every table, in the order of the reference page.
-pub(crate) static ALL: [&Table; 8] = [&CONFIG, &ENTITY, &SOURCE, &TIME, &VIEW, &FEATURE, &SERVICE, &PICK];
+pub(crate) static ALL: [&Table; 9] =
+    [&CONFIG, &ENTITY, &SOURCE, &TIME, &VIEW, &FEATURE, &WINDOW, &SERVICE, &PICK];

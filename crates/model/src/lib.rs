@@ -23,6 +23,7 @@
 //! assert!(diagnostics.is_empty());
 //! assert_eq!(project.map(|it| it.definitions.len()), Some(1));
 //! ```
+mod call;
 pub mod catalog;
 mod check;
 mod config;
@@ -34,6 +35,7 @@ mod error;
 mod expression;
 mod hash;
 mod keys;
+mod literal;
 mod located;
 mod name;
 mod nearest;
@@ -52,8 +54,10 @@ mod time;
 mod to_yaml;
 mod training_set;
 mod version;
+mod window;
 mod yaml;
 
+pub use call::{Call, CallPlaces};
 pub use catalog::*;
 pub use config::Config;
 pub use data_type::{BadDataType, Column, DataType};
@@ -62,6 +66,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, ProjectFile, Severity, Span, has_e
 pub use diff::{Action, Change, diff, without_owner};
 pub use error::{Explain, Kind};
 pub use expression::{Expression, ExpressionError};
+pub use literal::{Double, Literal};
 pub use located::Located;
 pub use name::{BadName, Name, Reference};
 pub use nearest::{did_you_mean, nearest};
@@ -80,3 +85,4 @@ pub use time::{BadLength, BadTimestamp, Clock, Length, Timestamp};
 pub use to_yaml::to_yaml;
 pub use training_set::*;
 pub use version::Version;
+pub use window::{NamedWindow, Window};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::check::clockless;
+use crate::check::over_source;
 use crate::definition::reference_of;
 use crate::expression::parse_query;
 use crate::hash::{entity_id, service_id, source_id, view_id};
@@ -11,7 +11,7 @@ use crate::nearest::did_you_mean;
 use crate::select::{choose, stored};
 use crate::{
     About, Address, Catalog, Column, DataType, Definition, Diagnostic, Diagnostics, Entity, EntityVersion,
-    Explain, Expression, Feature, Features, Located, Name, Place, Project, ProjectState, Reference, Service,
+    Explain, Expression, Feature, Located, Name, Place, Project, ProjectState, Reference, Service,
     ServiceVersion, Source, SourceVersion, ThingKind, TimeRule, TypedFeature, Version, View, ViewKey,
     ViewVersion,
 };
@@ -37,7 +37,8 @@ pub fn bind_keys(view: &View, entity: &Entity) -> Vec<ViewKey> {
         .collect()
 }
 
-/// The features of a view, `*` expanded to all columns that are neither keys nor times.
+/// The features of a view as they are asked for: `*` expanded to all columns that are neither keys nor times,
+/// an aggregate once for each of its windows, named `NAME_WINDOW` ([`View::expanded`]).
 ///
 /// # Errors
 /// The columns whose names cannot be names of features.
@@ -47,10 +48,9 @@ pub fn expand_features(
     source: &Source,
     columns: &[Column],
 ) -> Result<Vec<Feature>, Vec<String>> {
-    let Features::Star = view.features else {
-        let Features::Named(features) = &view.features else { return Ok(Vec::new()) };
-        return Ok(features.clone());
-    };
+    if let Some(features) = view.expanded() {
+        return Ok(features);
+    }
     let times: Vec<&str> = [&source.event_time, &source.available_at, &source.valid_until]
         .into_iter()
         .filter_map(|rule| match rule {
@@ -68,6 +68,8 @@ pub fn expand_features(
             Ok(name) => found.push(Feature {
                 expression: Expression::column(&column.name),
                 name,
+                aggregate: None,
+                default: None,
                 sensitivity: None,
                 about: About::default(),
             }),
@@ -284,7 +286,7 @@ impl Step<'_> {
         let before = self.out.len();
         self.fresh(source, at.at(&["source"]));
         if view.source.project.is_some() {
-            clockless(view, &source.definition, at, &mut self.out);
+            over_source(view, &source.definition, at, &mut self.out);
         }
         if view.entity.project.is_some() {
             for key in
@@ -320,6 +322,19 @@ impl Step<'_> {
         for feature in features {
             let key = (view.name.clone(), feature.name.clone());
             let data_type = self.types.feature_types.get(&key)?.clone();
+            if let Some(default) = &feature.default
+                && !default.fits(&data_type)
+            {
+                let message = format!(
+                    "`default` of feature `{}` of view `{}` is {default}, and the feature is {data_type}",
+                    feature.name, view.name
+                );
+                self.out.push(
+                    Diagnostic::error("default_type", message)
+                        .at(at.feature_key(&feature.name, "default"))
+                        .hint("give a constant of the feature's type, or `cast` the feature to another"),
+                );
+            }
             typed.push(TypedFeature { feature, data_type });
         }
         if self.out.len() > before {

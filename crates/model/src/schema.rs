@@ -57,10 +57,16 @@ fn table_schema(table: &Table) -> Value {
         "required": required,
         "additionalProperties": false,
     });
-    if table.thing == "source"
-        && let Value::Object(fields) = &mut schema
+    let one_of: &[&str] = match table.thing {
+        "source" => &["path", "sql"],
+        "feature" => &["expr", "agg"],
+        _ => &[],
+    };
+    if let Value::Object(fields) = &mut schema
+        && !one_of.is_empty()
     {
-        fields.insert("oneOf".to_owned(), json!([{"required": ["path"]}, {"required": ["sql"]}]));
+        let ways: Vec<Value> = one_of.iter().map(|key| json!({"required": [key]})).collect();
+        fields.insert("oneOf".to_owned(), ways.into());
     }
     schema
 }
@@ -85,6 +91,14 @@ fn takes(takes: Takes) -> Value {
         Takes::Expression => to("expression"),
         Takes::Length => to("length"),
         Takes::History => json!({"anyOf": [to("length"), {"enum": ["all", "none"]}]}),
+        Takes::WindowLength => json!({"anyOf": [to("length"), {"const": "all"}]}),
+        Takes::Resolution => json!({"anyOf": [to("length"), {"const": "none"}]}),
+        Takes::Windows => json!({
+            "type": "array", "minItems": 1,
+            "items": {"anyOf": [to("length"), {"const": "all"}, to("window")]},
+        }),
+        Takes::Call => json!({"type": "string", "description": "A call of an aggregate."}),
+        Takes::Constant => json!({"type": ["string", "number", "boolean"]}),
         Takes::Bool => json!({"type": "boolean"}),
         Takes::Choice(words) => json!({"enum": words}),
         Takes::Time | Takes::EventTime => json!({"anyOf": [{"type": "string"}, to("time")]}),

@@ -382,10 +382,7 @@ fn choose_one(
             Some(at) => vec![at],
             None => {
                 let names: Vec<&str> = view.features.iter().map(|it| it.feature.name.as_str()).collect();
-                let hint = match nearest(feature.as_str(), names.iter().copied()) {
-                    Some(near) => Some(format!("did you mean `{}.{near}`?", pick.view)),
-                    None => did_you_mean(feature.as_str(), names.iter().copied(), "its features are"),
-                };
+                let hint = of_features(&pick.view, feature, &names);
                 let view = pick.view.to_string();
                 errors.push(SelectError::UnknownFeature { view, feature: feature.to_string(), hint });
                 Vec::new()
@@ -403,6 +400,19 @@ fn choose_one(
         readings.len() - 1
     });
     Ok((at, features))
+}
+
+/// What to ask for in place of a feature that a view does not have.
+pub(crate) fn of_features(view: &Reference, feature: &Name, names: &[&str]) -> Option<String> {
+    let windowed =
+        |name: &&&str| name.strip_prefix(feature.as_str()).is_some_and(|rest| rest.starts_with('_'));
+    let of_windows: Vec<String> =
+        names.iter().filter(windowed).map(|name| format!("`{view}.{name}`")).collect();
+    match nearest(feature.as_str(), names.iter().copied()) {
+        _ if of_windows.len() > 1 => Some(format!("name its window: {}", of_windows.join(", "))),
+        Some(near) => Some(format!("did you mean `{view}.{near}`?")),
+        None => did_you_mean(feature.as_str(), names.iter().copied(), "its features are"),
+    }
 }
 
 /// An address as it is written in a project.

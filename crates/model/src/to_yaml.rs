@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::yaml::quote;
 use crate::{
-    About, Definition, Feature, Features, History, NullKeys, Pick, Place, TimeRule, TimeUnit, Version,
+    About, Definition, Feature, Features, History, Literal, NamedWindow, NullKeys, Pick, Place, TimeRule,
+    TimeUnit, Version, Window,
 };
 
 /// One document. Reading it again gives the same definition.
@@ -75,6 +76,9 @@ pub fn to_yaml(definition: &Definition) -> String {
             if let Some(filter) = &it.filter {
                 out.put(0, "where", &filter.text);
             }
+            if !it.windows.is_empty() {
+                out.windows(0, &it.windows);
+            }
             for (key, length) in [("ttl", it.ttl), ("refresh", it.refresh), ("retention", it.retention)] {
                 if let Some(length) = length {
                     out.put(0, key, &length.to_string());
@@ -114,7 +118,10 @@ pub(crate) fn version_lines(version: &Version) -> String {
     match (&mut definition, version) {
         (Definition::Source(source), Version::Source(it)) => source.schema = it.columns.clone(),
         (Definition::View(view), Version::View(it)) => {
-            view.features = Features::Named(it.features.iter().map(|it| it.feature.clone()).collect());
+            // Aggregates stay as they are written; their windows are told by the names behind them.
+            if !view.is_window() {
+                view.features = Features::Named(it.features.iter().map(|it| it.feature.clone()).collect());
+            }
             for key in &it.keys {
                 view.keys.insert(key.key.name.clone(), key.column.clone());
             }
@@ -209,15 +216,33 @@ impl Lines {
     }
 
     fn feature(&mut self, feature: &Feature) {
-        if feature.sensitivity.is_none() && feature.about == About::default() {
-            return self.put(1, feature.name.as_str(), &feature.expression.text);
+        let Feature { name, expression, aggregate, default, sensitivity, about } = feature;
+        if aggregate.is_none() && default.is_none() && sensitivity.is_none() && *about == About::default() {
+            return self.put(1, name.as_str(), &expression.text);
         }
-        self.head(1, feature.name.as_str());
-        self.put(2, "expr", &feature.expression.text);
-        if let Some(sensitivity) = &feature.sensitivity {
+        self.head(1, name.as_str());
+        self.put(2, if aggregate.is_some() { "agg" } else { "expr" }, &expression.text);
+        if let Some(aggregate) = aggregate
+            && !aggregate.windows.is_empty()
+        {
+            self.windows(2, &aggregate.windows);
+        }
+        if let Some(default) = default {
+            let written = match default {
+                Literal::Text(text) => quote(text),
+                plain => plain.to_string(),
+            };
+            self.line(&format!("    default: {written}"));
+        }
+        if let Some(sensitivity) = sensitivity {
             self.put(2, "sensitivity", sensitivity);
         }
-        self.about(2, &feature.about);
+        self.about(2, about);
+    }
+
+    fn windows(&mut self, depth: usize, windows: &[NamedWindow]) {
+        let written: Vec<String> = windows.iter().map(window).collect();
+        self.line(&format!("{}windows: [{}]", "  ".repeat(depth), written.join(", ")));
     }
 
     fn pick(&mut self, pick: &Pick) {
@@ -237,6 +262,25 @@ impl Lines {
             self.put(2, "as", alias.as_str());
         }
     }
+}
+
+fn window(named: &NamedWindow) -> String {
+    let Window { length, offset, include_now, resolution } = named.window;
+    let length = length.map_or_else(|| "all".to_owned(), |length| length.to_string());
+    let mut more = String::new();
+    if !offset.is_zero() {
+        let _ = write!(more, ", offset: {offset}");
+    }
+    if include_now {
+        more.push_str(", include_now: true");
+    }
+    if let Some(resolution) = resolution {
+        let _ = write!(more, ", resolution: {resolution}");
+    }
+    if let Some(alias) = &named.alias {
+        let _ = write!(more, ", as: {}", scalar(alias.as_str()));
+    }
+    if more.is_empty() { length } else { format!("{{length: {length}{more}}}") }
 }
 
 fn is_word(text: &str) -> bool {

@@ -1,8 +1,8 @@
 //! A view against its source: key columns and their types, `where`, the types of its features.
 
 use asof_model::{
-    Column, DataType, Definition, Diagnostic, Located, Reference, Source, ThingKind, View, bind_keys,
-    expand_features,
+    Column, DataType, Definition, Diagnostic, Features, Located, Reference, Source, ThingKind, View,
+    bind_keys, expand_features,
 };
 
 use super::Check;
@@ -101,6 +101,9 @@ impl Check<'_> {
             let span = at.inside(&["where"], problem.start..problem.start + problem.length);
             self.problem(told(problem, &filter.text), &format!("where of view `{}`", view.name), span);
         }
+        if self.not_built(at, view) {
+            return;
+        }
         // What cannot be expanded is reported where the view is resolved.
         let Ok(features) = expand_features(view, &keys, &source, &columns) else { return };
         for feature in features {
@@ -124,6 +127,25 @@ impl Check<'_> {
                 }
             }
         }
+    }
+}
+
+impl Check<'_> {
+    /// Refuses what definitions can say of a view and nothing computes yet.
+    fn not_built(&mut self, at: &Located<Definition>, view: &View) -> bool {
+        let Features::Named(features) = &view.features else { return false };
+        let (key, span, hint) = if view.is_window() {
+            let hint = "write `expr` for the latest value, in a view without windows";
+            ("windows", at.at(&["features"]), hint)
+        } else if let Some(feature) = features.iter().find(|feature| feature.default.is_some()) {
+            let span = at.feature_key(&feature.name, "default");
+            ("default", span, "write `coalesce` where the value is used")
+        } else {
+            return false;
+        };
+        let message = format!("`{key}` in view `{}` is not built yet", view.name);
+        self.out.push(Diagnostic::error("not_built_yet", message).at(span).hint(hint));
+        true
     }
 }
 

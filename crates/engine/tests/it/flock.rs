@@ -64,6 +64,8 @@ pub(crate) fn view_version(
             feature: Feature {
                 name: name(called),
                 expression: expression(text),
+                aggregate: None,
+                default: None,
                 sensitivity: None,
                 about: About::default(),
             },
@@ -83,6 +85,7 @@ pub(crate) fn view_version(
             ttl: ttl.map(|it| Length::parse(it).unwrap()),
             history: History::None,
             refresh: None,
+            windows: Vec::new(),
             retention: None,
             features: Features::Named(features.iter().map(|it| it.feature.clone()).collect()),
             about: About::default(),

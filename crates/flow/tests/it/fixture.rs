@@ -285,6 +285,8 @@ pub(crate) fn view(called: &str, shape: &Shape) -> ViewVersion {
         feature: Feature {
             name: name(called),
             expression: expression(text),
+            aggregate: None,
+            default: None,
             sensitivity: None,
             about: About::default(),
         },
@@ -303,6 +305,7 @@ pub(crate) fn view(called: &str, shape: &Shape) -> ViewVersion {
             ttl: shape.ttl.map(Length::from_micros),
             history: shape.history,
             refresh: shape.refresh.map(Length::from_micros),
+            windows: Vec::new(),
             retention: shape.retention.map(Length::from_micros),
             features: Features::Named(features.iter().map(|typed| typed.feature.clone()).collect()),
             about: About::default(),

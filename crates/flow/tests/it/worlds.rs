@@ -72,6 +72,8 @@ fn features() -> Vec<TypedFeature> {
         feature: Feature {
             name: name(called),
             expression: expression(text),
+            aggregate: None,
+            default: None,
             sensitivity: None,
             about: About::default(),
         },
@@ -102,6 +104,7 @@ fn view_of(test: &TestView, number: usize, shape: &Shape) -> ViewVersion {
             filter: test.filter.then(|| expression("state <> 'spam'")),
             ttl: test.ttl.map(Length::from_micros),
             history: shape.history,
+            windows: Vec::new(),
             retention: shape.retention[number].map(Length::from_micros),
             features: Features::Star,
             ..made.definition

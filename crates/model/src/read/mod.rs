@@ -5,6 +5,7 @@ mod fields;
 mod service;
 mod source;
 mod view;
+mod window;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

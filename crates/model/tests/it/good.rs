@@ -1,8 +1,8 @@
 //! Definitions that are right: the design's, the examples', and the way back to YAML.
 
 use asof_model::{
-    Catalog, Definition, Features, History, Place, Project, ProjectFile, ThingKind, TimeRule, TimeUnit,
-    has_errors, render, to_yaml,
+    Aggregate, Catalog, Definition, Features, History, Length, Literal, Place, Project, ProjectFile,
+    ThingKind, TimeRule, TimeUnit, Window, has_errors, render, to_yaml,
 };
 
 use crate::shop::{apply, file, name, shop};
@@ -74,6 +74,44 @@ features:
          else 0 end
   full: {expr: '"Product Title"', sensitivity: pii, owner: me, description: The title., tags: [text]}
 ---
+view: seller_activity
+entity: seller
+source: listing_events
+where: status <> 'spam'
+windows: [1h, 1d, 7d, 30d]
+resolution: 1m
+retention: 400d
+features:
+  listings: {agg: count(*)}
+  price_mean: {agg: mean(price), windows: [7d, 30d], default: 0}
+  phones: {agg: count(*) filter (where category = 'phones'), windows: [7d, {length: 7d, offset: 7d, as: before}]}
+  last_prices: {agg: "last_n(price, 10)", windows: [{length: 30d, include_now: true, resolution: none}]}
+  users:
+    agg: |
+      COUNT(DISTINCT "User")
+    windows: [{length: 24h, resolution: 1h, offset: 30m}]
+    default: -1
+    sensitivity: pii
+    owner: me
+---
+view: seller_ever
+entity: seller
+source: listing_events
+windows: [all]
+include_now: true
+history: all
+features:
+  first_price: {agg: first(price), default: 0.5}
+  word: {agg: last(word), default: "0"}
+  flag: {agg: last(flag), windows: [all, {length: all, offset: 1d, include_now: false}], default: true}
+---
+view: seller_defaults
+entity: seller
+source: listing_events
+features:
+  tier: {expr: tier, default: none at all}
+  rate: {expr: rate, default: 1e-9}
+---
 service: model
 full_names: true
 features:
@@ -128,6 +166,61 @@ fn every_way_to_write_a_thing_is_read() {
     );
     assert!(matches!(view.history, History::Length(length) if length.to_string() == "30d"));
 
+    let windows = |view: &str| {
+        let Definition::View(view) = &project.find(ThingKind::View, view).unwrap().value else { panic!() };
+        assert!(view.is_window());
+        view.expanded().unwrap()
+    };
+    let activity = windows("seller_activity");
+    assert_eq!(
+        activity.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
+        [
+            "listings_1h",
+            "listings_1d",
+            "listings_7d",
+            "listings_30d",
+            "price_mean_7d",
+            "price_mean_30d",
+            "phones_7d",
+            "phones_before",
+            "last_prices_30d",
+            "users_1d_offset_30m",
+        ]
+    );
+    let one = |feature: &asof_model::Feature| match feature.aggregate.as_ref().unwrap() {
+        Aggregate { windows, .. } if windows.len() == 1 => windows[0].window,
+        other => panic!("{other:?}"),
+    };
+    let length = |text: &str| Length::parse(text).unwrap();
+    let minute = Some(length("1m"));
+    assert_eq!(
+        one(&activity[7]),
+        Window { length: Some(length("7d")), offset: length("7d"), include_now: false, resolution: minute }
+    );
+    assert_eq!(one(&activity[7]).reach(), Some(length("20161m")));
+    assert_eq!(one(&activity[8]).resolution, None);
+    assert!(one(&activity[8]).include_now);
+    assert_eq!(one(&activity[9]).resolution, Some(length("1h")));
+    assert_eq!(activity[9].default, Some(Literal::Int(-1)));
+    let call = &activity[9].aggregate.as_ref().unwrap().call;
+    assert_eq!(
+        (call.function.as_str(), call.canonical().as_str()),
+        ("count_distinct", "count_distinct(\"User\")")
+    );
+    let call = &activity[8].aggregate.as_ref().unwrap().call;
+    assert_eq!(
+        (call.argument.as_ref().unwrap().text.as_str(), call.parameters.as_slice()),
+        ("price", [Literal::Int(10)].as_slice())
+    );
+    let ever = windows("seller_ever");
+    assert_eq!(
+        ever.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
+        ["first_price_all", "word_all", "flag_all", "flag_all_offset_1d"]
+    );
+    assert_eq!(ever[1].default, Some(Literal::Text("0".into())));
+    assert_eq!(ever.iter().map(|it| one(it).include_now).collect::<Vec<_>>(), [true, true, true, false]);
+    assert!(ever.iter().all(|it| one(it).reach().is_none()));
+
     let Definition::Service(service) = &project.find(ThingKind::Service, "model").unwrap().value else {
         panic!()
     };
@@ -170,6 +263,11 @@ fn places_are_found_for_whoever_types_expressions_later() {
     assert_eq!(place(view.key(&["history"])), at("history: 30d"));
     let listed = project.find(ThingKind::View, "seller_listed").unwrap();
     assert_eq!(place(listed.feature(&name("display_name"), None)), at("display_name]"));
+    let windows = project.find(ThingKind::View, "seller_activity").unwrap();
+    assert_eq!(place(windows.feature(&name("phones_before"), Some(0..5))), at("count(*) filter"));
+    assert_eq!(place(windows.feature(&name("last_prices_30d"), Some(7..12))), at("price, 10"));
+    assert_eq!(place(windows.feature(&name("users_1d_offset_30m"), None)), at("users:"));
+    assert_eq!(place(windows.feature_key(&name("users_1d_offset_30m"), "default")), at("-1\n"));
     let source = project.find(ThingKind::Source, "events_csv").unwrap();
     assert_eq!(place(source.inside(&["available_at"], 0..9)).0, at("available_at: {column").0);
 }

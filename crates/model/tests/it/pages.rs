@@ -116,6 +116,19 @@ fn the_schema_accepts_what_the_reader_reads_and_refuses_unknown_keys() {
             serde_json::json!({"service": "s", "features": ["a.b", {"from": "a", "keys": {"k": "l"}, "as": "c"}]}),
             true,
         ),
+        (
+            serde_json::json!({"view": "v", "entity": "e", "source": "s", "windows": ["1h", "all", {"length": "7d", "offset": "7d", "as": "before"}],
+                "features": {"a": {"agg": "count(*)", "windows": ["1d"], "default": 0}}}),
+            true,
+        ),
+        (
+            serde_json::json!({"view": "v", "entity": "e", "source": "s", "windows": [7], "features": {"a": {"agg": "count(*)"}}}),
+            false,
+        ),
+        (
+            serde_json::json!({"view": "v", "entity": "e", "source": "s", "features": {"a": {"agg": "count(*)", "expr": "b"}}}),
+            false,
+        ),
         (serde_json::json!({"service": "s", "features": ["a.b"], "labels": []}), false),
         (serde_json::json!({"source": "s", "event_time": "t"}), false),
         (serde_json::json!({"source": "s", "path": "a", "sql": "b", "event_time": "t"}), false),
@@ -132,7 +145,9 @@ fn the_schema_accepts_what_the_reader_reads_and_refuses_unknown_keys() {
 fn the_schema_has_the_keys_of_the_reader() {
     let schema = json_schema();
     let page = reference_page();
-    for kind in ["entity", "source", "time", "view", "feature", "service", "service_feature", "asof_yaml"] {
+    for kind in
+        ["entity", "source", "time", "view", "feature", "window", "service", "service_feature", "asof_yaml"]
+    {
         let keys = schema.pointer(&format!("/$defs/{kind}/properties")).unwrap().as_object().unwrap();
         for key in keys.keys() {
             assert!(page.contains(&format!("| `{key}`")), "{kind}.{key}");

@@ -82,6 +82,61 @@ fn what_decides_a_value_changes_the_version_and_what_stands_on_it() {
     }
 }
 
+const ACTIVITY: &str = "
+---
+view: activity
+entity: seller
+source: sellers
+keys: {seller_id: id}
+where: tier <> 'x'
+windows: [1d, {length: 7d, offset: 7d, as: before}]
+features:
+  n: {agg: count(*) filter (where tier = 'a')}
+  top: {agg: \"last_n(email, 3)\", windows: [30d], default: none}
+  best: {agg: max(Rating), windows: [all], default: 0.5, sensitivity: pii}
+";
+
+/// The version of a view with windows, written so.
+fn activity(from: &str, to: &str) -> VersionId {
+    assert!(ACTIVITY.contains(from), "{from}");
+    ids(&format!("{FEATURES}{}", ACTIVITY.replace(from, to)))["view activity"].clone()
+}
+
+#[test]
+fn an_aggregate_is_its_call_and_its_windows() {
+    let as_is = activity("1d", "1d");
+    for (from, to) in [
+        ("count(*) filter (where tier = 'a')", "COUNT( * )  FILTER (where \"tier\"='a')"),
+        ("\"last_n(email, 3)\"", "\"LAST_N( email,3 )\""),
+        ("1d,", "24h,"),
+        ("1d,", "{length: 1d, include_now: false},"),
+        ("windows: [1d", "include_now: false\nwindows: [1d"),
+        ("default: none", "default: \"none\""),
+        ("default: none", "default: none, owner: me"),
+    ] {
+        assert_eq!(activity(from, to), as_is, "{from} -> {to}");
+    }
+    let mut seen = vec![as_is];
+    for (from, to) in [
+        ("count(*)", "count(tier)"),
+        ("tier = 'a'", "tier = 'b'"),
+        ("1d,", "2d,"),
+        ("1d,", "{length: 1d, include_now: true},"),
+        ("1d,", "{length: 1d, resolution: 1h},"),
+        ("windows: [1d", "resolution: 1h\nwindows: [1d"),
+        ("offset: 7d", "offset: 8d"),
+        ("as: before", "as: earlier"),
+        ("email, 3", "email, 4"),
+        ("[30d]", "[30d, all]"),
+        ("default: none", "default: nothing"),
+        (", default: none", ""),
+    ] {
+        let id = activity(from, to);
+        assert!(!seen.contains(&id), "{from} -> {to}");
+        seen.push(id);
+    }
+}
+
 #[test]
 fn the_same_definition_in_two_projects_is_two_versions() {
     let other = [file("asof.yaml", "project: market\n"), file("features/shop.yaml", FEATURES)];
@@ -113,18 +168,22 @@ fn the_names_of_versions_stay() {
 #[test]
 fn stored_versions_load_forever() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
-    let current = versions(FEATURES);
-    for (kind, at) in [
-        (ThingKind::Entity, "seller"),
-        (ThingKind::Source, "sellers"),
-        (ThingKind::View, "seller_profile"),
-        (ThingKind::Service, "category_model"),
+    let current = versions(&format!("{FEATURES}{ACTIVITY}"));
+    for (format, kind, at) in [
+        (1, ThingKind::Entity, "seller"),
+        (1, ThingKind::Source, "sellers"),
+        (1, ThingKind::View, "seller_profile"),
+        (1, ThingKind::Service, "category_model"),
+        (2, ThingKind::View, "activity"),
     ] {
-        let text = std::fs::read_to_string(folder.join(format!("definition-1-{kind}.json"))).unwrap();
+        let file = format!("definition-{format}-{kind}.json");
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
         let loaded = Version::from_json(text.trim()).unwrap();
         let made = current.iter().find(|it| it.kind() == kind && it.address().name.as_str() == at).unwrap();
         assert_eq!(loaded.id(), made.id());
         assert_eq!(loaded.definition(), made.definition());
+        // Nothing is written in a newer format than it was, and no byte of it otherwise.
+        assert_eq!(made.to_json(), text.trim());
         assert_eq!(Version::from_json(&loaded.to_json()).unwrap(), loaded);
     }
 }
@@ -132,7 +191,7 @@ fn stored_versions_load_forever() {
 #[test]
 fn stored_versions_of_a_newer_or_broken_kind_are_refused() {
     for (text, code) in [
-        ("{\"format\":2,\"kind\":\"entity\"}", "stored_version_format"),
+        ("{\"format\":3,\"kind\":\"entity\"}", "stored_version_format"),
         ("{\"kind\":\"entity\"}", "stored_version_broken"),
         ("{\"format\":1,\"kind\":\"table\"}", "stored_version_broken"),
         ("nonsense", "stored_version_broken"),
@@ -143,7 +202,7 @@ fn stored_versions_of_a_newer_or_broken_kind_are_refused() {
 
 #[test]
 fn a_later_version_may_say_more() {
-    for version in versions(FEATURES) {
+    for version in versions(&format!("{FEATURES}{ACTIVITY}")) {
         let text = version.to_json().replacen('{', "{\"said_later\":true,", 1);
         assert_eq!(Version::from_json(&text).unwrap(), version);
     }
@@ -178,6 +237,20 @@ fn changes_are_shown() {
         ("a service goes", shown(&changes(&FEATURES[removed..], ""))),
         ("only spacing", shown(&changes("char_length(display_name)", "char_length( display_name )  # x"))),
         ("nothing", shown(&changes("tier: tier", "tier: tier"))),
+        (
+            "a window is new",
+            shown(&diff(
+                &applied(
+                    &[
+                        file("asof.yaml", CONFIG),
+                        file("features/shop.yaml", &format!("{FEATURES}{ACTIVITY}")),
+                    ],
+                    &Catalog::default(),
+                )
+                .projects[&name("shop")],
+                &versions(&format!("{FEATURES}{}", ACTIVITY.replace("[30d]", "[30d, all]"))),
+            )),
+        ),
         ("all is new", shown(&diff(&Default::default(), &versions(FEATURES)))),
     ];
     let text: String = all.iter().map(|(what, shown)| format!("### {what}\n{shown}\n\n")).collect();
@@ -209,10 +282,10 @@ fn features_without_owner_are_listed() {
 #[ignore = "writes the files of a new format once; those of an old one are never written again"]
 fn write_compat_files() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
-    for version in versions(FEATURES) {
+    for (format, version) in versions(&format!("{FEATURES}{ACTIVITY}")).iter().map(|it| (2, it)) {
         let name = version.address().name.as_str();
-        if ["seller", "sellers", "seller_profile", "category_model"].contains(&name) {
-            let path = folder.join(format!("definition-1-{}.json", version.kind()));
+        if ["activity"].contains(&name) {
+            let path = folder.join(format!("definition-{format}-{}.json", version.kind()));
             assert!(!path.exists(), "{} is there", path.display());
             std::fs::write(path, version.to_json() + "\n").unwrap();
         }

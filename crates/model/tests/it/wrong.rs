@@ -80,6 +80,11 @@ fn services() {
 }
 
 #[test]
+fn windows() {
+    definitions("windows", cases::WINDOWS);
+}
+
+#[test]
 fn not_yet() {
     definitions("not_yet", cases::NOT_YET);
 }

@@ -102,6 +102,8 @@ pub(crate) fn view(address: Address, entity: &Version, source: &Version, feature
         .map(|feature| Feature {
             name: name(feature),
             expression: Expression { text: "price_cents".to_owned() },
+            aggregate: None,
+            default: None,
             sensitivity: None,
             about: About::default(),
         })
@@ -118,6 +120,7 @@ pub(crate) fn view(address: Address, entity: &Version, source: &Version, feature
             ttl: None,
             history: History::None,
             refresh: None,
+            windows: Vec::new(),
             retention: None,
             features: Features::Named(features.clone()),
             about: about("pricing", "Prices as they stand", &["money"]),

@@ -57,6 +57,8 @@ pub(crate) fn view(
             feature: Feature {
                 name: name(feature),
                 expression: serde_json::from_value(serde_json::Value::String((*feature).to_owned())).unwrap(),
+                aggregate: None,
+                default: None,
                 sensitivity: None,
                 about: Default::default(),
             },
@@ -75,6 +77,7 @@ pub(crate) fn view(
             ttl: ttl.map(Length::from_micros),
             history,
             refresh: None,
+            windows: Vec::new(),
             retention: None,
             features: Features::Named(features.iter().map(|typed| typed.feature.clone()).collect()),
             about: Default::default(),

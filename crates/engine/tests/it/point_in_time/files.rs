@@ -42,6 +42,8 @@ fn view(view: &TestView, number: usize) -> ViewVersion {
         feature: Feature {
             name: name(feature),
             expression: expression(text),
+            aggregate: None,
+            default: None,
             sensitivity: None,
             about: About::default(),
         },
@@ -59,6 +61,7 @@ fn view(view: &TestView, number: usize) -> ViewVersion {
             ttl: view.ttl.map(Length::from_micros),
             history: History::None,
             refresh: None,
+            windows: Vec::new(),
             retention: None,
             features: Features::Star,
             about: About::default(),
