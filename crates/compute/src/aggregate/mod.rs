@@ -13,7 +13,14 @@
 mod algebra;
 mod call;
 mod count;
+mod count_distinct;
+mod counts;
+mod extreme;
+mod max;
+mod min;
+mod multiset;
 mod output;
+mod scalar;
 mod states;
 mod stored;
 mod sum;
@@ -63,7 +70,8 @@ pub struct Documentation {
 }
 
 /// Every aggregate, in the order of the reference page.
-pub const CATALOGUE: &[&dyn Aggregate] = &[&count::Count, &sum::Sum];
+pub const CATALOGUE: &[&dyn Aggregate] =
+    &[&count::Count, &sum::Sum, &min::Min, &max::Max, &count_distinct::CountDistinct];
 
 /// The aggregate of a name or an alias, whatever its case.
 pub fn aggregate(name: &str) -> Option<&'static dyn Aggregate> {

@@ -19,8 +19,6 @@ pub struct Finished {
 pub(crate) trait Output: Sized {
     /// Of a type, with room for so many.
     fn new(data_type: &DataType, capacity: usize) -> Self;
-    /// Appends a null.
-    fn push_null(&mut self);
     /// The array.
     fn finish(self) -> ArrayRef;
 }
@@ -28,10 +26,6 @@ pub(crate) trait Output: Sized {
 impl<T: ArrowPrimitiveType> Output for PrimitiveBuilder<T> {
     fn new(data_type: &DataType, capacity: usize) -> Self {
         PrimitiveBuilder::with_capacity(capacity).with_data_type(arrow_type(data_type))
-    }
-
-    fn push_null(&mut self) {
-        self.append_null();
     }
 
     fn finish(mut self) -> ArrayRef {

@@ -68,6 +68,10 @@ impl<'a> Reading<'a> {
         T::try_from(number).map_err(|_| self.damaged("a number has no room"))
     }
 
+    pub(super) fn is_at_end(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// One byte.
     pub(super) fn byte(&mut self) -> Result<u8, ComputeError> {
         let (byte, rest) = self.bytes.split_first().ok_or_else(|| self.damaged("it ends too early"))?;

@@ -1,0 +1,262 @@
+//! Scalars back to an array.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray, ListArray, NullBufferBuilder,
+    PrimitiveArray, StringArray, StructArray, new_null_array,
+};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType as ArrowType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use asof_model::DataType;
+
+use super::{Form, SIGN, WIDE_SIGN, fits, wide};
+use crate::arrow_type;
+use crate::order_key::turned_float;
+
+/// Collects values of one type.
+#[derive(Debug)]
+pub(in crate::aggregate) struct ScalarBuilder {
+    of: DataType,
+    nulls: NullBufferBuilder,
+    values: Values,
+}
+
+#[derive(Debug)]
+enum Values {
+    Numbers(Vec<u64>),
+    Wide(Vec<u128>),
+    /// Where each ends, from 0 on, and all of them.
+    Bytes(Vec<i32>, Vec<u8>),
+    List(Vec<i32>, Box<ScalarBuilder>),
+    Struct(Vec<ScalarBuilder>),
+}
+
+impl ScalarBuilder {
+    pub(in crate::aggregate) fn new(of: &DataType, capacity: usize) -> ScalarBuilder {
+        let ends = || {
+            let mut ends = Vec::with_capacity(capacity + 1);
+            ends.push(0);
+            ends
+        };
+        let values = match (of, Form::of(of)) {
+            (_, Form::Number) => Values::Numbers(Vec::with_capacity(capacity)),
+            (_, Form::Wide) => Values::Wide(Vec::with_capacity(capacity)),
+            (DataType::List(item), _) => Values::List(ends(), Box::new(ScalarBuilder::new(item, 0))),
+            (DataType::Struct(fields), _) => {
+                Values::Struct(fields.iter().map(|(_, of)| ScalarBuilder::new(of, capacity)).collect())
+            }
+            (_, Form::Text) => Values::Bytes(ends(), Vec::new()),
+        };
+        ScalarBuilder { of: of.clone(), nulls: NullBufferBuilder::new(capacity), values }
+    }
+
+    pub(in crate::aggregate) fn len(&self) -> usize {
+        self.nulls.len()
+    }
+
+    pub(in crate::aggregate) fn push_null(&mut self) {
+        self.nulls.append_null();
+        match &mut self.values {
+            Values::Numbers(numbers) => numbers.push(0),
+            Values::Wide(numbers) => numbers.push(0),
+            Values::Bytes(ends, _) | Values::List(ends, _) => ends.push(ends.last().copied().unwrap_or(0)),
+            Values::Struct(fields) => fields.iter_mut().for_each(ScalarBuilder::push_null),
+        }
+    }
+
+    pub(in crate::aggregate) fn push_number(&mut self, number: u64) {
+        if let Values::Numbers(numbers) = &mut self.values {
+            numbers.push(number);
+            self.nulls.append_non_null();
+        }
+    }
+
+    pub(super) fn push_wide(&mut self, number: u128) {
+        if let Values::Wide(numbers) = &mut self.values {
+            numbers.push(number);
+            self.nulls.append_non_null();
+        }
+    }
+
+    /// Text and bytes as they are, lists and structs as [`crate::order_key`] has them, all of them read from arrays or
+    /// found to be such by [`ScalarBuilder::reads`].
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
+        let length = self.len();
+        if self.read(&mut &*bytes, false).is_none() && self.len() == length {
+            self.push_null();
+        }
+    }
+
+    /// Whether bytes hold a value of a type of the form [`Form::Text`], as [`crate::order_key`] writes it.
+    pub(super) fn reads(of: &DataType, bytes: &[u8]) -> bool {
+        let rest = &mut &*bytes;
+        ScalarBuilder::new(of, 1).read(rest, false).is_some() && rest.is_empty()
+    }
+
+    /// Appends the value at the beginning of order-preserving bytes, and leaves what follows it. `inside`: of a list
+    /// or struct, where text and bytes have an end. None, and anything appended, where they are no such bytes.
+    fn read(&mut self, from: &mut &[u8], inside: bool) -> Option<()> {
+        match &mut self.values {
+            Values::Numbers(numbers) => numbers.push(read_number(&self.of, from)?),
+            Values::Wide(numbers) => numbers.push(wide(from.split_off(..16)?)),
+            Values::Bytes(ends, bytes) => {
+                let start = bytes.len();
+                if inside {
+                    read_text(from, bytes)?;
+                } else {
+                    bytes.extend_from_slice(from);
+                    *from = &[];
+                }
+                let text = matches!(self.of, DataType::String | DataType::Json);
+                if text && std::str::from_utf8(&bytes[start..]).is_err() {
+                    return None;
+                }
+                ends.push(i32::try_from(bytes.len()).ok()?);
+            }
+            Values::List(ends, items) => {
+                loop {
+                    match from.split_off_first()? {
+                        0 => break,
+                        1 => items.push_null(),
+                        2 => items.read(from, true)?,
+                        _ => return None,
+                    }
+                }
+                ends.push(i32::try_from(items.len()).ok()?);
+            }
+            Values::Struct(fields) => {
+                for field in fields {
+                    match from.split_off_first()? {
+                        0 => field.push_null(),
+                        1 => field.read(from, true)?,
+                        _ => return None,
+                    }
+                }
+            }
+        }
+        self.nulls.append_non_null();
+        Some(())
+    }
+
+    pub(in crate::aggregate) fn finish(mut self) -> ArrayRef {
+        let (of, rows) = (arrow_type(&self.of), self.len());
+        let nulls = self.nulls.finish();
+        let array = match self.values {
+            Values::Numbers(numbers) => Some(numbers_array(&self.of, &of, numbers, nulls)),
+            Values::Wide(numbers) => wide_array(&self.of, &of, numbers, nulls),
+            Values::Bytes(ends, bytes) => {
+                let (ends, bytes) = (OffsetBuffer::new(ScalarBuffer::from(ends)), Buffer::from_vec(bytes));
+                match of {
+                    ArrowType::Utf8 => {
+                        StringArray::try_new(ends, bytes, nulls).ok().map(|array| Arc::new(array) as ArrayRef)
+                    }
+                    _ => {
+                        BinaryArray::try_new(ends, bytes, nulls).ok().map(|array| Arc::new(array) as ArrayRef)
+                    }
+                }
+            }
+            Values::List(ends, items) => match &of {
+                ArrowType::List(item) => {
+                    let ends = OffsetBuffer::new(ScalarBuffer::from(ends));
+                    let list = ListArray::try_new(Arc::clone(item), ends, items.finish(), nulls);
+                    list.ok().map(|array| Arc::new(array) as ArrayRef)
+                }
+                _ => None,
+            },
+            Values::Struct(values) => match &of {
+                ArrowType::Struct(fields) => {
+                    let values = values.into_iter().map(ScalarBuilder::finish).collect();
+                    let made = StructArray::try_new(fields.clone(), values, nulls);
+                    made.ok().map(|array| Arc::new(array) as ArrayRef)
+                }
+                _ => None,
+            },
+        };
+        // All of it was checked as it was taken in.
+        array.unwrap_or_else(|| new_null_array(&arrow_type(&self.of), rows))
+    }
+}
+
+/// A number as [`crate::order_key`] writes it, at its type's width, as it is kept.
+fn read_number(of: &DataType, from: &mut &[u8]) -> Option<u64> {
+    let (width, signed) = match of {
+        DataType::Bool | DataType::UInt8 => (1, false),
+        DataType::Int8 => (1, true),
+        DataType::Int16 => (2, true),
+        DataType::UInt16 => (2, false),
+        DataType::Int32 | DataType::Date => (4, true),
+        DataType::UInt32 => (4, false),
+        _ => (8, false),
+    };
+    let number = from.split_off(..width)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    // A sign bit of its width becomes one of 64 bits.
+    let number = if signed { number.wrapping_sub(1 << (width * 8 - 1)) ^ SIGN } else { number };
+    fits(number, of).then_some(number)
+}
+
+/// Bytes with 0 written as 0 255, until 0 0.
+fn read_text(from: &mut &[u8], to: &mut Vec<u8>) -> Option<()> {
+    loop {
+        match *from.split_off_first()? {
+            0 => match from.split_off_first()? {
+                0 => return Some(()),
+                255 => to.push(0),
+                _ => return None,
+            },
+            byte => to.push(byte),
+        }
+    }
+}
+
+fn numbers_array(of: &DataType, arrow: &ArrowType, numbers: Vec<u64>, nulls: Option<NullBuffer>) -> ArrayRef {
+    fn made<T: ArrowPrimitiveType>(
+        arrow: &ArrowType,
+        numbers: &[u64],
+        nulls: Option<NullBuffer>,
+        turn: impl Fn(u64) -> T::Native,
+    ) -> ArrayRef {
+        let values: ScalarBuffer<T::Native> = numbers.iter().map(|number| turn(*number)).collect();
+        Arc::new(PrimitiveArray::<T>::new(values, nulls).with_data_type(arrow.clone()))
+    }
+    let signed = |number: u64| (number ^ SIGN).cast_signed();
+    match of {
+        DataType::Bool => {
+            let values = numbers.iter().map(|number| *number != 0).collect();
+            Arc::new(BooleanArray::new(values, nulls))
+        }
+        DataType::Int8 => made::<Int8Type>(arrow, &numbers, nulls, |number| signed(number) as i8),
+        DataType::Int16 => made::<Int16Type>(arrow, &numbers, nulls, |number| signed(number) as i16),
+        DataType::Int32 => made::<Int32Type>(arrow, &numbers, nulls, |number| signed(number) as i32),
+        DataType::Int64 => made::<Int64Type>(arrow, &numbers, nulls, signed),
+        DataType::Date => made::<Date32Type>(arrow, &numbers, nulls, |number| signed(number) as i32),
+        DataType::Timestamp => made::<TimestampMicrosecondType>(arrow, &numbers, nulls, signed),
+        DataType::UInt8 => made::<UInt8Type>(arrow, &numbers, nulls, |number| number as u8),
+        DataType::UInt16 => made::<UInt16Type>(arrow, &numbers, nulls, |number| number as u16),
+        DataType::UInt32 => made::<UInt32Type>(arrow, &numbers, nulls, |number| number as u32),
+        DataType::Float32 => {
+            made::<Float32Type>(arrow, &numbers, nulls, |number| turned_float(number) as f32)
+        }
+        DataType::Float64 => made::<Float64Type>(arrow, &numbers, nulls, turned_float),
+        _ => Arc::new(PrimitiveArray::<UInt64Type>::new(numbers.into(), nulls)),
+    }
+}
+
+fn wide_array(
+    of: &DataType,
+    arrow: &ArrowType,
+    numbers: Vec<u128>,
+    nulls: Option<NullBuffer>,
+) -> Option<ArrayRef> {
+    if let DataType::Uuid = of {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+        let array = FixedSizeBinaryArray::try_new(16, Buffer::from_vec(bytes), nulls);
+        return array.ok().map(|array| Arc::new(array) as ArrayRef);
+    }
+    let values: ScalarBuffer<i128> =
+        numbers.iter().map(|number| (number ^ WIDE_SIGN).cast_signed()).collect();
+    Some(Arc::new(Decimal128Array::new(values, nulls).with_data_type(arrow.clone())))
+}
