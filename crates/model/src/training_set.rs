@@ -64,6 +64,9 @@ pub struct Recipe {
     /// What a null key in the spine did.
     #[serde(default)]
     pub on_null_key: OnNullKey,
+    /// What a value over a window that is out of range, or over its cap, did.
+    #[serde(default, skip_serializing_if = "OnOverflow::is_refuse")]
+    pub on_overflow: OnOverflow,
     /// What was read of each source.
     pub cuts: Vec<SourceCut>,
     /// The version of the program.
@@ -162,6 +165,23 @@ pub enum OnNullKey {
     Keep,
     /// The training stops and names the row.
     Refuse,
+}
+
+/// What a value over a window does that is out of range, or over its cap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOverflow {
+    /// The training stops and names the feature and the row.
+    #[default]
+    Refuse,
+    /// The value is null.
+    Null,
+}
+
+impl OnOverflow {
+    fn is_refuse(&self) -> bool {
+        *self == OnOverflow::Refuse
+    }
 }
 
 /// What was read of one source.

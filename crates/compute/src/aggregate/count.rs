@@ -36,6 +36,11 @@ impl Aggregate for Count {
     }
 }
 
+/// `count(*)`.
+pub fn rows_that_count() -> Function {
+    Function::new(Counted)
+}
+
 #[derive(Debug)]
 struct Counted;
 

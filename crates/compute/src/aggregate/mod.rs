@@ -27,6 +27,7 @@ mod sum;
 
 pub use algebra::{Function, Input, Outcome, Prepared};
 pub use call::{CallError, Constant, FunctionCall};
+pub use count::rows_that_count;
 pub use output::Finished;
 pub use states::{Changes, Ranges, States, covering};
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use asof_compute::from_arrow_type;
 use asof_model::{
-    Address, Ask, Catalog, Column, Cut, DataType, FileFormat, FileIdentity, Name, OnNullKey, Question,
-    Reading, ReadingCounts, Recipe, Selection, SourceCut, SourceVersion, SpineRecord, StoredReading,
-    StoredSelection, TimeRule, TrainingSet, Version, ViewVersion, VisibleTimes,
+    Address, Ask, Catalog, Column, Cut, DataType, FileFormat, FileIdentity, Name, OnNullKey, OnOverflow,
+    Question, Reading, ReadingCounts, Recipe, Selection, SourceCut, SourceVersion, SpineRecord,
+    StoredReading, StoredSelection, TimeRule, TrainingSet, Version, ViewVersion, VisibleTimes,
 };
 
 use crate::point_in_time;
@@ -21,6 +21,7 @@ pub(super) struct Asked {
     pub(super) full_names: bool,
     pub(super) question: Question,
     pub(super) on_null_key: OnNullKey,
+    pub(super) on_overflow: OnOverflow,
     pub(super) output: FileFormat,
 }
 
@@ -86,6 +87,7 @@ pub(super) fn recipe(
         spine,
         question: asked.question,
         on_null_key: asked.on_null_key,
+        on_overflow: asked.on_overflow,
         cuts: Vec::new(),
         code_version: engine.config().code_version.clone(),
         output: asked.output,

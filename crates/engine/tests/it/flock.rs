@@ -11,7 +11,7 @@ use asof_engine::query::{Recall, SqlLimits, SqlScope};
 use asof_engine::training::{SpineInput, TrainRequest, Training, TrainingReport};
 use asof_model::{
     About, Address, Ask, Catalog, DataType, Feature, Features, FileFormat, Format, History, Key, Length,
-    Name, OnNullKey, OutputColumn, Principal, Question, Reading, Reference, Revision, Selection,
+    Name, OnNullKey, OnOverflow, OutputColumn, Principal, Question, Reading, Reference, Revision, Selection,
     SourceVersion, SystemTable, TrainingSet, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
 };
 use futures::TryStreamExt;
@@ -181,6 +181,7 @@ impl Flock {
             time: None,
             question: Question::Known,
             on_null_key: OnNullKey::Keep,
+            on_overflow: OnOverflow::Refuse,
             output: FileFormat::Parquet,
         }
     }

@@ -3,6 +3,7 @@
 mod files;
 mod large;
 mod run;
+mod windows;
 
 use asof_model::Question;
 use asof_testkit::{Edges, NEVER, Random, Row, World};

@@ -95,6 +95,8 @@ fn reading(view: &View, number: usize) -> ReadingSpec {
     let features = features().into_iter().map(|(name, text, data_type)| FeatureSpec {
         name: name.to_owned(),
         expression: expression(text),
+        aggregate: None,
+        default: None,
         data_type,
     });
     ReadingSpec {
@@ -137,6 +139,7 @@ pub(super) fn run(
         then_by: (way.numbers && world.assumed && !world.clockless).then(|| "rank".to_owned()),
         columns: World::columns(),
         readings: world.views.iter().enumerate().map(|(number, view)| reading(view, number)).collect(),
+        overflow_is_null: false,
         // A state is about 60 bytes: three or more portions.
         memory: if way.portions { 60 * world.spine.len().max(1) as u64 } else { 1 << 30 },
     });
