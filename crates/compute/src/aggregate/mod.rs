@@ -13,10 +13,18 @@
 mod algebra;
 mod call;
 mod count;
+mod decayed;
+mod exact;
+#[cfg(test)]
+mod laws;
+mod mean;
 mod output;
+mod spread;
 mod states;
 mod stored;
 mod sum;
+mod total;
+mod variance;
 
 pub use algebra::{Function, Input, Outcome, Prepared};
 pub use call::{CallError, Constant, FunctionCall};
@@ -63,7 +71,17 @@ pub struct Documentation {
 }
 
 /// Every aggregate, in the order of the reference page.
-pub const CATALOGUE: &[&dyn Aggregate] = &[&count::Count, &sum::Sum];
+pub const CATALOGUE: &[&dyn Aggregate] = &[
+    &count::Count,
+    &sum::Sum,
+    &mean::Mean,
+    &variance::VARIANCE,
+    &variance::VARIANCE_POP,
+    &variance::STDDEV,
+    &variance::STDDEV_POP,
+    &decayed::DecayedSum,
+    &decayed::DecayedCount,
+];
 
 /// The aggregate of a name or an alias, whatever its case.
 pub fn aggregate(name: &str) -> Option<&'static dyn Aggregate> {
