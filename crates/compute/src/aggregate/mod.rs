@@ -15,15 +15,23 @@ mod call;
 mod count;
 mod count_distinct;
 mod counts;
+mod decayed;
+mod exact;
 mod extreme;
+#[cfg(test)]
+mod laws;
 mod max;
+mod mean;
 mod min;
 mod multiset;
 mod output;
 mod scalar;
+mod spread;
 mod states;
 mod stored;
 mod sum;
+mod total;
+mod variance;
 
 pub use algebra::{Function, Input, Outcome, Prepared};
 pub use call::{CallError, Constant, FunctionCall};
@@ -71,8 +79,20 @@ pub struct Documentation {
 }
 
 /// Every aggregate, in the order of the reference page.
-pub const CATALOGUE: &[&dyn Aggregate] =
-    &[&count::Count, &sum::Sum, &min::Min, &max::Max, &count_distinct::CountDistinct];
+pub const CATALOGUE: &[&dyn Aggregate] = &[
+    &count::Count,
+    &sum::Sum,
+    &mean::Mean,
+    &min::Min,
+    &max::Max,
+    &variance::VARIANCE,
+    &variance::VARIANCE_POP,
+    &variance::STDDEV,
+    &variance::STDDEV_POP,
+    &count_distinct::CountDistinct,
+    &decayed::DecayedSum,
+    &decayed::DecayedCount,
+];
 
 /// The aggregate of a name or an alias, whatever its case.
 pub fn aggregate(name: &str) -> Option<&'static dyn Aggregate> {
