@@ -61,8 +61,8 @@ pub(super) const VARIANCE: Variance = Variance {
     name: "variance",
     aliases: &["var", "var_samp", "variance_samp"],
     usage: "variance(x)",
-    about: "The variance of a sample: the squares of how far values lie from their mean, added up, by one less than their count. \
-            Null where there is one.",
+    about: "The variance of a sample: the squares of how far values lie from their mean, added up, by one less than \
+            their count. Null where there is one value.",
     example: "variance(float64)",
     form: Form { sample: true, root: false },
 };
@@ -72,7 +72,8 @@ pub(super) const VARIANCE_POP: Variance = Variance {
     name: "variance_pop",
     aliases: &["var_pop"],
     usage: "variance_pop(x)",
-    about: "The variance of a population: the squares of how far values lie from their mean, added up, by their count.",
+    about: "The variance of a population: the squares of how far values lie from their mean, added up, by their \
+            count.",
     example: "variance_pop(float64)",
     form: Form { sample: false, root: false },
 };
@@ -112,8 +113,8 @@ impl Aggregate for Variance {
             about: self.about,
             takes: NUMBERS,
             gives: "float64, the exact value rounded once; NaN where a value is infinite or NaN",
-            state: "the exact sums of values and of their squares, and a count: 64 bytes, and some 16 for each 64 bits of \
-                    the sums where values differ by more than 2^60 or so",
+            state: "the exact sums of values and of their squares, and a count: 64 bytes, and some 16 for each 64 \
+                    bits of the sums where values differ by more than 2^60 or so",
             error: None,
             example: self.example,
         }

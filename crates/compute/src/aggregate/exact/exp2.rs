@@ -6,8 +6,8 @@ const STEPS: usize = 256;
 /// `2^(-i/256)` in units of 2^-64, but for the first, which is 1 and has no room.
 const TABLE: [u64; STEPS] = table();
 
-/// Roots of roots: `2^(-1/2)`, `2^(-1/4)` and so on, and their products. Each root is off by less than 2 units, so each of
-/// the products of up to eight by less than 24.
+/// Roots of roots: `2^(-1/2)`, `2^(-1/4)` and so on, and their products. Each root is off by less than 2 units, so each
+/// of the products of up to eight by less than 24.
 const fn table() -> [u64; STEPS] {
     let mut roots = [0_u128; 8];
     let mut root = 1_u128 << 63;
