@@ -2,8 +2,8 @@
 //!
 //! Times are cut into steps of the half-life, counted from the epoch. A row's term is its value as it has decayed at
 //! the end of its step, `value * 2^(-(end - event time) / half_life)`, rounded once. From there on a term loses half of
-//! itself with each step, and halves are exact: the end of step `k` counts `2^k` times as much as that of step 0, so all
-//! terms, each times the power of 2 of its step, are added up in one [`Exact`] sum, whatever steps they are of.
+//! itself with each step, and halves are exact: the end of step `k` counts `2^k` times as much as that of step 0, so
+//! all terms, each times the power of 2 of its step, are added up in one [`Exact`] sum, whatever steps they are of.
 //! A time is so many steps and a part of one; finished, the sum is taken down by as many powers of 2 and by
 //! the part, and rounded once.
 
@@ -33,9 +33,10 @@ pub(super) struct DecayedSum;
 #[derive(Debug)]
 pub(super) struct DecayedCount;
 
-const STATE: &str = "the exact sum of the terms and a count: 40 bytes, and some 16 for each 64 half-lives between them beyond the first 50 or so";
-const ERROR: &str = "a power of 2 is within 0.52 units in its last place, 6e-17 of it, and terms are rounded once: each counts \
-     within 1.2e-16 of itself and the sum within as much again; the same bits in any order and on every processor";
+const STATE: &str = "the exact sum of the terms and a count: 40 bytes, and some 16 for each 64 half-lives between \
+     them beyond the first 50 or so";
+const ERROR: &str = "powers of 2 are within 0.52 units in their last place: each value counts within 2.3e-16 of what it \
+     should, and their sum is within as much again. The same bits in any order and on every processor";
 
 impl Aggregate for DecayedSum {
     fn name(&self) -> &'static str {
@@ -79,8 +80,8 @@ impl Aggregate for DecayedCount {
     fn documentation(&self) -> Documentation {
         Documentation {
             usage: "decayed_count(*, half_life), decayed_count(x, half_life)",
-            about: "How many rows there are, or how many where the argument is not null, each halved for every half-life, \
-                    e.g. `'6h'`, that has gone by since its event.",
+            about: "How many rows there are, or how many where the argument is not null, each halved for every \
+                    half-life, e.g. `'6h'`, that has gone by since its event.",
             takes: "`*`, or any type",
             gives: "float64",
             state: STATE,

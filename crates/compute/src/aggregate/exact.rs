@@ -19,7 +19,9 @@ pub(super) use exp2::exp2_down;
 pub(super) use fixed::{Fixed, I256, line_up};
 #[cfg(test)]
 pub(super) use round::tests as judge;
-pub(super) use round::{round_big, round_big_ratio, round_product, round_ratio, round_root, round_whole};
+pub(super) use round::{
+    round_big, round_big_ratio, round_product, round_ratio, round_root, round_whole, round_wide,
+};
 
 use super::stored::{Reading, write_number};
 use crate::ComputeError;
@@ -152,11 +154,21 @@ impl<X: Exponent> Exact<X> {
                 }
             }
         }
-        self.add_slowly(part, times);
+        self.add_slowly(part, room, times);
     }
 
     #[inline(never)]
-    fn add_slowly(&mut self, part: Part, times: i64) {
+    fn add_slowly(&mut self, part: Part, room: u64, times: i64) {
+        // The first value, or the first after a sum of nothing: from here it goes on as others do.
+        if let (Exact::Narrow { low: 0, high: 0, exponent, .. }, Part::Finite(number, from)) =
+            (&mut *self, part)
+            && number != 0
+            && from.rem_euclid(STEP).cast_unsigned() <= room
+            && let Ok(at) = X::try_from(from - from.rem_euclid(STEP))
+        {
+            *exponent = at;
+            return self.add(part, room, times);
+        }
         match part {
             Part::Finite(number, exponent) => self.add_sum(number * i128::from(times), exponent, times),
             Part::Special(special) => {

@@ -143,17 +143,33 @@ impl Spread {
                 }
             }
         }
-        self.add_slowly(part, times);
+        self.add_slowly(part, room, times);
     }
 
     #[inline(never)]
-    fn add_slowly(&mut self, part: Part, times: i64) {
+    fn add_slowly(&mut self, part: Part, room: u64, times: i64) {
         let Part::Finite(number, exponent) = part else {
             return self.widened(|wide| {
                 wide.count = wide.count.wrapping_add(times);
                 wide.specials = wide.specials.wrapping_add(times);
             });
         };
+        // The first value, or the first after sums of nothing: from here it goes on as others do.
+        if let Spread::Narrow(Narrow {
+            sum: [0, 0],
+            squares: [0, 0, 0, 0],
+            sum_exponent,
+            squares_exponent,
+            ..
+        }) = self
+            && (number != 0 && number.unsigned_abs() >> 64 == 0)
+            && exponent.rem_euclid(STEP).cast_unsigned() <= room
+            && let Ok(at) = i16::try_from(exponent - exponent.rem_euclid(STEP))
+            && let Ok(squares_at) = i16::try_from(2 * exponent - (2 * exponent).rem_euclid(SQUARES_STEP))
+        {
+            (*sum_exponent, *squares_exponent) = (at, squares_at);
+            return self.add(part, room, times);
+        }
         let square = I256::square(number);
         self.add_sums((number, exponent), (square, 2 * exponent), 1, times);
     }
@@ -250,6 +266,17 @@ impl Spread {
         let square = (&sum * &sum) << (2 * sum_at).abs_diff(at);
         // Never below zero, by Cauchy and Schwarz.
         Some(((squares - square).to_biguint().unwrap_or_default(), at))
+    }
+
+    /// [`Spread::deviation`] where it has room in 256 bits.
+    pub(super) fn narrow_deviation(&self) -> Option<(I256, i64)> {
+        let Spread::Narrow(narrow) = self else { return None };
+        let (sum_at, squares_at) = (2 * i64::from(narrow.sum_exponent), i64::from(narrow.squares_exponent));
+        let at = squares_at.min(sum_at);
+        let squares =
+            narrow.squares().times(narrow.count.unsigned_abs())?.shifted(squares_at.abs_diff(at))?;
+        let square = I256::square(narrow.sum()).shifted(sum_at.abs_diff(at))?;
+        squares.minus(square).filter(|deviation| deviation.high >= 0).map(|deviation| (deviation, at))
     }
 
     /// Bytes it holds besides itself.

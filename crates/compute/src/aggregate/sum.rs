@@ -17,13 +17,13 @@ impl Aggregate for Sum {
     fn documentation(&self) -> Documentation {
         Documentation {
             usage: "sum(x)",
-            about: "The sum of all values that are not null, exactly: of floats the exact sum, rounded once. Out of range, judged \
-                    when it is asked for, whole numbers and decimals are null with the status `overflow`, and floats \
-                    are infinite.",
+            about: "The sum of all values that are not null, exactly: of floats the exact sum, rounded once. Out of \
+                    range, judged when it is asked for, whole numbers and decimals are null with the status \
+                    `overflow`, and floats are infinite.",
             takes: NUMBERS,
             gives: "int64 of whole numbers, decimal(38,s) of decimal(p,s), float64 of floats",
-            state: "the exact sum and a count: 24 bytes of whole numbers, else 32, and some 16 for each 64 bits of the \
-                    sum where values differ by more than 2^70 or so",
+            state: "the exact sum and a count: 24 bytes of whole numbers, else 32, and some 16 for each 64 bits of \
+                    the sum where values differ by more than 2^70 or so",
             error: None,
             example: "sum(float64)",
         }

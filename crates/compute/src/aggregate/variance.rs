@@ -9,7 +9,7 @@ use asof_model::DataType;
 
 use super::algebra::{Algebra, Function, Input, Outcome};
 use super::call::{CallError, FunctionCall};
-use super::exact::{round_big_ratio, round_root};
+use super::exact::{round_big_ratio, round_root, round_wide};
 use super::spread::Spread;
 use super::total::{NUMBERS, Number, numbers, ten_to};
 use super::{Aggregate, Documentation};
@@ -34,13 +34,35 @@ struct Form {
     root: bool,
 }
 
+impl Form {
+    /// What a state comes to, `by` more than zero.
+    fn of(self, state: &Spread, scale: u8, by: i64) -> f64 {
+        let (count, by) = (state.count().unsigned_abs(), by.unsigned_abs());
+        // All of it has room in few words but for large numbers and large counts.
+        let divisor = 100_u64
+            .checked_pow(scale.into())
+            .and_then(|scale| scale.checked_mul(count))
+            .and_then(|divisor| divisor.checked_mul(by));
+        if let Some((divisor, (deviation, exponent))) = divisor.zip(state.narrow_deviation()) {
+            return round_wide(deviation, divisor, exponent, self.root);
+        }
+        let Some((deviation, exponent)) = state.deviation() else { return f64::NAN };
+        let divisor = ten_to(scale).pow(2) * count * by;
+        if self.root {
+            round_root(&deviation, &divisor, exponent)
+        } else {
+            round_big_ratio(&deviation.into(), &divisor, exponent)
+        }
+    }
+}
+
 /// By one less than the count.
 pub(super) const VARIANCE: Variance = Variance {
     name: "variance",
     aliases: &["var", "var_samp", "variance_samp"],
     usage: "variance(x)",
-    about: "The variance of a sample: the squares of how far values lie from their mean, added up, by one less than their count. \
-            Null where there is one.",
+    about: "The variance of a sample: the squares of how far values lie from their mean, added up, by one less than \
+            their count. Null where there is one value.",
     example: "variance(float64)",
     form: Form { sample: true, root: false },
 };
@@ -50,7 +72,8 @@ pub(super) const VARIANCE_POP: Variance = Variance {
     name: "variance_pop",
     aliases: &["var_pop"],
     usage: "variance_pop(x)",
-    about: "The variance of a population: the squares of how far values lie from their mean, added up, by their count.",
+    about: "The variance of a population: the squares of how far values lie from their mean, added up, by their \
+            count.",
     example: "variance_pop(float64)",
     form: Form { sample: false, root: false },
 };
@@ -90,8 +113,8 @@ impl Aggregate for Variance {
             about: self.about,
             takes: NUMBERS,
             gives: "float64, the exact value rounded once; NaN where a value is infinite or NaN",
-            state: "the exact sums of values and of their squares, and a count: 64 bytes, and some 16 for each 64 bits of \
-                    the sums where values differ by more than 2^60 or so",
+            state: "the exact sums of values and of their squares, and a count: 64 bytes, and some 16 for each 64 \
+                    bits of the sums where values differ by more than 2^60 or so",
             error: None,
             example: self.example,
         }
@@ -181,18 +204,7 @@ impl<T: Number> Algebra for Spreads<T> {
             out.append_null();
             return if count <= 0 { Outcome::Nothing } else { Outcome::Present };
         }
-        out.append_value(match state.deviation() {
-            None => f64::NAN,
-            Some((deviation, exponent)) => {
-                let ten = ten_to(self.scale);
-                let divisor = &ten * &ten * count.unsigned_abs() * by.unsigned_abs();
-                if self.form.root {
-                    round_root(&deviation, &divisor, exponent)
-                } else {
-                    round_big_ratio(&deviation.into(), &divisor, exponent)
-                }
-            }
-        });
+        out.append_value(self.form.of(state, self.scale, by));
         Outcome::Present
     }
 

@@ -6,8 +6,8 @@ const STEPS: usize = 256;
 /// `2^(-i/256)` in units of 2^-64, but for the first, which is 1 and has no room.
 const TABLE: [u64; STEPS] = table();
 
-/// Roots of roots: `2^(-1/2)`, `2^(-1/4)` and so on, and their products. Each root is off by less than 2 units, so each of
-/// the products of up to eight by less than 24.
+/// Roots of roots: `2^(-1/2)`, `2^(-1/4)` and so on, and their products. Each root is off by less than 2 units, so each
+/// of the products of up to eight by less than 24.
 const fn table() -> [u64; STEPS] {
     let mut roots = [0_u128; 8];
     let mut root = 1_u128 << 63;
@@ -67,27 +67,28 @@ pub(in super::super) fn exp2_down(part: u64, whole: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::successors;
+    use std::sync::LazyLock;
+
     use num_bigint::BigUint;
     use proptest::prelude::*;
 
     use super::*;
 
+    const BITS: u64 = 320;
+
+    /// `2^-1`, `2^(-1/2)`, `2^(-1/4)` and so on, in units of 2^-320.
+    static ROOTS: LazyLock<Vec<BigUint>> = LazyLock::new(|| {
+        let half = BigUint::from(1_u32) << (BITS - 1);
+        successors(Some(half), |root| Some((root << BITS).sqrt())).take(BITS as usize + 1).collect()
+    });
+
     /// `2^(-part/whole)` in units of 2^-256, by multiplying roots for each bit of the exponent: no table, no series.
     fn precisely(part: u64, whole: u64) -> BigUint {
-        const BITS: u64 = 320;
         let exponent = (BigUint::from(part) << BITS) / whole;
-        let mut root = BigUint::from(1_u32) << (BITS - 1);
-        let mut power = BigUint::from(1_u32) << BITS;
-        if exponent.bit(BITS) {
-            power >>= 1_u32;
-        }
-        for bit in (0..BITS).rev() {
-            root = (root << BITS).sqrt();
-            if exponent.bit(bit) {
-                power = (power * &root) >> BITS;
-            }
-        }
-        power >> (BITS - 256)
+        let roots = ROOTS.iter().enumerate().filter(|root| exponent.bit(BITS - root.0 as u64));
+        let one = BigUint::from(1_u32) << BITS;
+        roots.fold(one, |power, root| (power * root.1) >> BITS) >> (BITS - 256)
     }
 
     /// How far from exact, in thousandths of the last of 53 bits, rounded up.

@@ -60,7 +60,7 @@ pub(in super::super) struct I256 {
 const HALF: u128 = u64::MAX as u128;
 
 impl I256 {
-    /// The square of a number of at most 127 bits.
+    /// The square of a number, which has 255 bits at most.
     #[inline]
     pub(in super::super) fn square(of: i128) -> I256 {
         let whole = of.unsigned_abs();
@@ -72,6 +72,17 @@ impl I256 {
         let (bottom, middle, top) = (low * low, high * low, high * high);
         let (low, carried) = bottom.overflowing_add(middle << 65);
         I256 { low, high: (top + (middle >> 63) + u128::from(carried)).cast_signed() }
+    }
+
+    /// Itself as often as said; none where it is below zero, or where that has no room.
+    #[inline]
+    pub(in super::super) fn times(self, by: u64) -> Option<I256> {
+        let by = u128::from(by);
+        let [a, b] = [self.low & HALF, self.low >> 64].map(|half| half * by);
+        let (low, carried) = a.overflowing_add(b << 64);
+        let high = u128::try_from(self.high).ok()?.checked_mul(by)?;
+        let high = high.checked_add((b >> 64) + u128::from(carried))?;
+        Some(I256 { low, high: i128::try_from(high).ok()? })
     }
 
     /// The number; none where it has more than 128 bits.
@@ -106,7 +117,7 @@ impl I256 {
 
     /// How many of the highest bits say no more than the sign.
     #[inline]
-    fn unused(self) -> u32 {
+    pub(in super::super) fn unused(self) -> u32 {
         let sign = self.high >> 127;
         let high = (self.high ^ sign).cast_unsigned();
         if high != 0 { high.leading_zeros() } else { 128 + (self.low ^ sign.cast_unsigned()).leading_zeros() }
@@ -218,6 +229,9 @@ mod tests {
             prop_assert_eq!(a.plus(b).map(big), fits(&sum, 256).then_some(sum));
             let difference = big(a) - big(b);
             prop_assert_eq!(a.minus(b).map(big), fits(&difference, 256).then_some(difference));
+            let product = big(a) * by;
+            let expected = (a.high >= 0 && fits(&product, 256)).then_some(product);
+            prop_assert_eq!(a.times(by).map(big), expected);
             let product = big(a) << by;
             prop_assert_eq!(a.shifted(by).map(big), fits(&product, 256).then_some(product));
             let down = by.min(255) as u32;
@@ -227,7 +241,8 @@ mod tests {
             if a != I256::ZERO {
                 prop_assert_eq!(u64::from(a.twos()), big(a).trailing_zeros().unwrap());
             }
-            let root = (root >> less).max(-i128::MAX);
+            let root = root >> less;
+            prop_assert_eq!(big(I256::square(i128::MIN)), BigInt::from(1) << 254);
             prop_assert_eq!(big(I256::square(root)), BigInt::from(root) * root);
             let narrow = BigInt::from(root) << by;
             prop_assert_eq!(root.shifted(by).map(BigInt::from), fits(&narrow, 128).then_some(narrow));

@@ -3,6 +3,8 @@
 
 use num_bigint::{BigInt, BigUint, Sign};
 
+use super::fixed::{Fixed, I256};
+
 /// `±number * 2^exponent`; where `more`, a little more than `number` but less than the next one, which then is at
 /// least 2^54.
 #[inline]
@@ -78,6 +80,39 @@ pub(in super::super) fn round_ratio(negative: bool, numerator: u128, denominator
     let denominator = u128::from(denominator);
     let (quotient, rest) = (numerator / denominator, numerator % denominator);
     round(negative, quotient, rest != 0, exponent - i64::from(up))
+}
+
+/// `numerator / denominator * 2^exponent`, or the square root of that; neither is below zero, nor the denominator zero.
+pub(in super::super) fn round_wide(numerator: I256, denominator: u64, exponent: i64, root: bool) -> f64 {
+    if numerator == I256::ZERO {
+        return 0.0;
+    }
+    // The quotient of the highest 192 bits, the first of which is 1: at least 2^127.
+    let up = numerator.unused() - 1;
+    let shifted = numerator.lifted(up % 128);
+    let (high, low) = if up < 128 { (shifted.high.cast_unsigned(), shifted.low) } else { (shifted.low, 0) };
+    let (high, low) = (high << 1 | low >> 127, low << 1);
+    let exponent = exponent + 127 - i64::from(up);
+    let denominator = u128::from(denominator);
+    let (first, rest) = (high / denominator, high % denominator);
+    if !root {
+        return round(false, first, rest != 0 || low != 0, exponent);
+    }
+    let below = rest << 64 | low >> 64;
+    let (second, rest) = (below / denominator, below % denominator);
+    let exponent = exponent - 64;
+    // 126 or 127 bits of it, so that the power of 2 is even.
+    let used = 64 + 128 - first.leading_zeros();
+    let dropped = used - 127;
+    let dropped = dropped + u32::from((exponent + i64::from(dropped)) % 2 != 0);
+    let (quotient, more) = if dropped >= 64 {
+        (first >> (dropped - 64), second != 0 || first & ((1 << (dropped - 64)) - 1) != 0)
+    } else {
+        (first << (64 - dropped) | second >> dropped, second & ((1 << dropped) - 1) != 0)
+    };
+    let more = more || rest != 0 || low as u64 != 0;
+    let root = quotient.isqrt();
+    round(false, root, more || root * root != quotient, (exponent + i64::from(dropped)) / 2)
 }
 
 /// `numerator / denominator * 2^exponent`, of any size; the denominator is not zero.
@@ -237,6 +272,24 @@ pub(in super::super) mod tests {
                 let found = round_big_ratio(&product, &divisor.into(), exponent);
                 prop_assert!(is_nearest(found, &(&product << (exponent + 1500)), &(unit(1500) * divisor)));
             }
+        }
+
+        #[test]
+        fn wide_ratios_and_roots_are_rounded_once(low in numbers(), high in numbers(), less in 0_u32..256, divisor in numbers(), exponent in -2600_i64..2100, square: bool) {
+            let divisor = (divisor as u64).max(1);
+            let number = if square {
+                I256::square((low >> 2).cast_signed())
+            } else {
+                I256 { low, high: high.cast_signed() & i128::MAX }.halved(less)
+            };
+            let divisor = if square { 1 } else { divisor };
+            let exact = (BigInt::from(number.high) << 128) + number.low;
+            let (up, down) = (exponent.max(0), (-exponent).max(0));
+            let (numerator, denominator) = (exact << up, BigInt::from(divisor) << down);
+            let found = round_wide(number, divisor, exponent, true);
+            prop_assert!(is_nearest_root(found, &numerator, &denominator), "{found}");
+            let found = round_wide(number, divisor, exponent, false);
+            prop_assert!(is_nearest(found, &(numerator << 1074_u32), &denominator), "{found}");
         }
 
         #[test]
