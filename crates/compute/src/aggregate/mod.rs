@@ -11,19 +11,30 @@
 //! finishes to the same bits.
 
 mod algebra;
+mod approx_distinct;
+mod approx_quantile;
+mod approx_top_k;
 mod call;
+mod collect_list;
 mod count;
 mod count_distinct;
 mod counts;
 mod extreme;
+mod first;
+mod first_n;
+mod histogram;
+mod last;
+mod last_n;
 mod max;
 mod min;
 mod multiset;
 mod output;
+mod picked;
 mod scalar;
 mod states;
 mod stored;
 mod sum;
+mod tally;
 
 pub use algebra::{Function, Input, Outcome, Prepared};
 pub use call::{CallError, Constant, FunctionCall};
@@ -70,8 +81,22 @@ pub struct Documentation {
 }
 
 /// Every aggregate, in the order of the reference page.
-pub const CATALOGUE: &[&dyn Aggregate] =
-    &[&count::Count, &sum::Sum, &min::Min, &max::Max, &count_distinct::CountDistinct];
+pub const CATALOGUE: &[&dyn Aggregate] = &[
+    &count::Count,
+    &sum::Sum,
+    &min::Min,
+    &max::Max,
+    &first::First,
+    &last::Last,
+    &first_n::FirstN,
+    &last_n::LastN,
+    &count_distinct::CountDistinct,
+    &approx_distinct::ApproxDistinct,
+    &histogram::Histogram,
+    &collect_list::CollectList,
+    &approx_top_k::ApproxTopK,
+    &approx_quantile::ApproxQuantile,
+];
 
 /// The aggregate of a name or an alias, whatever its case.
 pub fn aggregate(name: &str) -> Option<&'static dyn Aggregate> {

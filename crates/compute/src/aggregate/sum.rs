@@ -8,7 +8,7 @@ use asof_model::DataType;
 
 use super::algebra::{Algebra, Function, Input, Outcome, argument};
 use super::call::{CallError, FunctionCall};
-use super::stored::{Reading, write_number};
+use super::stored::{Reading, STATE_FORMAT, write_number};
 use super::{Aggregate, Documentation};
 use crate::ComputeError;
 
@@ -144,13 +144,13 @@ impl Algebra for IntSum {
     }
 
     fn encode(&self, state: &IntTotal, out: &mut Vec<u8>) {
-        out.push(1);
+        out.push(STATE_FORMAT);
         write_number(i128::from(state.count), out);
         write_number(state.sum(), out);
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<IntTotal, ComputeError> {
-        Reading::new("sum", 1, bytes)?.whole(|from| {
+        Reading::new("sum", STATE_FORMAT, bytes)?.whole(|from| {
             let mut state = self.empty();
             let count = from.number()?;
             state.add(from.number()?, count);
