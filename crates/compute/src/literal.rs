@@ -71,7 +71,7 @@ mod tests {
             (Literal::Bool(true), "bool", "true"),
             (text("x"), "string", "x"),
             (text("2020-01-02"), "date", "2020-01-02"),
-            (text("2020-01-02T03:04:05Z"), "timestamp", "2020-01-02T03:04:05Z"),
+            (text("1970-01-01T00:00:01Z"), "timestamp", "1000000"),
             (text("99.95"), "decimal(6,2)", "99.95"),
             (text("18446744073709551615"), "uint64", "18446744073709551615"),
             (text("123e4567-e89b-12d3-a456-426614174000"), "uuid", "123e4567e89b12d3a456426614174000"),
@@ -79,6 +79,11 @@ mod tests {
             let data_type = DataType::parse(data_type).unwrap();
             let array = literal_array(&literal, &data_type).unwrap();
             assert_eq!(array.data_type(), &arrow_type(&data_type));
+            // Instants as their microseconds: a zone's name is not known here.
+            let array = match data_type {
+                DataType::Timestamp => arrow::compute::cast(&array, &arrow_type(&DataType::Int64)).unwrap(),
+                _ => array,
+            };
             assert_eq!(array_value_to_string(&array, 0).unwrap(), shown);
         }
         assert!(literal_array(&Literal::Int(300), &DataType::Int8).is_err());

@@ -112,6 +112,22 @@ impl Constants<'_> {
         }
     }
 
+    /// The next one, a number of a range.
+    pub(crate) fn number(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<f64, CallError> {
+        let wanted = format!("a number from {} to {}", range.start(), range.end());
+        let found = match self.rest.first() {
+            None => return Err(self.wrong(format!("`{name}` is missing, {wanted}"))),
+            Some(Constant::Int(found)) => *found as f64,
+            Some(Constant::Float(found)) => *found,
+            Some(_) => return Err(self.wrong(format!("`{name}` is {wanted}"))),
+        };
+        if !range.contains(&found) {
+            return Err(self.wrong(format!("`{name}` is {wanted}, not {found}")));
+        }
+        self.rest = &self.rest[1..];
+        Ok(found)
+    }
+
     /// Nothing, where all are taken.
     pub(crate) fn end(&self) -> Result<(), CallError> {
         match self.rest.len() {

@@ -1,17 +1,14 @@
 //! A multiset: how often each value is there.
 
 use asof_model::DataType;
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 
 use super::scalar::Scalar;
 use super::stored::{Reading, write_number};
+use super::tally::Tally;
 use crate::ComputeError;
 
 /// How many values a sorted list has at most; above, a table is faster.
 const SORTED: usize = 12;
-/// A table of more room is given back when a multiset is emptied, since emptying it takes as long as it is large.
-const KEPT_ROOM: usize = 4096;
 
 /// How often each value is there. Slots are many and most hold few rows, so up to three lie in it without the heap.
 /// Counts may be below 0 on the way: what a window takes out may be told before what it took in.
@@ -21,8 +18,8 @@ pub(super) enum Counts<S> {
     Few(u8, [S; 3]),
     /// In value order, none 0 times.
     Sorted(Vec<(S, i64)>),
-    /// None 0 times.
-    Table(Box<HashMap<S, i64>>),
+    /// Of many.
+    Table(Box<Tally<S>>),
 }
 
 impl<S: Scalar> Default for Counts<S> {
@@ -40,17 +37,7 @@ impl<S: Scalar> Counts<S> {
                 values[usize::from(*length)] = value;
                 *length += 1;
             }
-            Counts::Table(table) => match table.entry(value) {
-                Entry::Occupied(mut entry) => {
-                    *entry.get_mut() = entry.get().wrapping_add(count);
-                    if *entry.get() == 0 {
-                        entry.remove();
-                    }
-                }
-                Entry::Vacant(entry) => {
-                    entry.insert(count);
-                }
-            },
+            Counts::Table(table) => table.add(&value, count),
             _ => self.add_sorted(value, count),
         }
     }
@@ -69,8 +56,9 @@ impl<S: Scalar> Counts<S> {
             }
             Err(at) if list.len() < SORTED => list.insert(at, (value, count)),
             Err(_) => {
-                let mut table: HashMap<S, i64> = list.drain(..).collect();
-                table.insert(value, count);
+                let mut table = Tally::new(SORTED * 2);
+                list.iter().for_each(|(value, count)| table.add(value, *count));
+                table.add(&value, count);
                 *self = Counts::Table(Box::new(table));
             }
         }
@@ -91,7 +79,7 @@ impl<S: Scalar> Counts<S> {
                 }
             }
             Counts::Table(table) => {
-                for (value, count) in &**table {
+                for (value, count) in table.iter() {
                     self.add(value.clone(), count.wrapping_mul(times));
                 }
             }
@@ -102,7 +90,7 @@ impl<S: Scalar> Counts<S> {
         match self {
             Counts::Few(length, _) => *length == 0,
             Counts::Sorted(list) => list.is_empty(),
-            Counts::Table(table) => table.is_empty(),
+            Counts::Table(table) => table.len() == 0,
         }
     }
 
@@ -117,6 +105,16 @@ impl<S: Scalar> Counts<S> {
             }
             Counts::Sorted(list) => list.len(),
             Counts::Table(table) => table.len(),
+        }
+    }
+
+    /// How many values there are.
+    pub(super) fn total(&self) -> u64 {
+        let sum = |total: u64, count: &i64| total.saturating_add(u64::try_from(*count).unwrap_or(0));
+        match self {
+            Counts::Few(length, _) => u64::from(*length),
+            Counts::Sorted(list) => list.iter().map(|(_, count)| count).fold(0, sum),
+            Counts::Table(table) => table.iter().fold(0, |total, (_, count)| sum(total, &count)),
         }
     }
 
@@ -138,7 +136,7 @@ impl<S: Scalar> Counts<S> {
             Counts::Sorted(list) => list.clone(),
             Counts::Table(table) => {
                 let mut list: Vec<(S, i64)> =
-                    table.iter().map(|(value, count)| (value.clone(), *count)).collect();
+                    table.iter().map(|(value, count)| (value.clone(), count)).collect();
                 list.sort_unstable_by(|one, two| one.0.cmp(&two.0));
                 list
             }
@@ -148,9 +146,9 @@ impl<S: Scalar> Counts<S> {
     /// Makes it that of nothing, and keeps its room for what comes next.
     pub(super) fn reset(&mut self) {
         match self {
-            Counts::Table(table) if table.capacity() <= KEPT_ROOM => table.clear(),
+            Counts::Table(table) => table.clear(),
             Counts::Sorted(list) => list.clear(),
-            _ => *self = Counts::default(),
+            Counts::Few(..) => *self = Counts::default(),
         }
     }
 
@@ -191,10 +189,7 @@ impl<S: Scalar> Counts<S> {
                 list.capacity() * size_of::<(S, i64)>()
                     + list.iter().map(|(value, _)| value.heap()).sum::<usize>()
             }
-            Counts::Table(table) => {
-                let texts = table.keys().map(Scalar::heap).sum::<usize>();
-                size_of::<HashMap<S, i64>>() + table.allocation_size() + texts
-            }
+            Counts::Table(table) => size_of::<Tally<S>>() + table.heap(),
         }
     }
 }

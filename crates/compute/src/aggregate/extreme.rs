@@ -11,7 +11,7 @@ use super::algebra::{Algebra, Function, Input, Outcome, argument};
 use super::call::{CallError, FunctionCall};
 use super::output::Output;
 use super::scalar::{Scalar, ScalarBuilder, scalar_of};
-use super::stored::Reading;
+use super::stored::{Reading, STATE_FORMAT, write_optional};
 use crate::ComputeError;
 
 /// The types that `min` and `max` take.
@@ -102,15 +102,13 @@ impl<S: Scalar, const GREATEST: bool> Algebra for Extreme<S, GREATEST> {
     }
 
     fn encode(&self, state: &Option<S>, out: &mut Vec<u8>) {
-        out.push(1);
-        if let Some(value) = state {
-            value.write(&self.of, out);
-        }
+        out.push(STATE_FORMAT);
+        write_optional(state.as_ref(), out, |value, out| value.write(&self.of, out));
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Option<S>, ComputeError> {
-        Reading::new("least or greatest value", 1, bytes)?
-            .whole(|from| if from.is_at_end() { Ok(None) } else { S::read(&self.of, from).map(Some) })
+        Reading::new("least or greatest value", STATE_FORMAT, bytes)?
+            .whole(|from| from.optional(|from| S::read(&self.of, from)))
     }
 
     fn heap(&self, state: &Option<S>) -> usize {
@@ -123,7 +121,7 @@ impl Output for ScalarBuilder {
         ScalarBuilder::new(data_type, capacity)
     }
 
-    fn finish(self) -> ArrayRef {
+    fn finish(self) -> Option<ArrayRef> {
         ScalarBuilder::finish(self)
     }
 }

@@ -11,13 +11,22 @@
 //! finishes to the same bits.
 
 mod algebra;
+mod approx_distinct;
+mod approx_quantile;
+mod approx_top_k;
 mod call;
+mod collect_list;
 mod count;
 mod count_distinct;
 mod counts;
 mod decayed;
 mod exact;
 mod extreme;
+mod first;
+mod first_n;
+mod histogram;
+mod last;
+mod last_n;
 #[cfg(test)]
 mod laws;
 mod max;
@@ -25,11 +34,13 @@ mod mean;
 mod min;
 mod multiset;
 mod output;
+mod picked;
 mod scalar;
 mod spread;
 mod states;
 mod stored;
 mod sum;
+mod tally;
 mod total;
 mod variance;
 
@@ -89,7 +100,16 @@ pub const CATALOGUE: &[&dyn Aggregate] = &[
     &variance::VARIANCE_POP,
     &variance::STDDEV,
     &variance::STDDEV_POP,
+    &first::First,
+    &last::Last,
+    &first_n::FirstN,
+    &last_n::LastN,
     &count_distinct::CountDistinct,
+    &approx_distinct::ApproxDistinct,
+    &histogram::Histogram,
+    &collect_list::CollectList,
+    &approx_top_k::ApproxTopK,
+    &approx_quantile::ApproxQuantile,
     &decayed::DecayedSum,
     &decayed::DecayedCount,
 ];

@@ -288,3 +288,74 @@ impl Scalar for Text {
 fn no_form(array: &ArrayRef) -> ComputeError {
     ComputeError::Unsupported { found: array.data_type().to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that would be a value, were they of another type.
+    #[test]
+    fn what_is_no_value_of_the_type_is_refused() {
+        fn check<S: Scalar>(of: &str, bytes: &[u8], good: bool) {
+            let of = DataType::parse(of).unwrap();
+            let bytes = [&[1], bytes].concat();
+            let read = Reading::new("value", 1, &bytes).unwrap().whole(|from| S::read(&of, from));
+            assert_eq!(read.is_ok(), good, "{of}: {bytes:?}");
+            if let Ok(value) = read {
+                let mut written = vec![1];
+                value.write(&of, &mut written);
+                assert_eq!(written, bytes, "{of}");
+                let mut builder = ScalarBuilder::new(&of, 1);
+                value.push(&mut builder);
+                let array = builder.finish().unwrap();
+                let again = S::values(&array, &of).unwrap();
+                assert!(S::get(&again, 0) == value, "{of}: an array and back");
+            }
+        }
+        let number = |number: i128| {
+            let mut bytes = Vec::new();
+            write_number(number, &mut bytes);
+            bytes
+        };
+        for (of, least, greatest) in [
+            ("bool", 0, 1),
+            ("int8", -128, 127),
+            ("int16", -32_768, 32_767),
+            ("int32", -2_147_483_648, 2_147_483_647),
+            ("int64", i128::from(i64::MIN), i128::from(i64::MAX)),
+            ("uint8", 0, 255),
+            ("uint16", 0, 65_535),
+            ("uint32", 0, 4_294_967_295),
+            ("uint64", 0, i128::from(u64::MAX)),
+            ("date", -2_147_483_648, 2_147_483_647),
+            ("timestamp", i128::from(i64::MIN), i128::from(i64::MAX)),
+        ] {
+            check::<u64>(of, &number(least), true);
+            check::<u64>(of, &number(greatest), true);
+            check::<u64>(of, &number(least - 1), false);
+            check::<u64>(of, &number(greatest + 1), false);
+        }
+        // -0, another NaN, and what has more digits than a float32.
+        check::<u64>("float64", &turn_float(-2.5).to_be_bytes(), true);
+        check::<u64>("float64", &turn_float(f64::NAN).to_be_bytes(), true);
+        check::<u64>("float64", &0x7fff_ffff_ffff_ffff_u64.to_be_bytes(), false);
+        check::<u64>("float64", &(turn_float(f64::NAN) + 1).to_be_bytes(), false);
+        check::<u64>("float32", &turn_float(0.5).to_be_bytes(), true);
+        check::<u64>("float32", &turn_float(0.1).to_be_bytes(), false);
+        check::<u128>("uuid", &[7; 16], true);
+        check::<u128>("uuid", &[7; 15], false);
+        check::<u128>("decimal(9,2)", &number(-12_345), true);
+        check::<Text>("string", &[4, 0xc3, 0xa9], true);
+        check::<Text>("string", &[2, 0xc3], false);
+        check::<Text>("bytes", &[2, 0xc3], true);
+        // A list of a null and "a\0", and what is cut off, left over or of another kind.
+        check::<Text>("list<string>", &[16, 1, 2, b'a', 0, 255, 0, 0, 0], true);
+        check::<Text>("list<string>", &[14, 1, 2, b'a', 0, 255, 0, 0], false);
+        check::<Text>("list<string>", &[18, 1, 2, b'a', 0, 255, 0, 0, 0, 0], false);
+        check::<Text>("list<string>", &[2, 3], false);
+        check::<Text>("list<int8>", &[6, 2, 0x7f, 0], true);
+        check::<Text>("list<bool>", &[6, 2, 7, 0], false);
+        check::<Text>("struct<a: int8, b: bool>", &[6, 0, 1, 1], true);
+        check::<Text>("struct<a: int8, b: bool>", &[4, 0, 1], false);
+    }
+}

@@ -3,11 +3,12 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 
+use arrow::array::new_null_array;
 use asof_model::DataType;
 
 use super::algebra::{Algebra, Erased, Input, Outcome, Prepared, nulls};
 use super::output::{Finished, Output};
-use crate::ComputeError;
+use crate::{ComputeError, arrow_type};
 
 /// The states of many slots, of one function.
 pub struct States(Box<dyn Any + Send + Sync>);
@@ -219,7 +220,15 @@ impl<'a, A: Algebra> Answers<'a, A> {
     }
 
     fn finish(self) -> Finished {
-        Finished { values: self.values.finish(), outcomes: self.outcomes }
+        let count = self.outcomes.len();
+        match self.values.finish() {
+            Some(values) => Finished { values, outcomes: self.outcomes, is_too_large: false },
+            None => Finished {
+                values: new_null_array(&arrow_type(&self.algebra.data_type()), count),
+                outcomes: vec![Outcome::Overflow; count],
+                is_too_large: true,
+            },
+        }
     }
 }
 

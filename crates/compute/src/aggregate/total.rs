@@ -423,7 +423,7 @@ impl Output for Numbers {
         }
     }
 
-    fn finish(self) -> ArrayRef {
+    fn finish(self) -> Option<ArrayRef> {
         match self {
             Numbers::Int(out) => Output::finish(out),
             Numbers::Decimal(out) => Output::finish(out),

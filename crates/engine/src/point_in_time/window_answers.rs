@@ -148,6 +148,13 @@ fn run(
         }
         for (at, feature) in plan.features.iter().enumerate().filter(|(_, it)| it.window == number) {
             let found = answer(&feature.function, feature.kept);
+            if found.is_too_large {
+                return Err(Error::Exhausted {
+                    what: format!("feature `{}`: its values for some keys", feature.name),
+                    limit: "what one array holds, 2 GiB".to_owned(),
+                    hint: Some("give the aggregate a smaller cap, or ask for fewer rows at once".to_owned()),
+                });
+            }
             let over = found.outcomes.iter().position(|outcome| *outcome == Outcome::Overflow);
             overflows.extend(over.map(|answer| (at, answer as u32)));
             columns[at] = Some(with_default(feature, found)?);

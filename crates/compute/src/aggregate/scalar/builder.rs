@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray, ListArray, NullBufferBuilder,
-    PrimitiveArray, StringArray, StructArray, new_null_array,
+    PrimitiveArray, StringArray, StructArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{
@@ -23,6 +23,8 @@ pub(in crate::aggregate) struct ScalarBuilder {
     of: DataType,
     nulls: NullBufferBuilder,
     values: Values,
+    /// A list or text ended further than an array counts.
+    is_full: bool,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl ScalarBuilder {
             }
             (_, Form::Text) => Values::Bytes(ends(), Vec::new()),
         };
-        ScalarBuilder { of: of.clone(), nulls: NullBufferBuilder::new(capacity), values }
+        ScalarBuilder { of: of.clone(), nulls: NullBufferBuilder::new(capacity), values, is_full: false }
     }
 
     pub(in crate::aggregate) fn len(&self) -> usize {
@@ -85,9 +87,31 @@ impl ScalarBuilder {
     /// Text and bytes as they are, lists and structs as [`crate::order_key`] has them, all of them read from arrays or
     /// found to be such by [`ScalarBuilder::reads`].
     pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
-        let length = self.len();
-        if self.read(&mut &*bytes, false).is_none() && self.len() == length {
-            self.push_null();
+        // What cannot be read is too long: everything else was asked before.
+        self.is_full = self.is_full || self.read(&mut &*bytes, false).is_none();
+    }
+
+    /// Appends a list, whose items are appended to what `fill` is given.
+    pub(in crate::aggregate) fn push_list(&mut self, fill: impl FnOnce(&mut ScalarBuilder)) {
+        if self.is_full {
+            return;
+        }
+        if let Values::List(ends, items) = &mut self.values {
+            fill(items);
+            match i32::try_from(items.len()) {
+                Ok(end) if !items.is_full => ends.push(end),
+                _ => self.is_full = true,
+            }
+            self.nulls.append_non_null();
+        }
+    }
+
+    /// Appends a struct, each of whose fields is appended to what `fill` is given.
+    pub(in crate::aggregate) fn push_struct(&mut self, fill: impl FnOnce(&mut [ScalarBuilder])) {
+        if let Values::Struct(fields) = &mut self.values {
+            fill(fields);
+            self.is_full = self.is_full || fields.iter().any(|field| field.is_full);
+            self.nulls.append_non_null();
         }
     }
 
@@ -142,10 +166,14 @@ impl ScalarBuilder {
         Some(())
     }
 
-    pub(in crate::aggregate) fn finish(mut self) -> ArrayRef {
-        let (of, rows) = (arrow_type(&self.of), self.len());
+    /// The array; none where the texts or lists are more than one holds.
+    pub(in crate::aggregate) fn finish(mut self) -> Option<ArrayRef> {
+        if self.is_full {
+            return None;
+        }
+        let of = arrow_type(&self.of);
         let nulls = self.nulls.finish();
-        let array = match self.values {
+        match self.values {
             Values::Numbers(numbers) => Some(numbers_array(&self.of, &of, numbers, nulls)),
             Values::Wide(numbers) => wide_array(&self.of, &of, numbers, nulls),
             Values::Bytes(ends, bytes) => {
@@ -162,22 +190,20 @@ impl ScalarBuilder {
             Values::List(ends, items) => match &of {
                 ArrowType::List(item) => {
                     let ends = OffsetBuffer::new(ScalarBuffer::from(ends));
-                    let list = ListArray::try_new(Arc::clone(item), ends, items.finish(), nulls);
+                    let list = ListArray::try_new(Arc::clone(item), ends, items.finish()?, nulls);
                     list.ok().map(|array| Arc::new(array) as ArrayRef)
                 }
                 _ => None,
             },
             Values::Struct(values) => match &of {
                 ArrowType::Struct(fields) => {
-                    let values = values.into_iter().map(ScalarBuilder::finish).collect();
+                    let values = values.into_iter().map(ScalarBuilder::finish).collect::<Option<Vec<_>>>()?;
                     let made = StructArray::try_new(fields.clone(), values, nulls);
                     made.ok().map(|array| Arc::new(array) as ArrayRef)
                 }
                 _ => None,
             },
-        };
-        // All of it was checked as it was taken in.
-        array.unwrap_or_else(|| new_null_array(&arrow_type(&self.of), rows))
+        }
     }
 }
 
