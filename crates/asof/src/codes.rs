@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 165] = [
+const INVALID: [(&str, &str); 167] = [
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
@@ -101,6 +101,7 @@ const INVALID: [(&str, &str); 165] = [
     ("format_unknown", "The ending of a path does not say how it is read. Write `format: parquet`, `csv`, `ndjson` or `delta`."),
     ("function_not_deterministic", "A function gives another value each time it is asked, such as now or random; then training and serving would differ. Use the row's own columns."),
     ("function_not_found", "There is no function of this name. The hint names the nearest; functions are DataFusion's."),
+    ("id_of_keys", "An `id` names one event among those of a key. One that is made of a view's keys alone would leave one row of each key; where a row replaces the one before it, leave `id` out."),
     ("integer_overflow", "An integer of a query comes out larger or smaller than its type holds, which DataFusion by itself would wrap. Cast to a wider type first: `cast(x as decimal(38, 0))`, or `cast(x as double)` where it need not be exact."),
     ("is_a_folder", "A file is needed, and the path is a folder. Name the file, or a query: --spine \"select ...\"."),
     ("key_conflict", "Two views read in one request take a key of the same name, of different types. Read one of them in another role: {from: VIEW, keys: {KEY: OTHER_NAME}} in a service."),
@@ -180,6 +181,7 @@ const INVALID: [(&str, &str); 165] = [
     ("usage", "The command line cannot be read: a command, flag or value it does not have, or one that is missing. `asof COMMAND --help` shows what there is. The exit code is 2."),
     ("used_elsewhere", "A warning: what changes is used by another project, where what stands on it is refused until that project is applied again. Tell its owner."),
     ("value_out_of_range", "A value does not fit the type its column has. Give the column that type, or change the type in the definition."),
+    ("versions_by_event_time", "Versions of one event are ordered by when they could be used. The source is read in place and does not say, so they are ordered by event time. Name `available_at`."),
     ("window_in_expression", "An expression is over one row and holds no window (over ...). Compute it in a source's `sql`."),
     ("wrong_method", "The endpoint does not take this HTTP method. /docs shows what it takes."),
     ("wrong_type", "A column has another type than is needed. Give it as the message says, or change the definition."),

@@ -7,8 +7,8 @@ use crate::expression::parse_query;
 use crate::nearest::{did_you_mean, nearest};
 use crate::select::{colliding_names, of_features};
 use crate::{
-    Definition, Diagnostic, Diagnostics, Features, Located, Name, Pick, Place, Project, Reference, Service,
-    Source, ThingKind, View,
+    Definition, Diagnostic, Diagnostics, Entity, Features, Located, Name, Pick, Place, Project, Reference,
+    Service, Source, ThingKind, View, bind_keys,
 };
 
 /// Checks a project's definitions against each other and sets aside those that are wrong. What is good of a
@@ -165,13 +165,45 @@ fn check_view(project: &Project, at: &Located<Definition>, view: &View, out: &mu
         && let Some(source) = project.source(name)
     {
         over_source(view, source, at, out);
+        if let Some(entity) = project.own(&view.entity)
+            && let Some(Definition::Entity(entity)) =
+                project.find(ThingKind::Entity, entity.as_str()).map(|it| &it.value)
+        {
+            id_of_keys(view, entity, source, at, out);
+        }
     }
+}
+
+/// An id made of a view's keys alone names no event of a key but the key itself: of each only one row would ever
+/// count.
+pub(crate) fn id_of_keys(
+    view: &View,
+    entity: &Entity,
+    source: &Source,
+    at: &Located<Definition>,
+    out: &mut Diagnostics,
+) {
+    let Some(id) = &source.id else { return };
+    let (columns, keys) = (id.columns(), bind_keys(view, entity));
+    if columns.iter().any(|column| !keys.iter().any(|key| key.column == *column)) {
+        return;
+    }
+    let named: Vec<String> = columns.iter().map(|column| format!("`{column}`")).collect();
+    let message = format!(
+        "the `id` of source `{}` is made of {}, which view `{}` has as keys: of each key only one row would count",
+        source.name,
+        named.join(" and "),
+        view.name
+    );
+    out.push(Diagnostic::error("id_of_keys", message).at(at.at(&["source"])).hint(
+        "an `id` names one event among those of a key; where a row replaces the one before it, leave `id` out",
+    ));
 }
 
 /// What a view asks of its source that needs no data.
 pub(crate) fn over_source(view: &View, source: &Source, at: &Located<Definition>, out: &mut Diagnostics) {
     clockless(view, source, at, out);
-    if view.is_window() && source.delete_when.is_some() {
+    if view.is_window() && source.delete_when.is_some() && source.id.is_none() {
         let message = format!(
             "view `{}` has windows, and deletes of its source `{}` do not name the row they delete",
             view.name, source.name

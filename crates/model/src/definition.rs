@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::expression::parse_query;
-use crate::{Call, Column, DataType, Expression, Length, Literal, Name, NamedWindow, Reference};
+use crate::{Call, Column, DataType, Expression, Length, Literal, Name, NamedWindow, Reference, Timestamp};
 
 /// What people say about a thing; never part of a version's hash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,8 @@ pub struct Source {
     pub name: Name,
     /// Where its rows are.
     pub place: Place,
-    /// Copied into its own Delta table by `asof load`, instead of read in place.
+    /// A batch source copied into its own Delta table by `asof load`, instead of read in place. What is pushed
+    /// has a table too: [`Source::is_stored`].
     #[serde(default)]
     pub store: bool,
     /// When a row happened; none for facts without a clock.
@@ -61,6 +62,10 @@ pub struct Source {
     /// From when on a row no longer answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<TimeRule>,
+    /// Names the event that a row is a version of, within the source; a row where it is null is an event of its
+    /// own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Expression>,
     /// The tie-break among rows of one event time and one visible time, null first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_by: Option<Expression>,
@@ -79,6 +84,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Whether its rows stand in a Delta table of its own: pushed, or loaded.
+    pub fn is_stored(&self) -> bool {
+        self.store || matches!(self.place, Place::Push { .. })
+    }
+
     /// The sources its query reads, each once, in the order of the text; none of a source of files.
     pub fn reads(&self) -> Vec<Reference> {
         let mut found = Vec::new();
@@ -127,6 +137,27 @@ pub enum Place {
         /// The query as written.
         text: String,
     },
+    /// Nowhere else: rows are pushed, and kept in a Delta table of the source.
+    Push {
+        /// A second place, where the rows from before it was pushed to stand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        past: Option<Past>,
+    },
+}
+
+/// The past of a pushed source: files read in place beside its own table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// The path as written, as of [`Place::Files`].
+    pub path: String,
+    /// How the files are read.
+    pub format: Format,
+    /// Options of the format.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// Only rows with an event time before this are read; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// A file format.

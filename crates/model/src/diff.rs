@@ -158,11 +158,11 @@ fn invalidated(current: &ProjectState, old: &Version, removed: bool) -> Vec<Stri
                     found.push(format!("source `{}`", source.address.name));
                 }
             }
-            if removed && it.definition.store {
-                found.push(
-                    "its loaded rows, which stay on the disk below `offline/` of the data directory"
-                        .to_owned(),
-                );
+            if removed && it.definition.is_stored() {
+                let how = if it.definition.store { "loaded" } else { "pushed" };
+                found.push(format!(
+                    "its {how} rows, which stay on the disk below `offline/` of the data directory"
+                ));
             }
         }
         Version::View(it) => {

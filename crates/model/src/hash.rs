@@ -48,8 +48,9 @@ pub(crate) fn source_id(
     let place = match &source.place {
         Place::Files { path, format, options } => json!({"path": path, "format": format, "options": options}),
         Place::Sql { text } => json!({"sql": canonical_query(text), "reads": reads}),
+        Place::Push { past } => json!({"push": true, "past": past}),
     };
-    id_of(&json!({
+    let mut value = json!({
         "source": address_value(address),
         "place": place,
         "store": source.store,
@@ -60,7 +61,12 @@ pub(crate) fn source_id(
         "delete_when": canonical(source.delete_when.as_ref()),
         "null_keys": source.null_keys,
         "columns": columns,
-    }))
+    });
+    // Only where there is one: the names of versions made before there was such a thing stay as they are.
+    if let (Some(id), Value::Object(fields)) = (&source.id, &mut value) {
+        fields.insert("id".to_owned(), id.canonical().into());
+    }
+    id_of(&value)
 }
 
 /// What decides a feature's value. What a feature may have is put behind what every one has, so that the names of

@@ -36,6 +36,10 @@ pub(crate) enum Takes {
     Bool,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A path, or `{path, format, options, until}`.
+    Past,
+    /// An instant.
+    Instant,
     /// A column, `{column, unit, zone}` or an expression.
     Time,
     /// The same, or `none`.
@@ -192,6 +196,16 @@ pub(crate) static SOURCE: Table = Table {
         ),
         may("sql", Takes::Query, "A query over other sources, in place of `path`."),
         may(
+            "push",
+            Takes::Bool,
+            "`true`, in place of `path`: rows are pushed and kept in a Delta table of the source; with a `schema`. Default `false`.",
+        ),
+        may(
+            "past",
+            Takes::Past,
+            "Of a pushed source without `id`: a path, or `{path, format, options, until}`, where rows from before it was pushed to are read in place.",
+        ),
+        may(
             "store",
             Takes::Bool,
             "`true`: rows are copied into a Delta table of the source by `asof load`, and read from there. Default `false`.",
@@ -208,6 +222,11 @@ pub(crate) static SOURCE: Table = Table {
         ),
         may("valid_until", Takes::Time, "From then on the row no longer answers; null means always."),
         may(
+            "id",
+            Takes::Expression,
+            "Names the event that a row is a version of: of each id the row that is visible last counts, and a delete takes it back. Null: an event of its own.",
+        ),
+        may(
             "order_by",
             Takes::Expression,
             "The tie-break among rows of one event time and one visible time; the last wins, null is first.",
@@ -215,7 +234,7 @@ pub(crate) static SOURCE: Table = Table {
         may(
             "delete_when",
             Takes::Expression,
-            "True for a row that is a delete: it ends its key at its event time.",
+            "True for a row that is a delete: with an `id` it withdraws that event, without one it ends its key at its event time.",
         ),
         may(
             "null_keys",
@@ -225,30 +244,33 @@ pub(crate) static SOURCE: Table = Table {
         may(
             "schema",
             Takes::ColumnTypes,
-            "Columns and their types, where they are not to be inferred from the data.",
+            "Columns and their types, where they are not to be inferred from the data; of a pushed source all of them.",
         ),
         DESCRIPTION,
         OWNER,
         TAGS,
-        may(
-            "id",
-            Takes::NotYet(
-                "leave it out: rows of one key and event time are ordered by `available_at`, then `order_by`",
-            ),
-            "Names the event that a row is a version of.",
-        ),
-        may(
-            "push",
-            Takes::NotYet("give a `path`, with `store: true` where rows are taken in by `asof load`"),
-            "Rows come by push.",
-        ),
-        may(
-            "past",
-            Takes::NotYet("load the past with `asof load`"),
-            "A second place for the past of a pushed source.",
-        ),
     ],
     example: "source: sellers\npath: data/sellers/*.parquet\nevent_time: updated_at\navailable_at: loaded_at\n",
+};
+
+pub(crate) static PAST: Table = Table {
+    thing: "past",
+    about: "Where the rows of a pushed source stand from before it was pushed to.",
+    keys: &[
+        must(
+            "path",
+            Takes::Text,
+            "A file, glob, folder or URL, read in place, with the columns of the source.",
+        ),
+        may(
+            "format",
+            Takes::Choice(&Format::NAMES),
+            "How the files are read. Default: by the ending of `path`.",
+        ),
+        may("options", Takes::Options, "Options of the format, as those of a source."),
+        may("until", Takes::Instant, "Only rows that happened before this are read. Default: all."),
+    ],
+    example: "path: archive/2024/*.parquet\nuntil: 2025-01-01T00:00:00Z\n",
 };
 
 pub(crate) static TIME: Table = Table {
@@ -431,5 +453,5 @@ pub(crate) const NOT_YET: [(&str, &str); 2] = [
 ];
 
 /// Every table, in the order of the reference page.
-pub(crate) static ALL: [&Table; 9] =
-    [&CONFIG, &ENTITY, &SOURCE, &TIME, &VIEW, &FEATURE, &WINDOW, &SERVICE, &PICK];
+pub(crate) static ALL: [&Table; 10] =
+    [&CONFIG, &ENTITY, &SOURCE, &PAST, &TIME, &VIEW, &FEATURE, &WINDOW, &SERVICE, &PICK];

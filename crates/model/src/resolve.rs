@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::check::over_source;
+use crate::check::{id_of_keys, over_source};
 use crate::definition::reference_of;
 use crate::expression::parse_query;
 use crate::hash::{entity_id, service_id, source_id, view_id};
@@ -287,6 +287,9 @@ impl Step<'_> {
         self.fresh(source, at.at(&["source"]));
         if view.source.project.is_some() {
             over_source(view, &source.definition, at, &mut self.out);
+        }
+        if view.source.project.is_some() || view.entity.project.is_some() {
+            id_of_keys(view, &entity.definition, &source.definition, at, &mut self.out);
         }
         if view.entity.project.is_some() {
             for key in

@@ -58,7 +58,7 @@ fn table_schema(table: &Table) -> Value {
         "additionalProperties": false,
     });
     let one_of: &[&str] = match table.thing {
-        "source" => &["path", "sql"],
+        "source" => &["path", "sql", "push"],
         "feature" => &["expr", "agg"],
         _ => &[],
     };
@@ -101,6 +101,8 @@ fn takes(takes: Takes) -> Value {
         Takes::Constant => json!({"type": ["string", "number", "boolean"]}),
         Takes::Bool => json!({"type": "boolean"}),
         Takes::Choice(words) => json!({"enum": words}),
+        Takes::Past => json!({"anyOf": [{"type": "string"}, to("past")]}),
+        Takes::Instant => json!({"type": "string"}),
         Takes::Time | Takes::EventTime => json!({"anyOf": [{"type": "string"}, to("time")]}),
         Takes::KeyTypes => json!({
             "type": "object", "minProperties": 1,

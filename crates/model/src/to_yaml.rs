@@ -1,11 +1,12 @@
 //! Definitions back into the YAML they are written in, in one layout.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::yaml::quote;
 use crate::{
-    About, Definition, Feature, Features, History, Literal, NamedWindow, NullKeys, Pick, Place, TimeRule,
-    TimeUnit, Version, Window,
+    About, Definition, Feature, Features, Format, History, Literal, NamedWindow, NullKeys, Past, Pick, Place,
+    TimeRule, TimeUnit, Version, Window,
 };
 
 /// One document. Reading it again gives the same definition.
@@ -23,17 +24,18 @@ pub fn to_yaml(definition: &Definition) -> String {
         Definition::Source(it) => {
             out.put(0, "source", it.name.as_str());
             match &it.place {
-                Place::Files { path, format, options } => {
-                    out.put(0, "path", path);
-                    out.put(0, "format", format.name());
-                    if !options.is_empty() {
-                        out.head(0, "options");
-                    }
-                    for (name, value) in options {
-                        out.put(1, name, value);
+                Place::Files { path, format, options } => out.files(0, path, *format, options),
+                Place::Sql { text } => out.put(0, "sql", text),
+                Place::Push { past } => {
+                    out.put(0, "push", "true");
+                    if let Some(Past { path, format, options, until }) = past {
+                        out.head(0, "past");
+                        out.files(1, path, *format, options);
+                        if let Some(until) = until {
+                            out.put(1, "until", &until.to_string());
+                        }
                     }
                 }
-                Place::Sql { text } => out.put(0, "sql", text),
             }
             if it.store {
                 out.put(0, "store", "true");
@@ -47,7 +49,9 @@ pub fn to_yaml(definition: &Definition) -> String {
                     out.time(key, rule);
                 }
             }
-            for (key, expression) in [("order_by", &it.order_by), ("delete_when", &it.delete_when)] {
+            for (key, expression) in
+                [("id", &it.id), ("order_by", &it.order_by), ("delete_when", &it.delete_when)]
+            {
                 if let Some(expression) = expression {
                     out.put(0, key, &expression.text);
                 }
@@ -172,6 +176,17 @@ impl Lines {
             }
         } else {
             self.line(&format!("{indent}{key}: {}", scalar(value)));
+        }
+    }
+
+    fn files(&mut self, depth: usize, path: &str, format: Format, options: &BTreeMap<String, String>) {
+        self.put(depth, "path", path);
+        self.put(depth, "format", format.name());
+        if !options.is_empty() {
+            self.head(depth, "options");
+        }
+        for (name, value) in options {
+            self.put(depth + 1, name, value);
         }
     }
 

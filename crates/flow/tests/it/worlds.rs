@@ -58,6 +58,7 @@ fn source_of(world: &World, shape: &Shape) -> SourceVersion {
             event_time: if world.clockless { None } else { at("at") },
             available_at: if world.assumed { None } else { at("seen") },
             valid_until: at("ends"),
+            id: None,
             order_by: Some(expression("rank")),
             delete_when: Some(expression("gone")),
             ..made.definition

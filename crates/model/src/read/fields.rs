@@ -441,6 +441,8 @@ pub(crate) fn takes(key: &Key) -> String {
         Takes::Constant => "a number, a text, `true` or `false`".to_owned(),
         Takes::Bool => "`true` or `false`".to_owned(),
         Takes::Choice(words) => format!("one of {}", words.join(", ")),
+        Takes::Past => "a path, or `{path, format, options, until}`".to_owned(),
+        Takes::Instant => "a time, e.g. `2025-01-01T00:00:00Z`".to_owned(),
         Takes::Time => "a column, `{column, unit, zone}` or an expression".to_owned(),
         Takes::EventTime => "a column, `{column, unit, zone}`, an expression, or `none`".to_owned(),
         Takes::KeyTypes => "a map of key to type, e.g. `{seller_id: int64}`".to_owned(),

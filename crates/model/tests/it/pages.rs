@@ -130,6 +130,15 @@ fn the_schema_accepts_what_the_reader_reads_and_refuses_unknown_keys() {
             false,
         ),
         (serde_json::json!({"service": "s", "features": ["a.b"], "labels": []}), false),
+        (
+            serde_json::json!({"source": "s", "push": true, "event_time": "t", "id": "n", "schema": {"t": "timestamp"}}),
+            true,
+        ),
+        (
+            serde_json::json!({"source": "s", "push": true, "event_time": "t", "past": {"path": "a.csv", "until": "2020-01-01"}}),
+            true,
+        ),
+        (serde_json::json!({"source": "s", "push": true, "path": "a", "event_time": "t"}), false),
         (serde_json::json!({"source": "s", "event_time": "t"}), false),
         (serde_json::json!({"source": "s", "path": "a", "sql": "b", "event_time": "t"}), false),
         (serde_json::json!({"source": "s", "path": "a", "event_time": {"unit": "s"}}), false),
@@ -145,9 +154,18 @@ fn the_schema_accepts_what_the_reader_reads_and_refuses_unknown_keys() {
 fn the_schema_has_the_keys_of_the_reader() {
     let schema = json_schema();
     let page = reference_page();
-    for kind in
-        ["entity", "source", "time", "view", "feature", "window", "service", "service_feature", "asof_yaml"]
-    {
+    for kind in [
+        "entity",
+        "source",
+        "past",
+        "time",
+        "view",
+        "feature",
+        "window",
+        "service",
+        "service_feature",
+        "asof_yaml",
+    ] {
         let keys = schema.pointer(&format!("/$defs/{kind}/properties")).unwrap().as_object().unwrap();
         for key in keys.keys() {
             assert!(page.contains(&format!("| `{key}`")), "{kind}.{key}");

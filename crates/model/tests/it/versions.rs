@@ -82,6 +82,53 @@ fn what_decides_a_value_changes_the_version_and_what_stands_on_it() {
     }
 }
 
+const PUSHED: &str = "
+---
+source: clicks
+push: true
+event_time: at
+schema: {at: timestamp, click: string}
+past: {path: old/*.parquet, until: 2024-01-01}
+---
+source: orders
+push: true
+event_time: at
+id: \"\\\"order\\\" || line\"
+delete_when: gone
+schema: {at: timestamp, order: string, line: string, gone: bool}
+";
+
+#[test]
+fn a_pushed_source_is_its_past_and_its_id() {
+    let id = |source: &str, from: &str, to: &str| {
+        assert!(PUSHED.contains(from), "{from}");
+        ids(&format!("{FEATURES}{}", PUSHED.replace(from, to)))[source].clone()
+    };
+    for (source, from, to, same) in [
+        (
+            "source clicks",
+            "{path: old/*.parquet, until: 2024-01-01}",
+            "{until: 2024-01-01T00:00:00Z, format: parquet, path: old/*.parquet}",
+            true,
+        ),
+        ("source clicks", "until: 2024-01-01", "until: 2024-01-02", false),
+        ("source clicks", ", until: 2024-01-01", "", false),
+        ("source clicks", "old/", "older/", false),
+        ("source clicks", "past: {path: old/*.parquet, until: 2024-01-01}\n", "", false),
+        (
+            "source clicks",
+            "push: true\nevent_time: at\nschema: {at: timestamp, click: string}\npast: {path: old/*.parquet, until: 2024-01-01}",
+            "path: old/*.parquet\nstore: true\nevent_time: at\nschema: {at: timestamp, click: string}",
+            false,
+        ),
+        ("source orders", "|| line", "||  line", true),
+        ("source orders", "|| line", "|| gone", false),
+        ("source orders", "id: \"\\\"order\\\" || line\"\n", "", false),
+    ] {
+        assert_eq!(id(source, "push", "push") == id(source, from, to), same, "{from} -> {to}");
+    }
+}
+
 const ACTIVITY: &str = "
 ---
 view: activity
@@ -168,13 +215,14 @@ fn the_names_of_versions_stay() {
 #[test]
 fn stored_versions_load_forever() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
-    let current = versions(&format!("{FEATURES}{ACTIVITY}"));
+    let current = versions(&format!("{FEATURES}{ACTIVITY}{PUSHED}"));
     for (format, kind, at) in [
         (1, ThingKind::Entity, "seller"),
         (1, ThingKind::Source, "sellers"),
         (1, ThingKind::View, "seller_profile"),
         (1, ThingKind::Service, "category_model"),
         (2, ThingKind::View, "activity"),
+        (2, ThingKind::Source, "orders"),
     ] {
         let file = format!("definition-{format}-{kind}.json");
         let text = std::fs::read_to_string(folder.join(file)).unwrap();
@@ -202,7 +250,7 @@ fn stored_versions_of_a_newer_or_broken_kind_are_refused() {
 
 #[test]
 fn a_later_version_may_say_more() {
-    for version in versions(&format!("{FEATURES}{ACTIVITY}")) {
+    for version in versions(&format!("{FEATURES}{ACTIVITY}{PUSHED}")) {
         let text = version.to_json().replacen('{', "{\"said_later\":true,", 1);
         assert_eq!(Version::from_json(&text).unwrap(), version);
     }
@@ -282,9 +330,9 @@ fn features_without_owner_are_listed() {
 #[ignore = "writes the files of a new format once; those of an old one are never written again"]
 fn write_compat_files() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
-    for (format, version) in versions(&format!("{FEATURES}{ACTIVITY}")).iter().map(|it| (2, it)) {
+    for (format, version) in versions(&format!("{FEATURES}{ACTIVITY}{PUSHED}")).iter().map(|it| (2, it)) {
         let name = version.address().name.as_str();
-        if ["activity"].contains(&name) {
+        if ["orders"].contains(&name) {
             let path = folder.join(format!("definition-{format}-{}.json", version.kind()));
             assert!(!path.exists(), "{} is there", path.display());
             std::fs::write(path, version.to_json() + "\n").unwrap();

@@ -85,6 +85,11 @@ fn windows() {
 }
 
 #[test]
+fn pushed() {
+    definitions("pushed", cases::PUSHED);
+}
+
+#[test]
 fn not_yet() {
     definitions("not_yet", cases::NOT_YET);
 }

@@ -656,10 +656,76 @@ pub(crate) const WINDOWS: Cases = &[
     ),
 ];
 
+pub(crate) const PUSHED: Cases = &[
+    ("push without schema", "source: s\npush: true\nevent_time: t\n"),
+    ("push of facts", "source: s\npush: true\nevent_time: none\nschema: {id: int64}\n"),
+    (
+        "push and path",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npath: s.parquet\n",
+    ),
+    (
+        "push and sql",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nsql: select * from sellers\n",
+    ),
+    (
+        "push and store",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nstore: true\n",
+    ),
+    (
+        "push with a format",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nformat: csv\noptions: {header: true}\n",
+    ),
+    ("push is no word", "source: s\npush: yes\nevent_time: t\nschema: {t: timestamp}\n"),
+    ("push without event time", "source: s\npush: true\nschema: {t: timestamp}\n"),
+    ("past of files", "source: s\npath: s.parquet\nevent_time: t\npast: old.parquet\n"),
+    (
+        "past with an id",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nid: n\npast: old.parquet\n",
+    ),
+    (
+        "past of no format",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: data/old.bin\n",
+    ),
+    (
+        "past with a password",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: https://me:hunter2@example.com/old.parquet\n",
+    ),
+    (
+        "past with a password in its path",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: \"https://me:hunter2@example.com/old.parquet\"}\n",
+    ),
+    (
+        "past until some day",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: old.parquet, until: yesterday}\n",
+    ),
+    (
+        "past misspelt",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: old.parquet, untl: 2020-01-01}\n",
+    ),
+    (
+        "past without path",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {until: 2020-01-01}\n",
+    ),
+    (
+        "past with a wrong option",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: old.csv, options: {headr: true}}\n",
+    ),
+    ("id of no column", "source: s\npath: s.parquet\nevent_time: t\navailable_at: t\nid: 1\n"),
+    (
+        "id that is no expression",
+        "source: s\npath: s.parquet\nevent_time: t\navailable_at: t\nid: event id\n",
+    ),
+    (
+        "id of keys",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nid: id\n---\nview: v\nentity: seller\nsource: s\nkeys: {seller_id: id}\nfeatures: [n]\n",
+    ),
+    (
+        "id of two keys",
+        "source: s\npush: true\nevent_time: t\nid: concat(country, city)\nschema: {country: string, city: string, t: timestamp, n: int64}\n---\nview: v\nentity: place\nsource: s\nfeatures: [n]\n",
+    ),
+];
+
 pub(crate) const NOT_YET: Cases = &[
-    ("id", "source: s\npath: s.parquet\nevent_time: t\nid: event_id\n"),
-    ("push", "source: s\npush: true\nevent_time: t\nschema: {t: timestamp}\n"),
-    ("past", "source: s\npath: s.parquet\nevent_time: t\npast: {path: old.parquet, until: 2020-01-01}\n"),
     ("derived", "derived: d\nfeatures: {a: b}\n"),
     ("label", "label: l\n"),
     ("labels in a service", "service: s\nfeatures: [seller_profile.tier]\nlabels: [x]\n"),
@@ -695,6 +761,14 @@ pub(crate) const CONFIG: Cases = &[
 
 pub(crate) const OTHER_PROJECTS: Cases = &[
     (
+        "id of keys",
+        "source: s\npush: true\nevent_time: t\nid: id\nschema: {id: int64, t: timestamp, n: int64}\n---\nview: v\nentity: market.seller\nsource: s\nkeys: {seller_id: id}\nfeatures: [n]\n",
+    ),
+    (
+        "windows over facts",
+        "view: v\nentity: market.place\nsource: market.places\nfeatures:\n  n: {agg: count(*), windows: [7d]}\n",
+    ),
+    (
         "project not found",
         "view: v\nentity: marked.seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures: [tier]\n",
     ),
@@ -715,7 +789,7 @@ pub(crate) const OTHER_PROJECTS: Cases = &[
     ("query of another project", "source: s\nsql: select * from market.sellrs\nevent_time: t\n"),
 ];
 
-pub(crate) const ALL: [Cases; 13] = [
+pub(crate) const ALL: [Cases; 14] = [
     YAML,
     DOCUMENTS,
     ENTITIES,
@@ -726,6 +800,7 @@ pub(crate) const ALL: [Cases; 13] = [
     EXPRESSIONS,
     SERVICES,
     WINDOWS,
+    PUSHED,
     NOT_YET,
     CONFIG,
     OTHER_PROJECTS,

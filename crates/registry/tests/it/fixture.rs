@@ -80,6 +80,7 @@ pub(crate) fn source(project: &str, thing: &str, path: &str) -> Version {
             event_time: Some(TimeRule::Column { name: "at".to_owned(), unit: None, zone: None }),
             available_at: None,
             valid_until: None,
+            id: None,
             order_by: None,
             delete_when: None,
             null_keys: NullKeys::Keep,

@@ -133,6 +133,7 @@ pub(crate) fn selection(readings: &[(&Arc<ViewVersion>, &[&str])]) -> Selection 
             event_time: None,
             available_at: None,
             valid_until: None,
+            id: None,
             order_by: None,
             delete_when: None,
             null_keys: NullKeys::Keep,
