@@ -376,6 +376,9 @@ pub struct Service {
     pub name: Name,
     /// The features, in order.
     pub features: Vec<Pick>,
+    /// What a model is to learn, read after the time asked; only in training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label>,
     /// Output columns are `view__feature` instead of `feature`.
     #[serde(default)]
     pub full_names: bool,
@@ -384,10 +387,55 @@ pub struct Service {
     pub about: About,
 }
 
+/// Features computed of other features of the same request, of what the request brings, and of its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Derived {
+    /// Its name; views and derived share one set of names.
+    pub name: Name,
+    /// What a request brings beside keys, in the order written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request: Vec<RequestColumn>,
+    /// The features; none of them is an aggregate or has a default.
+    pub features: Vec<Feature>,
+    /// Owner, description, tags.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// A value that a request brings; in a training set a column of the spine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestColumn {
+    /// Its name in requests and spines.
+    pub name: Name,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub data_type: DataType,
+}
+
+/// The name that stands for the time asked, in a derived feature; a timestamp.
+pub const REQUEST_TIME: &str = "request_time";
+
+/// One label of a service: a feature read some time after the time asked, late rows and all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// The view.
+    pub view: Reference,
+    /// The feature.
+    pub feature: Name,
+    /// How long after the time asked it is read.
+    pub after: Length,
+    /// Entity key to the name it has in spines, for a view in another role.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<Name, Name>,
+    /// Its output name.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Name>,
+}
+
 /// One line of a service: a feature, or all of a view, perhaps in another role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pick {
-    /// The view.
+    /// The view, or the derived.
     pub view: Reference,
     /// The feature; none: all of them, in the view's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -410,6 +458,8 @@ pub enum Definition {
     Source(Source),
     /// A view.
     View(View),
+    /// Features computed of features.
+    Derived(Derived),
     /// A service.
     Service(Service),
 }
@@ -421,6 +471,7 @@ impl Definition {
             Definition::Entity(_) => ThingKind::Entity,
             Definition::Source(_) => ThingKind::Source,
             Definition::View(_) => ThingKind::View,
+            Definition::Derived(_) => ThingKind::Derived,
             Definition::Service(_) => ThingKind::Service,
         }
     }
@@ -431,6 +482,7 @@ impl Definition {
             Definition::Entity(it) => &it.name,
             Definition::Source(it) => &it.name,
             Definition::View(it) => &it.name,
+            Definition::Derived(it) => &it.name,
             Definition::Service(it) => &it.name,
         }
     }
@@ -441,6 +493,7 @@ impl Definition {
             Definition::Entity(it) => &it.about,
             Definition::Source(it) => &it.about,
             Definition::View(it) => &it.about,
+            Definition::Derived(it) => &it.about,
             Definition::Service(it) => &it.about,
         }
     }
@@ -456,17 +509,24 @@ pub enum ThingKind {
     Source,
     /// A view.
     View,
+    /// Features computed of features.
+    Derived,
     /// A service.
     Service,
 }
 
 impl ThingKind {
+    /// All of them, in the order in which they stand on each other.
+    pub const ALL: [ThingKind; 5] =
+        [ThingKind::Entity, ThingKind::Source, ThingKind::View, ThingKind::Derived, ThingKind::Service];
+
     /// Its name, e.g. `view`.
     pub fn name(self) -> &'static str {
         match self {
             ThingKind::Entity => "entity",
             ThingKind::Source => "source",
             ThingKind::View => "view",
+            ThingKind::Derived => "derived",
             ThingKind::Service => "service",
         }
     }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::expression::canonical_query;
 use crate::select::view_ids;
 use crate::{
-    Address, Entity, Expression, Feature, Place, Service, Source, StoredSelection, TimeRule, TypedFeature,
-    VersionId, ViewVersion, canonical_json,
+    Address, DerivedVersion, Entity, Expression, Feature, Place, Service, Source, StoredSelection, TimeRule,
+    TypedFeature, VersionId, ViewVersion, canonical_json,
 };
 
 fn id_of(value: &Value) -> VersionId {
@@ -105,6 +105,25 @@ pub(crate) fn view_id(view: &ViewVersion, entity_id: &VersionId) -> VersionId {
         "history": view.definition.history,
         "retention": view.definition.retention,
         "features": features,
+    }))
+}
+
+/// The hash of derived features: what they compute, of what types, and the versions they stand on.
+pub(crate) fn derived_id(derived: &DerivedVersion) -> VersionId {
+    let features: Vec<Value> = derived
+        .features
+        .iter()
+        .map(|it| {
+            json!([it.feature.name, it.feature.expression.canonical(), it.feature.sensitivity, it.data_type])
+        })
+        .collect();
+    let stands_on: Vec<Value> =
+        derived.stands_on.iter().map(|it| json!([address_value(&it.address), it.id])).collect();
+    id_of(&json!({
+        "derived": address_value(&derived.address),
+        "request": derived.definition.request,
+        "features": features,
+        "stands_on": stands_on,
     }))
 }
 

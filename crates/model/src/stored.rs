@@ -58,9 +58,11 @@ impl Version {
 
     /// The least format whose readers understand it: one of format 1 would take an aggregate for an expression,
     /// answer null in place of a default, and count every version of an event.
-    fn format(&self) -> u32 {
+    pub fn format(&self) -> u32 {
         let newer = match self {
-            Version::Entity(_) | Version::Service(_) => false,
+            Version::Entity(_) => false,
+            Version::Derived(_) => true,
+            Version::Service(it) => !it.selection.steps.is_empty() || !it.selection.labels.is_empty(),
             Version::Source(it) => {
                 it.definition.id.is_some() || matches!(it.definition.place, crate::Place::Push { .. })
             }

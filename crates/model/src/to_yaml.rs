@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use crate::yaml::quote;
 use crate::{
-    About, Definition, Feature, Features, Format, History, Literal, NamedWindow, NullKeys, Past, Pick, Place,
-    TimeRule, TimeUnit, Version, Window,
+    About, Definition, Feature, Features, Format, History, Label, Literal, Name, NamedWindow, NullKeys, Past,
+    Pick, Place, TimeRule, TimeUnit, Version, Window,
 };
 
 /// One document. Reading it again gives the same definition.
@@ -102,6 +102,18 @@ pub fn to_yaml(definition: &Definition) -> String {
             }
             out.about(0, &it.about);
         }
+        Definition::Derived(it) => {
+            out.put(0, "derived", it.name.as_str());
+            if !it.request.is_empty() {
+                out.head(0, "request");
+            }
+            for column in &it.request {
+                out.put(1, column.name.as_str(), &column.data_type.to_string());
+            }
+            out.head(0, "features");
+            it.features.iter().for_each(|feature| out.feature(feature));
+            out.about(0, &it.about);
+        }
         Definition::Service(it) => {
             out.put(0, "service", it.name.as_str());
             if it.full_names {
@@ -109,6 +121,10 @@ pub fn to_yaml(definition: &Definition) -> String {
             }
             out.head(0, "features");
             it.features.iter().for_each(|pick| out.pick(pick));
+            if !it.labels.is_empty() {
+                out.head(0, "labels");
+            }
+            it.labels.iter().for_each(|label| out.label(label));
             out.about(0, &it.about);
         }
     }
@@ -140,10 +156,19 @@ pub(crate) fn version_lines(version: &Version) -> String {
                 let _ = writeln!(text, "  {}: {}", feature.feature.name, feature.data_type);
             }
         }
+        Version::Derived(it) => {
+            text.push_str("types:\n");
+            for feature in &it.features {
+                let _ = writeln!(text, "  {}: {}", feature.feature.name, feature.data_type);
+            }
+        }
         Version::Service(it) => {
             text.push_str("columns:\n");
             for column in &it.selection.columns {
                 let _ = writeln!(text, "  {}: {}", column.name, column.data_type);
+            }
+            for label in &it.selection.labels {
+                let _ = writeln!(text, "  {}: {}", label.name, label.data_type);
             }
         }
         _ => {}
@@ -267,13 +292,23 @@ impl Lines {
             return self.line(&format!("  - {}", scalar(&from)));
         }
         self.line(&format!("  - from: {}", scalar(&from)));
-        if !pick.keys.is_empty() {
+        self.role(&pick.keys, pick.alias.as_ref());
+    }
+
+    fn label(&mut self, label: &Label) {
+        self.line(&format!("  - from: {}", scalar(&format!("{}.{}", label.view, label.feature))));
+        self.put(2, "after", &label.after.to_string());
+        self.role(&label.keys, label.alias.as_ref());
+    }
+
+    fn role(&mut self, keys: &BTreeMap<Name, Name>, alias: Option<&Name>) {
+        if !keys.is_empty() {
             self.head(2, "keys");
         }
-        for (key, asked) in &pick.keys {
+        for (key, asked) in keys {
             self.put(3, key.as_str(), asked.as_str());
         }
-        if let Some(alias) = &pick.alias {
+        if let Some(alias) = alias {
             self.put(2, "as", alias.as_str());
         }
     }

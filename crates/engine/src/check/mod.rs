@@ -64,6 +64,7 @@ impl Engine {
             };
             check.sources().await;
             check.views();
+            check.not_computed();
             Ok((check.types, check.out))
         };
         match self.run(work).await {
@@ -173,6 +174,25 @@ impl Check<'_> {
             id: VersionId(String::new()),
             definition: source.clone(),
             columns: Vec::new(),
+        }
+    }
+
+    /// Refuses derived features and labels.
+    fn not_computed(&mut self) {
+        for it in &self.project.definitions {
+            let (what, span, hint) = match &it.value {
+                Definition::Derived(_) => (
+                    "`derived`",
+                    it.span(),
+                    "compute it where the features are used, or as a feature of one view",
+                ),
+                Definition::Service(service) if !service.labels.is_empty() => {
+                    ("`labels`", it.key(&["labels"]), "read the label's column from the spine")
+                }
+                _ => continue,
+            };
+            let message = format!("{what} in {} `{}` is not built yet", it.value.kind(), it.value.name());
+            self.out.push(Diagnostic::error("not_built_yet", message).at(span).hint(hint));
         }
     }
 

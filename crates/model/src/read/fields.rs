@@ -450,6 +450,8 @@ pub(crate) fn takes(key: &Key) -> String {
         Takes::KeyColumns => "a map of entity key to column".to_owned(),
         Takes::KeyNames => "a map of entity key to its name in requests".to_owned(),
         Takes::Features => "`\"*\"`, a list of columns, or a map of name to expression".to_owned(),
+        Takes::DerivedFeatures => "a map of name to expression".to_owned(),
+        Takes::Labels => "a list of labels, e.g. `- {from: view.feature, after: 7d}`".to_owned(),
         Takes::Picks => "a list of features, e.g. `- view.feature`".to_owned(),
         Takes::Options => "a map of option to value".to_owned(),
         Takes::Size => "a number of bytes, e.g. `8GB`".to_owned(),

@@ -145,6 +145,26 @@ features:
   tier: {expr: tier, default: none at all}
   rate: {expr: rate, default: 1e-9}
 ---
+derived: listing_price
+request: {price: float64, loc: "struct<lat: float64>"}
+features:
+  price_vs_usual: "price / nullif(seller_activity.price_mean_30d, 0)"
+  hour: {expr: extract(hour from request_time), sensitivity: public, owner: me}
+  both: listing_price.price_vs_usual + shop.listing_price.hour + loc['lat']
+owner: me
+---
+derived: later
+features:
+  rest: listing_price.both - seller_activity.listings_1h
+---
+service: learnt
+features:
+  - later.*
+  - {from: listing_price, keys: {seller_id: buyer_id}, as: buyer}
+labels:
+  - {from: seller_activity.listings_7d, after: 7d}
+  - {from: shop.seller_listed.tier, after: 30d, keys: {seller_id: buyer_id}, as: buyer_tier_after}
+---
 service: model
 full_names: true
 features:

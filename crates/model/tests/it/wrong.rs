@@ -81,7 +81,7 @@ fn services() {
 
 #[test]
 fn windows() {
-    definitions("windows", cases::WINDOWS);
+    definitions("windows", crate::wrong_windows::WINDOWS);
 }
 
 #[test]
@@ -90,8 +90,8 @@ fn pushed() {
 }
 
 #[test]
-fn not_yet() {
-    definitions("not_yet", cases::NOT_YET);
+fn derived() {
+    definitions("derived", crate::wrong_derived::DERIVED);
 }
 
 #[test]
