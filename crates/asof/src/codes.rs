@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 165] = [
+const INVALID: [(&str, &str); 173] = [
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
@@ -78,6 +78,9 @@ const INVALID: [(&str, &str); 165] = [
     ("delta_reader_feature", "The Delta table asks of its readers a feature that this program does not know, so it is refused rather than read wrong. Turn the feature off where the table is written, or export it as Parquet."),
     ("delta_reader_version", "The Delta table asks for a newer reader than this program is. Write it for reader version 3 or below."),
     ("demo_is_local", "The demo runs a node of its own; leave --server out."),
+    ("derived_cycle", "A derived feature reads itself, by way of others. The message names the ring; a feature reads what can be computed before it."),
+    ("derived_label", "A label is read from a view, some time after the time asked; a derived feature is of the request's own time. Name a feature of a view."),
+    ("derived_too_deep", "Derived features stand on one another further than is followed. Write some of them into one expression."),
     ("duplicate_key", "A key is written twice in one map, so one of them would be lost. Keep one."),
     ("duplicate_value", "Something is listed twice where it may stand once. Remove one."),
     ("empty_value", "A key is written without a value. Give it one, or remove the key."),
@@ -101,6 +104,7 @@ const INVALID: [(&str, &str); 165] = [
     ("format_unknown", "The ending of a path does not say how it is read. Write `format: parquet`, `csv`, `ndjson` or `delta`."),
     ("function_not_deterministic", "A function gives another value each time it is asked, such as now or random; then training and serving would differ. Use the row's own columns."),
     ("function_not_found", "There is no function of this name. The hint names the nearest; functions are DataFusion's."),
+    ("id_of_keys", "An `id` names one event among those of a key. One that is made of a view's keys alone would leave one row of each key; where a row replaces the one before it, leave `id` out."),
     ("integer_overflow", "An integer of a query comes out larger or smaller than its type holds, which DataFusion by itself would wrap. Cast to a wider type first: `cast(x as decimal(38, 0))`, or `cast(x as double)` where it need not be exact."),
     ("is_a_folder", "A file is needed, and the path is a folder. Name the file, or a query: --spine \"select ...\"."),
     ("key_conflict", "Two views read in one request take a key of the same name, of different types. Read one of them in another role: {from: VIEW, keys: {KEY: OTHER_NAME}} in a service."),
@@ -119,7 +123,7 @@ const INVALID: [(&str, &str); 165] = [
     ("no_windows", "An aggregate is over windows of time, and none are written. Write `windows: [7d]` beside it, or for the whole view."),
     ("no_words", "A search takes at least one word."),
     ("not_a_backup", "The folder is none that `asof backup` made, or not whole. Name one that is."),
-    ("not_a_definition", "A document's first key is its kind: entity, source, view or service."),
+    ("not_a_definition", "A document's first key is its kind: entity, source, view, derived or service."),
     ("not_a_registry", "The file where the registry should stand is something else. Look at --data-dir."),
     ("not_a_time", "A column named as a time is not one. For integers say the unit: {column: NAME, unit: ms}."),
     ("not_an_aggregate", "In a view with windows every feature is an `agg`. The latest value stands in a view without windows."),
@@ -139,6 +143,9 @@ const INVALID: [(&str, &str); 165] = [
     ("record_newer", "A stored record was written by a newer program. Use that one, or restore the backup made before."),
     ("registry_newer", "The registry was written by a newer program. Use that one, or restore the backup made before."),
     ("relative_path", "A path that goes to a node is absolute, since the node stands in another folder."),
+    ("request_collision", "What a request brings has the name of a key or of an output column; in a spine they stand side by side. Give one of them another name."),
+    ("request_column_not_found", "A derived feature names something that is no feature and that the request does not bring. Features are `view.feature`; what the request brings is declared under `request`."),
+    ("request_types", "Two derived take what the request brings under one name as two types. Declare it with one type, and cast it where it is used."),
     ("retention_too_short", "A row must be kept online as long as it can answer: `retention` is at least `ttl`."),
     ("retention_without_ttl", "Without a ttl the last row answers for ever, so nothing may be let go of. Give a `ttl`, or remove `retention`."),
     ("second_row", "Facts without a clock have one row per key, and there are two. Give the source an `event_time`, or the view a `where` that leaves one."),
@@ -180,6 +187,7 @@ const INVALID: [(&str, &str); 165] = [
     ("usage", "The command line cannot be read: a command, flag or value it does not have, or one that is missing. `asof COMMAND --help` shows what there is. The exit code is 2."),
     ("used_elsewhere", "A warning: what changes is used by another project, where what stands on it is refused until that project is applied again. Tell its owner."),
     ("value_out_of_range", "A value does not fit the type its column has. Give the column that type, or change the type in the definition."),
+    ("versions_by_event_time", "Versions of one event are ordered by when they could be used. The source is read in place and does not say, so they are ordered by event time. Name `available_at`."),
     ("window_in_expression", "An expression is over one row and holds no window (over ...). Compute it in a source's `sql`."),
     ("wrong_method", "The endpoint does not take this HTTP method. /docs shows what it takes."),
     ("wrong_type", "A column has another type than is needed. Give it as the message says, or change the definition."),
@@ -215,13 +223,14 @@ const NOT_FOUND: [(&str, &str); 17] = [
 ];
 
 #[rustfmt::skip]
-const CONFLICT: [(&str, &str); 19] = [
+const CONFLICT: [(&str, &str); 20] = [
     ("address_taken", "Another program listens on the address. Often it is another `asof up`: `asof doctor` in its folder shows its process. Choose another address with --listen; port 0 takes a free one."),
     ("apply_conflict", "Somebody applied another change to this project after your plan was made. The message names the changes and who made them. Get them into your folder, plan again, apply again."),
     ("backup_exists", "A backup goes into a folder that does not exist yet, so that none is written over. Name another."),
     ("changed", "A file or table that was being read, or that a recorded training set was made from, is no longer what it was. Nothing was written. Run it again when nobody writes to it; a rebuild needs the data as it was."),
     ("data_dir_in_use", "One node owns a data directory. The message names the process that does. If it serves, commands speak to it by themselves; if it is another command, wait for it."),
     ("data_dir_not_empty", "A backup is restored only where nothing stands, so that nothing is lost. Restore into another folder with --data-dir, or move the old one away."),
+    ("derived_stale", "A derived feature stands on a view or derived of another project that has changed since it was agreed. Apply the derived feature's own project again."),
     ("folder_in_use", "The demo writes into a folder that does not exist yet, or that it wrote itself. Name another: asof demo DIR."),
     ("id_exists", "An id that was chosen for a run or record is taken. Choose another, or leave it out."),
     ("online_store_owned", "Another process has the online store open. Stop it, or ask it."),

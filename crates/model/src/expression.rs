@@ -163,6 +163,15 @@ impl Expression {
         found.found
     }
 
+    /// Every name it mentions with its place: the parts between the points, byte offset and length. What a derived
+    /// feature reads.
+    pub fn names(&self) -> Vec<(Vec<String>, usize, usize)> {
+        let Ok(tree) = parse_tree(&self.text) else { return Vec::new() };
+        let mut found = Names { text: &self.text, found: Vec::new() };
+        let _ = tree.visit(&mut found);
+        found.found
+    }
+
     /// The column, where the whole expression is the name of one.
     pub fn as_column(&self) -> Option<String> {
         match parse_tree(&self.text) {
@@ -550,6 +559,29 @@ impl Visitor for Columns<'_> {
             let start = offset_of(self.text, column.span.start);
             let end = offset_of(self.text, column.span.end).max(start);
             self.found.push((column.value.clone(), start, end - start));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct Names<'a> {
+    text: &'a str,
+    found: Vec<(Vec<String>, usize, usize)>,
+}
+
+impl Visitor for Names<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        let parts = match expr {
+            Expr::Identifier(name) => std::slice::from_ref(name),
+            Expr::CompoundIdentifier(parts) => parts.as_slice(),
+            _ => return ControlFlow::Continue(()),
+        };
+        if let (Some(first), Some(last)) = (parts.first(), parts.last()) {
+            let start = offset_of(self.text, first.span.start);
+            let end = offset_of(self.text, last.span.end).max(start);
+            self.found.push((parts.iter().map(|it| it.value.clone()).collect(), start, end - start));
         }
         ControlFlow::Continue(())
     }

@@ -1,4 +1,4 @@
-//! The nouns of a feature repository as users write them: entities, sources, views, features and
+//! The nouns of a feature repository as users write them: entities, sources, views, derived features and
 //! services; read from YAML with a place for everything, checked, hashed and compared.
 //!
 //! What it is: text in, plain data and diagnostics out. What it is not: it opens no file, knows no
@@ -29,6 +29,7 @@ mod check;
 mod config;
 mod data_type;
 pub mod definition;
+mod derived;
 mod diagnostic;
 mod diff;
 mod error;

@@ -28,7 +28,7 @@ pub fn json_schema() -> Value {
         json!({"type": ["string", "number", "boolean"], "description": "A SQL expression over one row."});
     definitions.insert("expression".to_owned(), expression);
     let kinds: Vec<Value> =
-        ["entity", "source", "view", "service", "asof_yaml"].iter().map(|kind| to(kind)).collect();
+        ["entity", "source", "view", "derived", "service", "asof_yaml"].iter().map(|kind| to(kind)).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Asof definitions",
@@ -58,7 +58,7 @@ fn table_schema(table: &Table) -> Value {
         "additionalProperties": false,
     });
     let one_of: &[&str] = match table.thing {
-        "source" => &["path", "sql"],
+        "source" => &["path", "sql", "push"],
         "feature" => &["expr", "agg"],
         _ => &[],
     };
@@ -101,6 +101,8 @@ fn takes(takes: Takes) -> Value {
         Takes::Constant => json!({"type": ["string", "number", "boolean"]}),
         Takes::Bool => json!({"type": "boolean"}),
         Takes::Choice(words) => json!({"enum": words}),
+        Takes::Past => json!({"anyOf": [{"type": "string"}, to("past")]}),
+        Takes::Instant => json!({"type": "string"}),
         Takes::Time | Takes::EventTime => json!({"anyOf": [{"type": "string"}, to("time")]}),
         Takes::KeyTypes => json!({
             "type": "object", "minProperties": 1,
@@ -119,6 +121,11 @@ fn takes(takes: Takes) -> Value {
             {"type": "object", "minProperties": 1, "propertyNames": to("name"),
              "additionalProperties": {"anyOf": [to("expression"), to("feature")]}},
         ]}),
+        Takes::DerivedFeatures => json!({
+            "type": "object", "minProperties": 1, "propertyNames": to("name"),
+            "additionalProperties": {"anyOf": [to("expression"), to("derived_feature")]},
+        }),
+        Takes::Labels => json!({"type": "array", "minItems": 1, "items": to("label")}),
         Takes::Picks => json!({
             "type": "array", "minItems": 1,
             "items": {"anyOf": [

@@ -57,10 +57,15 @@ impl Version {
     }
 
     /// The least format whose readers understand it: one of format 1 would take an aggregate for an expression,
-    /// and answer null in place of a default.
-    fn format(&self) -> u32 {
+    /// answer null in place of a default, and count every version of an event.
+    pub fn format(&self) -> u32 {
         let newer = match self {
-            Version::Entity(_) | Version::Source(_) | Version::Service(_) => false,
+            Version::Entity(_) => false,
+            Version::Derived(_) => true,
+            Version::Service(it) => !it.selection.steps.is_empty() || !it.selection.labels.is_empty(),
+            Version::Source(it) => {
+                it.definition.id.is_some() || matches!(it.definition.place, crate::Place::Push { .. })
+            }
             Version::View(it) => {
                 it.features.iter().any(|it| it.feature.aggregate.is_some() || it.feature.default.is_some())
             }

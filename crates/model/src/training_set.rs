@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Address, Ask, Column, Name, Question, Revision, ServiceVersion, SourceVersion, StoredSelection,
-    Timestamp, VersionId, ViewVersion,
+    Address, Ask, Column, DerivedVersion, Name, Question, Revision, ServiceVersion, SourceVersion,
+    StoredSelection, Timestamp, VersionId, ViewVersion,
 };
 
 /// One training set, as it was made.
@@ -53,6 +53,9 @@ pub struct Recipe {
     pub selection: StoredSelection,
     /// Every view read, as it was then.
     pub views: Vec<ViewVersion>,
+    /// Every derived that was computed, as it was then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derived: Vec<DerivedVersion>,
     /// Every source read, as it was then.
     pub sources: Vec<SourceVersion>,
     /// Per project, the folder that relative paths of its sources start from.

@@ -153,6 +153,7 @@ async fn apply(printer: Printer, settings: &Settings, client: &Client) -> Result
         (ThingKind::Entity, ("entity", "entities")),
         (ThingKind::Source, ("source", "sources")),
         (ThingKind::View, ("view", "views")),
+        (ThingKind::Derived, ("derived", "derived")),
         (ThingKind::Service, ("service", "services")),
     ] {
         let new = |change: &&asof_model::Change| change.kind == kind && change.action == Action::Created;

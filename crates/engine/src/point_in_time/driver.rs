@@ -237,9 +237,8 @@ fn spec(
     let readings = members.iter().filter_map(|number| {
         let reading = selection.readings.get(*number)?;
         let view = &reading.view;
-        let asked = |feature: usize| {
-            selection.columns.iter().any(|column| column.reading == *number && column.feature == feature)
-        };
+        let taken = selection.taken(*number);
+        let asked = |feature: usize| taken.contains(&feature);
         let features = view.features.iter().enumerate().filter(|(at, _)| asked(*at));
         Some(ReadingSpec {
             view: view.address.to_string(),
@@ -419,8 +418,11 @@ fn answer_batch(
         found.ok_or_else(|| Error::internal(format!("the operator gives no column `{name}`")))
     };
     let columns = selection.columns.iter().map(|output| {
-        let view = &selection.readings[output.reading].view;
-        column(output.reading, view.features[output.feature].feature.name.as_str())
+        let (reading, feature) = output
+            .read()
+            .ok_or_else(|| Error::internal(format!("nothing computes column `{}` yet", output.name)))?;
+        let view = &selection.readings[reading].view;
+        column(reading, view.features[feature].feature.name.as_str())
     });
     let all = 0..selection.readings.len();
     let status = |reading| Ok(column(reading, STATUS)?.as_primitive::<UInt8Type>().clone());

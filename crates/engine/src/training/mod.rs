@@ -357,8 +357,9 @@ fn output_schema(spine: &SchemaRef, selection: &Selection) -> Result<SchemaRef> 
         }
     }
     for column in &selection.columns {
-        let feature = selection.readings.get(column.reading).and_then(|reading| {
-            let feature = reading.view.features.get(column.feature)?;
+        let feature = column.read().and_then(|(reading, feature)| {
+            let reading = selection.readings.get(reading)?;
+            let feature = reading.view.features.get(feature)?;
             Some(format!("feature `{}.{}`", reading.view.address.name, feature.feature.name))
         });
         let feature = feature.unwrap_or_else(|| format!("feature `{}`", column.name));

@@ -11,8 +11,9 @@ use asof_engine::query::{Recall, SqlLimits, SqlScope};
 use asof_engine::training::{SpineInput, TrainRequest, Training, TrainingReport};
 use asof_model::{
     About, Address, Ask, Catalog, DataType, Feature, Features, FileFormat, Format, History, Key, Length,
-    Name, OnNullKey, OnOverflow, OutputColumn, Principal, Question, Reading, Reference, Revision, Selection,
-    SourceVersion, SystemTable, TrainingSet, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
+    Name, OnNullKey, OnOverflow, Origin, OutputColumn, Principal, Question, Reading, Reference, Revision,
+    Selection, SourceVersion, SystemTable, TrainingSet, TypedFeature, Version, VersionId, View, ViewKey,
+    ViewVersion,
 };
 use futures::TryStreamExt;
 
@@ -153,8 +154,7 @@ impl Flock {
             for (at, feature) in view.features.iter().enumerate() {
                 columns.push(OutputColumn {
                     name: feature.feature.name.to_string(),
-                    reading: number,
-                    feature: at,
+                    from: Origin::Feature { reading: number, feature: at },
                     data_type: feature.data_type.clone(),
                 });
             }
@@ -164,7 +164,15 @@ impl Flock {
                 keys: vec![name("seller")],
             });
         }
-        Selection { project: name("shop"), service: None, readings, columns }
+        Selection {
+            project: name("shop"),
+            service: None,
+            readings,
+            columns,
+            request: Vec::new(),
+            steps: Vec::new(),
+            labels: Vec::new(),
+        }
     }
 
     pub(crate) fn request(&self, spine: impl Into<Vec<u8>>, format: FileFormat) -> TrainRequest {

@@ -266,6 +266,7 @@ pub(crate) fn source(clock: bool) -> SourceVersion {
             event_time: if clock { at("e") } else { None },
             available_at: if clock { at("v") } else { None },
             valid_until: at("until"),
+            id: None,
             order_by: Some(expression("n")),
             delete_when: Some(expression("gone")),
             null_keys: NullKeys::Keep,

@@ -10,20 +10,20 @@ use crate::yaml::{Data, Node, open_brackets, quote};
 use crate::{About, Aggregate, Call, Expression, Feature, Features, History, Length, Literal, Name, View};
 
 /// A feature but for its name.
-struct Body {
-    expression: Expression,
-    aggregate: Option<Aggregate>,
-    default: Option<Literal>,
-    sensitivity: Option<String>,
-    about: About,
+pub(super) struct Body {
+    pub(super) expression: Expression,
+    pub(super) aggregate: Option<Aggregate>,
+    pub(super) default: Option<Literal>,
+    pub(super) sensitivity: Option<String>,
+    pub(super) about: About,
 }
 
 impl Body {
-    fn of(expression: Expression) -> Body {
+    pub(super) fn of(expression: Expression) -> Body {
         Body { expression, aggregate: None, default: None, sensitivity: None, about: About::default() }
     }
 
-    fn named(self, name: Name) -> Feature {
+    pub(super) fn named(self, name: Name) -> Feature {
         let Body { expression, aggregate, default, sensitivity, about } = self;
         Feature { name, expression, aggregate, default, sensitivity, about }
     }

@@ -1,8 +1,8 @@
 //! Definitions that are right: the design's, the examples', and the way back to YAML.
 
 use asof_model::{
-    Aggregate, Catalog, Definition, Features, History, Length, Literal, Place, Project, ProjectFile,
-    ThingKind, TimeRule, TimeUnit, Window, has_errors, render, to_yaml,
+    Aggregate, Catalog, Definition, Features, Format, History, Length, Literal, Place, Project, ProjectFile,
+    ThingKind, TimeRule, TimeUnit, Timestamp, Window, has_errors, render, to_yaml,
 };
 
 use crate::shop::{apply, file, name, shop};
@@ -49,6 +49,39 @@ sql: |
   with good as (select * from listing_events where ok)
   select * from good join events_csv on true
 event_time: '"posted_at"'
+---
+source: clicks
+push: true
+event_time: at
+past: {path: archive/*.csv, options: {header: true}, until: 2024-06-01T12:00:00Z}
+schema: {at: timestamp, user: string}
+---
+source: orders
+push: true
+event_time: {column: at, unit: ms}
+id: order_id || '-' || line
+order_by: line
+delete_when: cancelled
+schema: {at: int64, order_id: string, line: int64, cancelled: bool, price: float64, "Seller": int64}
+---
+source: views
+push: true
+event_time: at
+past: views/
+schema: {at: timestamp}
+---
+source: corrected
+path: corrected.parquet
+event_time: at
+available_at: loaded_at
+id: '"Event"'
+---
+view: seller_orders
+entity: seller
+source: orders
+keys: {seller_id: Seller}
+features:
+  n: {agg: count(*), windows: [1d]}
 ---
 view: seller_listed
 entity: shop.seller
@@ -112,6 +145,26 @@ features:
   tier: {expr: tier, default: none at all}
   rate: {expr: rate, default: 1e-9}
 ---
+derived: listing_price
+request: {price: float64, loc: "struct<lat: float64>"}
+features:
+  price_vs_usual: "price / nullif(seller_activity.price_mean_30d, 0)"
+  hour: {expr: extract(hour from request_time), sensitivity: public, owner: me}
+  both: listing_price.price_vs_usual + shop.listing_price.hour + loc['lat']
+owner: me
+---
+derived: later
+features:
+  rest: listing_price.both - seller_activity.listings_1h
+---
+service: learnt
+features:
+  - later.*
+  - {from: listing_price, keys: {seller_id: buyer_id}, as: buyer}
+labels:
+  - {from: seller_activity.listings_7d, after: 7d}
+  - {from: shop.seller_listed.tier, after: 30d, keys: {seller_id: buyer_id}, as: buyer_tier_after}
+---
 service: model
 full_names: true
 features:
@@ -148,6 +201,20 @@ fn every_way_to_write_a_thing_is_read() {
     assert_eq!(source.about.description.as_deref(), Some("A long story."));
     let Place::Files { options, .. } = &source.place else { panic!() };
     assert_eq!(options["delimiter"], ";");
+
+    let source = |name: &str| match &project.find(ThingKind::Source, name).unwrap().value {
+        Definition::Source(source) => source.clone(),
+        _ => panic!(),
+    };
+    let Place::Push { past: Some(past) } = source("clicks").place else { panic!() };
+    assert_eq!((past.path.as_str(), past.format, past.options.len()), ("archive/*.csv", Format::Csv, 1));
+    assert_eq!(past.until, Timestamp::parse("2024-06-01T12:00:00Z").ok());
+    let Place::Push { past: Some(past) } = source("views").place else { panic!() };
+    assert_eq!((past.path.as_str(), past.format, past.until), ("views/", Format::Delta, None));
+    let orders = source("orders");
+    assert_eq!(orders.place, Place::Push { past: None });
+    assert!(orders.is_stored() && !orders.store && !source("corrected").is_stored());
+    assert_eq!(orders.id.unwrap().columns().into_iter().collect::<Vec<_>>(), ["line", "order_id"]);
 
     let Definition::Source(both) = &project.find(ThingKind::Source, "both").unwrap().value else { panic!() };
     assert_eq!(
@@ -301,6 +368,20 @@ fn the_examples_of_the_repository_are_read() {
         seen += 1;
     }
     assert!(seen >= 2);
+}
+
+#[test]
+fn versions_ordered_by_event_time_are_warned_of() {
+    let warned = |more: &str| {
+        let (_, found) = apply(&shop(more), &Catalog::default());
+        assert!(!has_errors(&found), "{found:?}");
+        found.into_iter().map(|it| it.code).collect::<Vec<_>>()
+    };
+    let source = "source: s\npath: s.parquet\nevent_time: t\nid: n\nschema: {id: int64, n: int64}\n";
+    assert_eq!(warned(source), ["versions_by_event_time"]);
+    assert!(warned(&format!("{source}available_at: loaded\n")).is_empty());
+    assert!(warned(&format!("{source}store: true\n")).is_empty());
+    assert!(warned(&source.replace("path: s.parquet", "push: true")).is_empty());
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub(crate) fn shop(more: &str) -> Vec<ProjectFile> {
 }
 
 /// What an engine would find: sources have the columns of their schemas, a feature that is a column or an
-/// aggregate of one its type, one of whole rows is an integer, any other is a float.
+/// aggregate of one its type, one of whole rows is an integer, any other, derived or not, is a float.
 pub(crate) fn typed(project: &Project, against: &Catalog) -> TypedProject {
     let mut types = TypedProject::default();
     for it in &project.definitions {
@@ -104,6 +104,12 @@ pub(crate) fn typed(project: &Project, against: &Catalog) -> TypedProject {
             let found = columns.iter().find(|it: &&Column| Some(&it.name) == column.as_ref());
             let data_type = found.map_or(DataType::Float64, |it| it.data_type.clone());
             types.feature_types.insert((view.name.clone(), feature.name), data_type);
+        }
+    }
+    for it in &project.definitions {
+        let Definition::Derived(derived) = &it.value else { continue };
+        for feature in &derived.features {
+            types.derived_types.insert((derived.name.clone(), feature.name.clone()), DataType::Float64);
         }
     }
     types

@@ -82,6 +82,95 @@ fn what_decides_a_value_changes_the_version_and_what_stands_on_it() {
     }
 }
 
+const PUSHED: &str = "
+---
+source: clicks
+push: true
+event_time: at
+schema: {at: timestamp, click: string}
+past: {path: old/*.parquet, until: 2024-01-01}
+---
+source: orders
+push: true
+event_time: at
+id: \"\\\"order\\\" || line\"
+delete_when: gone
+schema: {at: timestamp, order: string, line: string, gone: bool}
+";
+
+#[test]
+fn a_pushed_source_is_its_past_and_its_id() {
+    let id = |source: &str, from: &str, to: &str| {
+        assert!(PUSHED.contains(from), "{from}");
+        ids(&format!("{FEATURES}{}", PUSHED.replace(from, to)))[source].clone()
+    };
+    for (source, from, to, same) in [
+        (
+            "source clicks",
+            "{path: old/*.parquet, until: 2024-01-01}",
+            "{until: 2024-01-01T00:00:00Z, format: parquet, path: old/*.parquet}",
+            true,
+        ),
+        ("source clicks", "until: 2024-01-01", "until: 2024-01-02", false),
+        ("source clicks", ", until: 2024-01-01", "", false),
+        ("source clicks", "old/", "older/", false),
+        ("source clicks", "past: {path: old/*.parquet, until: 2024-01-01}\n", "", false),
+        (
+            "source clicks",
+            "push: true\nevent_time: at\nschema: {at: timestamp, click: string}\npast: {path: old/*.parquet, until: 2024-01-01}",
+            "path: old/*.parquet\nstore: true\nevent_time: at\nschema: {at: timestamp, click: string}",
+            false,
+        ),
+        ("source orders", "|| line", "||  line", true),
+        ("source orders", "|| line", "|| gone", false),
+        ("source orders", "id: \"\\\"order\\\" || line\"\n", "", false),
+    ] {
+        assert_eq!(id(source, "push", "push") == id(source, from, to), same, "{from} -> {to}");
+    }
+}
+
+const LEARNT: &str = "
+---
+derived: price
+request: {price: float64}
+features:
+  usual: price / activity.n_1d
+  hour: {expr: extract(hour from request_time), sensitivity: public}
+  both: price.usual + price.hour
+---
+service: learnt
+features:
+  - price.both
+  - {from: price.usual, keys: {seller_id: buyer_id}, as: buyer_usual}
+labels:
+  - {from: activity.best_all, after: 7d, as: best_in_a_week}
+";
+
+#[test]
+fn derived_features_are_what_they_compute_and_stand_on() {
+    let id = |thing: &str, from: &str, to: &str| {
+        let all = format!("{FEATURES}{ACTIVITY}{LEARNT}");
+        assert!(all.contains(from), "{from}");
+        ids(&all.replace(from, to))[thing].clone()
+    };
+    let (derived, service) = ("derived price", "service learnt");
+    for (from, to, same) in [
+        ("price / activity.n_1d", "price/activity.n_1d -- why", [true, true]),
+        ("sensitivity: public}", "sensitivity: public, owner: me}", [true, true]),
+        ("price.usual + price.hour", "price.hour + price.usual", [false, false]),
+        ("{price: float64}", "{price: float32}", [false, false]),
+        ("sensitivity: public", "sensitivity: pii", [false, false]),
+        ("count(*)", "count(tier)", [false, false]),
+        ("after: 7d", "after: 8d", [true, false]),
+        ("as: best_in_a_week", "as: best_later", [true, false]),
+        ("keys: {seller_id: buyer_id}", "keys: {seller_id: bought_by}", [true, false]),
+    ] {
+        for (thing, same) in [(derived, same[0]), (service, same[1])] {
+            assert_eq!(id(thing, "x", "x") == id(thing, from, to), same, "{thing}: {from} -> {to}");
+        }
+    }
+}
+
 const ACTIVITY: &str = "
 ---
 view: activity
@@ -168,13 +257,16 @@ fn the_names_of_versions_stay() {
 #[test]
 fn stored_versions_load_forever() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
-    let current = versions(&format!("{FEATURES}{ACTIVITY}"));
+    let current = versions(&format!("{FEATURES}{ACTIVITY}{PUSHED}{LEARNT}"));
     for (format, kind, at) in [
         (1, ThingKind::Entity, "seller"),
         (1, ThingKind::Source, "sellers"),
         (1, ThingKind::View, "seller_profile"),
         (1, ThingKind::Service, "category_model"),
         (2, ThingKind::View, "activity"),
+        (2, ThingKind::Source, "orders"),
+        (2, ThingKind::Derived, "price"),
+        (2, ThingKind::Service, "learnt"),
     ] {
         let file = format!("definition-{format}-{kind}.json");
         let text = std::fs::read_to_string(folder.join(file)).unwrap();
@@ -202,7 +294,7 @@ fn stored_versions_of_a_newer_or_broken_kind_are_refused() {
 
 #[test]
 fn a_later_version_may_say_more() {
-    for version in versions(&format!("{FEATURES}{ACTIVITY}")) {
+    for version in versions(&format!("{FEATURES}{ACTIVITY}{PUSHED}{LEARNT}")) {
         let text = version.to_json().replacen('{', "{\"said_later\":true,", 1);
         assert_eq!(Version::from_json(&text).unwrap(), version);
     }
@@ -282,9 +374,11 @@ fn features_without_owner_are_listed() {
 #[ignore = "writes the files of a new format once; those of an old one are never written again"]
 fn write_compat_files() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
-    for (format, version) in versions(&format!("{FEATURES}{ACTIVITY}")).iter().map(|it| (2, it)) {
+    for (format, version) in
+        versions(&format!("{FEATURES}{ACTIVITY}{PUSHED}{LEARNT}")).iter().map(|it| (2, it))
+    {
         let name = version.address().name.as_str();
-        if ["activity"].contains(&name) {
+        if ["price", "learnt"].contains(&name) {
             let path = folder.join(format!("definition-{format}-{}.json", version.kind()));
             assert!(!path.exists(), "{} is there", path.display());
             std::fs::write(path, version.to_json() + "\n").unwrap();

@@ -81,12 +81,17 @@ fn services() {
 
 #[test]
 fn windows() {
-    definitions("windows", cases::WINDOWS);
+    definitions("windows", crate::wrong_windows::WINDOWS);
 }
 
 #[test]
-fn not_yet() {
-    definitions("not_yet", cases::NOT_YET);
+fn pushed() {
+    definitions("pushed", cases::PUSHED);
+}
+
+#[test]
+fn derived() {
+    definitions("derived", crate::wrong_derived::DERIVED);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Wrong definitions: a name, and the text of a file beside a project that is good.
 //! One case tests one message.
 
-type Cases = &'static [(&'static str, &'static str)];
+pub(crate) type Cases = &'static [(&'static str, &'static str)];
 
 pub(crate) const YAML: Cases = &[
     ("unclosed list", "view: [a\n"),
@@ -477,192 +477,73 @@ pub(crate) const SERVICES: Cases = &[
     ("full_names on", "service: s\nfull_names: on\nfeatures: [seller_profile.tier]\n"),
 ];
 
-pub(crate) const WINDOWS: Cases = &[
+pub(crate) const PUSHED: Cases = &[
+    ("push without schema", "source: s\npush: true\nevent_time: t\n"),
+    ("push of facts", "source: s\npush: true\nevent_time: none\nschema: {id: int64}\n"),
     (
-        "agg without windows",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: {agg: count(*)}\n",
+        "push and path",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npath: s.parquet\n",
     ),
     (
-        "expr in a view with windows",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [1h, 1d]\nfeatures: {tier: tier}\n",
+        "push and sql",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nsql: select * from sellers\n",
     ),
     (
-        "expr beside an aggregate",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: {agg: count(*), windows: [7d]}\n  tier: {expr: tier, sensitivity: pii}\n",
+        "push and store",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nstore: true\n",
     ),
     (
-        "an aggregate without agg",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [1h]\nfeatures:\n  n: count(*)\n  top: \"last_n(tier, 3)\"\n",
+        "push with a format",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nformat: csv\noptions: {header: true}\n",
+    ),
+    ("push is no word", "source: s\npush: yes\nevent_time: t\nschema: {t: timestamp}\n"),
+    ("push without event time", "source: s\npush: true\nschema: {t: timestamp}\n"),
+    ("past of files", "source: s\npath: s.parquet\nevent_time: t\npast: old.parquet\n"),
+    (
+        "past with an id",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nid: n\npast: old.parquet\n",
     ),
     (
-        "an aggregate in a view without windows",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: count(*)\n",
+        "past of no format",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: data/old.bin\n",
     ),
     (
-        "windows and expr in one feature",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: {expr: tier, windows: [7d]}\n",
+        "past with a password",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: https://me:hunter2@example.com/old.parquet\n",
     ),
     (
-        "agg and expr",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {expr: tier, agg: last(tier)}\n",
+        "past with a password in its path",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: \"https://me:hunter2@example.com/old.parquet\"}\n",
     ),
     (
-        "neither agg nor expr",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {sensitivity: pii}\n",
+        "past until some day",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: old.parquet, until: yesterday}\n",
     ),
     (
-        "star with windows",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures: \"*\"\n",
+        "past misspelt",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: old.parquet, untl: 2020-01-01}\n",
     ),
     (
-        "list with windows",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures: [tier]\n",
+        "past without path",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {until: 2020-01-01}\n",
     ),
     (
-        "ttl with windows",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nttl: 90d\nfeatures:\n  n: {agg: count(*)}\n",
+        "past with a wrong option",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: old.csv, options: {headr: true}}\n",
+    ),
+    ("id of no column", "source: s\npath: s.parquet\nevent_time: t\navailable_at: t\nid: 1\n"),
+    (
+        "id that is no expression",
+        "source: s\npath: s.parquet\nevent_time: t\navailable_at: t\nid: event id\n",
     ),
     (
-        "retention less than a window",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [1h, {length: 7d, offset: 7d, resolution: 1h}]\nretention: 14d\nfeatures:\n  n: {agg: count(*)}\n",
+        "id of keys",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nid: id\n---\nview: v\nentity: seller\nsource: s\nkeys: {seller_id: id}\nfeatures: [n]\n",
     ),
     (
-        "retention of all",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [1h, all]\nretention: 400d\nfeatures:\n  n: {agg: count(*)}\n",
+        "id of two keys",
+        "source: s\npush: true\nevent_time: t\nid: concat(country, city)\nschema: {country: string, city: string, t: timestamp, n: int64}\n---\nview: v\nentity: place\nsource: s\nfeatures: [n]\n",
     ),
-    (
-        "window too short",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [59s]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "window too long",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d, 366d]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "window without unit",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "window as a word",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: 7d\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "no windows in the list",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: []\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "window without length",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [{offset: 7d}]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "window misspelt",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [{length: 7d, ofset: 7d}]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "resolution over length",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [{length: 1h, resolution: 1d}]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "resolution of the view over length",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [1h, 7d]\nresolution: 1d\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "resolution of all",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [{length: all, resolution: 1d}]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "resolution zero",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [{length: 1h, resolution: 0s}]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "resolution without windows",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nresolution: 1h\nfeatures: [tier]\n",
-    ),
-    (
-        "one window twice",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [1d, 24h]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "two windows of one name",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [1d, {length: 1d, include_now: true}]\nfeatures:\n  n: {agg: count(*)}\n",
-    ),
-    (
-        "two features of one name",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [1d]\nfeatures:\n  n: {agg: count(*), windows: [{length: 1d, as: a_1d}]}\n  n_a: {agg: count(*)}\n",
-    ),
-    (
-        "name too long with its window",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [{length: 1d, offset: 1d}]\nfeatures:\n  aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa: {agg: count(*)}\n",
-    ),
-    (
-        "agg that is no call",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {agg: tier}\n",
-    ),
-    (
-        "agg of two",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {agg: sum(id) / count(*)}\n",
-    ),
-    (
-        "agg within agg",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {agg: max(id + sum(id))}\n",
-    ),
-    (
-        "agg with over",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {agg: sum(id) over (partition by tier)}\n",
-    ),
-    (
-        "agg with order",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {agg: array_agg(tier order by id)}\n",
-    ),
-    (
-        "agg of two columns",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {agg: \"corr(id, rating)\"}\n",
-    ),
-    (
-        "agg torn at a comma",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {agg: last_n(tier, 10), windows: [30d]}\n",
-    ),
-    (
-        "agg with a wrong filter",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {agg: count(*) filter (where tier ==)}\n",
-    ),
-    (
-        "agg as a list",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d]\nfeatures:\n  n: {agg: [count]}\n",
-    ),
-    (
-        "windows over deletes",
-        "source: s\npath: s.parquet\nevent_time: t\ndelete_when: gone\nschema: {id: int64, t: timestamp, gone: bool}\n---\nview: v\nentity: seller\nsource: s\nkeys: {seller_id: id}\nfeatures:\n  n: {agg: count(*), windows: [7d]}\n",
-    ),
-    (
-        "windows without a clock",
-        "view: v\nentity: place\nsource: places\nwindows: [7d]\nfeatures:\n  n: {agg: sum(people)}\n",
-    ),
-    (
-        "window not named in a service",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [7d, 30d]\nfeatures:\n  n: {agg: count(*)}\n  m: {agg: last(tier), windows: [1d]}\n---\nservice: t\nfeatures: [v.n, v.m, v.n_7]\n",
-    ),
-    (
-        "default of another type",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: {expr: tier, default: 0}\n",
-    ),
-    (
-        "default of many digits",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: {expr: id, default: 99999999999999999999}\n",
-    ),
-    (
-        "default as a list",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: {expr: tier, default: [a]}\n",
-    ),
-];
-
-pub(crate) const NOT_YET: Cases = &[
-    ("id", "source: s\npath: s.parquet\nevent_time: t\nid: event_id\n"),
-    ("push", "source: s\npush: true\nevent_time: t\nschema: {t: timestamp}\n"),
-    ("past", "source: s\npath: s.parquet\nevent_time: t\npast: {path: old.parquet, until: 2020-01-01}\n"),
-    ("derived", "derived: d\nfeatures: {a: b}\n"),
-    ("label", "label: l\n"),
-    ("labels in a service", "service: s\nfeatures: [seller_profile.tier]\nlabels: [x]\n"),
 ];
 
 pub(crate) const CONFIG: Cases = &[
@@ -695,6 +576,14 @@ pub(crate) const CONFIG: Cases = &[
 
 pub(crate) const OTHER_PROJECTS: Cases = &[
     (
+        "id of keys",
+        "source: s\npush: true\nevent_time: t\nid: id\nschema: {id: int64, t: timestamp, n: int64}\n---\nview: v\nentity: market.seller\nsource: s\nkeys: {seller_id: id}\nfeatures: [n]\n",
+    ),
+    (
+        "windows over facts",
+        "view: v\nentity: market.place\nsource: market.places\nfeatures:\n  n: {agg: count(*), windows: [7d]}\n",
+    ),
+    (
         "project not found",
         "view: v\nentity: marked.seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures: [tier]\n",
     ),
@@ -715,7 +604,7 @@ pub(crate) const OTHER_PROJECTS: Cases = &[
     ("query of another project", "source: s\nsql: select * from market.sellrs\nevent_time: t\n"),
 ];
 
-pub(crate) const ALL: [Cases; 13] = [
+pub(crate) const ALL: [Cases; 14] = [
     YAML,
     DOCUMENTS,
     ENTITIES,
@@ -725,8 +614,9 @@ pub(crate) const ALL: [Cases; 13] = [
     FEATURES,
     EXPRESSIONS,
     SERVICES,
-    WINDOWS,
-    NOT_YET,
+    crate::wrong_windows::WINDOWS,
+    PUSHED,
+    crate::wrong_derived::DERIVED,
     CONFIG,
     OTHER_PROJECTS,
 ];

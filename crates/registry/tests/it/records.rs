@@ -17,8 +17,15 @@ pub(crate) fn recipe() -> Recipe {
         ask: Ask::Service("model".to_owned()),
         full_names: false,
         service: None,
-        selection: StoredSelection { readings: vec![], columns: vec![] },
+        selection: StoredSelection {
+            readings: vec![],
+            columns: vec![],
+            request: vec![],
+            steps: vec![],
+            labels: vec![],
+        },
         views: vec![],
+        derived: vec![],
         sources: vec![],
         roots: BTreeMap::new(),
         spine: SpineRecord {

@@ -8,8 +8,8 @@ use arrow::array::{Array, ArrayRef};
 use asof_compute::{KeyEncoder, Op, Position, RowDigest, RowLayout, RowOrder, arrow_type};
 use asof_model::{
     Address, Catalog, Clock, Column, DataType, Entity, EntityVersion, Feature, Features, Format, History,
-    Key, Length, Name, NullKeys, OutputColumn, Place, ProjectState, Reading, Reference, Revision, Selection,
-    Source, SourceVersion, Timestamp, TypedFeature, VersionId, View, ViewKey, ViewVersion,
+    Key, Length, Name, NullKeys, Origin, OutputColumn, Place, ProjectState, Reading, Reference, Revision,
+    Selection, Source, SourceVersion, Timestamp, TypedFeature, VersionId, View, ViewKey, ViewVersion,
 };
 use asof_online::{Commit, Generation, GenerationId, GenerationState, OnlineStore, Options, RowBatch, open};
 use asof_serve::ServeError;
@@ -133,6 +133,7 @@ pub(crate) fn selection(readings: &[(&Arc<ViewVersion>, &[&str])]) -> Selection 
             event_time: None,
             available_at: None,
             valid_until: None,
+            id: None,
             order_by: None,
             delete_when: None,
             null_keys: NullKeys::Keep,
@@ -144,8 +145,7 @@ pub(crate) fn selection(readings: &[(&Arc<ViewVersion>, &[&str])]) -> Selection 
     let columns = readings.iter().enumerate().flat_map(|(reading, (view, _))| {
         view.features.iter().enumerate().map(move |(feature, typed)| OutputColumn {
             name: format!("{}__{}", view.address.name, typed.feature.name),
-            reading,
-            feature,
+            from: Origin::Feature { reading, feature },
             data_type: typed.data_type.clone(),
         })
     });
@@ -161,6 +161,9 @@ pub(crate) fn selection(readings: &[(&Arc<ViewVersion>, &[&str])]) -> Selection 
                 keys: keys.iter().map(|key| name(key)).collect(),
             })
             .collect(),
+        request: Vec::new(),
+        steps: Vec::new(),
+        labels: Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use arrow::datatypes::Int64Type;
 use asof_engine::point_in_time::{SpineRows, answer};
 use asof_model::{
     About, Address, Aggregate, Call, DataType, Feature, Features, Format, History, Key, Length, NamedWindow,
-    OutputColumn, Question, Reading, Reference, Selection, TypedFeature, VersionId, View, ViewKey,
+    Origin, OutputColumn, Question, Reading, Reference, Selection, TypedFeature, VersionId, View, ViewKey,
     ViewVersion, Window,
 };
 use asof_testkit::Random;
@@ -169,13 +169,15 @@ fn agrees(random: &mut Random, folder: &Folder, format: Format, late: i64, seed:
     let view = Arc::new(view(&windows));
     let columns = view.features.iter().enumerate().map(|(feature, typed)| OutputColumn {
         name: typed.feature.name.to_string(),
-        reading: 0,
-        feature,
+        from: Origin::Feature { reading: 0, feature },
         data_type: typed.data_type.clone(),
     });
     let selection = Selection {
         project: name("shop"),
         service: None,
+        request: Vec::new(),
+        steps: Vec::new(),
+        labels: Vec::new(),
         columns: columns.collect(),
         readings: vec![Reading { view, source: Arc::clone(&source), keys: vec![name("shop")] }],
     };
