@@ -98,10 +98,12 @@ pub enum ServeError {
         now: Timestamp,
     },
     /// A feature that is computed, which nothing here does yet.
-    #[error("output column `{column}` is a derived feature, which is not built yet")]
+    #[error("output column `{column}` is {what}, which is not built yet online")]
     NotComputed {
         /// The column.
         column: String,
+        /// What it is.
+        what: &'static str,
     },
     /// The store cannot be read.
     #[error(transparent)]
@@ -176,7 +178,7 @@ impl Explain for ServeError {
                 "ask offline: `asof train` with a spine that holds the keys and this time; or give view `{}` a longer `history`",
                 view.name
             )),
-            ServeError::NotComputed { .. } => Some("compute it where the features are used".to_owned()),
+            ServeError::NotComputed { .. } => Some("ask for it offline: `asof train`".to_owned()),
             ServeError::AfterNow { .. } => Some("leave out as_of for the present".to_owned()),
             ServeError::Select(error) => error.hint(),
             ServeError::Store(error) => error.hint(),

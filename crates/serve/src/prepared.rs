@@ -88,10 +88,18 @@ impl PreparedSelection {
     ///
     /// # Errors
     /// [`ServeError::KeyConflict`] where one name stands for keys of two types; [`ServeError::Row`]
-    /// where a feature's type cannot be stored; [`ServeError::NotComputed`] where one is derived.
+    /// where a feature's type cannot be stored; [`ServeError::NotComputed`] where one is derived or over a window.
     pub fn new(selection: Selection) -> Result<Arc<PreparedSelection>> {
         if let Some(column) = selection.columns.iter().find(|column| column.read().is_none()) {
-            return Err(ServeError::NotComputed { column: column.name.clone() });
+            return Err(ServeError::NotComputed { column: column.name.clone(), what: "a derived feature" });
+        }
+        let over_window = |column: &&asof_model::OutputColumn| {
+            let reading = column.read().and_then(|(reading, _)| selection.readings.get(reading));
+            reading.is_some_and(|reading| reading.view.definition.is_window())
+        };
+        if let Some(column) = selection.columns.iter().find(over_window) {
+            let what = "an aggregate over a window";
+            return Err(ServeError::NotComputed { column: column.name.clone(), what });
         }
         let mut keys: Vec<RequestKey> = Vec::new();
         let mut entities: Vec<EntityKeys> = Vec::new();

@@ -25,7 +25,8 @@ impl Aggregate for CollectList {
         Documentation {
             usage: "collect_list(x), collect_list(x, cap)",
             about: "All values that are not null, in value order, equal ones as often as they are there. Of more than \
-                    `cap`, which is 10000 where it is not written, it is an overflow. In the order of rows: `last_n`.",
+                    `cap`, which is 10000 where it is not written and at most 1000000, it is an overflow. In the order \
+                    of rows: `last_n`.",
             takes: "any type",
             gives: "list<the type of x>",
             state: "that of `count_distinct`, and one with it",
@@ -37,7 +38,7 @@ impl Aggregate for CollectList {
     fn function(&self, call: &FunctionCall) -> Result<Function, CallError> {
         let of = call.argument(self.name())?;
         let mut constants = call.constants(self.name(), self.documentation().usage);
-        let cap = constants.whole("cap", 1..=i64::MAX, Some(CAP))?;
+        let cap = constants.whole("cap", 1..=1_000_000, Some(CAP))?;
         constants.end()?;
         Ok(multiset(of, Asked::List { cap }))
     }

@@ -21,6 +21,7 @@ use super::call::{CallError, Constant, FunctionCall};
 use super::exact::{
     Exact, Part, Real, exp2_down, parts, round_big_ratio, round_leading, round_product, round_ratio,
 };
+use super::stored::STATE_FORMAT;
 use super::total::{NUMBERS, Number, numbers, ten_to};
 use super::{Aggregate, Documentation};
 use crate::ComputeError;
@@ -302,7 +303,7 @@ impl<D: Decaying> Algebra for Decayed<D> {
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Exact<i64>, ComputeError> {
-        Exact::decode("decayed sum", 1, bytes)
+        Exact::decode("decayed sum", STATE_FORMAT, bytes)
     }
 
     fn heap(&self, state: &Exact<i64>) -> usize {

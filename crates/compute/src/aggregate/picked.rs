@@ -156,6 +156,10 @@ impl<S: Scalar> Several<S> {
     /// Takes a value in that belongs at a place of the state, in order, and leaves the count as it may be.
     fn insert(&self, state: &mut Vec<Placed<S>>, at: usize, placed: impl FnOnce() -> Placed<S>) {
         let full = state.len() == self.count;
+        if state.len() < 4 {
+            // Most slots hold few rows, and there are many slots.
+            state.reserve_exact(1);
+        }
         match self.end {
             End::First if full && at == self.count => {}
             End::First => {

@@ -3,7 +3,7 @@
 use num_bigint::{BigInt, BigUint};
 
 use super::exact::{Digits, Fixed, I256, Part, Stored, line_up, read_real, write_digits, write_narrow};
-use super::stored::{Reading, write_number};
+use super::stored::{Reading, STATE_FORMAT, write_number};
 use crate::ComputeError;
 
 /// A count and exact sums of values and of their squares.
@@ -290,7 +290,7 @@ impl Spread {
     /// The version, the count, how many are infinite or NaN, the sum and the sum of squares
     /// ([`super::exact::write_narrow`]).
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(1);
+        out.push(STATE_FORMAT);
         write_number(i128::from(self.count()), out);
         match self {
             Spread::Narrow(narrow) => {
@@ -317,7 +317,7 @@ impl Spread {
 
     /// What [`Spread::encode`] wrote.
     pub(super) fn decode(bytes: &[u8]) -> Result<Spread, ComputeError> {
-        Reading::new("variance", 1, bytes)?.whole(|from| {
+        Reading::new("variance", STATE_FORMAT, bytes)?.whole(|from| {
             let (count, specials) = (from.number()?, from.number()?);
             let (sum, squares) = (read_real(from, SUM_RANGE)?, read_real(from, SQUARES_RANGE)?);
             let narrow = match (&sum, &squares) {

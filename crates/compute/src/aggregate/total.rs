@@ -14,7 +14,7 @@ use super::algebra::{Algebra, Function, Input, Outcome, argument};
 use super::call::{CallError, FunctionCall};
 use super::exact::{Exact, Fixed, Part, Real, parts, round_big, round_big_ratio, round_ratio, round_whole};
 use super::output::Output;
-use super::stored::{Reading, write_number};
+use super::stored::{Reading, STATE_FORMAT, write_number};
 use crate::{ComputeError, conform};
 
 /// Numbers that are summed, as Arrow has them.
@@ -214,13 +214,13 @@ impl<T: Number> Algebra for IntTotals<T> {
     }
 
     fn encode(&self, state: &IntTotal, out: &mut Vec<u8>) {
-        out.push(1);
+        out.push(STATE_FORMAT);
         write_number(i128::from(state.count), out);
         write_number(state.sum(), out);
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<IntTotal, ComputeError> {
-        Reading::new("sum", 1, bytes)?.whole(|from| {
+        Reading::new("sum", STATE_FORMAT, bytes)?.whole(|from| {
             let mut state = self.empty();
             let count = from.number()?;
             state.add(from.number()?, count);
@@ -320,7 +320,7 @@ impl<T: Number> Algebra for ExactTotals<T> {
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Exact<i16>, ComputeError> {
-        Exact::decode("sum", 1, bytes)
+        Exact::decode("sum", STATE_FORMAT, bytes)
     }
 
     fn heap(&self, state: &Exact<i16>) -> usize {

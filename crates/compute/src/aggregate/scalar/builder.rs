@@ -23,7 +23,9 @@ pub(in crate::aggregate) struct ScalarBuilder {
     of: DataType,
     nulls: NullBufferBuilder,
     values: Values,
-    /// A list or text ended further than an array counts.
+    /// How far an array counts where texts and lists end.
+    limit: usize,
+    /// One ended further.
     is_full: bool,
 }
 
@@ -53,7 +55,8 @@ impl ScalarBuilder {
             }
             (_, Form::Text) => Values::Bytes(ends(), Vec::new()),
         };
-        ScalarBuilder { of: of.clone(), nulls: NullBufferBuilder::new(capacity), values, is_full: false }
+        let nulls = NullBufferBuilder::new(capacity);
+        ScalarBuilder { of: of.clone(), nulls, values, limit: i32::MAX as usize, is_full: false }
     }
 
     pub(in crate::aggregate) fn len(&self) -> usize {
@@ -98,8 +101,8 @@ impl ScalarBuilder {
         }
         if let Values::List(ends, items) = &mut self.values {
             fill(items);
-            match i32::try_from(items.len()) {
-                Ok(end) if !items.is_full => ends.push(end),
+            match end(items.len(), self.limit) {
+                Some(end) if !items.is_full => ends.push(end),
                 _ => self.is_full = true,
             }
             self.nulls.append_non_null();
@@ -139,7 +142,7 @@ impl ScalarBuilder {
                 if text && std::str::from_utf8(&bytes[start..]).is_err() {
                     return None;
                 }
-                ends.push(i32::try_from(bytes.len()).ok()?);
+                ends.push(end(bytes.len(), self.limit)?);
             }
             Values::List(ends, items) => {
                 loop {
@@ -150,7 +153,7 @@ impl ScalarBuilder {
                         _ => return None,
                     }
                 }
-                ends.push(i32::try_from(items.len()).ok()?);
+                ends.push(end(items.len(), self.limit)?);
             }
             Values::Struct(fields) => {
                 for field in fields {
@@ -205,6 +208,11 @@ impl ScalarBuilder {
             },
         }
     }
+}
+
+/// Where a text or list ends, if an array counts so far.
+fn end(length: usize, limit: usize) -> Option<i32> {
+    i32::try_from(length).ok().filter(|_| length <= limit)
 }
 
 /// A number as [`crate::order_key`] writes it, at its type's width, as it is kept.
@@ -285,4 +293,40 @@ fn wide_array(
     let values: ScalarBuffer<i128> =
         numbers.iter().map(|number| (number ^ WIDE_SIGN).cast_signed()).collect();
     Some(Arc::new(Decimal128Array::new(values, nulls).with_data_type(arrow.clone())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is more than an array holds is told, and not cut: by texts, by items, and by the texts of items.
+    #[test]
+    fn more_than_an_array_holds_is_told() {
+        fn check(
+            of: &str,
+            good: usize,
+            limit: impl Fn(&mut ScalarBuilder),
+            push: impl Fn(&mut ScalarBuilder),
+        ) {
+            let of = DataType::parse(of).unwrap();
+            for (count, fits) in [(good, true), (good + 1, false), (good + 5, false)] {
+                let mut builder = ScalarBuilder::new(&of, 0);
+                limit(&mut builder);
+                (0..count).for_each(|_| push(&mut builder));
+                assert_eq!(builder.finish().map(|array| array.len()), fits.then_some(count), "{of}");
+            }
+        }
+        let twenty = |builder: &mut ScalarBuilder| builder.limit = 20;
+        let inside = |builder: &mut ScalarBuilder| {
+            if let Values::List(_, items) = &mut builder.values {
+                items.limit = 20;
+            }
+        };
+        check("string", 5, twenty, |builder| builder.push_bytes(b"four"));
+        check("list<bool>", 10, twenty, |builder| {
+            builder.push_list(|items| (0..2).for_each(|_| items.push_number(1)));
+        });
+        check("list<string>", 5, inside, |builder| builder.push_list(|items| items.push_bytes(b"four")));
+        check("list<string>", 5, inside, |builder| builder.push_bytes(b"\x02four\0\0\0"));
+    }
 }
