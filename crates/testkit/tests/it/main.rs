@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod agree;
 #[cfg(test)]
+mod catalogue;
+#[cfg(test)]
 mod intervals;
 #[cfg(test)]
 mod real;
