@@ -7,6 +7,8 @@ mod expressions;
 #[cfg(test)]
 mod flock;
 #[cfg(test)]
+mod live_rows;
+#[cfg(test)]
 mod load;
 #[cfg(test)]
 mod load_kill;
