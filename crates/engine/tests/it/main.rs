@@ -7,6 +7,8 @@ mod expressions;
 #[cfg(test)]
 mod flock;
 #[cfg(test)]
+mod intake;
+#[cfg(test)]
 mod live_rows;
 #[cfg(test)]
 mod load;
