@@ -241,6 +241,43 @@ impl Log {
     }
 }
 
+/// What fjall makes of a journal whose last batch, never synced, lost a page in the middle, as a power cut
+/// leaves it: `cargo run --release -- torn FOLDER`.
+pub fn torn(folder: &Path) {
+    let mut state = 7;
+    let mut write = |folder: &Path| {
+        let database = fjall::Database::builder(folder).open().unwrap();
+        let rows = database.keyspace("rows", fjall::KeyspaceCreateOptions::default).unwrap();
+        for (number, mode) in [fjall::PersistMode::SyncAll, fjall::PersistMode::Buffer].into_iter().enumerate() {
+            let mut batch = database.batch().durability(Some(mode));
+            for row in 0..20_u8 {
+                // As entries of the intake log are, of values that do not compress.
+                let value: Vec<u8> = (0..16_384).map(|_| random(&mut state) as u8 | 1).collect();
+                batch.insert(&rows, [number as u8, row], value);
+            }
+            batch.commit().unwrap();
+        }
+        let copy = folder.with_extension("copy");
+        assert!(std::process::Command::new("cp").arg("-r").args([folder, &copy]).status().unwrap().success());
+        copy
+    };
+    let copy = write(&folder.join("db"));
+    let journal = copy.read_dir().unwrap().flatten().find(|it| it.path().extension().is_some_and(|it| it == "jnl"));
+    let journal = journal.unwrap().path();
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let page = (end - 30_000) / 4_096 * 4_096;
+    bytes[page..page + 4_096].fill(0);
+    std::fs::write(&journal, bytes).unwrap();
+    match fjall::Database::builder(&copy).open() {
+        Ok(database) => {
+            let rows = database.keyspace("rows", fjall::KeyspaceCreateOptions::default).unwrap();
+            println!("opened, {} rows", rows.len().unwrap());
+        }
+        Err(error) => println!("refused: {error:?}"),
+    }
+}
+
 pub fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();

@@ -125,6 +125,9 @@ fn write_events(engine: &dyn Engine, state: &mut u64, time: u64, events: u64) {
 
 fn main() {
     let mut args = std::env::args().skip(1).peekable();
+    if args.next_if(|arg| arg == "torn").is_some() {
+        return intake::torn(&PathBuf::from(args.next().unwrap()));
+    }
     if args.next_if(|arg| arg == "intake").is_some() {
         let (name, folder) = (args.next().unwrap(), PathBuf::from(args.next().unwrap()));
         return intake::run(&name, &folder, args.next().as_deref() == Some("ids"));

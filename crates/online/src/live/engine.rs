@@ -141,7 +141,8 @@ impl Live {
             Unreadable::Newer(found) => newer(path, found, lease::SEQUENCE_FORMAT),
             Unreadable::Damaged => damaged(path, "its sequence file is not what was written"),
         })?;
-        let tree = Tree::open(&tree_folder, options.cache).map_err(|error| tree_error("open", path, error.into()))?;
+        let tree = Tree::open(&tree_folder, options.cache)
+            .map_err(|error| tree_error("open", path, error.into()))?;
         let applied = tree.applied().map_err(|error| tree_error("open", path, error.into()))?;
         let memory = options.memory as u64;
         let (log, segments) = LogWriter::open(&log_folder, options.log_file, applied, fsync, &mut |record| {

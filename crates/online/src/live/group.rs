@@ -133,7 +133,8 @@ fn append(
         if let Some(segment) = log.roll(&shared.fsync)? {
             locked(&shared.state).segments.push(segment);
         }
-        let mut records = batches.iter_mut().map(|batch| &mut batch.record).filter(|record| !record.is_empty());
+        let mut records =
+            batches.iter_mut().map(|batch| &mut batch.record).filter(|record| !record.is_empty());
         log.append(&mut records, sync, &shared.fsync)?;
     } else if sync {
         log.sync(&shared.fsync)?;

@@ -124,12 +124,8 @@ fn prepare(
     place: &Place,
 ) -> Result<Prepared> {
     let durable = intake.durability == Durability::Durable;
-    let nothing = |accepted| Prepared {
-        accepted,
-        record: Vec::new(),
-        changes: Changes::default(),
-        answer: None,
-    };
+    let nothing =
+        |accepted| Prepared { accepted, record: Vec::new(), changes: Changes::default(), answer: None };
     let key = intake.key.map(|key| (key, keys::key_of(intake.source, key.key)));
     if let Some((key, stored)) = &key {
         let known = match &place.answer {

@@ -69,7 +69,7 @@ impl Answer {
     /// ```text
     /// answer = format (1) content (32) v (8) s (8) count (4) already-there (4 each)
     /// ```
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![ANSWER_FORMAT];
         bytes.extend_from_slice(&self.content);
         bytes.extend_from_slice(&self.v.0.to_le_bytes());
@@ -81,7 +81,7 @@ impl Answer {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Option<Answer> {
+    pub(super) fn read(bytes: &[u8]) -> Option<Answer> {
         let (&ANSWER_FORMAT, rest) = bytes.split_first()? else { return None };
         let (content, rest) = rest.split_first_chunk::<32>()?;
         let (v, rest) = rest.split_first_chunk::<8>()?;

@@ -105,7 +105,8 @@ pub(super) fn header(before: Before) -> Vec<u8> {
 pub(super) fn read_header(bytes: &[u8]) -> Result<Option<Before>, Unusable> {
     let whole = || {
         let (content, rest) = bytes.split_at_checked(HEADER - 8)?;
-        let same = content.starts_with(MAGIC) && xxh3_64(content).to_le_bytes() == *rest.first_chunk::<8>()?;
+        let same =
+            content.starts_with(MAGIC) && xxh3_64(content).to_le_bytes() == *rest.first_chunk::<8>()?;
         same.then_some(content)
     };
     let Some(content) = whole() else { return Ok(None) };
@@ -183,7 +184,10 @@ impl LogWriter {
         let mut files = Vec::with_capacity(segments.len());
         for (path, before) in segments {
             let Some(before) = before else {
-                return Err(Unusable::Damaged(format!("the head of {} is not what was written", named(&path))));
+                return Err(Unusable::Damaged(format!(
+                    "the head of {} is not what was written",
+                    named(&path)
+                )));
             };
             files.push(Segment { before, path });
         }

@@ -146,9 +146,8 @@ impl<'a> Record<'a> {
     /// The parts of a record known to be whole.
     pub(super) fn parse(record: &'a [u8]) -> Option<Record<'a>> {
         let eight = |at: usize| -> Option<[u8; 8]> { record.get(at..at + 8)?.try_into().ok() };
-        let four = |at: usize| -> Option<u32> {
-            Some(u32::from_le_bytes(record.get(at..at + 4)?.try_into().ok()?))
-        };
+        let four =
+            |at: usize| -> Option<u32> { Some(u32::from_le_bytes(record.get(at..at + 4)?.try_into().ok()?)) };
         let (rows, entries) = record.get(HEAD..)?.split_at_checked(four(HEAD - 4)? as usize)?;
         let intake = match record.get(FRAME + 16)? {
             &INTAKE => true,
@@ -231,12 +230,19 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let bytes = record();
-        let (read, length) = Record::read(&[&bytes[..], b"more"].concat()).map(|(r, l)| (r.number, l)).unwrap();
+        let (read, length) =
+            Record::read(&[&bytes[..], b"more"].concat()).map(|(r, l)| (r.number, l)).unwrap();
         assert_eq!((read, length), (9, bytes.len()));
         let (read, _) = Record::read(&bytes).unwrap();
-        assert_eq!((&bytes[FRAME + 8..FRAME + 16], read.last()), (&8_u64.to_le_bytes()[..], Some(Position(42))));
+        assert_eq!(
+            (&bytes[FRAME + 8..FRAME + 16], read.last()),
+            (&8_u64.to_le_bytes()[..], Some(Position(42)))
+        );
         let entry = read.intake().unwrap();
-        assert_eq!((entry.source, entry.first, entry.count, entry.rows), (SourceNumber(3), Position(41), 2, &b"two rows"[..]));
+        assert_eq!(
+            (entry.source, entry.first, entry.count, entry.rows),
+            (SourceNumber(3), Position(41), 2, &b"two rows"[..])
+        );
         let table = |number| TableNumber::new(number).unwrap();
         assert_eq!(
             read.entries().collect::<Vec<_>>(),

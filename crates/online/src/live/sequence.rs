@@ -120,8 +120,7 @@ mod tests {
     fn sequence() -> (Arc<Hand>, Sequence) {
         let clock = Arc::new(Hand::default());
         let start = Timestamp(i64::MIN);
-        let mut sequence =
-            Sequence::resume(Arc::clone(&clock) as Arc<dyn Clock>, start, Position(0), start);
+        let mut sequence = Sequence::resume(Arc::clone(&clock) as Arc<dyn Clock>, start, Position(0), start);
         sequence.extend(Timestamp(1_000_000));
         (clock, sequence)
     }

@@ -40,8 +40,7 @@ fn real() -> Fsync {
 
 /// Pushes one row `name`, stored under its name with its `v`.
 fn push(store: &dyn LiveStore, name: &str, durability: Durability) -> Result<Accepted> {
-    let intake =
-        Intake { source: SourceNumber(1), rows: Incoming::Plain(1), key: None, durability };
+    let intake = Intake { source: SourceNumber(1), rows: Incoming::Plain(1), key: None, durability };
     store.accept(&intake, &mut |given, writing| {
         writing.rows().extend_from_slice(name.as_bytes());
         writing.put(TABLE, name.as_bytes(), &given.visible_at.0.to_be_bytes())
@@ -156,8 +155,11 @@ fn many_writers_share_an_fsync() {
             std::thread::yield_now();
         }
         gate.shut(false);
-        let mut given: Vec<_> =
-            pushes.into_iter().map(|push| push.join().unwrap()).map(|it| (it.first.0, it.visible_at.0)).collect();
+        let mut given: Vec<_> = pushes
+            .into_iter()
+            .map(|push| push.join().unwrap())
+            .map(|it| (it.first.0, it.visible_at.0))
+            .collect();
         given.sort_unstable();
         assert_eq!(given, (0..40).map(|n| (n + 1, 1_000 + n)).collect::<Vec<_>>());
     });
@@ -240,12 +242,12 @@ fn after_a_failed_fsync_nothing_is_acknowledged() {
         match Live::open(folder.path(), &options, &fsync) {
             Err(error) => assert!(matches!(error, Error::Io { .. }), "{error}"),
             Ok(store) => {
-                for n in 0..120 {
-                    hand.0.fetch_add(100_000, Ordering::SeqCst);
-                    if n == 60 {
-                        store.trim(Position(20)).ok();
+                for n in 0..50 {
+                    hand.0.fetch_add(300_000, Ordering::SeqCst);
+                    if n == 30 {
+                        store.trim(Position(15)).ok();
                     }
-                    let name = format!("{n:03}{}", "x".repeat(500));
+                    let name = format!("{n:03}{}", "x".repeat(1_200));
                     match push(&store, &name, Durability::Durable) {
                         Ok(accepted) => {
                             assert!(!stopped, "fsync {failing}: acknowledged after a failure");
@@ -280,7 +282,7 @@ fn after_a_failed_fsync_nothing_is_acknowledged() {
         let after = push(&store, "after", Durability::Durable).unwrap();
         assert!(rows.iter().all(|(_, v)| *v < after.visible_at.0) && after.visible_at.0 > last_t);
         if made < failing {
-            assert!(failed_pushes > 50, "{failed_pushes} of {failing}");
+            assert!(failed_pushes > 30, "{failed_pushes} of {failing}");
             break;
         }
     }
@@ -289,6 +291,7 @@ fn after_a_failed_fsync_nothing_is_acknowledged() {
 fn only_log(folder: &Path) -> std::path::PathBuf {
     let mut files: Vec<_> =
         folder.join("log").read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "log"));
     assert_eq!(files.len(), 1);
     files.pop().unwrap()
 }
@@ -453,4 +456,74 @@ fn relaxed_batches_past_what_memory_takes_go_on() {
     });
     assert_eq!(seen(&store).1.len(), 320);
     assert_eq!(store.log().unwrap().end().0, 320);
+}
+
+/// What stands in files of format 1 loads forever, and is written as before.
+#[test]
+fn format_1_loads() {
+    use asof_compute::RowDigest;
+
+    let stored = include_str!("../../tests/compat/live-store-1.txt");
+    let field = |name: &str| -> Vec<u8> {
+        let text = stored.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let text = text.unwrap_or_else(|| panic!("no {name}"));
+        (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+    };
+    let (v, s) = (Timestamp(1_370_044_800_000_000), Position(41));
+
+    let kept = lease::Kept { lease: v, trimmed: Position(7) };
+    assert_eq!(lease::newest(&field("slot")).unwrap(), (3, kept));
+    assert_eq!(lease::slot(3, kept), field("slot"), "written as before");
+
+    let before = log::Before { number: 9, s: Position(40), v: Timestamp(-1) };
+    assert_eq!(log::read_header(&field("header")).unwrap(), Some(before));
+    assert_eq!(log::header(before), field("header"), "written as before");
+
+    let mut writing = Writing::default();
+    writing.rows().extend_from_slice(b"two rows");
+    writing.put(TABLE, b"key", b"value").unwrap();
+    writing.remove(TABLE, b"gone").unwrap();
+    let mut written = writing.record(Some((SourceNumber(3), v, s, 2))).unwrap();
+    record::seal(&mut written, 9, 8);
+    let bytes = field("record");
+    let (read, length) = record::Record::read(&bytes).unwrap();
+    assert_eq!((length, read.number, read.entries().count()), (bytes.len(), 9, 2));
+    let expected = LogEntry { source: SourceNumber(3), visible_at: v, first: s, count: 2, rows: b"two rows" };
+    assert_eq!(read.intake(), Some(expected));
+    assert_eq!(written, bytes, "written as before");
+
+    let version = Version {
+        visible_at: v,
+        order_by: vec![1, 0, 255].into(),
+        position: s,
+        digest: RowDigest(*b"0123456789abcdef"),
+        event_time: Timestamp(-5),
+        content: *b"fedcba9876543210",
+        kept: b"kept".as_slice().into(),
+    };
+    assert_eq!(versions::read(&field("version")).as_ref(), Some(&version));
+    let mut value = Vec::new();
+    versions::put(&mut value, &version);
+    assert_eq!(value, field("version"), "written as before");
+    let id = versions::id_key(SourceNumber(3), b"a\0b");
+    assert_eq!(id, field("id"), "found as before");
+    assert_eq!(
+        versions::rest_key(&id, &versions::order_key(&version)),
+        field("version key"),
+        "found as before"
+    );
+
+    let key = IdempotencyKey { key: "k", content: [7; 32] };
+    let accepted = Accepted {
+        visible_at: v,
+        first: s,
+        count: 2,
+        already_there: vec![1, 258],
+        repeated: false,
+        durable: true,
+    };
+    let answer = keys::Answer::new(&key, &accepted);
+    assert_eq!(keys::Answer::read(&field("answer")), Some(answer.clone()));
+    assert_eq!(answer.bytes(), field("answer"), "written as before");
+    assert_eq!(keys::key_of(SourceNumber(3), "k"), field("key"), "found as before");
 }

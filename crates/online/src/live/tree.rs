@@ -283,7 +283,9 @@ impl View {
                     Some(begin) => Bound::Included(begin),
                     None => end.as_ref().map_or(Bound::Unbounded, Bound::Excluded),
                 };
-                for entry in self.tree.tree.range::<&Vec<u8>, _>((Bound::Included(&prefix), end), self.at, None).rev() {
+                for entry in
+                    self.tree.tree.range::<&Vec<u8>, _>((Bound::Included(&prefix), end), self.at, None).rev()
+                {
                     if !row(entry)? {
                         break;
                     }

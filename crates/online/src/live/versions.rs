@@ -217,7 +217,7 @@ fn neighbour(view: &View, id: &[u8], order: &[u8], direction: Direction) -> Resu
     Ok(found)
 }
 
-fn id_key(source: SourceNumber, id: &[u8]) -> Vec<u8> {
+pub(super) fn id_key(source: SourceNumber, id: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(4 + id.len());
     key.extend_from_slice(&source.0.to_be_bytes());
     key.extend_from_slice(id);
@@ -225,7 +225,7 @@ fn id_key(source: SourceNumber, id: &[u8]) -> Vec<u8> {
 }
 
 /// Source, id with an end that no longer id has, order.
-fn rest_key(id: &[u8], order: &[u8]) -> Vec<u8> {
+pub(super) fn rest_key(id: &[u8], order: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(id.len() + order.len() + 4);
     let (source, id) = id.split_at_checked(4).unwrap_or_default();
     key.extend_from_slice(source);
@@ -250,7 +250,7 @@ fn ascending(number: i64) -> [u8; 8] {
 }
 
 /// Bytes that compare as versions are ordered.
-fn order_key(version: &Version) -> Vec<u8> {
+pub(super) fn order_key(version: &Version) -> Vec<u8> {
     let mut key = Vec::with_capacity(34 + version.order_by.len());
     key.extend_from_slice(&ascending(version.visible_at.0));
     put_escaped(&version.order_by, &mut key);
@@ -262,7 +262,7 @@ fn order_key(version: &Version) -> Vec<u8> {
 /// ```text
 /// version = format (1) v (8) s (8) c (16) e (8) content (16) o-length (4) o kept
 /// ```
-fn put(out: &mut Vec<u8>, version: &Version) {
+pub(super) fn put(out: &mut Vec<u8>, version: &Version) {
     out.clear();
     out.push(VERSION_FORMAT);
     out.extend_from_slice(&version.visible_at.0.to_le_bytes());
@@ -275,7 +275,7 @@ fn put(out: &mut Vec<u8>, version: &Version) {
     out.extend_from_slice(&version.kept);
 }
 
-fn read(bytes: &[u8]) -> Option<Version> {
+pub(super) fn read(bytes: &[u8]) -> Option<Version> {
     let (&VERSION_FORMAT, rest) = bytes.split_first()? else { return None };
     let (v, rest) = rest.split_first_chunk::<8>()?;
     let (s, rest) = rest.split_first_chunk::<8>()?;

@@ -105,7 +105,13 @@ fn acknowledged_pushes_survive_kill_9() {
             (highest, asked) = (BTreeMap::new(), i64::MIN);
         }
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "live::crash::pushes_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
+            .args([
+                "--exact",
+                "live::crash::pushes_until_killed",
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env(FOLDER, folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -17,13 +17,14 @@ const MEMORY: &str = "ASOF_TEST_MEMORY";
 fn child(test: &str) -> [String; 6] {
     let program = std::env::current_exe().unwrap().display().to_string();
     let test = format!("live::faults::{test}");
-    ["--exact", &test, "--ignored", "--nocapture", "--test-threads=1"].iter().fold(
-        vec![program],
-        |mut words, word| {
+    ["--exact", &test, "--ignored", "--nocapture", "--test-threads=1"]
+        .iter()
+        .fold(vec![program], |mut words, word| {
             words.push((*word).to_owned());
             words
-        },
-    ).try_into().unwrap()
+        })
+        .try_into()
+        .unwrap()
 }
 
 /// Whether a tool works here; says why not.
@@ -47,13 +48,14 @@ fn pushes_on() {
     #[expect(clippy::disallowed_methods, reason = "the parent test hands the folder over")]
     let folder = std::env::var(FOLDER).unwrap();
     let clock = Hand::at(1_000);
-    let store = match open(folder.as_ref(), &LiveOptions { memory: 10_000, log_file: 10_000, ..options(&clock) }) {
-        Ok(store) => store,
-        Err(error) => {
-            println!("\nfailed {}", error.code());
-            return;
-        }
-    };
+    let store =
+        match open(folder.as_ref(), &LiveOptions { memory: 10_000, log_file: 10_000, ..options(&clock) }) {
+            Ok(store) => store,
+            Err(error) => {
+                println!("\nfailed {}", error.code());
+                return;
+            }
+        };
     for n in 0..60 {
         match push_as(&*store, &[&name(n)], None, Durability::Durable) {
             Ok(_) => println!("\nacknowledged {n}"),
@@ -96,7 +98,8 @@ fn whichever_fsync_fails() {
             let codes = ["live_store_stopped", "online_store_unavailable"];
             assert!(failed.iter().all(|(_, code)| codes.contains(code)), "{call} {failing}: {failed:?}");
             let store = opened(folder.path(), &Hand::at(1));
-            let found: Vec<String> = rows(&*store.read().unwrap()).into_iter().map(|(_, name)| name).collect();
+            let found: Vec<String> =
+                rows(&*store.read().unwrap()).into_iter().map(|(_, name)| name).collect();
             for (_, n) in &acknowledged {
                 let name = name(n.parse().unwrap());
                 let times = found.iter().filter(|found| **found == name).count();
@@ -149,7 +152,7 @@ fn fills_the_disk() {
     let folder = Path::new(&folder);
     let clock = Hand::at(1_000);
     let ballast = folder.join("ballast");
-    std::fs::write(&ballast, vec![1; 2 << 20]).unwrap();
+    std::fs::write(&ballast, vec![1; 1 << 20]).unwrap();
     let store_folder = folder.join("store");
     let mut store = open(&store_folder, &LiveOptions { memory, ..options(&clock) }).unwrap();
     let mut accepted = Vec::new();
@@ -199,14 +202,14 @@ fn fills_the_disk() {
 
 #[test]
 fn a_full_disk_is_said_and_passes() {
-    let mounted = "mount -t tmpfs -o size=8m tmpfs \"$0\" && exec \"$@\"";
+    let mounted = "mount -t tmpfs -o size=4m tmpfs \"$0\" && exec \"$@\"";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     if !works("unshare", &["-m", "sh", "-c", mounted, path, "true"]) {
         return;
     }
     // With room kept for what memory holds, and with next to none, so that every write meets the end.
-    for memory in ["65536", "1"] {
+    for memory in ["65536", "2000"] {
         let output = Command::new("unshare")
             .args(["-m", "sh", "-c", mounted, path])
             .args(child("fills_the_disk"))

@@ -52,7 +52,12 @@ fn opened(folder: &Path, clock: &Arc<Hand>) -> Arc<dyn LiveStore> {
 }
 
 /// Pushes rows without ids, stored under their positions.
-fn push_as(store: &dyn LiveStore, rows: &[&str], key: Option<&str>, durability: Durability) -> Result<Accepted> {
+fn push_as(
+    store: &dyn LiveStore,
+    rows: &[&str],
+    key: Option<&str>,
+    durability: Durability,
+) -> Result<Accepted> {
     let mut content = [0; 32];
     for (place, byte) in rows.concat().bytes().enumerate() {
         content[place % 32] ^= byte.rotate_left((place / 32) as u32);

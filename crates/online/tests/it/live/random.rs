@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use asof_compute::Position;
 use asof_model::Timestamp;
-use asof_online::live::{Durability, IncomingVersion, Incoming, Intake, Version};
+use asof_online::live::{Durability, Incoming, IncomingVersion, Intake, Version};
 use proptest::prelude::*;
 
 use super::{Hand, SOURCE, opened, version};
@@ -29,7 +29,12 @@ enum Step {
 }
 
 fn row() -> impl Strategy<Value = Row> {
-    (proptest::option::weighted(0.9, 0_u8..3), b'a'..b'd', proptest::option::weighted(0.4, 0_i64..60), 0_u8..3)
+    (
+        proptest::option::weighted(0.9, 0_u8..3),
+        b'a'..b'd',
+        proptest::option::weighted(0.4, 0_i64..60),
+        0_u8..3,
+    )
         .prop_map(|(id, content, v, order_by)| Row { id, content, v, order_by })
 }
 
