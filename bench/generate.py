@@ -2,6 +2,9 @@
 
     features.parquet            entity_id, event_timestamp, created_timestamp, 4 floats, 4 integers, 2 strings
     features_late_N.parquet     the same with available_at: N percent of the rows are up to a day late (not of size L)
+    events.parquet              entity_id, ts, amount (cents), category
+    events_float.parquet        the same with amount as a float of two decimals (not of size L)
+    events_late_N.parquet       the same with available_at, as of features (not of size L)
     spine.parquet               row_id, entity_id, event_timestamp, uniform over entities
     spine_zipf.parquet          the same times, as skewed as the history
 
@@ -76,18 +79,21 @@ def history_and_spines(size: str, folder: Path) -> None:
     zipf = Zipf(entities, random)
     chunk = min(rows, CHUNK)
     chunks = rows // chunk
-    writer = None
+    writer = events = None
     for number in range(chunks):
         low, high = BEGIN + SPAN * number // chunks, BEGIN + SPAN * (number + 1) // chunks
         table = features_chunk(random, zipf, chunk, low, high)
         writer = writer or pq.ParquetWriter(folder / "features.parquet", table.schema, compression="zstd")
         writer.write_table(table, row_group_size=ROW_GROUP)
-        # Events of the windowed benchmarks, drawn so that what follows is the same with and without them.
-        np.sort(random.integers(low, high, chunk))
-        zipf.draw(random, chunk)
-        random.integers(1, 100_000, chunk)
-        random.integers(0, 50, chunk)
+        at = np.sort(random.integers(low, high, chunk))
+        table = pa.table({
+            "entity_id": zipf.draw(random, chunk), "ts": pa.array(at, INSTANT),
+            "amount": random.integers(1, 100_000, chunk), "category": random.integers(0, 50, chunk),
+        })
+        events = events or pq.ParquetWriter(folder / "events.parquet", table.schema, compression="zstd")
+        events.write_table(table, row_group_size=ROW_GROUP)
     writer.close()
+    events.close()
     event = random.integers(BEGIN, BEGIN + SPAN, asked)
     for name, entity in (("spine", random.integers(0, entities, asked)), ("spine_zipf", zipf.draw(random, asked))):
         table = pa.table({
@@ -96,32 +102,42 @@ def history_and_spines(size: str, folder: Path) -> None:
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd", row_group_size=ROW_GROUP)
 
 
-def late_history(folder: Path, share: int) -> None:
-    """The history with `available_at`: a late row is available up to a day after its event, others at it."""
+def late(folder: Path, name: str, time: str, share: int) -> None:
+    """A history with `available_at`: a late row is available up to a day after its event, others at it."""
     random = np.random.default_rng(SEED + share)
-    source = pq.ParquetFile(folder / "features.parquet")
+    source = pq.ParquetFile(folder / f"{name}.parquet")
     writer = None
     for batch in source.iter_batches(batch_size=ROW_GROUP):
-        event = batch.column("event_timestamp").cast(pa.int64()).to_numpy()
+        event = batch.column(time).cast(pa.int64()).to_numpy()
         late = random.random(len(event)) * 100 < share
         delay = np.where(late, random.integers(1, 86_400_000_000, len(event)), 0)
         table = pa.Table.from_batches([batch]).append_column("available_at", pa.array(event + delay, INSTANT))
-        path = folder / f"features_late_{share}.parquet"
+        path = folder / f"{name}_late_{share}.parquet"
         writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
         writer.write_table(table, row_group_size=ROW_GROUP)
     writer.close()
+
+
+def with_floats(folder: Path) -> None:
+    """The events with amounts as floats."""
+    table = pq.read_table(folder / "events.parquet")
+    amount = table.column("amount").to_numpy() / 100
+    table = table.set_column(table.schema.get_field_index("amount"), "amount", pa.array(amount))
+    pq.write_table(table, folder / "events_float.parquet", compression="zstd", row_group_size=ROW_GROUP)
 
 
 def generate(size: str, out: Path) -> Path:
     """The folder with the data of one size; made if it is not there."""
     folder = out / size
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "made"
+    done = folder / "made-2"
     if not done.exists():
         history_and_spines(size, folder)
         if size != "L":
             for share in LATE_SHARES:
-                late_history(folder, share)
+                late(folder, "features", "event_timestamp", share)
+                late(folder, "events", "ts", share)
+            with_floats(folder)
         done.touch()
     return folder
 

@@ -5,7 +5,7 @@ use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::EntityKeys;
-use crate::spine::{NONE, Portion};
+use crate::spine::NONE;
 use crate::threads::{Threads, each};
 
 /// The place of a row whose key is null.
@@ -67,14 +67,13 @@ pub(crate) struct Groups<'a> {
     pub(crate) places: Vec<u32>,
     /// How many groups there are.
     pub(crate) count: u32,
-    portion: Portion,
     threads: &'a dyn Threads,
 }
 
 impl<'a> Groups<'a> {
-    /// The groups of the rows of a portion, and where a key's is found.
-    pub(crate) fn of(keys: &EntityKeys, portion: Portion, threads: &'a dyn Threads) -> (Groups<'a>, Table) {
-        let mut groups = Groups { places: vec![ELSEWHERE; keys.len()], count: 0, portion, threads };
+    /// The groups of all rows, and where a key's is found.
+    pub(crate) fn of(keys: &EntityKeys, threads: &'a dyn Threads) -> (Groups<'a>, Table) {
+        let mut groups = Groups { places: vec![ELSEWHERE; keys.len()], count: 0, threads };
         let table = match keys {
             EntityKeys::Int64 { values, .. } => match groups.close(keys, values) {
                 Some(table) => table,
@@ -87,7 +86,6 @@ impl<'a> Groups<'a> {
 
     /// Groups integers that lie close together; none, and nothing is done, where they do not.
     fn close(&mut self, keys: &EntityKeys, values: &[i64]) -> Option<Table> {
-        let portion = self.portion;
         let share = values.len().div_ceil(self.threads.count().max(1)).max(LEAST);
         let bounds = |part: usize, values: &[i64]| {
             let rows = part * share..part * share + values.len();
@@ -101,14 +99,14 @@ impl<'a> Groups<'a> {
         let greatest = bounds.iter().flatten().map(|(_, greatest)| *greatest).max()?;
         // As unsigned, the difference of any two integers has room.
         let span = usize::try_from(greatest.wrapping_sub(least).cast_unsigned()).ok()?.checked_add(1)?;
-        if span > values.len() / portion.of as usize {
+        if span > values.len() {
             return None;
         }
         // Which integers there are, a bit each, by several threads; then their numbers; then each row's.
         let there = each(self.threads, values.chunks(share).enumerate(), |(part, values)| {
             let mut there = vec![0_u64; span.div_ceil(64)];
             for (row, key) in (part * share..).zip(values) {
-                if !keys.is_null(row) && portion.takes(|| hash_int64(*key)) {
+                if !keys.is_null(row) {
                     let at = key.wrapping_sub(least) as usize;
                     there[at / 64] |= 1 << (at % 64);
                 }
@@ -127,7 +125,7 @@ impl<'a> Groups<'a> {
             for ((place, key), row) in places.iter_mut().zip(values).zip(part * share..) {
                 if keys.is_null(row) {
                     *place = NO_KEY;
-                } else if portion.takes(|| hash_int64(*key)) {
+                } else {
                     *place = groups[key.wrapping_sub(least) as usize];
                 }
             }
@@ -144,7 +142,7 @@ impl<'a> Groups<'a> {
         let mut seen: HashTable<(i64, u32)> = HashTable::new();
         for (row, key) in values.iter().enumerate() {
             let hash = hash_int64(*key);
-            if self.takes(keys, row, || hash) {
+            if self.has_key(keys, row) {
                 let found = seen.entry(hash, |(other, _)| other == key, |(other, _)| hash_int64(*other));
                 let (_, group) = *found.or_insert_with(|| (*key, self.count)).get();
                 self.put(row, group);
@@ -173,7 +171,7 @@ impl<'a> Groups<'a> {
         let mut first_rows: Vec<u32> = Vec::new();
         for row in 0..bytes.len() {
             let hash = xxh3_64(bytes.value(row));
-            if self.takes(keys, row, || hash) {
+            if self.has_key(keys, row) {
                 let same = |(other, group): &(u64, u32)| {
                     let first = first_rows[*group as usize] as usize;
                     *other == hash && bytes.value(first) == bytes.value(row)
@@ -204,14 +202,13 @@ impl<'a> Groups<'a> {
         Table::Bytes { mask, entries, keys: arena, ends }
     }
 
-    /// Whether a row belongs to a group of this portion.
+    /// Whether a row belongs to a group.
     #[inline]
-    fn takes(&mut self, keys: &EntityKeys, row: usize, hash: impl Fn() -> u64) -> bool {
+    fn has_key(&mut self, keys: &EntityKeys, row: usize) -> bool {
         if keys.is_null(row) {
             self.places[row] = NO_KEY;
-            return false;
         }
-        self.portion.takes(hash)
+        !keys.is_null(row)
     }
 
     /// Puts a row into a group, which it begins where its number is the next.

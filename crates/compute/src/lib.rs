@@ -23,6 +23,7 @@ mod groups;
 mod interval;
 mod key;
 mod latest;
+mod literal;
 mod order;
 mod order_key;
 mod retain;
@@ -32,10 +33,12 @@ mod slots;
 mod spine;
 mod states;
 mod threads;
+mod window_index;
+mod windows;
 
 pub use aggregate::{
     Aggregate, CATALOGUE, CallError, Changes, Constant, Documentation, Finished, Function, FunctionCall,
-    Input, Outcome, Prepared, Ranges, States, aggregate, covering,
+    Input, Outcome, Prepared, Ranges, States, aggregate, covering, rows_that_count,
 };
 pub use arrow_type::{arrow_type, conform, from_arrow_type};
 pub use digest::RowDigester;
@@ -43,11 +46,14 @@ pub use error::ComputeError;
 pub use interval::first_answer;
 pub use key::{EntityKeys, KeyEncoder};
 pub use latest::{Status, status_at};
+pub use literal::literal_array;
 pub use order::{Op, Position, RowDigest, RowOrder};
 pub use order_key::{has_order_numbers, order_key, order_keys, order_numbers};
 pub use retain::{Answering, Keeping, retain};
 pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowFields, RowLayout, RowList, RowValue};
 pub use shown::cells;
-pub use spine::{NONE, Place, Portion, SlotRange, SpineIndex, TOUCHED};
+pub use spine::{NONE, Place, SlotRange, SpineIndex, TOUCHED};
 pub use states::{Address, LatestStates};
 pub use threads::{Alone, Threads, Work};
+pub use window_index::{WindowAnswers, WindowIndex, WindowPlace, WindowRun};
+pub use windows::{window_edges, window_instants};

@@ -1,5 +1,7 @@
 //! The spine as an index: per key its times in order, and between them the slots that rows fold into.
 
+use std::sync::Arc;
+
 use arrow::array::Array;
 use arrow::buffer::NullBuffer;
 use asof_model::Timestamp;
@@ -13,28 +15,7 @@ use crate::{ComputeError, EntityKeys};
 /// No slot, no row.
 pub const NONE: u32 = u32::MAX;
 
-/// A part of the spine, cut by key: all rows of one key are in the same part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Portion {
-    /// Which part, below `of`.
-    pub number: u32,
-    /// Into how many parts the spine is cut.
-    pub of: u32,
-}
-
-impl Portion {
-    /// The whole spine.
-    pub const WHOLE: Portion = Portion { number: 0, of: 1 };
-
-    /// Whether a key of this hash is in it.
-    #[inline]
-    pub(crate) fn takes(self, hash: impl Fn() -> u64) -> bool {
-        // The high half: the low bits choose the place in the table.
-        self.of == 1 || (hash() >> 32) % u64::from(self.of) == u64::from(self.number)
-    }
-}
-
-/// The slots of one key, half-open; a key has one at least.
+/// The slots of one key, half-open; a key that is found has one at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotRange {
     /// The first.
@@ -53,15 +34,17 @@ pub enum Place {
     Slot(u32),
     /// Nowhere: a key is null.
     NoKey,
-    /// In another portion.
+    /// In another part.
     Elsewhere,
 }
 
-/// The spine, or a portion of it, grouped by key. Slot `i` stands for all t in `(times[i-1], times[i]]`
+/// The spine, or a part of it, grouped by key. Slot `i` stands for all t in `(times[i-1], times[i]]`
 /// of its key: a row that can answer from `edge` on folds into the first slot whose time is at or past it.
 #[derive(Debug)]
 pub struct SpineIndex {
-    table: Table,
+    table: Arc<Table>,
+    /// Whether keys may be in the table that have no slots here.
+    is_part: bool,
     /// The time of each slot; ascending and distinct within a key.
     times: Vec<i64>,
     /// First slot of each key, and the number of slots.
@@ -71,14 +54,13 @@ pub struct SpineIndex {
 }
 
 impl SpineIndex {
-    /// Indexes the spine rows of a portion: their keys, and their times in microseconds.
+    /// Indexes spine rows: their keys, and their times in microseconds.
     ///
     /// # Errors
     /// [`ComputeError::TooLarge`] from 2^32 - 2 rows on.
     pub fn build(
         keys: &EntityKeys,
         times: &[i64],
-        portion: Portion,
         threads: &dyn Threads,
     ) -> Result<SpineIndex, ComputeError> {
         let rows = keys.len();
@@ -89,9 +71,38 @@ impl SpineIndex {
                 limit: u64::from(ELSEWHERE) - 1,
             });
         }
-        let (Groups { mut places, count, .. }, table) = Groups::of(keys, portion, threads);
+        let (Groups { mut places, count, .. }, table) = Groups::of(keys, threads);
         let (times, groups) = number_slots(times, &mut places, count, threads);
-        Ok(SpineIndex { table, times, groups, places })
+        Ok(SpineIndex { table: Arc::new(table), is_part: false, times, groups, places })
+    }
+
+    /// One of so many parts of about as many slots each, to be answered apart: what a slot is answered depends on
+    /// no other slot. Where keys are not to be cut, all slots of one are in the same part.
+    pub fn part(&self, number: u32, of: u32, cuts_keys: bool) -> SpineIndex {
+        let edge = |number: u32| {
+            let slot = (self.times.len() as u64 * u64::from(number) / u64::from(of.max(1))) as u32;
+            match cuts_keys {
+                true => slot,
+                false => self.groups[self.groups.partition_point(|first| *first < slot)],
+            }
+        };
+        let slots = SlotRange { start: edge(number), end: edge(number + 1) };
+        let place = |place: &u32| match *place {
+            NO_KEY => NO_KEY,
+            slot if (slots.start..slots.end).contains(&slot) => slot - slots.start,
+            _ => ELSEWHERE,
+        };
+        SpineIndex {
+            table: Arc::clone(&self.table),
+            is_part: true,
+            times: self.times(slots).to_vec(),
+            groups: self
+                .groups
+                .iter()
+                .map(|slot| slot.clamp(&slots.start, &slots.end) - slots.start)
+                .collect(),
+            places: self.places.iter().map(place).collect(),
+        }
     }
 
     /// How many slots there are: distinct pairs of key and time.
@@ -126,11 +137,28 @@ impl SpineIndex {
         SlotRange { start: self.groups[key as usize], end: self.groups[key as usize + 1] }
     }
 
+    /// The key of a slot.
+    pub fn key_of(&self, slot: u32) -> u32 {
+        self.groups.partition_point(|first| *first <= slot) as u32 - 1
+    }
+
     /// The number of each row's key, below [`SpineIndex::keys`], into `out`, which is cleared; [`NONE`] where
     /// it is not in this part of the spine.
     pub fn probe(&self, keys: &EntityKeys, out: &mut Vec<u32>) {
+        self.find(keys, out);
+        if self.is_part {
+            for key in out.iter_mut().filter(|key| **key != NONE) {
+                let slots = self.slots_of(*key);
+                if slots.start == slots.end {
+                    *key = NONE;
+                }
+            }
+        }
+    }
+
+    fn find(&self, keys: &EntityKeys, out: &mut Vec<u32>) {
         out.clear();
-        match (&self.table, keys) {
+        match (self.table.as_ref(), keys) {
             (Table::Close { least, groups }, EntityKeys::Int64 { values, nulls }) => {
                 let group = |key: &i64| groups.get(key.wrapping_sub(*least) as usize).copied();
                 out.extend(values.iter().map(|key| group(key).unwrap_or(NONE)));
@@ -264,6 +292,27 @@ impl SpineIndex {
         }
     }
 
+    /// The times of slots that follow each other.
+    #[inline]
+    pub fn times(&self, slots: SlotRange) -> &[i64] {
+        &self.times[slots.start as usize..slots.end as usize]
+    }
+
+    /// The keys, from one number until another, cut into so many runs at most, of about as many slots each.
+    pub fn runs_of_keys(&self, count: usize) -> Vec<(u32, u32)> {
+        let length = self.times.len().div_ceil(count.max(1)).max(1);
+        let mut runs = Vec::new();
+        let mut first = 0;
+        for key in 1..=self.keys() {
+            let slots = (self.groups[key] - self.groups[first]) as usize;
+            if slots >= length || key == self.keys() {
+                runs.push((first as u32, key as u32));
+                first = key;
+            }
+        }
+        runs
+    }
+
     /// The slots cut between keys into about so many runs of about the same length.
     pub fn runs(&self, count: usize) -> Vec<SlotRange> {
         let length = self.times.len().div_ceil(count.max(1)).max(1) as u32;
@@ -315,8 +364,8 @@ mod tests {
     use super::*;
     use crate::threads::{Alone, Work};
 
-    fn build(keys: &EntityKeys, times: &[i64], portion: Portion) -> Result<SpineIndex, ComputeError> {
-        SpineIndex::build(keys, times, portion, &Alone)
+    fn build(keys: &EntityKeys, times: &[i64]) -> Result<SpineIndex, ComputeError> {
+        SpineIndex::build(keys, times, &Alone)
     }
 
     #[test]
@@ -339,8 +388,8 @@ mod tests {
             nulls: Some(keys.iter().map(Option::is_some).collect::<Vec<_>>().into()),
         };
         for (keys, close) in [(ints, true), (far, false), (bytes, false)] {
-            let index = build(&keys, &times, Portion::WHOLE).unwrap();
-            assert_eq!(matches!(index.table, Table::Close { .. }), close);
+            let index = build(&keys, &times).unwrap();
+            assert_eq!(matches!(*index.table, Table::Close { .. }), close);
             assert_eq!((index.keys(), index.slots()), (2, 4));
             assert_eq!(index.place(3), Place::NoKey);
             assert_eq!(index.place(0), index.place(4));
@@ -391,15 +440,29 @@ mod tests {
                 index.probe(&others, &mut found);
                 assert_eq!(found, [NONE; 6]);
             }
-            // Every key is in exactly one of several portions.
-            let mut found = [0; 6];
-            for number in 0..5 {
-                let part = build(&keys, &times, Portion { number, of: 5 }).unwrap();
-                for (row, found) in found.iter_mut().enumerate() {
-                    *found += usize::from(matches!(part.place(row), Place::Slot(_)));
+            // Every slot is in exactly one of several parts, and every key where keys are not cut.
+            for cuts_keys in [true, false] {
+                let mut of_rows = [0; 6];
+                let mut of_keys = [0; 6];
+                for number in 0..5 {
+                    let part = index.part(number, 5, cuts_keys);
+                    let mut found = Vec::new();
+                    part.probe(&keys, &mut found);
+                    for row in 0..6 {
+                        of_keys[row] += usize::from(found[row] != NONE);
+                        if let Place::Slot(slot) = part.place(row) {
+                            of_rows[row] += 1;
+                            assert_eq!(part.time(slot), Timestamp(times[row]));
+                            assert_eq!(
+                                part.slot(part.slots_of(found[row]), Timestamp(times[row])),
+                                Some(slot)
+                            );
+                        }
+                    }
                 }
+                assert_eq!(of_rows, [1, 1, 1, 0, 1, 1]);
+                assert_eq!(of_keys, if cuts_keys { [3, 1, 3, 0, 3, 3] } else { [1, 1, 1, 0, 1, 1] });
             }
-            assert_eq!(found, [1, 1, 1, 0, 1, 1]);
         }
     }
 
@@ -409,7 +472,7 @@ mod tests {
         let keys: Vec<i64> = [1].into_iter().chain([2; 70]).chain([3]).collect();
         let times: Vec<i64> = [1_000].into_iter().chain((0..70).map(|at| at * 10)).chain([-5]).collect();
         let keys = EntityKeys::Int64 { values: keys.into(), nulls: None };
-        let index = build(&keys, &times, Portion::WHOLE).unwrap();
+        let index = build(&keys, &times).unwrap();
         for key in 0..3 {
             let slots = index.slots_of(key);
             for edge in (-11..=701).chain([i64::MIN, 999, 1_000, 1_001, i64::MAX]).map(Timestamp) {
@@ -450,7 +513,7 @@ mod tests {
     }
 
     fn runs_of_keys(of: &EntityKeys, keys: &[i64], times: &[i64], threads: &dyn Threads) {
-        let index = SpineIndex::build(of, times, Portion::WHOLE, threads).unwrap();
+        let index = SpineIndex::build(of, times, threads).unwrap();
         let distinct: std::collections::BTreeSet<(i64, i64)> =
             keys.iter().copied().zip(times.iter().copied()).collect();
         assert_eq!(index.slots(), distinct.len());
@@ -467,8 +530,8 @@ mod tests {
     fn few_keys_of_a_wide_range_have_a_small_table() {
         let values: Vec<i64> = (0..1_000).map(|row| if row % 2 == 0 { -400 } else { 599 }).collect();
         let keys = EntityKeys::Int64 { values: values.into(), nulls: None };
-        let index = build(&keys, &[5; 1_000], Portion::WHOLE).unwrap();
-        assert!(matches!(index.table, Table::Int64 { mask: 3, .. }), "{:?}", index.table);
+        let index = build(&keys, &[5; 1_000]).unwrap();
+        assert!(matches!(*index.table, Table::Int64 { mask: 3, .. }), "{:?}", index.table);
         let mut found = Vec::new();
         index.probe(&keys, &mut found);
         assert!((0..1_000).all(|row| Place::Slot(index.slots_of(found[row]).start) == index.place(row)));

@@ -489,11 +489,20 @@ fn views_of(catalog: &Catalog, project: &Name, views: Option<&[Name]>) -> Result
             hint: Some("run `asof apply` in its folder first".to_owned()),
         });
     };
-    let Some(asked) = views else { return Ok(state.views.values().cloned().collect()) };
+    let Some(asked) = views else {
+        return Ok(state.views.values().filter(|view| !view.definition.is_window()).cloned().collect());
+    };
     asked
         .iter()
         .map(|view| {
-            state.views.get(view).cloned().ok_or_else(|| {
+            let found = state.views.get(view).cloned();
+            if let Some(view) = found.as_ref().filter(|view| view.definition.is_window()) {
+                let message =
+                    format!("view `{}` is of windows, which are not built yet online", view.address.name);
+                let error = asof_engine::Error::invalid("not_built_yet", message);
+                return Err(error.with_hint("its features are trained on as they are: `asof train`").into());
+            }
+            found.ok_or_else(|| {
                 let known: Vec<String> = state.views.keys().map(|name| format!("`{name}`")).collect();
                 FlowError::NotFound {
                     what: "view",

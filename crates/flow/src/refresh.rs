@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asof_engine::no_progress;
-use asof_model::{Address, Catalog, Revision, VersionId};
+use asof_model::{Address, Catalog, Revision, VersionId, ViewVersion};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +56,7 @@ impl Flow {
             }
             let now = Instant::now();
             agree(&mut due, &catalog, now);
-            for view in catalog.views() {
+            for view in kept_online(&catalog) {
                 let Some(turn) = due.get_mut(&view.address) else { continue };
                 let ready = !turn.running && turn.at.is_some_and(|at| at <= now);
                 if ready && running.len() < AT_ONCE {
@@ -106,7 +106,7 @@ impl Flow {
             tokio::time::sleep(LOOK.max(took.saturating_mul(LOOK_SHARE))).await;
             let begun = Instant::now();
             let views: Vec<Address> =
-                self.registry.catalog().views().map(|view| view.address.clone()).collect();
+                kept_online(&self.registry.catalog()).map(|view| view.address.clone()).collect();
             for view in views {
                 self.look(&view).await;
             }
@@ -115,10 +115,15 @@ impl Flow {
     }
 }
 
+/// The views whose rows are kept online: those of latest values.
+pub(crate) fn kept_online(catalog: &Catalog) -> impl Iterator<Item = &Arc<ViewVersion>> {
+    catalog.views().filter(|view| !view.definition.is_window())
+}
+
 /// New views and new versions are due now; what is gone is forgotten.
 fn agree(due: &mut BTreeMap<Address, Due>, catalog: &Catalog, now: Instant) {
     due.retain(|address, turn| turn.running || catalog.view(address).is_some());
-    for view in catalog.views() {
+    for view in kept_online(catalog) {
         let turn = due.entry(view.address.clone()).or_insert_with(|| Due {
             version: view.id.clone(),
             at: Some(now),

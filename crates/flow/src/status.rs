@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::load::may_see;
 use crate::materialize::next_record;
+use crate::refresh::kept_online;
 use crate::{Flow, FlowError, Result};
 
 /// How long who asks for the status waits for the sources to be looked at.
@@ -240,8 +241,8 @@ impl Flow {
                 && self.views.failure(&view.address).is_none()
                 && catalog.source_of(view).is_ok()
         };
-        let waiting = catalog.views().filter(|view| waits(view)).count();
-        Ok((waiting, catalog.views().count()))
+        let waiting = kept_online(&catalog).filter(|view| waits(view)).count();
+        Ok((waiting, kept_online(&catalog).count()))
     }
 
     /// Looks at one view's source for what is not online yet, and keeps what was found. Where somebody looks
@@ -286,7 +287,7 @@ fn seen<'a>(
     principal: &'a Principal,
     project: Option<&'a Name>,
 ) -> impl Iterator<Item = &'a Arc<ViewVersion>> {
-    catalog.views().filter(move |view| {
+    kept_online(catalog).filter(move |view| {
         let home = &view.address.project;
         principal.projects.as_ref().is_none_or(|open| open.contains(home))
             && project.is_none_or(|project| project == home)

@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Column, DataType, Entity, Expression, Feature, Key, Name, Service, Source, View};
+use crate::{
+    Column, DataType, Derived, Entity, Expression, Feature, Key, Length, Name, RequestColumn, Service,
+    Source, View,
+};
 
 /// The registry's state counter: every apply makes the next one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,6 +117,70 @@ pub struct TypedFeature {
     pub data_type: DataType,
 }
 
+/// Derived features as agreed: what each reads is known by name, what they stand on by version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DerivedVersion {
+    /// Where it belongs.
+    pub address: Address,
+    /// Its version: hash of its definition and of the versions it stands on.
+    pub id: VersionId,
+    /// The definition, as written.
+    pub definition: Derived,
+    /// The features in order.
+    pub features: Vec<DerivedFeature>,
+    /// The views and derived it reads, each once, with the version agreed; not itself.
+    pub stands_on: Vec<StandsOn>,
+}
+
+/// A derived feature with its type and what it reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DerivedFeature {
+    /// The feature.
+    #[serde(flatten)]
+    pub feature: Feature,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub data_type: DataType,
+    /// What its expression names, each once, in the order of the text.
+    pub inputs: Vec<Input>,
+}
+
+/// What an expression of a derived feature names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// A feature of a view: `view.feature`, `project.view.feature`.
+    Feature {
+        /// The view.
+        view: Address,
+        /// The feature.
+        feature: Name,
+    },
+    /// Another derived feature.
+    Derived {
+        /// Where it belongs; perhaps the same derived.
+        derived: Address,
+        /// The feature.
+        feature: Name,
+    },
+    /// What the request brings.
+    Request {
+        /// Its name.
+        column: Name,
+    },
+    /// The time asked: a timestamp.
+    RequestTime,
+}
+
+/// A view or derived that a derived reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandsOn {
+    /// Where it belongs.
+    pub address: Address,
+    /// The version agreed.
+    pub id: VersionId,
+}
+
 /// A service as agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceVersion {
@@ -134,6 +201,45 @@ pub struct StoredSelection {
     pub readings: Vec<StoredReading>,
     /// The output columns in order.
     pub columns: Vec<OutputColumn>,
+    /// What requests bring, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request: Vec<RequestColumn>,
+    /// The derived features, each behind what it reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StoredStep>,
+    /// The labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<StoredLabel>,
+}
+
+/// A derived feature of a selection, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredStep {
+    /// Where it belongs.
+    pub derived: Address,
+    /// The version agreed.
+    pub derived_id: VersionId,
+    /// The feature, by position.
+    pub feature: usize,
+    /// What each of the feature's inputs is, in their order.
+    pub inputs: Vec<StepInput>,
+}
+
+/// A label of a selection, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredLabel {
+    /// Its name in the output.
+    pub name: String,
+    /// The view it is read from.
+    #[serde(flatten)]
+    pub reading: StoredReading,
+    /// The feature of that view, by position.
+    pub feature: usize,
+    /// How long after the time asked it is read.
+    pub after: Length,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub data_type: DataType,
 }
 
 /// One view in one role, as stored.
@@ -152,26 +258,133 @@ pub struct StoredReading {
 pub struct OutputColumn {
     /// Its name in the output.
     pub name: String,
-    /// The reading that answers for it, by position.
-    pub reading: usize,
-    /// The feature of that reading's view, by position.
-    pub feature: usize,
+    /// Where its values come from.
+    #[serde(flatten)]
+    pub from: Origin,
     /// Its type.
     #[serde(rename = "type")]
     pub data_type: DataType,
 }
 
+/// Where the values of an output column come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Origin {
+    /// A reading answers.
+    Feature {
+        /// The reading, by position.
+        reading: usize,
+        /// The feature of that reading's view, by position.
+        feature: usize,
+    },
+    /// It is computed.
+    Derived {
+        /// The step, by position.
+        step: usize,
+    },
+}
+
+impl OutputColumn {
+    /// The reading that answers for it and the feature of that reading's view, by position; none where it is
+    /// computed.
+    pub fn read(&self) -> Option<(usize, usize)> {
+        match self.from {
+            Origin::Feature { reading, feature } => Some((reading, feature)),
+            Origin::Derived { .. } => None,
+        }
+    }
+}
+
 /// What is asked for, resolved against one catalog: the one form that training and serving both take.
+///
+/// Whoever answers does the same for a batch as for one row: every reading answers for the features that columns
+/// and steps name of it; the steps are computed in their order, each over what stands before it; columns are
+/// taken out by position. Training reads labels beside that, and serving never does.
 #[derive(Debug, Clone)]
 pub struct Selection {
     /// The project asked in.
     pub project: Name,
     /// The service asked for, if it was one.
     pub service: Option<Arc<ServiceVersion>>,
-    /// The readings, each of one view in one role. Two columns of one view in one role share one.
+    /// The readings, each of one view in one role. Two columns of one view in one role share one; some may be
+    /// read by steps only.
     pub readings: Vec<Reading>,
     /// The output columns in order.
     pub columns: Vec<OutputColumn>,
+    /// What requests and spines bring for the steps.
+    pub request: Vec<RequestColumn>,
+    /// The derived features that are computed, each behind those it reads.
+    pub steps: Vec<Step>,
+    /// What a service's labels are, whose columns stand behind the others in a training set; never served.
+    pub labels: Vec<LabelReading>,
+}
+
+impl Selection {
+    /// The features of a reading that columns or steps take, by position, each once and in order.
+    pub fn taken(&self, reading: usize) -> Vec<usize> {
+        let columns = self.columns.iter().filter_map(OutputColumn::read);
+        let inputs = self.steps.iter().flat_map(|step| &step.inputs).filter_map(|input| match input {
+            StepInput::Feature { reading, feature } => Some((*reading, *feature)),
+            _ => None,
+        });
+        let mut found: Vec<usize> =
+            columns.chain(inputs).filter(|(of, _)| *of == reading).map(|(_, feature)| feature).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+/// A derived feature that a selection computes.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Where it belongs.
+    pub derived: Arc<DerivedVersion>,
+    /// The feature, by position.
+    pub feature: usize,
+    /// What each of the feature's inputs is, in their order.
+    pub inputs: Vec<StepInput>,
+}
+
+impl Step {
+    /// The feature; none of a step that names none.
+    pub fn feature(&self) -> Option<&DerivedFeature> {
+        self.derived.features.get(self.feature)
+    }
+}
+
+/// What an input of a derived feature is in a selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepInput {
+    /// A feature that a reading answers for.
+    Feature {
+        /// The reading, by position.
+        reading: usize,
+        /// The feature of that reading's view, by position.
+        feature: usize,
+    },
+    /// What an earlier step computed, by position.
+    Step(usize),
+    /// What the request brings, by position in [`Selection::request`].
+    Request(usize),
+    /// The time asked.
+    RequestTime,
+}
+
+/// A label of a service: read at `t + after` with the question *event* (SEMANTICS section 3.4).
+#[derive(Debug, Clone)]
+pub struct LabelReading {
+    /// Its name in the output.
+    pub name: String,
+    /// The view in its role.
+    pub reading: Reading,
+    /// The feature of that view, by position.
+    pub feature: usize,
+    /// How long after the time asked it is read.
+    pub after: Length,
+    /// Its type.
+    pub data_type: DataType,
 }
 
 /// One view in one role.
@@ -206,6 +419,8 @@ pub struct ProjectState {
     pub sources: BTreeMap<Name, Arc<SourceVersion>>,
     /// Views by name.
     pub views: BTreeMap<Name, Arc<ViewVersion>>,
+    /// Derived features by name.
+    pub derived: BTreeMap<Name, Arc<DerivedVersion>>,
     /// Services by name.
     pub services: BTreeMap<Name, Arc<ServiceVersion>>,
 }

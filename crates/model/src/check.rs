@@ -1,14 +1,15 @@
 //! What definitions say of each other, as far as it needs no data and no other project.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::derived::{check_derived, derived_cycles};
 use crate::expression::parse_query;
 use crate::nearest::{did_you_mean, nearest};
-use crate::select::colliding_names;
+use crate::select::{colliding_names, of_features};
 use crate::{
-    Definition, Diagnostic, Diagnostics, Features, Located, Name, Pick, Place, Project, Reference, Service,
-    Source, ThingKind, View,
+    Definition, Diagnostic, Diagnostics, Entity, Features, Located, Name, Pick, Place, Project, Reference,
+    Service, Source, ThingKind, View, bind_keys,
 };
 
 /// Checks a project's definitions against each other and sets aside those that are wrong. What is good of a
@@ -22,6 +23,7 @@ pub(crate) fn check(project: &mut Project, out: &mut Diagnostics) {
             Definition::Entity(_) => {}
             Definition::Source(source) => check_source(project, definition, source, out),
             Definition::View(view) => check_view(project, definition, view, out),
+            Definition::Derived(derived) => check_derived(project, definition, derived, out),
             Definition::Service(service) => check_service(project, definition, service, out),
         }
         if out.iter().filter(|it| it.is_error()).count() > before {
@@ -32,10 +34,11 @@ pub(crate) fn check(project: &mut Project, out: &mut Diagnostics) {
         match &it.value {
             Definition::Source(source) => check_source(project, it, source, out),
             Definition::View(view) => check_view(project, it, view, out),
-            Definition::Entity(_) | Definition::Service(_) => {}
+            Definition::Entity(_) | Definition::Derived(_) | Definition::Service(_) => {}
         }
     }
     cycles(project, &mut wrong, out);
+    derived_cycles(project, &mut wrong, out);
     wrong.sort_unstable();
     wrong.dedup();
     for at in wrong.into_iter().rev() {
@@ -47,12 +50,12 @@ pub(crate) fn check(project: &mut Project, out: &mut Diagnostics) {
     }
 }
 
-/// A kind and name may be defined once.
+/// A kind and name may be defined once. Views and derived are asked for alike, so they are one kind here.
 fn twice(project: &mut Project, out: &mut Diagnostics) {
     let mut seen: BTreeMap<(ThingKind, Name), crate::Span> = BTreeMap::new();
     let mut told = Vec::new();
     project.definitions.retain(|it| {
-        let key = (it.value.kind(), it.value.name().clone());
+        let key = (asked_as(it.value.kind()), it.value.name().clone());
         match seen.get(&key) {
             None => {
                 seen.insert(key, it.span());
@@ -65,12 +68,16 @@ fn twice(project: &mut Project, out: &mut Diagnostics) {
         }
     });
     for it in &project.half_read {
-        match seen.entry((it.value.kind(), it.value.name().clone())) {
+        match seen.entry((asked_as(it.value.kind()), it.value.name().clone())) {
             Entry::Vacant(new) => drop(new.insert(it.span())),
             Entry::Occupied(first) => told.push(defined_twice(it, first.get())),
         }
     }
     out.extend(told);
+}
+
+fn asked_as(kind: ThingKind) -> ThingKind {
+    if kind == ThingKind::Derived { ThingKind::View } else { kind }
 }
 
 fn defined_twice(it: &Located<Definition>, first: &crate::Span) -> Diagnostic {
@@ -89,11 +96,15 @@ impl Project {
         }
     }
 
-    fn missing(&self, kind: ThingKind, name: &str) -> Diagnostic {
-        let names = self.names(kind);
+    pub(crate) fn missing(&self, kind: ThingKind, name: &str) -> Diagnostic {
+        let mut names = self.names(kind);
+        if kind == ThingKind::View {
+            // Both are asked for alike.
+            names.extend(self.names(ThingKind::Derived));
+        }
         let hint = match nearest(name, names.iter().copied()) {
             Some(found) => Some(format!("did you mean `{found}`?")),
-            None => [ThingKind::Entity, ThingKind::Source, ThingKind::View, ThingKind::Service]
+            None => ThingKind::ALL
                 .into_iter()
                 .find(|other| *other != kind && self.names(*other).contains(&name))
                 .map(|other| {
@@ -164,14 +175,79 @@ fn check_view(project: &Project, at: &Located<Definition>, view: &View, out: &mu
     if let Some(name) = project.own(&view.source)
         && let Some(source) = project.source(name)
     {
-        clockless(view, source, at, out);
+        over_source(view, source, at, out);
+        if let Some(entity) = project.own(&view.entity)
+            && let Some(Definition::Entity(entity)) =
+                project.find(ThingKind::Entity, entity.as_str()).map(|it| &it.value)
+        {
+            id_of_keys(view, entity, source, at, out);
+        }
     }
 }
 
+/// An id made of a view's keys alone names no event of a key but the key itself: of each only one row would ever
+/// count.
+pub(crate) fn id_of_keys(
+    view: &View,
+    entity: &Entity,
+    source: &Source,
+    at: &Located<Definition>,
+    out: &mut Diagnostics,
+) {
+    let Some(id) = &source.id else { return };
+    let (columns, keys) = (id.columns(), bind_keys(view, entity));
+    if columns.iter().any(|column| !keys.iter().any(|key| key.column == *column)) {
+        return;
+    }
+    let named: Vec<String> = columns.iter().map(|column| format!("`{column}`")).collect();
+    let message = format!(
+        "the `id` of source `{}` is made of {}, which view `{}` has as keys: of each key only one row would count",
+        source.name,
+        named.join(" and "),
+        view.name
+    );
+    out.push(Diagnostic::error("id_of_keys", message).at(at.at(&["source"])).hint(
+        "an `id` names one event among those of a key; where a row replaces the one before it, leave `id` out",
+    ));
+}
+
+/// What a view asks of its source that needs no data.
+pub(crate) fn over_source(view: &View, source: &Source, at: &Located<Definition>, out: &mut Diagnostics) {
+    clockless(view, source, at, out);
+    if view.is_window() && source.delete_when.is_some() && source.id.is_none() {
+        let message = format!(
+            "view `{}` has windows, and deletes of its source `{}` do not name the row they delete",
+            view.name, source.name
+        );
+        out.push(
+            Diagnostic::error("deletes_without_id", message)
+                .at(windows_of(at))
+                .hint("name the rows with an `id` in the source, or remove its `delete_when` and leave such rows out with `where` in the view"),
+        );
+    }
+}
+
+/// Where a view says that it has windows.
+fn windows_of(at: &Located<Definition>) -> crate::Span {
+    let span = at.key(&["windows"]);
+    if span == at.span() { at.key(&["features"]) } else { span }
+}
+
 /// A source without a clock holds facts that are always true: nothing about them grows old.
-pub(crate) fn clockless(view: &View, source: &Source, at: &Located<Definition>, out: &mut Diagnostics) {
+fn clockless(view: &View, source: &Source, at: &Located<Definition>, out: &mut Diagnostics) {
     if source.event_time.is_some() {
         return;
+    }
+    if view.is_window() {
+        let message = format!(
+            "view `{}` has windows of time, and its source `{}` has no clock",
+            view.name, source.name
+        );
+        out.push(
+            Diagnostic::error("clockless", message)
+                .at(windows_of(at))
+                .hint("name the source's `event_time`, or write features without `agg`"),
+        );
     }
     for (key, written) in [("ttl", view.ttl.is_some()), ("retention", view.retention.is_some())] {
         if written {
@@ -207,14 +283,10 @@ pub(crate) fn clockless(view: &View, source: &Source, at: &Located<Definition>, 
 
 fn check_service(project: &Project, at: &Located<Definition>, service: &Service, out: &mut Diagnostics) {
     let named = |pick: &Pick| -> Option<Vec<Name>> {
-        let name = project.own(&pick.view)?;
-        let Definition::View(view) = &project.find(ThingKind::View, name.as_str())?.value else {
-            return None;
-        };
-        match (&pick.feature, &view.features) {
-            (Some(feature), _) => Some(vec![feature.clone()]),
-            (None, Features::Named(features)) => Some(features.iter().map(|it| it.name.clone()).collect()),
-            (None, Features::Star) => None,
+        let all = project.find_features(project.own(&pick.view)?.as_str())?;
+        match &pick.feature {
+            Some(feature) => Some(vec![feature.clone()]),
+            None => all,
         }
     };
     for (nth, pick) in service.features.iter().enumerate() {
@@ -224,38 +296,24 @@ fn check_service(project: &Project, at: &Located<Definition>, service: &Service,
             span if span == at.at(&["features", &nth]) => span,
             span => span,
         };
-        if !project.knows(ThingKind::View, name) {
-            out.push(project.missing(ThingKind::View, name.as_str()).at(place));
+        picked(project, (name, &pick.view, pick.feature.as_ref()), place, out);
+        roles(project, at, name, &pick.keys, &["features", &nth, "keys"], out);
+    }
+    for (nth, label) in service.labels.iter().enumerate() {
+        let nth = nth.to_string();
+        let Some(name) = project.own(&label.view) else { continue };
+        let place = at.at(&["labels", &nth, "from"]);
+        if project.knows(ThingKind::Derived, name) {
+            let message = format!(
+                "label `{}.{}` of service `{}` is a derived feature",
+                label.view, label.feature, service.name
+            );
+            let hint = "a label is read, after the time asked, from a view: name its feature";
+            out.push(Diagnostic::error("derived_label", message).at(place).hint(hint));
             continue;
         }
-        let Some(Definition::View(view)) = project.find(ThingKind::View, name.as_str()).map(|it| &it.value)
-        else {
-            continue;
-        };
-        if let (Some(feature), Features::Named(features)) = (&pick.feature, &view.features)
-            && !features.iter().any(|it| it.name == *feature)
-        {
-            let names: Vec<&str> = features.iter().map(|it| it.name.as_str()).collect();
-            let hint = match nearest(feature.as_str(), names.iter().copied()) {
-                Some(near) => Some(format!("did you mean `{}.{near}`?", pick.view)),
-                None => did_you_mean(feature.as_str(), names.iter().copied(), "its features are"),
-            };
-            let message = format!("feature `{feature}` not found in view `{name}`");
-            out.push(Diagnostic::error("feature_not_found", message).at(place).maybe_hint(hint));
-        }
-        if let Some(entity) = project.own(&view.entity)
-            && let Some(Definition::Entity(entity)) =
-                project.find(ThingKind::Entity, entity.as_str()).map(|it| &it.value)
-        {
-            for key in pick.keys.keys().filter(|key| !entity.keys.iter().any(|it| it.name == **key)) {
-                let names: Vec<&str> = entity.keys.iter().map(|it| it.name.as_str()).collect();
-                out.push(
-                    Diagnostic::error("key_not_found", format!("view `{name}` has no key `{key}`"))
-                        .at(at.key(&["features", &nth, "keys", key.as_str()]))
-                        .maybe_hint(did_you_mean(key.as_str(), names.iter().copied(), "its keys are")),
-                );
-            }
-        }
+        picked(project, (name, &label.view, Some(&label.feature)), place, out);
+        roles(project, at, name, &label.keys, &["labels", &nth, "keys"], out);
     }
     for (nth, column, first, second) in colliding_names(service, named) {
         let hint = if first == second {
@@ -271,15 +329,68 @@ fn check_service(project: &Project, at: &Located<Definition>, service: &Service,
                     service.name
                 ),
             )
-            .at(at.at(&["features", &nth.to_string()]))
+            .at(match nth.checked_sub(service.features.len()) {
+                Some(nth) => at.at(&["labels", &nth.to_string()]),
+                None => at.at(&["features", &nth.to_string()]),
+            })
             .hint(hint),
         );
     }
 }
 
+/// Whether what a service picks is there.
+fn picked(
+    project: &Project,
+    (name, written, feature): (&Name, &Reference, Option<&Name>),
+    place: crate::Span,
+    out: &mut Diagnostics,
+) {
+    let Some(all) = project.find_features(name.as_str()) else {
+        if !project.knows(ThingKind::View, name) && !project.knows(ThingKind::Derived, name) {
+            out.push(project.missing(ThingKind::View, name.as_str()).at(place));
+        }
+        return;
+    };
+    if let (Some(feature), Some(all)) = (feature, all)
+        && !all.contains(feature)
+    {
+        let names: Vec<&str> = all.iter().map(Name::as_str).collect();
+        let kind = if project.find(ThingKind::View, name.as_str()).is_some() { "view" } else { "derived" };
+        let message = format!("feature `{feature}` not found in {kind} `{name}`");
+        let hint = of_features(written, feature, &names);
+        out.push(Diagnostic::error("feature_not_found", message).at(place).maybe_hint(hint));
+    }
+}
+
+/// Whether the keys that a role renames are those of the view.
+fn roles(
+    project: &Project,
+    at: &Located<Definition>,
+    name: &Name,
+    keys: &BTreeMap<Name, Name>,
+    path: &[&str],
+    out: &mut Diagnostics,
+) {
+    if let Some(Definition::View(view)) = project.find(ThingKind::View, name.as_str()).map(|it| &it.value)
+        && let Some(entity) = project.own(&view.entity)
+        && let Some(Definition::Entity(entity)) =
+            project.find(ThingKind::Entity, entity.as_str()).map(|it| &it.value)
+    {
+        for key in keys.keys().filter(|key| !entity.keys.iter().any(|it| it.name == **key)) {
+            let names: Vec<&str> = entity.keys.iter().map(|it| it.name.as_str()).collect();
+            let path: Vec<&str> = path.iter().copied().chain([key.as_str()]).collect();
+            out.push(
+                Diagnostic::error("key_not_found", format!("view `{name}` has no key `{key}`"))
+                    .at(at.key(&path))
+                    .maybe_hint(did_you_mean(key.as_str(), names.iter().copied(), "its keys are")),
+            );
+        }
+    }
+}
+
 /// Queries may read queries, but not in a circle.
 fn cycles(project: &Project, wrong: &mut Vec<usize>, out: &mut Diagnostics) {
-    let mut reads: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut reads: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for it in &project.definitions {
         if let Definition::Source(Source { name, place: Place::Sql { text }, .. }) = &it.value {
             let tables = parse_query(text).unwrap_or_default();
@@ -288,39 +399,42 @@ fn cycles(project: &Project, wrong: &mut Vec<usize>, out: &mut Diagnostics) {
                 2 if parts[0] == project.config.project.as_str() => parts.pop(),
                 _ => None,
             });
-            reads.insert(name.as_str(), names.collect());
+            reads.insert(name.to_string(), names.collect());
         }
     }
     for (at, it) in project.definitions.iter().enumerate() {
         let Definition::Source(source) = &it.value else { continue };
-        // The shortest way from the source back to itself.
-        let mut ways: Vec<Vec<&str>> = vec![vec![source.name.as_str()]];
-        let mut seen: Vec<&str> = Vec::new();
-        let mut found = None;
-        while let Some(way) = ways.first().cloned() {
-            ways.remove(0);
-            for next in reads.get(way[way.len() - 1]).into_iter().flatten() {
-                if next == source.name.as_str() {
-                    found = found.or(Some(way.clone()));
-                } else if !seen.contains(&next.as_str()) {
-                    seen.push(next);
-                    ways.push(way.iter().copied().chain([next.as_str()]).collect());
-                }
-            }
-        }
-        if let Some(way) = found {
+        if let Some(way) = ring(source.name.as_str(), &reads) {
             wrong.push(at);
-            let circle = way
-                .iter()
-                .chain([&way[0]])
-                .map(|name| format!("`{name}`"))
-                .collect::<Vec<_>>()
-                .join(" reads ");
+            let message = format!("source `{}` reads itself: {}", source.name, named_ring(&way));
             out.push(
-                Diagnostic::error("source_cycle", format!("source `{}` reads itself: {circle}", source.name))
+                Diagnostic::error("source_cycle", message)
                     .at(it.at(&["sql"]))
                     .hint("a query reads sources that stand before it"),
             );
         }
     }
+}
+
+/// The shortest way from a thing back to itself over what each reads, without its end.
+pub(crate) fn ring(of: &str, reads: &BTreeMap<String, Vec<String>>) -> Option<Vec<String>> {
+    let mut ways: VecDeque<Vec<String>> = VecDeque::from([vec![of.to_owned()]]);
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    while let Some(way) = ways.pop_front() {
+        for next in way.last().and_then(|last| reads.get(last)).into_iter().flatten() {
+            if next == of {
+                return Some(way);
+            }
+            if seen.insert(next.as_str()) {
+                ways.push_back(way.iter().chain([next]).cloned().collect());
+            }
+        }
+    }
+    None
+}
+
+/// ``  `a` reads `b` reads `a` ``
+pub(crate) fn named_ring(way: &[String]) -> String {
+    let names: Vec<String> = way.iter().chain(way.first()).map(|name| format!("`{name}`")).collect();
+    names.join(" reads ")
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::expression::parse_query;
-use crate::{Column, DataType, Expression, Length, Name, Reference};
+use crate::{Call, Column, DataType, Expression, Length, Literal, Name, NamedWindow, Reference, Timestamp};
 
 /// What people say about a thing; never part of a version's hash.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +50,8 @@ pub struct Source {
     pub name: Name,
     /// Where its rows are.
     pub place: Place,
-    /// Copied into its own Delta table by `asof load`, instead of read in place.
+    /// A batch source copied into its own Delta table by `asof load`, instead of read in place. What is pushed
+    /// has a table too: [`Source::is_stored`].
     #[serde(default)]
     pub store: bool,
     /// When a row happened; none for facts without a clock.
@@ -61,6 +62,10 @@ pub struct Source {
     /// From when on a row no longer answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<TimeRule>,
+    /// Names the event that a row is a version of, within the source; a row where it is null is an event of its
+    /// own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Expression>,
     /// The tie-break among rows of one event time and one visible time, null first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order_by: Option<Expression>,
@@ -79,6 +84,11 @@ pub struct Source {
 }
 
 impl Source {
+    /// Whether its rows stand in a Delta table of its own: pushed, or loaded.
+    pub fn is_stored(&self) -> bool {
+        self.store || matches!(self.place, Place::Push { .. })
+    }
+
     /// The sources its query reads, each once, in the order of the text; none of a source of files.
     pub fn reads(&self) -> Vec<Reference> {
         let mut found = Vec::new();
@@ -127,6 +137,27 @@ pub enum Place {
         /// The query as written.
         text: String,
     },
+    /// Nowhere else: rows are pushed, and kept in a Delta table of the source.
+    Push {
+        /// A second place, where the rows from before it was pushed to stand.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        past: Option<Past>,
+    },
+}
+
+/// The past of a pushed source: files read in place beside its own table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// The path as written, as of [`Place::Files`].
+    pub path: String,
+    /// How the files are read.
+    pub format: Format,
+    /// Options of the format.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// Only rows with an event time before this are read; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// A file format.
@@ -245,7 +276,8 @@ pub enum TimeUnit {
     Ns,
 }
 
-/// A reading of a source for an entity. This slice has latest-value views; windows make the other kind.
+/// A reading of a source for an entity: the latest row answers for all its features, or, where it has windows,
+/// every feature is an aggregate over one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// Its name.
@@ -260,7 +292,10 @@ pub struct View {
     /// Rows that pass.
     #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
     pub filter: Option<Expression>,
-    /// How long a row answers after its event time.
+    /// The windows of its aggregates that have none of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<NamedWindow>,
+    /// How long a row answers after its event time; none of a view with windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Length>,
     /// How far back `as_of` is answered online.
@@ -269,7 +304,7 @@ pub struct View {
     /// How often it is materialised by a running node; none: only when asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh: Option<Length>,
-    /// Rows older than this are not kept online; none: as ttl and history need.
+    /// Rows older than this are not kept online; none: as ttl or windows, and history need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Length>,
     /// The features.
@@ -307,14 +342,31 @@ pub enum Features {
 pub struct Feature {
     /// Its name within the view.
     pub name: Name,
-    /// Its value, over the columns of the row that answers.
+    /// Its value, over the columns of the row that answers. Of an aggregate the call as written, for who shows
+    /// it or asks what columns it names; what is computed is [`Aggregate::call`].
     pub expression: Expression,
+    /// What is computed, in a view with windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregate: Option<Aggregate>,
+    /// Stands in for the null of `not_found`, of `expired` and of an empty window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Literal>,
     /// e.g. `pii`; carried into every list and record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensitivity: Option<String>,
     /// Owner, description, tags.
     #[serde(flatten)]
     pub about: About,
+}
+
+/// What a feature over windows is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aggregate {
+    /// The aggregate and what it is of.
+    pub call: Call,
+    /// The windows written for it, none where they are those of the view. In a view as agreed exactly one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<NamedWindow>,
 }
 
 /// What one model asks for, in order.
@@ -324,6 +376,9 @@ pub struct Service {
     pub name: Name,
     /// The features, in order.
     pub features: Vec<Pick>,
+    /// What a model is to learn, read after the time asked; only in training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label>,
     /// Output columns are `view__feature` instead of `feature`.
     #[serde(default)]
     pub full_names: bool,
@@ -332,10 +387,55 @@ pub struct Service {
     pub about: About,
 }
 
+/// Features computed of other features of the same request, of what the request brings, and of its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Derived {
+    /// Its name; views and derived share one set of names.
+    pub name: Name,
+    /// What a request brings beside keys, in the order written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request: Vec<RequestColumn>,
+    /// The features; none of them is an aggregate or has a default.
+    pub features: Vec<Feature>,
+    /// Owner, description, tags.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// A value that a request brings; in a training set a column of the spine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestColumn {
+    /// Its name in requests and spines.
+    pub name: Name,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub data_type: DataType,
+}
+
+/// The name that stands for the time asked, in a derived feature; a timestamp.
+pub const REQUEST_TIME: &str = "request_time";
+
+/// One label of a service: a feature read some time after the time asked, late rows and all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// The view.
+    pub view: Reference,
+    /// The feature.
+    pub feature: Name,
+    /// How long after the time asked it is read.
+    pub after: Length,
+    /// Entity key to the name it has in spines, for a view in another role.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<Name, Name>,
+    /// Its output name.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Name>,
+}
+
 /// One line of a service: a feature, or all of a view, perhaps in another role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pick {
-    /// The view.
+    /// The view, or the derived.
     pub view: Reference,
     /// The feature; none: all of them, in the view's order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -358,6 +458,8 @@ pub enum Definition {
     Source(Source),
     /// A view.
     View(View),
+    /// Features computed of features.
+    Derived(Derived),
     /// A service.
     Service(Service),
 }
@@ -369,6 +471,7 @@ impl Definition {
             Definition::Entity(_) => ThingKind::Entity,
             Definition::Source(_) => ThingKind::Source,
             Definition::View(_) => ThingKind::View,
+            Definition::Derived(_) => ThingKind::Derived,
             Definition::Service(_) => ThingKind::Service,
         }
     }
@@ -379,6 +482,7 @@ impl Definition {
             Definition::Entity(it) => &it.name,
             Definition::Source(it) => &it.name,
             Definition::View(it) => &it.name,
+            Definition::Derived(it) => &it.name,
             Definition::Service(it) => &it.name,
         }
     }
@@ -389,6 +493,7 @@ impl Definition {
             Definition::Entity(it) => &it.about,
             Definition::Source(it) => &it.about,
             Definition::View(it) => &it.about,
+            Definition::Derived(it) => &it.about,
             Definition::Service(it) => &it.about,
         }
     }
@@ -404,17 +509,24 @@ pub enum ThingKind {
     Source,
     /// A view.
     View,
+    /// Features computed of features.
+    Derived,
     /// A service.
     Service,
 }
 
 impl ThingKind {
+    /// All of them, in the order in which they stand on each other.
+    pub const ALL: [ThingKind; 5] =
+        [ThingKind::Entity, ThingKind::Source, ThingKind::View, ThingKind::Derived, ThingKind::Service];
+
     /// Its name, e.g. `view`.
     pub fn name(self) -> &'static str {
         match self {
             ThingKind::Entity => "entity",
             ThingKind::Source => "source",
             ThingKind::View => "view",
+            ThingKind::Derived => "derived",
             ThingKind::Service => "service",
         }
     }

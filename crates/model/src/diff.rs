@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use similar::{ChangeTag, TextDiff};
 
 use crate::to_yaml::version_lines;
-use crate::{Name, ProjectState, ThingKind, Version};
+use crate::{Address, Name, ProjectState, ThingKind, Version};
 
 /// What happens to a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,12 +127,25 @@ fn because(old: &Version, new: &Version) -> Vec<String> {
         (Version::View(_), Version::View(new)) => {
             vec![format!(" # entity `{}` has a new version", new.entity)]
         }
+        (Version::Derived(old), Version::Derived(new)) => new
+            .stands_on
+            .iter()
+            .filter(|it| !old.stands_on.contains(it))
+            .map(|it| format!(" # `{}` has a new version", it.address))
+            .collect(),
         (Version::Service(old), Version::Service(new)) => new
             .selection
             .readings
             .iter()
             .filter(|reading| !old.selection.readings.iter().any(|it| it.view_id == reading.view_id))
             .map(|reading| format!(" # view `{}` has a new version", reading.view))
+            .chain(
+                new.selection
+                    .steps
+                    .iter()
+                    .filter(|step| !old.selection.steps.iter().any(|it| it.derived_id == step.derived_id))
+                    .map(|step| format!(" # derived `{}` has a new version", step.derived)),
+            )
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect(),
@@ -158,21 +171,18 @@ fn invalidated(current: &ProjectState, old: &Version, removed: bool) -> Vec<Stri
                     found.push(format!("source `{}`", source.address.name));
                 }
             }
-            if removed && it.definition.store {
-                found.push(
-                    "its loaded rows, which stay on the disk below `offline/` of the data directory"
-                        .to_owned(),
-                );
+            if removed && it.definition.is_stored() {
+                let how = if it.definition.store { "loaded" } else { "pushed" };
+                found.push(format!(
+                    "its {how} rows, which stay on the disk below `offline/` of the data directory"
+                ));
             }
         }
         Version::View(it) => {
             found.push(format!("materialised rows of version {}", it.id.short()));
-            for service in current.services.values() {
-                if service.selection.readings.iter().any(|reading| reading.view == it.address) {
-                    found.push(format!("service `{}`", service.address.name));
-                }
-            }
+            found.extend(computed_of(current, &it.address));
         }
+        Version::Derived(it) => found.extend(computed_of(current, &it.address)),
         Version::Service(it) => {
             found.push(format!(
                 "models trained on version {}: its training sets can still be rebuilt",
@@ -181,6 +191,17 @@ fn invalidated(current: &ProjectState, old: &Version, removed: bool) -> Vec<Stri
         }
     }
     found
+}
+
+/// The derived and services that stand on a view or derived.
+fn computed_of(current: &ProjectState, address: &Address) -> Vec<String> {
+    let on = |version: &Version| {
+        let asked = [ThingKind::View, ThingKind::Derived];
+        version.stands_on().iter().any(|(kind, on)| asked.contains(kind) && on == address)
+    };
+    let derived = current.derived.values().cloned().map(Version::Derived);
+    let services = current.services.values().cloned().map(Version::Service);
+    derived.chain(services).filter(on).map(|it| format!("{} `{}`", it.kind(), it.address().name)).collect()
 }
 
 fn unified(old: &str, new: &str) -> Vec<String> {

@@ -163,6 +163,15 @@ impl Expression {
         found.found
     }
 
+    /// Every name it mentions with its place: the parts between the points, byte offset and length. What a derived
+    /// feature reads.
+    pub fn names(&self) -> Vec<(Vec<String>, usize, usize)> {
+        let Ok(tree) = parse_tree(&self.text) else { return Vec::new() };
+        let mut found = Names { text: &self.text, found: Vec::new() };
+        let _ = tree.visit(&mut found);
+        found.found
+    }
+
     /// The column, where the whole expression is the name of one.
     pub fn as_column(&self) -> Option<String> {
         match parse_tree(&self.text) {
@@ -243,23 +252,8 @@ fn is_plain(name: &str) -> bool {
 }
 
 fn parser_of(text: &str) -> Result<Parser<'static>, ExpressionError> {
-    let mut tokens = Vec::new();
     let dialect: &'static GenericDialect = &GenericDialect {};
-    if let Err(error) = Tokenizer::new(dialect, text).tokenize_with_location_into_buf(&mut tokens) {
-        let offset = offset_of(text, error.location);
-        let unclosed = error.message.starts_with("Unterminated string literal");
-        return Err(ExpressionError {
-            code: "expression_syntax",
-            message: if unclosed {
-                "a text in single quotes is not closed".to_owned()
-            } else {
-                lower_first(&error.message)
-            },
-            offset,
-            length: text[offset..].chars().next().map_or(0, char::len_utf8),
-            hint: unclosed.then(|| "close it with `'`; a quote inside is written twice: `''`".to_owned()),
-        });
-    }
+    let tokens = all_tokens_of(text)?;
     let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count();
     if words > MOST_TOKENS {
         return Err(too_deep(
@@ -277,7 +271,35 @@ fn parser_of(text: &str) -> Result<Parser<'static>, ExpressionError> {
     Ok(Parser::new(dialect).with_tokens_with_locations(tokens))
 }
 
-fn parse_tree(text: &str) -> Result<Expr, ExpressionError> {
+/// The words and signs of a text, comments and spaces left out.
+pub(crate) fn tokens_of(text: &str) -> Result<Vec<TokenWithSpan>, ExpressionError> {
+    let mut tokens = all_tokens_of(text)?;
+    tokens.retain(|it| !matches!(it.token, Token::Whitespace(_) | Token::EOF));
+    Ok(tokens)
+}
+
+fn all_tokens_of(text: &str) -> Result<Vec<TokenWithSpan>, ExpressionError> {
+    let mut tokens = Vec::new();
+    if let Err(error) = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location_into_buf(&mut tokens)
+    {
+        let offset = offset_of(text, error.location);
+        let unclosed = error.message.starts_with("Unterminated string literal");
+        return Err(ExpressionError {
+            code: "expression_syntax",
+            message: if unclosed {
+                "a text in single quotes is not closed".to_owned()
+            } else {
+                lower_first(&error.message)
+            },
+            offset,
+            length: text[offset..].chars().next().map_or(0, char::len_utf8),
+            hint: unclosed.then(|| "close it with `'`; a quote inside is written twice: `''`".to_owned()),
+        });
+    }
+    Ok(tokens)
+}
+
+pub(crate) fn parse_tree(text: &str) -> Result<Expr, ExpressionError> {
     if text.trim().is_empty() {
         return Err(ExpressionError {
             code: "expression_empty",
@@ -377,7 +399,7 @@ fn lower_first(text: &str) -> String {
 }
 
 /// The byte of a place given in lines and characters from 1.
-fn offset_of(text: &str, at: Location) -> usize {
+pub(crate) fn offset_of(text: &str, at: Location) -> usize {
     if at.line == 0 {
         return text.len();
     }
@@ -460,7 +482,7 @@ impl Visitor for Shape<'_> {
                         "expression_aggregate",
                         place,
                         format!("`{name}` is over many rows, and this expression is over one"),
-                        "views with windows and `agg` features are not built yet; aggregate in a `sql` source",
+                        "an aggregate is an `agg`, in a view with windows: `{agg: sum(price), windows: [7d]}`",
                     );
                 }
                 let star = |argument: &FunctionArg| {
@@ -537,6 +559,29 @@ impl Visitor for Columns<'_> {
             let start = offset_of(self.text, column.span.start);
             let end = offset_of(self.text, column.span.end).max(start);
             self.found.push((column.value.clone(), start, end - start));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+struct Names<'a> {
+    text: &'a str,
+    found: Vec<(Vec<String>, usize, usize)>,
+}
+
+impl Visitor for Names<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        let parts = match expr {
+            Expr::Identifier(name) => std::slice::from_ref(name),
+            Expr::CompoundIdentifier(parts) => parts.as_slice(),
+            _ => return ControlFlow::Continue(()),
+        };
+        if let (Some(first), Some(last)) = (parts.first(), parts.last()) {
+            let start = offset_of(self.text, first.span.start);
+            let end = offset_of(self.text, last.span.end).max(start);
+            self.found.push((parts.iter().map(|it| it.value.clone()).collect(), start, end - start));
         }
         ControlFlow::Continue(())
     }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::expression::canonical_query;
 use crate::select::view_ids;
 use crate::{
-    Address, Entity, Expression, Place, Service, Source, StoredSelection, TimeRule, VersionId, ViewVersion,
-    canonical_json,
+    Address, DerivedVersion, Entity, Expression, Feature, Place, Service, Source, StoredSelection, TimeRule,
+    TypedFeature, VersionId, ViewVersion, canonical_json,
 };
 
 fn id_of(value: &Value) -> VersionId {
@@ -48,8 +48,9 @@ pub(crate) fn source_id(
     let place = match &source.place {
         Place::Files { path, format, options } => json!({"path": path, "format": format, "options": options}),
         Place::Sql { text } => json!({"sql": canonical_query(text), "reads": reads}),
+        Place::Push { past } => json!({"push": true, "past": past}),
     };
-    id_of(&json!({
+    let mut value = json!({
         "source": address_value(address),
         "place": place,
         "store": source.store,
@@ -60,19 +61,38 @@ pub(crate) fn source_id(
         "delete_when": canonical(source.delete_when.as_ref()),
         "null_keys": source.null_keys,
         "columns": columns,
-    }))
+    });
+    // Only where there is one: the names of versions made before there was such a thing stay as they are.
+    if let (Some(id), Value::Object(fields)) = (&source.id, &mut value) {
+        fields.insert("id".to_owned(), id.canonical().into());
+    }
+    id_of(&value)
+}
+
+/// What decides a feature's value. What a feature may have is put behind what every one has, so that the names of
+/// versions made before there was such a thing stay as they are.
+fn feature_value(it: &TypedFeature) -> Value {
+    let Feature { name, expression, aggregate, default, sensitivity, .. } = &it.feature;
+    let mut value = vec![json!(name)];
+    value.push(match aggregate {
+        Some(aggregate) => aggregate.call.canonical().into(),
+        None => expression.canonical().into(),
+    });
+    value.extend([json!(sensitivity), json!(it.data_type)]);
+    if let Some(aggregate) = aggregate {
+        let windows: Vec<_> = aggregate.windows.iter().map(|it| it.window).collect();
+        value.push(json!({ "windows": windows }));
+    }
+    if let Some(default) = default {
+        value.push(json!({ "default": default }));
+    }
+    value.into()
 }
 
 /// The hash of a view: the versions of its entity and source, keys bound, features typed. How often
 /// it is refreshed is not part of it.
 pub(crate) fn view_id(view: &ViewVersion, entity_id: &VersionId) -> VersionId {
-    let features: Vec<Value> = view
-        .features
-        .iter()
-        .map(|it| {
-            json!([it.feature.name, it.feature.expression.canonical(), it.feature.sensitivity, it.data_type])
-        })
-        .collect();
+    let features: Vec<Value> = view.features.iter().map(feature_value).collect();
     let keys: Vec<Value> =
         view.keys.iter().map(|it| json!([it.key.name, it.key.data_type, it.column])).collect();
     id_of(&json!({
@@ -85,6 +105,25 @@ pub(crate) fn view_id(view: &ViewVersion, entity_id: &VersionId) -> VersionId {
         "history": view.definition.history,
         "retention": view.definition.retention,
         "features": features,
+    }))
+}
+
+/// The hash of derived features: what they compute, of what types, and the versions they stand on.
+pub(crate) fn derived_id(derived: &DerivedVersion) -> VersionId {
+    let features: Vec<Value> = derived
+        .features
+        .iter()
+        .map(|it| {
+            json!([it.feature.name, it.feature.expression.canonical(), it.feature.sensitivity, it.data_type])
+        })
+        .collect();
+    let stands_on: Vec<Value> =
+        derived.stands_on.iter().map(|it| json!([address_value(&it.address), it.id])).collect();
+    id_of(&json!({
+        "derived": address_value(&derived.address),
+        "request": derived.definition.request,
+        "features": features,
+        "stands_on": stands_on,
     }))
 }
 

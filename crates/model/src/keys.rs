@@ -22,10 +22,24 @@ pub(crate) enum Takes {
     Length,
     /// A length, `all` or `none`.
     History,
+    /// A length or `all`.
+    WindowLength,
+    /// A length or `none`.
+    Resolution,
+    /// A list of lengths, `all` and maps.
+    Windows,
+    /// A call of an aggregate.
+    Call,
+    /// A constant.
+    Constant,
     /// `true` or `false`.
     Bool,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A path, or `{path, format, options, until}`.
+    Past,
+    /// An instant.
+    Instant,
     /// A column, `{column, unit, zone}` or an expression.
     Time,
     /// The same, or `none`.
@@ -40,6 +54,10 @@ pub(crate) enum Takes {
     KeyNames,
     /// `"*"`, a list of columns, or a map of name to expression or map.
     Features,
+    /// A map of name to expression or map, of derived features.
+    DerivedFeatures,
+    /// A list of maps of `from`, `after` and `as`.
+    Labels,
     /// A list of `view.feature`, `view.*` or maps.
     Picks,
     /// Option to value.
@@ -182,6 +200,16 @@ pub(crate) static SOURCE: Table = Table {
         ),
         may("sql", Takes::Query, "A query over other sources, in place of `path`."),
         may(
+            "push",
+            Takes::Bool,
+            "`true`, in place of `path`: rows are pushed and kept in a Delta table of the source; with a `schema`. Default `false`.",
+        ),
+        may(
+            "past",
+            Takes::Past,
+            "Of a pushed source without `id`: a path, or `{path, format, options, until}`, where rows from before it was pushed to are read in place.",
+        ),
+        may(
             "store",
             Takes::Bool,
             "`true`: rows are copied into a Delta table of the source by `asof load`, and read from there. Default `false`.",
@@ -198,6 +226,11 @@ pub(crate) static SOURCE: Table = Table {
         ),
         may("valid_until", Takes::Time, "From then on the row no longer answers; null means always."),
         may(
+            "id",
+            Takes::Expression,
+            "Names the event that a row is a version of: of each id the row that is visible last counts, and a delete takes it back. Null: an event of its own.",
+        ),
+        may(
             "order_by",
             Takes::Expression,
             "The tie-break among rows of one event time and one visible time; the last wins, null is first.",
@@ -205,7 +238,7 @@ pub(crate) static SOURCE: Table = Table {
         may(
             "delete_when",
             Takes::Expression,
-            "True for a row that is a delete: it ends its key at its event time.",
+            "True for a row that is a delete: with an `id` it withdraws that event, without one it ends its key at its event time.",
         ),
         may(
             "null_keys",
@@ -215,30 +248,33 @@ pub(crate) static SOURCE: Table = Table {
         may(
             "schema",
             Takes::ColumnTypes,
-            "Columns and their types, where they are not to be inferred from the data.",
+            "Columns and their types, where they are not to be inferred from the data; of a pushed source all of them.",
         ),
         DESCRIPTION,
         OWNER,
         TAGS,
-        may(
-            "id",
-            Takes::NotYet(
-                "leave it out: rows of one key and event time are ordered by `available_at`, then `order_by`",
-            ),
-            "Names the event that a row is a version of.",
-        ),
-        may(
-            "push",
-            Takes::NotYet("give a `path`, with `store: true` where rows are taken in by `asof load`"),
-            "Rows come by push.",
-        ),
-        may(
-            "past",
-            Takes::NotYet("load the past with `asof load`"),
-            "A second place for the past of a pushed source.",
-        ),
     ],
     example: "source: sellers\npath: data/sellers/*.parquet\nevent_time: updated_at\navailable_at: loaded_at\n",
+};
+
+pub(crate) static PAST: Table = Table {
+    thing: "past",
+    about: "Where the rows of a pushed source stand from before it was pushed to.",
+    keys: &[
+        must(
+            "path",
+            Takes::Text,
+            "A file, glob, folder or URL, read in place, with the columns of the source.",
+        ),
+        may(
+            "format",
+            Takes::Choice(&Format::NAMES),
+            "How the files are read. Default: by the ending of `path`.",
+        ),
+        may("options", Takes::Options, "Options of the format, as those of a source."),
+        may("until", Takes::Instant, "Only rows that happened before this are read. Default: all."),
+    ],
+    example: "path: archive/2024/*.parquet\nuntil: 2025-01-01T00:00:00Z\n",
 };
 
 pub(crate) static TIME: Table = Table {
@@ -262,19 +298,38 @@ pub(crate) static TIME: Table = Table {
 
 pub(crate) static VIEW: Table = Table {
     thing: "view",
-    about: "A reading of a source for an entity: the latest row answers for all its features.",
+    about: "A reading of a source for an entity. The latest row answers for all its features; or, in a view with windows, each is an aggregate over the rows of one, and is asked for as `NAME_WINDOW`, e.g. `listings_7d`.",
     keys: &[
         must("view", Takes::Name, "Its name."),
         must("entity", Takes::Reference, "The entity its rows are about."),
         must("source", Takes::Reference, "The source it reads."),
         may("keys", Takes::KeyColumns, "Entity key to column, where the column is named unlike the key."),
         may("where", Takes::Expression, "Only rows for which this is true."),
+        may(
+            "windows",
+            Takes::Windows,
+            "The windows of its aggregates, `1m` to `365d` or `all`: `[1h, 7d]`. An aggregate may have its own.",
+        ),
+        may(
+            "include_now",
+            Takes::Bool,
+            "What windows do that do not say: `true` counts what happens at the very time asked. Default `false`.",
+        ),
+        may(
+            "resolution",
+            Takes::Length,
+            "What windows have that do not say: their lower edge is floored to a multiple of it. Default: exact.",
+        ),
         must(
             "features",
             Takes::Features,
-            "`\"*\"` for all columns that are not keys or times, a list of columns, or a map of name to expression.",
+            "`\"*\"` for all columns that are not keys or times, a list of columns, or a map of name to expression. With windows: a map of name to `{agg: ...}`.",
         ),
-        may("ttl", Takes::Length, "How long a row answers after its event time. Default: always."),
+        may(
+            "ttl",
+            Takes::Length,
+            "How long a row answers after its event time; not with windows. Default: always.",
+        ),
         may(
             "history",
             Takes::History,
@@ -284,16 +339,11 @@ pub(crate) static VIEW: Table = Table {
         may(
             "retention",
             Takes::Length,
-            "How long rows are kept online, counted back from `history`; at least `ttl`. Default: as needed.",
+            "How long rows are kept online, counted back from `history`; at least `ttl`, or length, offset and resolution of every window. Default: as needed.",
         ),
         DESCRIPTION,
         OWNER,
         TAGS,
-        may(
-            "windows",
-            Takes::NotYet("this view would be a window view; keep to the latest value"),
-            "The windows of its aggregated features.",
-        ),
     ],
     example: "view: seller_profile\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nttl: 90d\nrefresh: 1h\nfeatures:\n  tier: tier\n  name_length: char_length(display_name)\n  email: {expr: email, sensitivity: pii}\n",
 };
@@ -302,10 +352,21 @@ pub(crate) static FEATURE: Table = Table {
     thing: "feature",
     about: "One value of a view.",
     keys: &[
-        must(
+        may(
             "expr",
             Takes::Expression,
             "Its value, over the columns of the row that answers; `event_time` is the row's own time.",
+        ),
+        may(
+            "agg",
+            Takes::Call,
+            "In place of `expr`, with windows: an aggregate of one expression over a row, or of `*`; behind it constants that it takes, and `filter (where ...)`.",
+        ),
+        may("windows", Takes::Windows, "The windows of the aggregate. Default: those of the view."),
+        may(
+            "default",
+            Takes::Constant,
+            "Stands in where no row answers: in place of `not_found`, `expired` and the null of an empty window. A null in a row that answers stays null.",
         ),
         may(
             "sensitivity",
@@ -315,11 +376,72 @@ pub(crate) static FEATURE: Table = Table {
         DESCRIPTION,
         OWNER,
         TAGS,
-        may("agg", Takes::NotYet("write `expr` for the latest value"), "An aggregate over windows."),
-        may("windows", Takes::NotYet("write `expr` for the latest value"), "Its windows."),
-        may("default", Takes::NotYet("write `coalesce` where the value is used"), "What stands in for null."),
     ],
-    example: "expr: email\nsensitivity: pii\n",
+    example: "agg: count(*) filter (where category = 'phones')\nwindows: [7d, {length: 7d, offset: 7d, as: before}]\n",
+};
+
+pub(crate) static WINDOW: Table = Table {
+    thing: "window",
+    about: "The rows that an aggregate is over, asked at t: those with `t - offset - length <= event_time < t - offset`. What happens at t itself does not count.",
+    keys: &[
+        must("length", Takes::WindowLength, "How long it is, `1m` to `365d`; `all` has no lower edge."),
+        may("offset", Takes::Length, "How far before the time asked it ends. Default: there."),
+        may(
+            "as",
+            Takes::Name,
+            "What names of features end in: `NAME_AS`. Default: the length, as `7d`, and the offset, as `7d_offset_7d`.",
+        ),
+        may(
+            "include_now",
+            Takes::Bool,
+            "`true`: `t - offset - length < event_time <= t - offset`. Default: as the view says, `false`.",
+        ),
+        may(
+            "resolution",
+            Takes::Resolution,
+            "The lower edge is floored to a multiple of this since 1970-01-01 UTC, at most the length; `none` is exact. Default: as the view says, exact.",
+        ),
+    ],
+    example: "length: 7d\noffset: 7d\nas: before\n",
+};
+
+pub(crate) static DERIVED: Table = Table {
+    thing: "derived",
+    about: "Features computed of other features of the same request, of what the request brings, and of its time. Asked for as `derived.feature`, like those of a view.",
+    keys: &[
+        must("derived", Takes::Name, "Its name; no view of the project has it."),
+        may(
+            "request",
+            Takes::KeyTypes,
+            "What a request brings beside keys, each with its type; in a training set columns of the spine.",
+        ),
+        must(
+            "features",
+            Takes::DerivedFeatures,
+            "A map of name to expression over `view.feature`, `derived.feature`, `project.view.feature`, the names of `request`, and `request_time`, the time asked.",
+        ),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+    example: "derived: listing_price\nrequest: {price: float64}\nfeatures:\n  above_zero: price > 0\n  asked_at: {expr: request_time, description: The time of the request.}\n",
+};
+
+pub(crate) static DERIVED_FEATURE: Table = Table {
+    thing: "derived feature",
+    about: "One value of a derived.",
+    keys: &[
+        must("expr", Takes::Expression, "Its value."),
+        may(
+            "sensitivity",
+            Takes::Text,
+            "e.g. `pii`; carried into every list and record. What it is computed of has its own.",
+        ),
+        DESCRIPTION,
+        OWNER,
+        TAGS,
+    ],
+    example: "expr: price > 0\n",
 };
 
 pub(crate) static SERVICE: Table = Table {
@@ -330,17 +452,17 @@ pub(crate) static SERVICE: Table = Table {
         must(
             "features",
             Takes::Picks,
-            "`view.feature`, `view.*`, `project.view.feature`, or a map for a view in another role.",
+            "`view.feature`, `view.*`, `project.view.feature`, or a map for a view in another role; a derived is named like a view.",
+        ),
+        may(
+            "labels",
+            Takes::Labels,
+            "What the model is to learn: features of views read some time after the time asked, late rows and all. Columns of training sets, behind the features; never served.",
         ),
         may("full_names", Takes::Bool, "`true`: output columns are `view__feature`. Default `false`."),
         DESCRIPTION,
         OWNER,
         TAGS,
-        may(
-            "labels",
-            Takes::NotYet("read the label's column from the spine"),
-            "Features read after the time asked.",
-        ),
     ],
     example: "service: category_model\nfeatures:\n  - seller_profile.tier\n  - {from: seller_profile, keys: {seller_id: buyer_id}, as: buyer}\n",
 };
@@ -364,14 +486,34 @@ pub(crate) static PICK: Table = Table {
     example: "from: seller_profile\nkeys: {seller_id: buyer_id}\nas: buyer\n",
 };
 
-/// The kinds of documents below `features/`, in the order a document is tried for them.
-pub(crate) static DOCUMENTS: [&Table; 4] = [&VIEW, &SERVICE, &SOURCE, &ENTITY];
+pub(crate) static LABEL: Table = Table {
+    thing: "label",
+    about: "A feature of a view, read at `t + after` with the question *event*. Where the source does not reach so far it is null, and counted as not mature.",
+    keys: &[
+        must("from", Takes::Text, "`view.feature`, or `project.view.feature`."),
+        must("after", Takes::Length, "How long after the time asked it is read."),
+        may("keys", Takes::KeyNames, "Entity key to the name it has in spines."),
+        may("as", Takes::Name, "Its output name. Default: the feature's."),
+    ],
+    example: "from: seller_profile.tier\nafter: 7d\nas: tier_in_a_week\n",
+};
 
-/// Documents that are recognised and refused.
-pub(crate) const NOT_YET: [(&str, &str); 2] = [
-    ("derived", "compute it where the features are used, or as a feature of one view"),
-    ("label", "read the label's column from the spine"),
-];
+/// The kinds of documents below `features/`, in the order a document is tried for them.
+pub(crate) static DOCUMENTS: [&Table; 5] = [&VIEW, &DERIVED, &SERVICE, &SOURCE, &ENTITY];
 
 /// Every table, in the order of the reference page.
-pub(crate) static ALL: [&Table; 8] = [&CONFIG, &ENTITY, &SOURCE, &TIME, &VIEW, &FEATURE, &SERVICE, &PICK];
+pub(crate) static ALL: [&Table; 13] = [
+    &CONFIG,
+    &ENTITY,
+    &SOURCE,
+    &PAST,
+    &TIME,
+    &VIEW,
+    &FEATURE,
+    &WINDOW,
+    &DERIVED,
+    &DERIVED_FEATURE,
+    &SERVICE,
+    &PICK,
+    &LABEL,
+];

@@ -1,4 +1,4 @@
-//! The nouns of a feature repository as users write them: entities, sources, views, features and
+//! The nouns of a feature repository as users write them: entities, sources, views, derived features and
 //! services; read from YAML with a place for everything, checked, hashed and compared.
 //!
 //! What it is: text in, plain data and diagnostics out. What it is not: it opens no file, knows no
@@ -23,17 +23,20 @@
 //! assert!(diagnostics.is_empty());
 //! assert_eq!(project.map(|it| it.definitions.len()), Some(1));
 //! ```
+mod call;
 pub mod catalog;
 mod check;
 mod config;
 mod data_type;
 pub mod definition;
+mod derived;
 mod diagnostic;
 mod diff;
 mod error;
 mod expression;
 mod hash;
 mod keys;
+mod literal;
 mod located;
 mod name;
 mod nearest;
@@ -52,8 +55,10 @@ mod time;
 mod to_yaml;
 mod training_set;
 mod version;
+mod window;
 mod yaml;
 
+pub use call::{Call, CallPlaces};
 pub use catalog::*;
 pub use config::Config;
 pub use data_type::{BadDataType, Column, DataType};
@@ -62,6 +67,7 @@ pub use diagnostic::{Diagnostic, Diagnostics, ProjectFile, Severity, Span, has_e
 pub use diff::{Action, Change, diff, without_owner};
 pub use error::{Explain, Kind};
 pub use expression::{Expression, ExpressionError};
+pub use literal::{Double, Literal};
 pub use located::Located;
 pub use name::{BadName, Name, Reference};
 pub use nearest::{did_you_mean, nearest};
@@ -80,3 +86,4 @@ pub use time::{BadLength, BadTimestamp, Clock, Length, Timestamp};
 pub use to_yaml::to_yaml;
 pub use training_set::*;
 pub use version::Version;
+pub use window::{NamedWindow, Window};

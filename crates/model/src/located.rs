@@ -48,21 +48,40 @@ impl<T> Located<T> {
         self.at(path)
     }
 
-    /// Where bytes of an expression stand: the expression is the value of the key, or of `expr` or
+    /// Where bytes of an expression stand: the expression is the value of the key, or of `expr`, `agg` or
     /// `column` below it.
     pub fn inside(&self, path: &[&str], bytes: Range<usize>) -> Span {
         let Some(node) = self.find(path) else { return self.span() };
-        let node = node.get("expr").or_else(|| node.get("column")).unwrap_or(node);
-        self.inside_node(node, bytes)
+        let below = ["expr", "agg", "column"].into_iter().find_map(|key| node.get(key));
+        self.inside_node(below.unwrap_or(node), bytes)
     }
 
-    /// Where a feature of a view, or bytes of its expression, stand.
+    /// Where a feature of a view, or bytes of its expression, stand. Of a feature named with its window,
+    /// `NAME_WINDOW`, it is the one written as `NAME`.
     pub fn feature(&self, name: &Name, bytes: Option<Range<usize>>) -> Span {
-        let path = ["features", name.as_str()];
+        let path = ["features", self.written(name)];
         match bytes {
             Some(bytes) => self.inside(&path, bytes),
             None => self.key(&path),
         }
+    }
+
+    /// Where the value of a key of a feature of a view stands.
+    pub fn feature_key(&self, name: &Name, key: &str) -> Span {
+        self.at(&["features", self.written(name), key])
+    }
+
+    /// The name under which a feature is written: itself, else the longest that it begins with.
+    fn written<'a>(&'a self, name: &'a Name) -> &'a str {
+        let Some(Data::Map { entries, .. }) = self.find(&["features"]).map(|node| &node.data) else {
+            return name.as_str();
+        };
+        let begins = |key: &&str| name.as_str().strip_prefix(*key).is_some_and(|rest| rest.starts_with('_'));
+        let keys = || entries.iter().filter_map(|(key, _)| key.scalar());
+        if keys().any(|key| key == name.as_str()) {
+            return name.as_str();
+        }
+        keys().filter(begins).max_by_key(|key| key.len()).unwrap_or(name.as_str())
     }
 
     fn inside_node(&self, node: &Node, bytes: Range<usize>) -> Span {

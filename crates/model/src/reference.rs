@@ -47,7 +47,5 @@ pub fn reference_page() -> String {
         let language = if whole { "yaml" } else { "text" };
         let _ = writeln!(out, "\n```{language}\n{}```", table.example);
     }
-    let later: Vec<String> = keys::NOT_YET.iter().map(|(kind, _)| format!("`{kind}`")).collect();
-    let _ = writeln!(out, "\nDocuments of these kinds are not built yet, and refused: {}.", later.join(", "));
     out
 }

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::check::clockless;
+use crate::check::{id_of_keys, over_source};
 use crate::definition::reference_of;
+use crate::derived::Named;
 use crate::expression::parse_query;
-use crate::hash::{entity_id, service_id, source_id, view_id};
+use crate::hash::{derived_id, entity_id, service_id, source_id, view_id};
 use crate::nearest::did_you_mean;
-use crate::select::{choose, stored};
+use crate::select::{choose, of_features, stored};
 use crate::{
-    About, Address, Catalog, Column, DataType, Definition, Diagnostic, Diagnostics, Entity, EntityVersion,
-    Explain, Expression, Feature, Features, Located, Name, Place, Project, ProjectState, Reference, Service,
-    ServiceVersion, Source, SourceVersion, ThingKind, TimeRule, TypedFeature, Version, View, ViewKey,
-    ViewVersion,
+    About, Address, Catalog, Column, DataType, Definition, Derived, DerivedFeature, DerivedVersion,
+    Diagnostic, Diagnostics, Entity, EntityVersion, Explain, Expression, Feature, Located, Name, Place,
+    Project, ProjectState, Reference, Service, ServiceVersion, Source, SourceVersion, StandsOn, ThingKind,
+    TimeRule, TypedFeature, Version, View, ViewKey, ViewVersion,
 };
 
 /// What the data says of a project's definitions: found by the engine at apply.
@@ -23,6 +24,8 @@ pub struct TypedProject {
     pub source_columns: BTreeMap<Name, Vec<Column>>,
     /// For each (view, feature), `*` expanded, its type.
     pub feature_types: BTreeMap<(Name, Name), DataType>,
+    /// For each (derived, feature) its type.
+    pub derived_types: BTreeMap<(Name, Name), DataType>,
 }
 
 /// The columns an entity's keys are read from, in the entity's order.
@@ -37,7 +40,8 @@ pub fn bind_keys(view: &View, entity: &Entity) -> Vec<ViewKey> {
         .collect()
 }
 
-/// The features of a view, `*` expanded to all columns that are neither keys nor times.
+/// The features of a view as they are asked for: `*` expanded to all columns that are neither keys nor times,
+/// an aggregate once for each of its windows, named `NAME_WINDOW` ([`View::expanded`]).
 ///
 /// # Errors
 /// The columns whose names cannot be names of features.
@@ -47,10 +51,9 @@ pub fn expand_features(
     source: &Source,
     columns: &[Column],
 ) -> Result<Vec<Feature>, Vec<String>> {
-    let Features::Star = view.features else {
-        let Features::Named(features) = &view.features else { return Ok(Vec::new()) };
-        return Ok(features.clone());
-    };
+    if let Some(features) = view.expanded() {
+        return Ok(features);
+    }
     let times: Vec<&str> = [&source.event_time, &source.available_at, &source.valid_until]
         .into_iter()
         .filter_map(|rule| match rule {
@@ -68,6 +71,8 @@ pub fn expand_features(
             Ok(name) => found.push(Feature {
                 expression: Expression::column(&column.name),
                 name,
+                aggregate: None,
+                default: None,
                 sensitivity: None,
                 about: About::default(),
             }),
@@ -113,6 +118,7 @@ pub fn resolve(project: &Project, against: &Catalog, types: &TypedProject) -> (V
             step.view(it, view);
         }
     }
+    step.all_derived();
     for it in &project.definitions {
         if let Definition::Service(service) = &it.value {
             step.service(it, service);
@@ -164,7 +170,10 @@ impl Step<'_> {
                 let names: Vec<&str> = match kind {
                     ThingKind::Entity => state.entities.keys().map(Name::as_str).collect(),
                     ThingKind::Source => state.sources.keys().map(Name::as_str).collect(),
-                    ThingKind::View => state.views.keys().map(Name::as_str).collect(),
+                    ThingKind::View => {
+                        state.views.keys().chain(state.derived.keys()).map(Name::as_str).collect()
+                    }
+                    ThingKind::Derived => state.derived.keys().map(Name::as_str).collect(),
                     ThingKind::Service => state.services.keys().map(Name::as_str).collect(),
                 };
                 let what = format!("project `{}` has", address.project);
@@ -284,7 +293,10 @@ impl Step<'_> {
         let before = self.out.len();
         self.fresh(source, at.at(&["source"]));
         if view.source.project.is_some() {
-            clockless(view, &source.definition, at, &mut self.out);
+            over_source(view, &source.definition, at, &mut self.out);
+        }
+        if view.source.project.is_some() || view.entity.project.is_some() {
+            id_of_keys(view, &entity.definition, &source.definition, at, &mut self.out);
         }
         if view.entity.project.is_some() {
             for key in
@@ -320,6 +332,19 @@ impl Step<'_> {
         for feature in features {
             let key = (view.name.clone(), feature.name.clone());
             let data_type = self.types.feature_types.get(&key)?.clone();
+            if let Some(default) = &feature.default
+                && !default.fits(&data_type)
+            {
+                let message = format!(
+                    "`default` of feature `{}` of view `{}` is {default}, and the feature is {data_type}",
+                    feature.name, view.name
+                );
+                self.out.push(
+                    Diagnostic::error("default_type", message)
+                        .at(at.feature_key(&feature.name, "default"))
+                        .hint("give a constant of the feature's type, or `cast` the feature to another"),
+                );
+            }
             typed.push(TypedFeature { feature, data_type });
         }
         if self.out.len() > before {
@@ -339,22 +364,134 @@ impl Step<'_> {
         Some(version)
     }
 
+    /// Derived in an order in which each comes after those it reads.
+    fn all_derived(&mut self) {
+        let project = self.project;
+        let mut waiting: Vec<(&Located<Definition>, &Derived)> = project
+            .definitions
+            .iter()
+            .filter_map(|it| match &it.value {
+                Definition::Derived(derived) => Some((it, derived)),
+                _ => None,
+            })
+            .collect();
+        loop {
+            let before = waiting.len();
+            waiting.retain(|(at, derived)| !self.derived(at, derived));
+            if waiting.is_empty() || waiting.len() == before {
+                break;
+            }
+        }
+        for (_, derived) in waiting {
+            self.skipped.insert((ThingKind::Derived, derived.name.clone()));
+        }
+    }
+
+    /// Whether it is done with, made or skipped.
+    fn derived(&mut self, at: &Located<Definition>, derived: &Derived) -> bool {
+        let home = self.here(&derived.name);
+        let mut stands_on: Vec<StandsOn> = Vec::new();
+        let mut good = true;
+        for feature in &derived.features {
+            for (parts, offset, length) in feature.expression.names() {
+                let Named::Feature(of, named) = Named::of(&parts) else { continue };
+                let address = self.project.address(&of);
+                if address == home {
+                    continue;
+                }
+                let place = at.feature(&feature.name, Some(offset..offset + length));
+                let (id, names) = match (self.next.view(&address), self.next.derived(&address)) {
+                    (Some(view), _) => {
+                        let names: Vec<Name> =
+                            view.features.iter().map(|it| it.feature.name.clone()).collect();
+                        (view.id.clone(), names)
+                    }
+                    (None, Some(other)) => {
+                        let names = other.features.iter().map(|it| it.feature.name.clone()).collect();
+                        (other.id.clone(), names)
+                    }
+                    _ if self.skips(ThingKind::View, &address)
+                        || self.skips(ThingKind::Derived, &address) =>
+                    {
+                        self.skipped.insert((ThingKind::Derived, derived.name.clone()));
+                        return true;
+                    }
+                    _ if self.project.own(&of).is_some() => return false,
+                    _ => {
+                        self.missing(ThingKind::View, &of, place);
+                        good = false;
+                        continue;
+                    }
+                };
+                if !names.contains(&named) {
+                    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+                    let message = format!("feature `{named}` not found in `{of}`");
+                    self.out.push(
+                        Diagnostic::error("feature_not_found", message)
+                            .at(place)
+                            .maybe_hint(of_features(&of, &named, &names)),
+                    );
+                    good = false;
+                }
+                if !stands_on.iter().any(|it| it.address == address) {
+                    stands_on.push(StandsOn { address, id });
+                }
+            }
+        }
+        match self.derived_of(derived, home, stands_on).filter(|_| good) {
+            Some(version) => self.put(Version::Derived(Arc::new(version))),
+            None => drop(self.skipped.insert((ThingKind::Derived, derived.name.clone()))),
+        }
+        true
+    }
+
+    fn derived_of(
+        &self,
+        derived: &Derived,
+        address: Address,
+        stands_on: Vec<StandsOn>,
+    ) -> Option<DerivedVersion> {
+        let is_derived = |at: &Address| *at == address || self.next.derived(at).is_some();
+        let mut features = Vec::new();
+        for feature in &derived.features {
+            let key = (derived.name.clone(), feature.name.clone());
+            features.push(DerivedFeature {
+                feature: feature.clone(),
+                data_type: self.types.derived_types.get(&key)?.clone(),
+                inputs: derived.inputs(&address.project, feature, is_derived),
+            });
+        }
+        let id = crate::VersionId(String::new());
+        let mut version = DerivedVersion { address, id, definition: derived.clone(), features, stands_on };
+        version.id = derived_id(&version);
+        Some(version)
+    }
+
     fn service(&mut self, at: &Located<Definition>, service: &Service) {
         let address = self.here(&service.name);
-        if service.features.iter().any(|pick| self.skips(ThingKind::View, &self.project.address(&pick.view)))
-        {
+        let picked = service.features.iter().map(|pick| &pick.view);
+        let labels = service.labels.iter().map(|label| &label.view);
+        let skipped = |it: &Reference| {
+            let address = self.project.address(it);
+            self.skips(ThingKind::View, &address) || self.skips(ThingKind::Derived, &address)
+        };
+        if picked.chain(labels).any(skipped) {
             return;
         }
-        match choose(&self.next, &address.project, &service.features, service.full_names) {
-            Ok((readings, columns)) => {
-                let selection = stored(&readings, columns);
+        match choose(&self.next, &address.project, &service.features, &service.labels, service.full_names) {
+            Ok(chosen) => {
+                let selection = stored(&chosen);
                 let id = service_id(&address, service, &selection);
                 let definition = service.clone();
                 self.put(Version::Service(Arc::new(ServiceVersion { address, id, definition, selection })));
             }
             Err(errors) => {
                 for (nth, error) in errors {
-                    let place = at.at(&["features", &nth.to_string()]);
+                    // Labels are counted behind the features.
+                    let place = match nth.checked_sub(service.features.len()) {
+                        Some(nth) if !service.labels.is_empty() => at.at(&["labels", &nth.to_string()]),
+                        _ => at.at(&["features", &nth.to_string()]),
+                    };
                     let message = format!("service `{}`: {error}", service.name);
                     self.out
                         .push(Diagnostic::error(error.code(), message).at(place).maybe_hint(error.hint()));
@@ -395,6 +532,26 @@ impl Step<'_> {
                     "apply project `{name}` again afterwards: until then what stands on it there is refused"
                 ));
                 self.out.push(Diagnostic { span, ..warning });
+            }
+            for derived in state.derived.values() {
+                for on in derived.stands_on.iter().filter(|it| it.address.project == *home) {
+                    let now = self.next.asked(&on.address);
+                    if now.as_ref() == Some(&on.id) {
+                        continue;
+                    }
+                    let what = if now.is_some() { "changes" } else { "goes away" };
+                    let found = [ThingKind::View, ThingKind::Derived]
+                        .into_iter()
+                        .find_map(|kind| self.project.find(kind, on.address.name.as_str()));
+                    let message = format!(
+                        "`{}` {what}, and derived `{}` stands on it",
+                        on.address.name, derived.address
+                    );
+                    let warning = Diagnostic::warning("used_elsewhere", message).hint(format!(
+                        "apply project `{name}` again afterwards: until then what stands on it there is refused"
+                    ));
+                    self.out.push(Diagnostic { span: found.map(Located::span), ..warning });
+                }
             }
             for service in state.services.values() {
                 for reading in service.selection.readings.iter().filter(|it| it.view.project == *home) {

@@ -28,7 +28,7 @@ pub fn json_schema() -> Value {
         json!({"type": ["string", "number", "boolean"], "description": "A SQL expression over one row."});
     definitions.insert("expression".to_owned(), expression);
     let kinds: Vec<Value> =
-        ["entity", "source", "view", "service", "asof_yaml"].iter().map(|kind| to(kind)).collect();
+        ["entity", "source", "view", "derived", "service", "asof_yaml"].iter().map(|kind| to(kind)).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Asof definitions",
@@ -57,10 +57,16 @@ fn table_schema(table: &Table) -> Value {
         "required": required,
         "additionalProperties": false,
     });
-    if table.thing == "source"
-        && let Value::Object(fields) = &mut schema
+    let one_of: &[&str] = match table.thing {
+        "source" => &["path", "sql", "push"],
+        "feature" => &["expr", "agg"],
+        _ => &[],
+    };
+    if let Value::Object(fields) = &mut schema
+        && !one_of.is_empty()
     {
-        fields.insert("oneOf".to_owned(), json!([{"required": ["path"]}, {"required": ["sql"]}]));
+        let ways: Vec<Value> = one_of.iter().map(|key| json!({"required": [key]})).collect();
+        fields.insert("oneOf".to_owned(), ways.into());
     }
     schema
 }
@@ -85,8 +91,18 @@ fn takes(takes: Takes) -> Value {
         Takes::Expression => to("expression"),
         Takes::Length => to("length"),
         Takes::History => json!({"anyOf": [to("length"), {"enum": ["all", "none"]}]}),
+        Takes::WindowLength => json!({"anyOf": [to("length"), {"const": "all"}]}),
+        Takes::Resolution => json!({"anyOf": [to("length"), {"const": "none"}]}),
+        Takes::Windows => json!({
+            "type": "array", "minItems": 1,
+            "items": {"anyOf": [to("length"), {"const": "all"}, to("window")]},
+        }),
+        Takes::Call => json!({"type": "string", "description": "A call of an aggregate."}),
+        Takes::Constant => json!({"type": ["string", "number", "boolean"]}),
         Takes::Bool => json!({"type": "boolean"}),
         Takes::Choice(words) => json!({"enum": words}),
+        Takes::Past => json!({"anyOf": [{"type": "string"}, to("past")]}),
+        Takes::Instant => json!({"type": "string"}),
         Takes::Time | Takes::EventTime => json!({"anyOf": [{"type": "string"}, to("time")]}),
         Takes::KeyTypes => json!({
             "type": "object", "minProperties": 1,
@@ -105,6 +121,11 @@ fn takes(takes: Takes) -> Value {
             {"type": "object", "minProperties": 1, "propertyNames": to("name"),
              "additionalProperties": {"anyOf": [to("expression"), to("feature")]}},
         ]}),
+        Takes::DerivedFeatures => json!({
+            "type": "object", "minProperties": 1, "propertyNames": to("name"),
+            "additionalProperties": {"anyOf": [to("expression"), to("derived_feature")]},
+        }),
+        Takes::Labels => json!({"type": "array", "minItems": 1, "items": to("label")}),
         Takes::Picks => json!({
             "type": "array", "minItems": 1,
             "items": {"anyOf": [

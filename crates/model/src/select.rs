@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 
 use crate::nearest::{did_you_mean, nearest};
 use crate::{
-    Address, Ask, Catalog, DataType, Explain, Kind, Name, OutputColumn, Pick, Reading, Reference, Selection,
-    Service, ServiceVersion, Stale, StoredReading, StoredSelection, VersionId,
+    Address, Ask, Catalog, DataType, Explain, Kind, Label, Name, Pick, Reference, Selection, Service,
+    ServiceVersion, Stale, StoredSelection, VersionId,
 };
+
+mod choose;
+pub(crate) use choose::{Chosen, choose, stored};
 
 /// Why a selection cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,9 +40,11 @@ pub enum SelectError {
         hint: Option<String>,
     },
     /// The view has no such feature.
-    #[error("feature `{feature}` not found in view `{view}`")]
+    #[error("feature `{feature}` not found in {kind} `{view}`")]
     UnknownFeature {
-        /// The view.
+        /// `view` or `derived`.
+        kind: &'static str,
+        /// Its name.
         view: String,
         /// The feature asked for.
         feature: String,
@@ -99,15 +104,51 @@ pub enum SelectError {
         /// The type there.
         second_type: DataType,
     },
+    /// A name of what a request brings is that of something else.
+    #[error("`{column}` of the `request` of derived `{derived}` is also {what}")]
+    RequestCollision {
+        /// The name.
+        column: String,
+        /// Whose request it is of.
+        derived: String,
+        /// What else has the name.
+        what: String,
+    },
+    /// A request brings a value that two derived take as two types.
+    #[error(
+        "`{column}` of the request is {first_type} for derived `{first}` and {second_type} for derived `{second}`"
+    )]
+    RequestTypes {
+        /// The name.
+        column: String,
+        /// A derived.
+        first: String,
+        /// The type there.
+        first_type: DataType,
+        /// Another.
+        second: String,
+        /// The type there.
+        second_type: DataType,
+    },
+    /// A derived feature cannot be told: it stands on too many, one on the other.
+    #[error("derived feature `{feature}` stands on more than {most} derived features, one on the other")]
+    TooDeep {
+        /// The feature.
+        feature: String,
+        /// How many are followed.
+        most: usize,
+    },
     /// A source of another project has changed since the view was applied.
     #[error(transparent)]
     ViewStale(Stale),
     /// A view of another project has changed since the service was applied.
-    #[error("service `{service}` stands on version {agreed} of view `{view}`, which is now {current}")]
+    #[error("service `{service}` stands on version {agreed} of {kind} `{view}`, which is now {current}")]
     Stale {
         /// The service.
         service: String,
-        /// The view.
+        /// `view` or `derived`.
+        kind: &'static str,
+        /// Its name.
         view: String,
         /// The version the service was applied with, short.
         agreed: String,
@@ -141,6 +182,9 @@ impl Explain for SelectError {
             SelectError::Collision { .. } => "column_collision",
             SelectError::KeyCollision { .. } => "column_collision",
             SelectError::KeyTypes { .. } => "key_types",
+            SelectError::RequestCollision { .. } => "request_collision",
+            SelectError::RequestTypes { .. } => "request_types",
+            SelectError::TooDeep { .. } => "derived_too_deep",
             SelectError::Stale { .. } => "service_stale",
             SelectError::ViewStale(stale) => stale.code(),
         }
@@ -167,6 +211,13 @@ impl Explain for SelectError {
             SelectError::KeyTypes { key, .. } => {
                 Some(format!("give one of them another name in its role: `keys: {{...: {key}_2}}`"))
             }
+            SelectError::RequestCollision { .. } => {
+                Some("give one of them another name; an output column takes one with `as:`".to_owned())
+            }
+            SelectError::RequestTypes { column, .. } => {
+                Some(format!("declare `{column}` with one type in `request`, and cast it where it is used"))
+            }
+            SelectError::TooDeep { .. } => Some("write some of them into one expression".to_owned()),
             SelectError::ViewStale(stale) => stale.hint(),
             SelectError::Stale { .. } => Some("run `asof apply` in the service's project again".to_owned()),
         }
@@ -204,12 +255,13 @@ impl Catalog {
     /// # Errors
     /// [`SelectError`] for the first thing that cannot be had.
     pub fn select(&self, project: &Name, ask: &Ask, full_names: bool) -> Result<Selection, SelectError> {
-        let (picks, service, home, full_names) = match ask {
+        let (picks, labels, service, home, full_names) = match ask {
             Ask::Service(text) => {
                 let service = self.find_service(project, text)?;
                 let full = service.definition.full_names || full_names;
                 let home = service.address.project.clone();
-                (service.definition.features.clone(), Some(service), home, full)
+                let definition = &service.definition;
+                (definition.features.clone(), definition.labels.clone(), Some(service), home, full)
             }
             Ask::Features(texts) => {
                 if !self.projects.contains_key(project) {
@@ -217,27 +269,38 @@ impl Catalog {
                 }
                 (
                     texts.iter().map(|text| pick_of(text)).collect::<Result<_, _>>()?,
+                    Vec::new(),
                     None,
                     project.clone(),
                     full_names,
                 )
             }
         };
-        let (readings, columns) =
-            choose(self, &home, &picks, full_names).map_err(|mut errors| errors.swap_remove(0).1)?;
+        let Chosen { readings, columns, request, steps, labels } =
+            choose(self, &home, &picks, &labels, full_names).map_err(|mut errors| errors.swap_remove(0).1)?;
         if let Some(service) = &service {
-            for (reading, stored) in readings.iter().zip(&service.selection.readings) {
-                if reading.view.address == stored.view && reading.view.id != stored.view_id {
+            let stored = &service.selection;
+            let labels = labels.iter().map(|it| &it.reading).zip(stored.labels.iter().map(|it| &it.reading));
+            let views = readings.iter().zip(&stored.readings).chain(labels).map(|(reading, stored)| {
+                ("view", (&reading.view.address, &reading.view.id), (&stored.view, &stored.view_id))
+            });
+            let steps = steps.iter().zip(&stored.steps).map(|(step, stored)| {
+                let derived = &step.derived;
+                ("derived", (&derived.address, &derived.id), (&stored.derived, &stored.derived_id))
+            });
+            for (kind, now, agreed) in views.chain(steps) {
+                if now.0 == agreed.0 && now.1 != agreed.1 {
                     return Err(SelectError::Stale {
                         service: service.address.name.to_string(),
-                        view: reading.view.address.to_string(),
-                        agreed: stored.view_id.short().to_owned(),
-                        current: reading.view.id.short().to_owned(),
+                        kind,
+                        view: now.0.to_string(),
+                        agreed: agreed.1.short().to_owned(),
+                        current: now.1.short().to_owned(),
                     });
                 }
             }
         }
-        Ok(Selection { project: project.clone(), service, readings, columns })
+        Ok(Selection { project: project.clone(), service, readings, columns, request, steps, labels })
     }
 
     fn find_service(
@@ -266,7 +329,7 @@ impl Catalog {
         })
     }
 
-    fn unknown_project(&self, project: &str) -> SelectError {
+    pub(crate) fn unknown_project(&self, project: &str) -> SelectError {
         let hint = did_you_mean(project, self.projects.keys().map(Name::as_str), "projects are");
         SelectError::UnknownProject { project: project.to_owned(), hint }
     }
@@ -276,70 +339,6 @@ fn pick_of(text: &str) -> Result<Pick, SelectError> {
     let (view, feature) =
         parse_pick(text, false).map_err(|hint| SelectError::BadFeature { text: text.to_owned(), hint })?;
     Ok(Pick { view, feature, keys: BTreeMap::new(), alias: None })
-}
-
-/// Readings and output columns of picks made in a project, or everything that is wrong with them,
-/// each with the position of its pick.
-pub(crate) fn choose(
-    catalog: &Catalog,
-    project: &Name,
-    picks: &[Pick],
-    full_names: bool,
-) -> Result<(Vec<Reading>, Vec<OutputColumn>), Vec<(usize, SelectError)>> {
-    let mut readings: Vec<Reading> = Vec::new();
-    let mut columns: Vec<OutputColumn> = Vec::new();
-    let mut errors = Vec::new();
-    for (at, pick) in picks.iter().enumerate() {
-        match choose_one(catalog, project, pick, &mut readings) {
-            Ok((reading, features)) => {
-                let view = &readings[reading].view;
-                for feature in features {
-                    let typed = &view.features[feature];
-                    let name = output_name(&pick.view.name, &typed.feature.name, pick, full_names);
-                    let data_type = typed.data_type.clone();
-                    let column = OutputColumn { name, reading, feature, data_type };
-                    if let Some(other) = columns.iter().find(|other| other.name == column.name) {
-                        errors.push((at, collision(project, &readings, other, &column)));
-                    } else {
-                        columns.push(column);
-                    }
-                }
-            }
-            Err(found) => errors.extend(found.into_iter().map(|error| (at, error))),
-        }
-    }
-    let mut types: BTreeMap<&Name, (&DataType, usize)> = BTreeMap::new();
-    for (at, reading) in readings.iter().enumerate() {
-        for (key, asked) in reading.view.keys.iter().zip(&reading.keys) {
-            match types.get(asked) {
-                Some((data_type, first)) if **data_type != key.key.data_type => {
-                    let error = SelectError::KeyTypes {
-                        key: asked.to_string(),
-                        first: shown(project, &readings[*first].view.address),
-                        first_type: (*data_type).clone(),
-                        second: shown(project, &reading.view.address),
-                        second_type: key.key.data_type.clone(),
-                    };
-                    errors.push((pick_of_reading(picks, project, reading), error));
-                }
-                Some(_) => {}
-                None => {
-                    types.insert(asked, (&key.key.data_type, at));
-                }
-            }
-        }
-    }
-    for column in &columns {
-        if types.keys().any(|key| key.as_str() == column.name) {
-            let feature = feature_name(project, &readings, column);
-            let at = pick_of_reading(picks, project, &readings[column.reading]);
-            errors.push((at, SelectError::KeyCollision { column: column.name.clone(), feature }));
-        }
-    }
-    if columns.is_empty() && errors.is_empty() {
-        errors.push((0, SelectError::Nothing));
-    }
-    if errors.is_empty() { Ok((readings, columns)) } else { Err(errors) }
 }
 
 /// The name of an output column before any collision is looked for.
@@ -353,117 +352,22 @@ pub(crate) fn output_name(view: &Name, feature: &Name, pick: &Pick, full_names: 
     }
 }
 
-fn choose_one(
-    catalog: &Catalog,
-    project: &Name,
-    pick: &Pick,
-    readings: &mut Vec<Reading>,
-) -> Result<(usize, Vec<usize>), Vec<SelectError>> {
-    let home = pick.view.project.as_ref().unwrap_or(project);
-    let Some(state) = catalog.projects.get(home) else {
-        return Err(vec![catalog.unknown_project(home.as_str())]);
-    };
-    let address = Address { project: home.clone(), name: pick.view.name.clone() };
-    let missing = |hint| vec![SelectError::UnknownView { view: pick.view.to_string(), hint }];
-    let Some(view) = state.views.get(&pick.view.name) else {
-        let names = state.views.keys().map(Name::as_str);
-        return Err(missing(did_you_mean(pick.view.name.as_str(), names, "views are")));
-    };
-    let source = catalog.source_of(view).map_err(|stale| vec![SelectError::ViewStale(stale)])?;
-    let mut errors = Vec::new();
-    for key in pick.keys.keys().filter(|key| !view.keys.iter().any(|it| it.key.name == **key)) {
-        let names: Vec<&str> = view.keys.iter().map(|it| it.key.name.as_str()).collect();
-        let hint = did_you_mean(key.as_str(), names.iter().copied(), "its keys are");
-        errors.push(SelectError::UnknownKey { view: shown(project, &address), key: key.to_string(), hint });
+/// What to ask for in place of a feature that a view does not have.
+pub(crate) fn of_features(view: &Reference, feature: &Name, names: &[&str]) -> Option<String> {
+    let windowed =
+        |name: &&&str| name.strip_prefix(feature.as_str()).is_some_and(|rest| rest.starts_with('_'));
+    let of_windows: Vec<String> =
+        names.iter().filter(windowed).map(|name| format!("`{view}.{name}`")).collect();
+    match nearest(feature.as_str(), names.iter().copied()) {
+        _ if of_windows.len() > 1 => Some(format!("name its window: {}", of_windows.join(", "))),
+        Some(near) => Some(format!("did you mean `{view}.{near}`?")),
+        None => did_you_mean(feature.as_str(), names.iter().copied(), "its features are"),
     }
-    let features = match &pick.feature {
-        None => (0..view.features.len()).collect(),
-        Some(feature) => match view.features.iter().position(|it| it.feature.name == *feature) {
-            Some(at) => vec![at],
-            None => {
-                let names: Vec<&str> = view.features.iter().map(|it| it.feature.name.as_str()).collect();
-                let hint = match nearest(feature.as_str(), names.iter().copied()) {
-                    Some(near) => Some(format!("did you mean `{}.{near}`?", pick.view)),
-                    None => did_you_mean(feature.as_str(), names.iter().copied(), "its features are"),
-                };
-                let view = pick.view.to_string();
-                errors.push(SelectError::UnknownFeature { view, feature: feature.to_string(), hint });
-                Vec::new()
-            }
-        },
-    };
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let keys: Vec<Name> =
-        view.keys.iter().map(|it| pick.keys.get(&it.key.name).unwrap_or(&it.key.name).clone()).collect();
-    let same = readings.iter().position(|it| it.view.address == address && it.keys == keys);
-    let at = same.unwrap_or_else(|| {
-        readings.push(Reading { view: view.clone(), source: source.clone(), keys });
-        readings.len() - 1
-    });
-    Ok((at, features))
 }
 
 /// An address as it is written in a project.
-fn shown(project: &Name, address: &Address) -> String {
+pub(crate) fn shown(project: &Name, address: &Address) -> String {
     if address.project == *project { address.name.to_string() } else { address.to_string() }
-}
-
-fn feature_name(project: &Name, readings: &[Reading], column: &OutputColumn) -> String {
-    let reading = &readings[column.reading];
-    let view = shown(project, &reading.view.address);
-    let feature = &reading.view.features[column.feature].feature.name;
-    let own = reading.view.keys.iter().map(|it| &it.key.name).eq(&reading.keys);
-    if own {
-        format!("{view}.{feature}")
-    } else {
-        let keys: Vec<&str> = reading.keys.iter().map(Name::as_str).collect();
-        format!("{view}.{feature} by {}", keys.join(", "))
-    }
-}
-
-fn collision(
-    project: &Name,
-    readings: &[Reading],
-    first: &OutputColumn,
-    second: &OutputColumn,
-) -> SelectError {
-    SelectError::Collision {
-        column: first.name.clone(),
-        first: feature_name(project, readings, first),
-        second: feature_name(project, readings, second),
-    }
-}
-
-/// The first pick of a reading's view.
-fn pick_of_reading(picks: &[Pick], project: &Name, reading: &Reading) -> usize {
-    let of_view = |pick: &Pick| {
-        pick.view.name == reading.view.address.name
-            && pick.view.project.as_ref().unwrap_or(project) == &reading.view.address.project
-    };
-    let role = |pick: &Pick| {
-        reading
-            .view
-            .keys
-            .iter()
-            .zip(&reading.keys)
-            .all(|(key, asked)| pick.keys.get(&key.key.name).unwrap_or(&key.key.name) == asked)
-    };
-    picks.iter().position(|pick| of_view(pick) && role(pick)).unwrap_or_default()
-}
-
-/// A selection as a service version stores it.
-pub(crate) fn stored(readings: &[Reading], columns: Vec<OutputColumn>) -> StoredSelection {
-    let readings = readings
-        .iter()
-        .map(|it| StoredReading {
-            view: it.view.address.clone(),
-            view_id: it.view.id.clone(),
-            keys: it.keys.clone(),
-        })
-        .collect();
-    StoredSelection { readings, columns }
 }
 
 /// The views a service stands on, for hashes.
@@ -491,5 +395,22 @@ pub(crate) fn colliding_names(
             }
         }
     }
+    for (nth, label) in service.labels.iter().enumerate() {
+        let column = label_name(label, service.full_names);
+        let full = format!("{}.{} after {}", label.view, label.feature, label.after);
+        match seen.get(&column) {
+            Some(other) => found.push((service.features.len() + nth, column, other.clone(), full)),
+            None => drop(seen.insert(column, full)),
+        }
+    }
     found
+}
+
+/// The name of a label's output column.
+pub(crate) fn label_name(label: &Label, full_names: bool) -> String {
+    match &label.alias {
+        Some(alias) => alias.to_string(),
+        None if full_names => format!("{}__{}", label.view.name, label.feature),
+        None => label.feature.to_string(),
+    }
 }

@@ -32,6 +32,18 @@ pub enum Stale {
         /// Its source.
         on: Address,
     },
+    /// Derived features, on a view or derived.
+    #[error("derived `{derived}` stands on version {agreed} of `{on}`, which is {current}")]
+    Derived {
+        /// The derived features.
+        derived: Address,
+        /// What they read.
+        on: Address,
+        /// The version they were applied with, short.
+        agreed: String,
+        /// What there is: `now` and a version, or `gone`.
+        current: String,
+    },
     /// A source with `sql`, on what it reads.
     #[error("source `{query}` was applied with other versions of the sources its `sql` reads ({reads})")]
     Query {
@@ -50,6 +62,7 @@ impl Explain for Stale {
     fn code(&self) -> &'static str {
         match self {
             Stale::View { .. } | Stale::Gone { .. } => "view_stale",
+            Stale::Derived { .. } => "derived_stale",
             Stale::Query { .. } => "source_stale",
         }
     }
@@ -57,6 +70,7 @@ impl Explain for Stale {
     fn hint(&self) -> Option<String> {
         let (Stale::View { view: thing, .. }
         | Stale::Gone { view: thing, .. }
+        | Stale::Derived { derived: thing, .. }
         | Stale::Query { query: thing, .. }) = self;
         Some(format!(
             "run `asof apply` in the folder of project `{}`: what stands on other projects takes their changes then, as a new version",

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{Explain, Kind, Version};
 
-/// The format of stored versions; readers know this and all before it.
-pub const VERSION_FORMAT: u32 = 1;
+/// The newest format of stored versions; readers know this and all before it. What has nothing of a newer
+/// format is written in the one before, so that its bytes stay as they are.
+pub const VERSION_FORMAT: u32 = 2;
 
 /// A stored version that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +51,26 @@ impl Version {
     pub fn to_json(&self) -> String {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         if let Value::Object(fields) = &mut value {
-            fields.insert("format".to_owned(), json!(VERSION_FORMAT));
+            fields.insert("format".to_owned(), json!(self.format()));
         }
         canonical_json(&value)
+    }
+
+    /// The least format whose readers understand it: one of format 1 would take an aggregate for an expression,
+    /// answer null in place of a default, and count every version of an event.
+    pub fn format(&self) -> u32 {
+        let newer = match self {
+            Version::Entity(_) => false,
+            Version::Derived(_) => true,
+            Version::Service(it) => !it.selection.steps.is_empty() || !it.selection.labels.is_empty(),
+            Version::Source(it) => {
+                it.definition.id.is_some() || matches!(it.definition.place, crate::Place::Push { .. })
+            }
+            Version::View(it) => {
+                it.features.iter().any(|it| it.feature.aggregate.is_some() || it.feature.default.is_some())
+            }
+        };
+        if newer { VERSION_FORMAT } else { 1 }
     }
 
     /// Reads the stored form.
@@ -63,7 +81,7 @@ impl Version {
         let broken = |error: serde_json::Error| StoredVersionError::Broken { reason: error.to_string() };
         let value: Value = serde_json::from_str(text).map_err(broken)?;
         match value.get("format").and_then(Value::as_u64) {
-            Some(1) => serde_json::from_value(value).map_err(broken),
+            Some(1 | 2) => serde_json::from_value(value).map_err(broken),
             Some(found) => Err(StoredVersionError::Format { found }),
             None => Err(StoredVersionError::Broken { reason: "it has no `format`".to_owned() }),
         }

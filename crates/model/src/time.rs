@@ -93,7 +93,7 @@ pub struct BadTimestamp {
 }
 
 /// A length of time in microseconds, never negative.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Length(i64);
 
@@ -113,9 +113,24 @@ impl Length {
         Length(micros.max(0))
     }
 
+    /// So many minutes.
+    pub(crate) const fn minutes(minutes: u32) -> Length {
+        Length(minutes as i64 * 60_000_000)
+    }
+
+    /// So many days.
+    pub(crate) const fn days(days: u32) -> Length {
+        Length(days as i64 * 86_400_000_000)
+    }
+
     /// Its microseconds.
     pub fn micros(self) -> i64 {
         self.0
+    }
+
+    /// Whether it is none at all.
+    pub fn is_zero(&self) -> bool {
+        self.0 == 0
     }
 
     /// Reads `90d`, `1h`, `15m`, `30s`, `500ms`, `10us`, `2w`, at most 10,000 years.

@@ -1,10 +1,12 @@
 //! Definitions back into the YAML they are written in, in one layout.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::yaml::quote;
 use crate::{
-    About, Definition, Feature, Features, History, NullKeys, Pick, Place, TimeRule, TimeUnit, Version,
+    About, Definition, Feature, Features, Format, History, Label, Literal, Name, NamedWindow, NullKeys, Past,
+    Pick, Place, TimeRule, TimeUnit, Version, Window,
 };
 
 /// One document. Reading it again gives the same definition.
@@ -22,17 +24,18 @@ pub fn to_yaml(definition: &Definition) -> String {
         Definition::Source(it) => {
             out.put(0, "source", it.name.as_str());
             match &it.place {
-                Place::Files { path, format, options } => {
-                    out.put(0, "path", path);
-                    out.put(0, "format", format.name());
-                    if !options.is_empty() {
-                        out.head(0, "options");
-                    }
-                    for (name, value) in options {
-                        out.put(1, name, value);
+                Place::Files { path, format, options } => out.files(0, path, *format, options),
+                Place::Sql { text } => out.put(0, "sql", text),
+                Place::Push { past } => {
+                    out.put(0, "push", "true");
+                    if let Some(Past { path, format, options, until }) = past {
+                        out.head(0, "past");
+                        out.files(1, path, *format, options);
+                        if let Some(until) = until {
+                            out.put(1, "until", &until.to_string());
+                        }
                     }
                 }
-                Place::Sql { text } => out.put(0, "sql", text),
             }
             if it.store {
                 out.put(0, "store", "true");
@@ -46,7 +49,9 @@ pub fn to_yaml(definition: &Definition) -> String {
                     out.time(key, rule);
                 }
             }
-            for (key, expression) in [("order_by", &it.order_by), ("delete_when", &it.delete_when)] {
+            for (key, expression) in
+                [("id", &it.id), ("order_by", &it.order_by), ("delete_when", &it.delete_when)]
+            {
                 if let Some(expression) = expression {
                     out.put(0, key, &expression.text);
                 }
@@ -75,6 +80,9 @@ pub fn to_yaml(definition: &Definition) -> String {
             if let Some(filter) = &it.filter {
                 out.put(0, "where", &filter.text);
             }
+            if !it.windows.is_empty() {
+                out.windows(0, &it.windows);
+            }
             for (key, length) in [("ttl", it.ttl), ("refresh", it.refresh), ("retention", it.retention)] {
                 if let Some(length) = length {
                     out.put(0, key, &length.to_string());
@@ -94,6 +102,18 @@ pub fn to_yaml(definition: &Definition) -> String {
             }
             out.about(0, &it.about);
         }
+        Definition::Derived(it) => {
+            out.put(0, "derived", it.name.as_str());
+            if !it.request.is_empty() {
+                out.head(0, "request");
+            }
+            for column in &it.request {
+                out.put(1, column.name.as_str(), &column.data_type.to_string());
+            }
+            out.head(0, "features");
+            it.features.iter().for_each(|feature| out.feature(feature));
+            out.about(0, &it.about);
+        }
         Definition::Service(it) => {
             out.put(0, "service", it.name.as_str());
             if it.full_names {
@@ -101,6 +121,10 @@ pub fn to_yaml(definition: &Definition) -> String {
             }
             out.head(0, "features");
             it.features.iter().for_each(|pick| out.pick(pick));
+            if !it.labels.is_empty() {
+                out.head(0, "labels");
+            }
+            it.labels.iter().for_each(|label| out.label(label));
             out.about(0, &it.about);
         }
     }
@@ -114,7 +138,10 @@ pub(crate) fn version_lines(version: &Version) -> String {
     match (&mut definition, version) {
         (Definition::Source(source), Version::Source(it)) => source.schema = it.columns.clone(),
         (Definition::View(view), Version::View(it)) => {
-            view.features = Features::Named(it.features.iter().map(|it| it.feature.clone()).collect());
+            // Aggregates stay as they are written; their windows are told by the names behind them.
+            if !view.is_window() {
+                view.features = Features::Named(it.features.iter().map(|it| it.feature.clone()).collect());
+            }
             for key in &it.keys {
                 view.keys.insert(key.key.name.clone(), key.column.clone());
             }
@@ -129,10 +156,19 @@ pub(crate) fn version_lines(version: &Version) -> String {
                 let _ = writeln!(text, "  {}: {}", feature.feature.name, feature.data_type);
             }
         }
+        Version::Derived(it) => {
+            text.push_str("types:\n");
+            for feature in &it.features {
+                let _ = writeln!(text, "  {}: {}", feature.feature.name, feature.data_type);
+            }
+        }
         Version::Service(it) => {
             text.push_str("columns:\n");
             for column in &it.selection.columns {
                 let _ = writeln!(text, "  {}: {}", column.name, column.data_type);
+            }
+            for label in &it.selection.labels {
+                let _ = writeln!(text, "  {}: {}", label.name, label.data_type);
             }
         }
         _ => {}
@@ -165,6 +201,17 @@ impl Lines {
             }
         } else {
             self.line(&format!("{indent}{key}: {}", scalar(value)));
+        }
+    }
+
+    fn files(&mut self, depth: usize, path: &str, format: Format, options: &BTreeMap<String, String>) {
+        self.put(depth, "path", path);
+        self.put(depth, "format", format.name());
+        if !options.is_empty() {
+            self.head(depth, "options");
+        }
+        for (name, value) in options {
+            self.put(depth + 1, name, value);
         }
     }
 
@@ -209,15 +256,33 @@ impl Lines {
     }
 
     fn feature(&mut self, feature: &Feature) {
-        if feature.sensitivity.is_none() && feature.about == About::default() {
-            return self.put(1, feature.name.as_str(), &feature.expression.text);
+        let Feature { name, expression, aggregate, default, sensitivity, about } = feature;
+        if aggregate.is_none() && default.is_none() && sensitivity.is_none() && *about == About::default() {
+            return self.put(1, name.as_str(), &expression.text);
         }
-        self.head(1, feature.name.as_str());
-        self.put(2, "expr", &feature.expression.text);
-        if let Some(sensitivity) = &feature.sensitivity {
+        self.head(1, name.as_str());
+        self.put(2, if aggregate.is_some() { "agg" } else { "expr" }, &expression.text);
+        if let Some(aggregate) = aggregate
+            && !aggregate.windows.is_empty()
+        {
+            self.windows(2, &aggregate.windows);
+        }
+        if let Some(default) = default {
+            let written = match default {
+                Literal::Text(text) => quote(text),
+                plain => plain.to_string(),
+            };
+            self.line(&format!("    default: {written}"));
+        }
+        if let Some(sensitivity) = sensitivity {
             self.put(2, "sensitivity", sensitivity);
         }
-        self.about(2, &feature.about);
+        self.about(2, about);
+    }
+
+    fn windows(&mut self, depth: usize, windows: &[NamedWindow]) {
+        let written: Vec<String> = windows.iter().map(window).collect();
+        self.line(&format!("{}windows: [{}]", "  ".repeat(depth), written.join(", ")));
     }
 
     fn pick(&mut self, pick: &Pick) {
@@ -227,16 +292,45 @@ impl Lines {
             return self.line(&format!("  - {}", scalar(&from)));
         }
         self.line(&format!("  - from: {}", scalar(&from)));
-        if !pick.keys.is_empty() {
+        self.role(&pick.keys, pick.alias.as_ref());
+    }
+
+    fn label(&mut self, label: &Label) {
+        self.line(&format!("  - from: {}", scalar(&format!("{}.{}", label.view, label.feature))));
+        self.put(2, "after", &label.after.to_string());
+        self.role(&label.keys, label.alias.as_ref());
+    }
+
+    fn role(&mut self, keys: &BTreeMap<Name, Name>, alias: Option<&Name>) {
+        if !keys.is_empty() {
             self.head(2, "keys");
         }
-        for (key, asked) in &pick.keys {
+        for (key, asked) in keys {
             self.put(3, key.as_str(), asked.as_str());
         }
-        if let Some(alias) = &pick.alias {
+        if let Some(alias) = alias {
             self.put(2, "as", alias.as_str());
         }
     }
+}
+
+fn window(named: &NamedWindow) -> String {
+    let Window { length, offset, include_now, resolution } = named.window;
+    let length = length.map_or_else(|| "all".to_owned(), |length| length.to_string());
+    let mut more = String::new();
+    if !offset.is_zero() {
+        let _ = write!(more, ", offset: {offset}");
+    }
+    if include_now {
+        more.push_str(", include_now: true");
+    }
+    if let Some(resolution) = resolution {
+        let _ = write!(more, ", resolution: {resolution}");
+    }
+    if let Some(alias) = &named.alias {
+        let _ = write!(more, ", as: {}", scalar(alias.as_str()));
+    }
+    if more.is_empty() { length } else { format!("{{length: {length}{more}}}") }
 }
 
 fn is_word(text: &str) -> bool {

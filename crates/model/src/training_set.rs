@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Address, Ask, Column, Name, Question, Revision, ServiceVersion, SourceVersion, StoredSelection,
-    Timestamp, VersionId, ViewVersion,
+    Address, Ask, Column, DerivedVersion, Name, Question, Revision, ServiceVersion, SourceVersion,
+    StoredSelection, Timestamp, VersionId, ViewVersion,
 };
 
 /// One training set, as it was made.
@@ -53,6 +53,9 @@ pub struct Recipe {
     pub selection: StoredSelection,
     /// Every view read, as it was then.
     pub views: Vec<ViewVersion>,
+    /// Every derived that was computed, as it was then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub derived: Vec<DerivedVersion>,
     /// Every source read, as it was then.
     pub sources: Vec<SourceVersion>,
     /// Per project, the folder that relative paths of its sources start from.
@@ -64,6 +67,9 @@ pub struct Recipe {
     /// What a null key in the spine did.
     #[serde(default)]
     pub on_null_key: OnNullKey,
+    /// What a value over a window that is out of range, or over its cap, did.
+    #[serde(default, skip_serializing_if = "OnOverflow::is_refuse")]
+    pub on_overflow: OnOverflow,
     /// What was read of each source.
     pub cuts: Vec<SourceCut>,
     /// The version of the program.
@@ -162,6 +168,23 @@ pub enum OnNullKey {
     Keep,
     /// The training stops and names the row.
     Refuse,
+}
+
+/// What a value over a window does that is out of range, or over its cap.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnOverflow {
+    /// The training stops and names the feature and the row.
+    #[default]
+    Refuse,
+    /// The value is null.
+    Null,
+}
+
+impl OnOverflow {
+    fn is_refuse(&self) -> bool {
+        *self == OnOverflow::Refuse
+    }
 }
 
 /// What was read of one source.

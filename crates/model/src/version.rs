@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    About, Address, Catalog, Definition, EntityVersion, Name, ProjectState, Revision, ServiceVersion,
-    SourceVersion, ThingKind, VersionId, ViewVersion,
+    About, Address, Catalog, Definition, DerivedVersion, EntityVersion, Input, Name, ProjectState, Revision,
+    ServiceVersion, SourceVersion, ThingKind, VersionId, ViewVersion,
 };
 
 /// A version of a thing of any kind.
@@ -21,6 +21,8 @@ pub enum Version {
     Source(Arc<SourceVersion>),
     /// Of a view.
     View(Arc<ViewVersion>),
+    /// Of features computed of features.
+    Derived(Arc<DerivedVersion>),
     /// Of a service.
     Service(Arc<ServiceVersion>),
 }
@@ -32,6 +34,7 @@ impl Version {
             Version::Entity(_) => ThingKind::Entity,
             Version::Source(_) => ThingKind::Source,
             Version::View(_) => ThingKind::View,
+            Version::Derived(_) => ThingKind::Derived,
             Version::Service(_) => ThingKind::Service,
         }
     }
@@ -42,6 +45,7 @@ impl Version {
             Version::Entity(it) => &it.address,
             Version::Source(it) => &it.address,
             Version::View(it) => &it.address,
+            Version::Derived(it) => &it.address,
             Version::Service(it) => &it.address,
         }
     }
@@ -52,6 +56,7 @@ impl Version {
             Version::Entity(it) => &it.id,
             Version::Source(it) => &it.id,
             Version::View(it) => &it.id,
+            Version::Derived(it) => &it.id,
             Version::Service(it) => &it.id,
         }
     }
@@ -62,6 +67,7 @@ impl Version {
             Version::Entity(it) => &it.definition.about,
             Version::Source(it) => &it.definition.about,
             Version::View(it) => &it.definition.about,
+            Version::Derived(it) => &it.definition.about,
             Version::Service(it) => &it.definition.about,
         }
     }
@@ -72,6 +78,7 @@ impl Version {
             Version::Entity(it) => Definition::Entity(it.definition.clone()),
             Version::Source(it) => Definition::Source(it.definition.clone()),
             Version::View(it) => Definition::View(it.definition.clone()),
+            Version::Derived(it) => Definition::Derived(it.definition.clone()),
             Version::Service(it) => Definition::Service(it.definition.clone()),
         }
     }
@@ -92,8 +99,23 @@ impl Version {
             Version::View(it) => {
                 vec![(ThingKind::Entity, it.entity.clone()), (ThingKind::Source, it.source.clone())]
             }
+            Version::Derived(it) => it
+                .features
+                .iter()
+                .flat_map(|feature| &feature.inputs)
+                .filter_map(|input| match input {
+                    Input::Feature { view, .. } => Some((ThingKind::View, view.clone())),
+                    Input::Derived { derived, .. } if *derived == it.address => None,
+                    Input::Derived { derived, .. } => Some((ThingKind::Derived, derived.clone())),
+                    Input::Request { .. } | Input::RequestTime => None,
+                })
+                .collect(),
             Version::Service(it) => {
-                it.selection.readings.iter().map(|reading| (ThingKind::View, reading.view.clone())).collect()
+                let views = it.selection.readings.iter().map(|reading| &reading.view);
+                let labels = it.selection.labels.iter().map(|label| &label.reading.view);
+                let views = views.chain(labels).map(|view| (ThingKind::View, view.clone()));
+                let steps = it.selection.steps.iter().map(|step| (ThingKind::Derived, step.derived.clone()));
+                views.chain(steps).collect()
             }
         }
     }
@@ -107,6 +129,7 @@ impl ProjectState {
             Version::Entity(it) => drop(self.entities.insert(name, it)),
             Version::Source(it) => drop(self.sources.insert(name, it)),
             Version::View(it) => drop(self.views.insert(name, it)),
+            Version::Derived(it) => drop(self.derived.insert(name, it)),
             Version::Service(it) => drop(self.services.insert(name, it)),
         }
     }
@@ -117,17 +140,19 @@ impl ProjectState {
             ThingKind::Entity => self.entities.get(name).cloned().map(Version::Entity),
             ThingKind::Source => self.sources.get(name).cloned().map(Version::Source),
             ThingKind::View => self.views.get(name).cloned().map(Version::View),
+            ThingKind::Derived => self.derived.get(name).cloned().map(Version::Derived),
             ThingKind::Service => self.services.get(name).cloned().map(Version::Service),
         }
     }
 
-    /// Every version, entities first, then sources, views and services, each by name.
+    /// Every version, entities first, then sources, views, derived and services, each by name.
     pub fn versions(&self) -> impl Iterator<Item = Version> + '_ {
         let entities = self.entities.values().cloned().map(Version::Entity);
         let sources = self.sources.values().cloned().map(Version::Source);
         let views = self.views.values().cloned().map(Version::View);
+        let derived = self.derived.values().cloned().map(Version::Derived);
         let services = self.services.values().cloned().map(Version::Service);
-        entities.chain(sources).chain(views).chain(services)
+        entities.chain(sources).chain(views).chain(derived).chain(services)
     }
 }
 
@@ -153,6 +178,17 @@ impl Catalog {
     /// The entity at this address.
     pub fn entity(&self, address: &Address) -> Option<&Arc<EntityVersion>> {
         self.projects.get(&address.project)?.entities.get(&address.name)
+    }
+
+    /// The version of the view or derived at this address.
+    pub(crate) fn asked(&self, address: &Address) -> Option<VersionId> {
+        let view = self.view(address).map(|it| it.id.clone());
+        view.or_else(|| self.derived(address).map(|it| it.id.clone()))
+    }
+
+    /// The derived features at this address.
+    pub fn derived(&self, address: &Address) -> Option<&Arc<DerivedVersion>> {
+        self.projects.get(&address.project)?.derived.get(&address.name)
     }
 
     /// The service at this address.

@@ -10,7 +10,7 @@ use asof_model::{
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
-use crate::record::{self, Fields, VERSION_FORMAT};
+use crate::record::{self, Fields};
 use crate::registry::{Written, may_see};
 use crate::{Registry, RegistryError, Result};
 
@@ -285,7 +285,7 @@ async fn step(
     .bind(revision)
     .bind(action.name())
     .bind(version.id().0.as_str())
-    .bind(VERSION_FORMAT)
+    .bind(i64::from(version.format()))
     .bind(body)
     .execute(&mut *connection)
     .await
@@ -410,12 +410,18 @@ fn check_whole(next: &Catalog, apply: &Apply) -> Result<()> {
 fn wanted_id<'v>(version: &'v Version, kind: ThingKind, thing: &Address) -> Option<&'v VersionId> {
     match version {
         Version::View(view) if kind == ThingKind::Source => Some(&view.source_id),
-        Version::Service(service) => service
-            .selection
-            .readings
-            .iter()
-            .find(|reading| reading.view == *thing)
-            .map(|reading| &reading.view_id),
+        Version::Derived(derived) => {
+            derived.stands_on.iter().find(|on| on.address == *thing).map(|on| &on.id)
+        }
+        Version::Service(service) if kind == ThingKind::Derived => {
+            let step = service.selection.steps.iter().find(|step| step.derived == *thing);
+            step.map(|step| &step.derived_id)
+        }
+        Version::Service(service) => {
+            let labels = service.selection.labels.iter().map(|label| &label.reading);
+            let reading = service.selection.readings.iter().chain(labels).find(|it| it.view == *thing);
+            reading.map(|reading| &reading.view_id)
+        }
         _ => None,
     }
 }

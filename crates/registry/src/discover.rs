@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use asof_model::{Address, Catalog, Column, Definition, Name, ThingKind, Timestamp, Version, VersionId};
+use asof_model::{
+    Address, Catalog, Column, Definition, Input, Name, OutputColumn, StepInput, ThingKind, Timestamp,
+    Version, VersionId, ViewVersion,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Registry, RegistryError, Result};
@@ -247,7 +250,8 @@ pub fn show(catalog: &Catalog, project: &Name, thing: &str) -> Result<Shown> {
         [first, second, third] => vec![(*first, *second, Some(*third))],
         _ => Vec::new(),
     };
-    let order = [ThingKind::View, ThingKind::Service, ThingKind::Source, ThingKind::Entity];
+    let order =
+        [ThingKind::View, ThingKind::Derived, ThingKind::Service, ThingKind::Source, ThingKind::Entity];
     let mut found: Vec<(Version, Option<Name>)> = Vec::new();
     for (project, name, feature) in readings {
         let Some(state) = catalog.projects.get(project) else { continue };
@@ -334,7 +338,7 @@ fn mark(catalog: &Catalog, version: &Version, columns: &mut [ShownColumn]) {
                 column.sensitivity = name.and_then(|name| marks.of(&name));
             }
         }
-        Version::Entity(_) | Version::Service(_) => {}
+        Version::Entity(_) | Version::Derived(_) | Version::Service(_) => {}
     }
 }
 
@@ -391,17 +395,11 @@ fn users(catalog: &Catalog, version: &Version, feature: Option<&Name>) -> Vec<Us
             if !candidate.stands_on().iter().any(|it| wave.contains(it)) {
                 continue;
             }
-            if let (Some(feature), Version::View(view), Version::Service(service)) =
-                (feature, version, &candidate)
+            if let (Some(feature), Version::View(view)) = (feature, version)
+                && wave.contains(&(version.kind(), view.address.clone()))
+                && !uses(&candidate, view, feature)
             {
-                let selection = &service.selection;
-                let uses = selection.columns.iter().any(|column| {
-                    selection.readings.get(column.reading).is_some_and(|it| it.view == view.address)
-                        && view.features.get(column.feature).is_some_and(|it| it.feature.name == *feature)
-                });
-                if !uses {
-                    continue;
-                }
+                continue;
             }
             let found = user(&candidate);
             if !users.contains(&found) {
@@ -412,6 +410,32 @@ fn users(catalog: &Catalog, version: &Version, feature: Option<&Name>) -> Vec<Us
         wave = next;
     }
     users
+}
+
+/// Whether what stands on a view takes this feature of it.
+fn uses(candidate: &Version, view: &ViewVersion, feature: &Name) -> bool {
+    let is = |of: &Address, position: usize| {
+        *of == view.address && view.features.get(position).is_some_and(|it| it.feature.name == *feature)
+    };
+    match candidate {
+        Version::Derived(derived) => derived.features.iter().flat_map(|it| &it.inputs).any(
+            |input| matches!(input, Input::Feature { view: of, feature: name } if *of == view.address && name == feature),
+        ),
+        Version::Service(service) => {
+            let selection = &service.selection;
+            let inputs = selection.steps.iter().flat_map(|step| &step.inputs).filter_map(|input| match input {
+                StepInput::Feature { reading, feature } => Some((*reading, *feature)),
+                _ => None,
+            });
+            let columns = selection.columns.iter().filter_map(OutputColumn::read);
+            let read = |(reading, at): (usize, usize)| {
+                selection.readings.get(reading).is_some_and(|it| is(&it.view, at))
+            };
+            columns.chain(inputs).any(read)
+                || selection.labels.iter().any(|label| is(&label.reading.view, label.feature))
+        }
+        _ => true,
+    }
 }
 
 fn columns(version: &Version) -> Vec<ShownColumn> {
@@ -444,8 +468,21 @@ fn columns(version: &Version) -> Vec<ShownColumn> {
             });
             keys.chain(features).collect()
         }
+        Version::Derived(it) => {
+            let request = it.definition.request.iter();
+            let request = request.map(|it| plain(it.name.as_str(), "request", &it.data_type));
+            let features = it.features.iter().map(|it| ShownColumn {
+                expression: Some(it.feature.expression.text.clone()),
+                sensitivity: it.feature.sensitivity.clone(),
+                description: it.feature.about.description.clone(),
+                ..plain(it.feature.name.as_str(), "feature", &it.data_type)
+            });
+            request.chain(features).collect()
+        }
         Version::Service(it) => {
-            it.selection.columns.iter().map(|it| plain(&it.name, "output", &it.data_type)).collect()
+            let labels = it.selection.labels.iter().map(|it| plain(&it.name, "label", &it.data_type));
+            let outputs = it.selection.columns.iter().map(|it| plain(&it.name, "output", &it.data_type));
+            outputs.chain(labels).collect()
         }
     }
 }

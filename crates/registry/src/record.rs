@@ -14,9 +14,7 @@ use crate::{RegistryError, Result};
 pub(crate) const VERSION_FORMAT: i64 = asof_model::VERSION_FORMAT as i64;
 
 pub(crate) fn kind_from(name: &str) -> Option<ThingKind> {
-    [ThingKind::Entity, ThingKind::Source, ThingKind::View, ThingKind::Service]
-        .into_iter()
-        .find(|kind| kind.name() == name)
+    ThingKind::ALL.into_iter().find(|kind| kind.name() == name)
 }
 
 /// Reads a body. Those of the first registries lack `kind` and `format`, which stand in columns beside them.

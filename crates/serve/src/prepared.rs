@@ -88,8 +88,19 @@ impl PreparedSelection {
     ///
     /// # Errors
     /// [`ServeError::KeyConflict`] where one name stands for keys of two types; [`ServeError::Row`]
-    /// where a feature's type cannot be stored.
+    /// where a feature's type cannot be stored; [`ServeError::NotComputed`] where one is derived or over a window.
     pub fn new(selection: Selection) -> Result<Arc<PreparedSelection>> {
+        if let Some(column) = selection.columns.iter().find(|column| column.read().is_none()) {
+            return Err(ServeError::NotComputed { column: column.name.clone(), what: "a derived feature" });
+        }
+        let over_window = |column: &&asof_model::OutputColumn| {
+            let reading = column.read().and_then(|(reading, _)| selection.readings.get(reading));
+            reading.is_some_and(|reading| reading.view.definition.is_window())
+        };
+        if let Some(column) = selection.columns.iter().find(over_window) {
+            let what = "an aggregate over a window";
+            return Err(ServeError::NotComputed { column: column.name.clone(), what });
+        }
         let mut keys: Vec<RequestKey> = Vec::new();
         let mut entities: Vec<EntityKeys> = Vec::new();
         let mut readings: Vec<PreparedReading> = Vec::new();
@@ -132,9 +143,11 @@ impl PreparedSelection {
                 .map_err(|source| ServeError::Row { view: view.address.clone(), source })?;
             let mut features = Vec::new();
             for (output, column) in outputs.iter_mut().zip(&selection.columns) {
-                if column.reading == at {
+                if let Some((reading, feature)) = column.read()
+                    && reading == at
+                {
                     *output = Output { reading: at, feature: features.len() };
-                    features.push(column.feature);
+                    features.push(feature);
                 }
             }
             let own = view.address.project == selection.project;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
-use asof_model::{Action, FileFormat, OnNullKey, Question, ThingKind, Timestamp, TrainingSet};
+use asof_model::{Action, FileFormat, OnNullKey, OnOverflow, Question, ThingKind, Timestamp, TrainingSet};
 use asof_server::{
     ApplyAnswer, ApplyRequest, MaterializeAnswer, MaterializeRequest, RunAnswer, TrainQuery,
 };
@@ -153,6 +153,7 @@ async fn apply(printer: Printer, settings: &Settings, client: &Client) -> Result
         (ThingKind::Entity, ("entity", "entities")),
         (ThingKind::Source, ("source", "sources")),
         (ThingKind::View, ("view", "views")),
+        (ThingKind::Derived, ("derived", "derived")),
         (ThingKind::Service, ("service", "services")),
     ] {
         let new = |change: &&asof_model::Change| change.kind == kind && change.action == Action::Created;
@@ -187,6 +188,7 @@ async fn train(
         time: None,
         question: Question::Known,
         on_null_key: OnNullKey::Keep,
+        on_overflow: OnOverflow::Refuse,
         format: FileFormat::Arrow,
         spine_format: Some(FileFormat::Parquet),
         spine_name: Some("departures.parquet".to_owned()),

@@ -123,6 +123,10 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
         Place::Files { path, .. } if definition.store => format!("its own table, filled from `{path}` by `asof load`"),
         Place::Files { path, .. } => format!("`{path}`, read in place"),
         Place::Sql { .. } => "a query over other sources".to_owned(),
+        Place::Push { past: None } => "its own table, filled by pushes".to_owned(),
+        Place::Push { past: Some(past) } => {
+            format!("its own table, filled by pushes, and for the past `{}`, read in place", past.path)
+        }
     };
     lines.push(format!("It reads source {}: {place}.", definition.name));
     match (&definition.event_time, &definition.available_at) {

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Sources,
     /// Views
     Views,
+    /// Derived features
+    Derived,
     /// Services
     Services,
     /// Training sets that were recorded
@@ -43,6 +45,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         Some(Kind::Entities) => Some(ThingKind::Entity),
         Some(Kind::Sources) => Some(ThingKind::Source),
         Some(Kind::Views) => Some(ThingKind::View),
+        Some(Kind::Derived) => Some(ThingKind::Derived),
         Some(Kind::Services) => Some(ThingKind::Service),
         Some(Kind::TrainingSets) => return training_sets(context).await,
     };

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use asof_model::{Definition, FileFormat, OnNullKey, Place, Project, Question, TrainingSet};
+use asof_model::{Definition, FileFormat, OnNullKey, OnOverflow, Place, Project, Question, TrainingSet};
 use asof_server::{Body, RebuildQuery, RunAnswer, SpineFile, TrainQuery};
 use clap::ValueEnum;
 use console::Style;
@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// What a null key in the spine does.
     #[arg(long, value_name = "WHAT", default_value = "keep")]
     on_null_key: NullKey,
+    /// What a value over a window does that is out of range, or over its cap.
+    #[arg(long, value_name = "WHAT", default_value = "refuse")]
+    on_overflow: Overflow,
     /// Name columns `view__feature`.
     #[arg(long)]
     full_names: bool,
@@ -68,6 +71,12 @@ enum Asked {
 enum NullKey {
     Keep,
     Refuse,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Overflow {
+    Refuse,
+    Null,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -236,6 +245,10 @@ async fn question(
         on_null_key: match args.on_null_key {
             NullKey::Keep => OnNullKey::Keep,
             NullKey::Refuse => OnNullKey::Refuse,
+        },
+        on_overflow: match args.on_overflow {
+            Overflow::Refuse => OnOverflow::Refuse,
+            Overflow::Null => OnOverflow::Null,
         },
         format,
         spine_format: args.spine_format.map(FileFormat::from),

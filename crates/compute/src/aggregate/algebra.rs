@@ -61,6 +61,11 @@ pub(crate) trait Algebra: fmt::Debug + Send + Sync + 'static {
     /// The state of no rows.
     fn empty(&self) -> Self::State;
 
+    /// Makes a state that of no rows, where more will come: it may keep its room.
+    fn reset(&self, state: &mut Self::State) {
+        *state = self.empty();
+    }
+
     /// Whether a state is that of no rows.
     fn is_empty(&self, state: &Self::State) -> bool;
 

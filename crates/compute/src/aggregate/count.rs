@@ -5,7 +5,7 @@ use asof_model::DataType;
 
 use super::algebra::{Algebra, Function, Input, Outcome};
 use super::call::{CallError, FunctionCall};
-use super::stored::{Reading, write_number};
+use super::stored::{Reading, STATE_FORMAT, write_number};
 use super::{Aggregate, Documentation};
 use crate::ComputeError;
 
@@ -34,6 +34,11 @@ impl Aggregate for Count {
         call.no_constants(self.name(), self.documentation().usage)?;
         Ok(Function::new(Counted))
     }
+}
+
+/// `count(*)`.
+pub fn rows_that_count() -> Function {
+    Function::new(Counted)
 }
 
 #[derive(Debug)]
@@ -88,11 +93,11 @@ impl Algebra for Counted {
     }
 
     fn encode(&self, state: &i64, out: &mut Vec<u8>) {
-        out.push(1);
+        out.push(STATE_FORMAT);
         write_number(i128::from(*state), out);
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<i64, ComputeError> {
-        Reading::new("count", 1, bytes)?.whole(|from| from.number())
+        Reading::new("count", STATE_FORMAT, bytes)?.whole(|from| from.number())
     }
 }

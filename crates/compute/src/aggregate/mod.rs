@@ -11,15 +11,42 @@
 //! finishes to the same bits.
 
 mod algebra;
+mod approx_distinct;
+mod approx_quantile;
+mod approx_top_k;
 mod call;
+mod collect_list;
 mod count;
+mod count_distinct;
+mod counts;
+mod decayed;
+mod exact;
+mod extreme;
+mod first;
+mod first_n;
+mod histogram;
+mod last;
+mod last_n;
+#[cfg(test)]
+mod laws;
+mod max;
+mod mean;
+mod min;
+mod multiset;
 mod output;
+mod picked;
+mod scalar;
+mod spread;
 mod states;
 mod stored;
 mod sum;
+mod tally;
+mod total;
+mod variance;
 
 pub use algebra::{Function, Input, Outcome, Prepared};
 pub use call::{CallError, Constant, FunctionCall};
+pub use count::rows_that_count;
 pub use output::Finished;
 pub use states::{Changes, Ranges, States, covering};
 
@@ -63,7 +90,29 @@ pub struct Documentation {
 }
 
 /// Every aggregate, in the order of the reference page.
-pub const CATALOGUE: &[&dyn Aggregate] = &[&count::Count, &sum::Sum];
+pub const CATALOGUE: &[&dyn Aggregate] = &[
+    &count::Count,
+    &sum::Sum,
+    &mean::Mean,
+    &min::Min,
+    &max::Max,
+    &variance::VARIANCE,
+    &variance::VARIANCE_POP,
+    &variance::STDDEV,
+    &variance::STDDEV_POP,
+    &first::First,
+    &last::Last,
+    &first_n::FirstN,
+    &last_n::LastN,
+    &count_distinct::CountDistinct,
+    &approx_distinct::ApproxDistinct,
+    &histogram::Histogram,
+    &collect_list::CollectList,
+    &approx_top_k::ApproxTopK,
+    &approx_quantile::ApproxQuantile,
+    &decayed::DecayedSum,
+    &decayed::DecayedCount,
+];
 
 /// The aggregate of a name or an alias, whatever its case.
 pub fn aggregate(name: &str) -> Option<&'static dyn Aggregate> {

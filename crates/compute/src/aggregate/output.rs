@@ -13,16 +13,17 @@ pub struct Finished {
     pub values: ArrayRef,
     /// As many outcomes.
     pub outcomes: Vec<Outcome>,
+    /// The values are more than an array holds (2 GiB of text, 2 billion items of lists): all are null and an
+    /// overflow. Asked for in several parts they have room.
+    pub is_too_large: bool,
 }
 
 /// Collects answers into an array.
 pub(crate) trait Output: Sized {
     /// Of a type, with room for so many.
     fn new(data_type: &DataType, capacity: usize) -> Self;
-    /// Appends a null.
-    fn push_null(&mut self);
-    /// The array.
-    fn finish(self) -> ArrayRef;
+    /// The array; none where it would be larger than one can be.
+    fn finish(self) -> Option<ArrayRef>;
 }
 
 impl<T: ArrowPrimitiveType> Output for PrimitiveBuilder<T> {
@@ -30,11 +31,7 @@ impl<T: ArrowPrimitiveType> Output for PrimitiveBuilder<T> {
         PrimitiveBuilder::with_capacity(capacity).with_data_type(arrow_type(data_type))
     }
 
-    fn push_null(&mut self) {
-        self.append_null();
-    }
-
-    fn finish(mut self) -> ArrayRef {
-        std::sync::Arc::new(PrimitiveBuilder::finish(&mut self))
+    fn finish(mut self) -> Option<ArrayRef> {
+        Some(std::sync::Arc::new(PrimitiveBuilder::finish(&mut self)))
     }
 }

@@ -3,11 +3,12 @@
 use std::any::{Any, TypeId};
 use std::fmt;
 
+use arrow::array::new_null_array;
 use asof_model::DataType;
 
 use super::algebra::{Algebra, Erased, Input, Outcome, Prepared, nulls};
 use super::output::{Finished, Output};
-use crate::ComputeError;
+use crate::{ComputeError, arrow_type};
 
 /// The states of many slots, of one function.
 pub struct States(Box<dyn Any + Send + Sync>);
@@ -170,6 +171,7 @@ impl<A: Algebra> Erased for Kind<A> {
     fn answer(&self, states: &States, ranges: &Ranges<'_>, changes: Changes<'_>) -> Finished {
         let mut out = Answers::<A>::new(&self.0, ranges.covered.len());
         let states = Self::of(states);
+        let mut window = self.0.empty();
         for key in ranges.keys.windows(2) {
             let answers = key[0] as usize..key[1] as usize;
             let key = Key {
@@ -184,7 +186,11 @@ impl<A: Algebra> Erased for Kind<A> {
                     }
                 },
             };
-            if A::INVERTIBLE { key.slide(states, &mut out) } else { key.stack(states, &mut out) }
+            if A::INVERTIBLE {
+                key.slide(states, &mut window, &mut out);
+            } else {
+                key.stack(states, &mut out);
+            }
         }
         out.finish()
     }
@@ -214,7 +220,15 @@ impl<'a, A: Algebra> Answers<'a, A> {
     }
 
     fn finish(self) -> Finished {
-        Finished { values: self.values.finish(), outcomes: self.outcomes }
+        let count = self.outcomes.len();
+        match self.values.finish() {
+            Some(values) => Finished { values, outcomes: self.outcomes, is_too_large: false },
+            None => Finished {
+                values: new_null_array(&arrow_type(&self.algebra.data_type()), count),
+                outcomes: vec![Outcome::Overflow; count],
+                is_too_large: true,
+            },
+        }
     }
 }
 
@@ -233,34 +247,36 @@ enum KeyChanges<'a, S> {
 }
 
 impl<A: Algebra> Key<'_, A> {
-    /// Takes slots in and out as the window moves on.
-    fn slide(&self, states: &[A::State], out: &mut Answers<'_, A>) {
-        let mut window = self.algebra.empty();
+    /// Takes slots in and out as the window moves on. The room of `window` is used from key to key.
+    fn slide(&self, states: &[A::State], window: &mut A::State, out: &mut Answers<'_, A>) {
+        self.algebra.reset(window);
         let (mut start, mut end) = (0, 0);
-        let mut changes = self.algebra.empty();
         for (number, (covered, at)) in self.covered.iter().zip(self.times).enumerate() {
             let (from, until) = (covered.0 as usize, covered.1 as usize);
             if from >= end {
-                window = self.algebra.empty();
+                match self.changes {
+                    // Nothing else is in it.
+                    KeyChanges::None => self.algebra.reset(window),
+                    _ => self.take_out(&states[start..end], window),
+                }
                 (start, end) = (from, from);
             }
             for state in &states[end..until.max(end)] {
-                self.algebra.merge(&mut window, state);
+                self.algebra.merge(window, state);
             }
             end = until.max(end);
-            for state in &states[start..from.max(start)] {
-                self.algebra.subtract(&mut window, state);
-            }
+            self.take_out(&states[start..from.max(start)], window);
             start = from.max(start);
-            match &self.changes {
-                KeyChanges::Steps(steps) => {
-                    self.algebra.merge(&mut changes, &steps[number]);
-                    let mut whole = window.clone();
-                    self.algebra.merge(&mut whole, &changes);
-                    out.push(&whole, *at);
-                }
-                _ => out.push(&window, *at),
+            if let KeyChanges::Steps(steps) = &self.changes {
+                self.algebra.merge(window, &steps[number]);
             }
+            out.push(window, *at);
+        }
+    }
+
+    fn take_out(&self, states: &[A::State], window: &mut A::State) {
+        for state in states {
+            self.algebra.subtract(window, state);
         }
     }
 

@@ -2,6 +2,9 @@
 
 use crate::ComputeError;
 
+/// The first byte of states as `docs/formats/state.md` has them.
+pub(super) const STATE_FORMAT: u8 = 1;
+
 /// Appends a whole number: zigzag, seven bits a byte, lowest first.
 pub(super) fn write_number(number: i128, out: &mut Vec<u8>) {
     let mut rest = (number.cast_unsigned() << 1) ^ (number >> 127).cast_unsigned();
@@ -16,6 +19,14 @@ pub(super) fn write_number(number: i128, out: &mut Vec<u8>) {
 pub(super) fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     write_number(bytes.len() as i128, out);
     out.extend_from_slice(bytes);
+}
+
+/// Appends a value, behind a byte that says whether there is one.
+pub(super) fn write_optional<T>(value: Option<&T>, out: &mut Vec<u8>, write: impl FnOnce(&T, &mut Vec<u8>)) {
+    out.push(u8::from(value.is_some()));
+    if let Some(value) = value {
+        write(value, out);
+    }
 }
 
 /// The bytes of a state, as far as they are read.
@@ -60,12 +71,27 @@ impl<'a> Reading<'a> {
             }
             found |= bits << shift;
             if byte & 0x80 == 0 {
+                if bits == 0 && shift > 0 {
+                    return Err(self.damaged("a number is longer than it need be"));
+                }
                 break;
             }
             shift += 7;
         }
         let number = (found >> 1).cast_signed() ^ -(found & 1).cast_signed();
         T::try_from(number).map_err(|_| self.damaged("a number has no room"))
+    }
+
+    /// A value, where a byte says that there is one.
+    pub(super) fn optional<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, ComputeError>,
+    ) -> Result<Option<T>, ComputeError> {
+        match self.byte()? {
+            0 => Ok(None),
+            1 => read(self).map(Some),
+            _ => Err(self.damaged("it is neither said that there is a value nor that there is none")),
+        }
     }
 
     /// One byte.

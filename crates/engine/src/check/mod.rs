@@ -64,6 +64,7 @@ impl Engine {
             };
             check.sources().await;
             check.views();
+            check.not_computed();
             Ok((check.types, check.out))
         };
         match self.run(work).await {
@@ -101,8 +102,10 @@ impl Check<'_> {
                 // Of two of one name the first is looked at.
                 && project.source(&source.name).is_some_and(|first| std::ptr::eq(first, source))
             {
+                self.versions(it, source);
                 match source.place {
                     Place::Sql { .. } => drop(waiting.insert(&source.name, (it, source))),
+                    Place::Push { .. } => self.pushed(it, source),
                     Place::Files { .. } => {
                         let before = self.out.len();
                         self.source(it, source).await;
@@ -171,6 +174,43 @@ impl Check<'_> {
             id: VersionId(String::new()),
             definition: source.clone(),
             columns: Vec::new(),
+        }
+    }
+
+    /// Refuses derived features and labels.
+    fn not_computed(&mut self) {
+        for it in &self.project.definitions {
+            let (what, span, hint) = match &it.value {
+                Definition::Derived(_) => (
+                    "`derived`",
+                    it.span(),
+                    "compute it where the features are used, or as a feature of one view",
+                ),
+                Definition::Service(service) if !service.labels.is_empty() => {
+                    ("`labels`", it.key(&["labels"]), "read the label's column from the spine")
+                }
+                _ => continue,
+            };
+            let message = format!("{what} in {} `{}` is not built yet", it.value.kind(), it.value.name());
+            self.out.push(Diagnostic::error("not_built_yet", message).at(span).hint(hint));
+        }
+    }
+
+    /// Refuses a source that is pushed to. Its columns are known, so what stands on it is checked.
+    fn pushed(&mut self, at: &Located<Definition>, source: &Source) {
+        let message = format!("`push` in source `{}` is not built yet", source.name);
+        let hint = "give a `path`, with `store: true` where rows are taken in by `asof load`";
+        self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["push"])).hint(hint));
+        self.put(source, source.schema.clone());
+    }
+
+    /// Refuses versions of events.
+    fn versions(&mut self, at: &Located<Definition>, source: &Source) {
+        if source.id.is_some() && !matches!(source.place, Place::Push { .. }) {
+            let message = format!("`id` in source `{}` is not built yet", source.name);
+            let hint =
+                "leave it out: rows of one key and event time are ordered by `available_at`, then `order_by`";
+            self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["id"])).hint(hint));
         }
     }
 

@@ -1,13 +1,13 @@
 //! A view against its source: key columns and their types, `where`, the types of its features.
 
 use asof_model::{
-    Column, DataType, Definition, Diagnostic, Located, Reference, Source, ThingKind, View, bind_keys,
-    expand_features,
+    CallPlaces, Column, DataType, Definition, Diagnostic, Located, Reference, Source, ThingKind, View,
+    bind_keys, expand_features,
 };
 
 use super::Check;
 use super::source::{did_you_mean, of_no_type};
-use crate::expression::{Problem, Purpose, compile};
+use crate::expression::{CallPart, Problem, Purpose, compile, compile_call};
 
 impl Check<'_> {
     pub(super) fn views(&mut self) {
@@ -104,27 +104,53 @@ impl Check<'_> {
         // What cannot be expanded is reported where the view is resolved.
         let Ok(features) = expand_features(view, &keys, &source, &columns) else { return };
         for feature in features {
-            match compile(self.engine, &feature.expression.text, &columns, clock, Purpose::Feature) {
-                Ok(compiled) => {
-                    let key = (view.name.clone(), feature.name);
-                    // A column keeps its own type, which an Arrow type alone does not tell (json).
-                    let own = feature.expression.as_column();
-                    let own = own.and_then(|own| columns.iter().find(|column| column.name == own));
-                    let kind = own.map_or(compiled.data_type(), |column| &column.data_type).clone();
-                    self.types.feature_types.insert(key, kind);
+            let what = format!("feature `{}` of view `{}`", feature.name, view.name);
+            let compiled = match &feature.aggregate {
+                Some(aggregate) => {
+                    let text = &feature.expression.text;
+                    compile_call(self.engine, &aggregate.call, &columns)
+                        .map(|compiled| compiled.function.data_type())
+                        .map_err(|(part, problem)| in_call(text, part, problem))
+                }
+                None => compile(self.engine, &feature.expression.text, &columns, clock, Purpose::Feature)
+                    .map(|compiled| {
+                        // A column keeps its own type, which an Arrow type alone does not tell (json).
+                        let own = feature.expression.as_column();
+                        let own = own.and_then(|own| columns.iter().find(|column| column.name == own));
+                        own.map_or(compiled.data_type(), |column| &column.data_type).clone()
+                    }),
+            };
+            match compiled {
+                Ok(data_type) => {
+                    if let Some(default) = feature.default.as_ref().filter(|it| !it.fits(&data_type)) {
+                        let message =
+                            format!("`default` of {what} is {default}, and its values are {data_type}");
+                        let span = at.feature_key(&feature.name, "default");
+                        let hint = format!("give a constant that is {data_type}");
+                        self.out.push(Diagnostic::error("default_type", message).at(span).hint(hint));
+                    }
+                    self.types.feature_types.insert((view.name.clone(), feature.name), data_type);
                 }
                 Err(problem) => {
                     let bytes = problem.start..problem.start + problem.length;
                     let span = at.feature(&feature.name, Some(bytes));
-                    self.problem(
-                        told(problem, &feature.expression.text),
-                        &format!("feature `{}` of view `{}`", feature.name, view.name),
-                        span,
-                    );
+                    self.problem(told(problem, &feature.expression.text), &what, span);
                 }
             }
         }
     }
+}
+
+/// A problem with a part of a call, placed in the whole of it.
+fn in_call(text: &str, part: CallPart, problem: Problem) -> Problem {
+    let places = CallPlaces::of(text);
+    let start = match (part, places) {
+        (CallPart::Argument, Some(places)) => places.argument.map_or(0, |at| at.start),
+        (CallPart::Filter, Some(places)) => places.filter.map_or(0, |at| at.start),
+        (CallPart::Whole, _) => return Problem { start: 0, length: text.len(), ..problem },
+        (_, None) => 0,
+    };
+    Problem { start: problem.start + start, ..problem }
 }
 
 /// Whether a column's values are keys of a type: the same, or integers of another width.

@@ -33,6 +33,7 @@ fn source(columns: &[(&str, DataType)]) -> SourceVersion {
             event_time: Some(TimeRule::Column { name: columns[0].0.to_owned(), unit: None, zone: None }),
             available_at: None,
             valid_until: None,
+            id: None,
             order_by: None,
             delete_when: None,
             null_keys: asof_model::NullKeys::Keep,

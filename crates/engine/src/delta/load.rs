@@ -139,7 +139,7 @@ impl Engine {
         let (format, options) = loadable(source)?;
         let own = match &source.definition.place {
             Definition::Files { path, .. } => path.clone(),
-            Definition::Sql { .. } => String::new(),
+            Definition::Sql { .. } | Definition::Push { .. } => String::new(),
         };
         let patterns = patterns.map_or_else(|| vec![own], <[String]>::to_vec);
         let root = root.to_owned();
@@ -493,7 +493,9 @@ fn loadable(source: &SourceVersion) -> Result<(Format, Options)> {
         ));
     }
     match &source.definition.place {
-        Definition::Files { format: Format::Delta, .. } | Definition::Sql { .. } => Err(Error::invalid(
+        Definition::Files { format: Format::Delta, .. }
+        | Definition::Sql { .. }
+        | Definition::Push { .. } => Err(Error::invalid(
             "source_not_files",
             format!("source `{name}` is not made of files that can be loaded"),
         )

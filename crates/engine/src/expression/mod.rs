@@ -10,6 +10,7 @@
 //! The functions are DataFusion's scalar functions. `event_time` is the row's own time, where the
 //! source has no column of that name. Names are matched as written, and else without regard to case.
 
+mod aggregate;
 mod guard;
 mod problem;
 mod read;
@@ -31,6 +32,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 
+pub use aggregate::{CallPart, CompiledAggregate, compile_call};
 pub use problem::Problem;
 
 use crate::growth::{self, Bounds};

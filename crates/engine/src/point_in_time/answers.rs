@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, TimestampMicrosecondArray, UInt8Array};
+use arrow::array::{ArrayRef, BooleanArray, Scalar, TimestampMicrosecondArray, UInt8Array};
+use arrow::compute::kernels::zip::zip;
 use arrow::error::ArrowError;
 use asof_compute::{NONE, Status};
 use asof_model::DataType;
@@ -62,6 +63,8 @@ pub(super) struct ReadingAnswers {
     pub(super) winner: Vec<u32>,
     /// The features of the rows that answer.
     pub(super) values: Values,
+    /// Per feature of a reading of latest values what stands where no row answers: one value, or none.
+    defaults: Vec<Option<ArrayRef>>,
     /// Rows read that pass `where` and have a null key.
     pub(super) null_keys: u64,
     /// Rows read that pass `where` and are never known.
@@ -69,9 +72,15 @@ pub(super) struct ReadingAnswers {
 }
 
 impl ReadingAnswers {
-    pub(super) fn new(rows: usize, types: &[DataType], compared: bool) -> ReadingAnswers {
+    pub(super) fn new(
+        rows: usize,
+        types: &[DataType],
+        defaults: Vec<Option<ArrayRef>>,
+        compared: bool,
+    ) -> ReadingAnswers {
         ReadingAnswers {
             values: Values::new(types),
+            defaults,
             // Zeros are memory that is first touched by the threads that fill it.
             status: vec![0; rows],
             otherwise: vec![0; if compared { rows } else { 0 }],
@@ -145,7 +154,22 @@ impl ReadingAnswers {
             Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
             Arc::new(differs),
         ];
-        columns.extend(self.values.take(&self.winner[rows])?);
+        let values = self.values.take(&self.winner[rows.clone()])?;
+        if self.defaults.iter().all(Option::is_none) {
+            columns.extend(values);
+            return Ok(columns);
+        }
+        let unanswered = |status: &u8| {
+            let found = Status::from_code(*status);
+            Some(matches!(found, Some(Status::NotFound | Status::Expired)))
+        };
+        let unanswered: BooleanArray = self.status[rows].iter().map(unanswered).collect();
+        for (value, default) in values.into_iter().zip(&self.defaults) {
+            columns.push(match default {
+                Some(default) => zip(&unanswered, &Scalar::new(default), &value)?,
+                None => value,
+            });
+        }
         Ok(columns)
     }
 }
@@ -202,7 +226,7 @@ pub(super) struct SlotAnswer {
     /// The row that answers: its slot, and when it has been read its number.
     pub(super) winner: u32,
     pub(super) status: u8,
-    otherwise: u8,
+    pub(super) otherwise: u8,
 }
 
 impl SlotAnswer {

@@ -7,7 +7,7 @@ use arrow::compute::{filter_record_batch, interleave_record_batch};
 use arrow::datatypes::{DataType as ArrowType, SchemaRef};
 use asof_compute::Address;
 
-use super::fold::Fold;
+use super::fold::{Fold, Folded};
 use crate::source::FetchRows;
 use crate::{Error, Result};
 
@@ -104,7 +104,7 @@ impl Buffer {
 
 /// Every address that stands in a slot.
 fn standing(fold: &Fold, mut visit: impl FnMut(Address)) {
-    for reading in &fold.readings {
+    for reading in fold.readings.iter().filter_map(Folded::latest) {
         for (number, _) in reading.shards() {
             let shard = reading.shard(number);
             for states in shard.all() {

@@ -14,7 +14,7 @@ use super::spec::{Spec, SpineColumns};
 use crate::Engine;
 
 /// The version byte in front of the spec, which is JSON.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Finds a spine by its content hash; how it came to this machine is the finder's matter.
 pub type FindSpine = Arc<dyn Fn(&str) -> Option<Arc<SpineColumns>> + Send + Sync>;

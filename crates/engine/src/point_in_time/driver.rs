@@ -7,8 +7,8 @@ use arrow::compute::concat;
 use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
 use asof_compute::{KeyEncoder, conform, has_order_numbers};
 use asof_model::{
-    Address, Catalog, Column, Cut, DataType, Name, Question, Reading, Selection, SourceCut, SourceVersion,
-    Timestamp,
+    Address, Catalog, Column, Cut, DataType, Name, OnOverflow, Question, Reading, Selection, SourceCut,
+    SourceVersion, Timestamp,
 };
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::stream::BoxStream;
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::answers::ReadingCounts;
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
 use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
+use super::windows;
 use crate::engine::gone;
 use crate::expression::{Purpose, compile};
 use crate::source::{ScanColumns, SourceScan, fixed, open, scan_opened};
@@ -58,6 +59,21 @@ pub struct AnswerBatch {
     pub differs: Vec<arrow::array::BooleanArray>,
 }
 
+/// In which manner a spine is answered.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// Which rows count.
+    pub question: Question,
+    /// What a value over a window does that is out of range, or over its cap.
+    pub on_overflow: OnOverflow,
+}
+
+impl From<Question> for Manner {
+    fn from(question: Question) -> Manner {
+        Manner { question, ..Manner::default() }
+    }
+}
+
 /// Answers a spine: reads each source once, whatever number of views and roles stand on it, on the
 /// engine's own threads. Sources named in `at` are read as they were read then, the others as they are.
 /// When this returns all sources are read, and checked not to have changed.
@@ -70,13 +86,13 @@ pub async fn answer(
     catalog: &Arc<Catalog>,
     selection: &Selection,
     spine: &SpineRows,
-    question: Question,
+    manner: impl Into<Manner>,
     at: &[SourceCut],
     progress: Option<Progress>,
 ) -> Result<PointInTimeAnswer> {
     let (engine, catalog, selection, spine) =
         (engine.clone(), Arc::clone(catalog), selection.clone(), spine.clone());
-    let at = at.to_vec();
+    let (at, manner) = (at.to_vec(), manner.into());
     let on = engine.clone();
     on.run(async move {
         let threads = engine.config().threads;
@@ -87,7 +103,7 @@ pub async fn answer(
         let mut groups = Vec::new();
         let mut cuts = Vec::new();
         for (source, members) in by_source(&selection) {
-            let spec = spec(&engine, &selection, &source, &members, &key_sets, question);
+            let spec = spec(&engine, &selection, &source, &members, &key_sets, manner);
             let spec = Arc::new(spec);
             let at = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
             let (scan, keys) = scan_for(&engine, &catalog, &source, &spec, columns.last_time(), at).await?;
@@ -215,15 +231,14 @@ fn spec(
     source: &SourceVersion,
     members: &[usize],
     key_sets: &[KeySet],
-    question: Question,
+    manner: Manner,
 ) -> Spec {
     let definition = &source.definition;
     let readings = members.iter().filter_map(|number| {
         let reading = selection.readings.get(*number)?;
         let view = &reading.view;
-        let asked = |feature: usize| {
-            selection.columns.iter().any(|column| column.reading == *number && column.feature == feature)
-        };
+        let taken = selection.taken(*number);
+        let asked = |feature: usize| taken.contains(&feature);
         let features = view.features.iter().enumerate().filter(|(at, _)| asked(*at));
         Some(ReadingSpec {
             view: view.address.to_string(),
@@ -239,6 +254,8 @@ fn spec(
                 .map(|(_, typed)| FeatureSpec {
                     name: typed.feature.name.to_string(),
                     expression: typed.feature.expression.clone(),
+                    aggregate: typed.feature.aggregate.clone(),
+                    default: typed.feature.default.clone(),
                     data_type: typed.data_type.clone(),
                 })
                 .collect(),
@@ -247,7 +264,7 @@ fn spec(
     let assumed = definition.available_at.is_none();
     Spec {
         source: source.address.to_string(),
-        question,
+        question: manner.question,
         compare: !assumed,
         clockless: definition.event_time.is_none(),
         assumed,
@@ -255,6 +272,7 @@ fn spec(
         then_by: then_by(engine, source),
         columns: source.columns.clone(),
         readings: readings.collect(),
+        overflow_is_null: manner.on_overflow == OnOverflow::Null,
         memory: engine.config().memory,
     }
 }
@@ -295,6 +313,8 @@ async fn scan_for(
             columns.extend(filter.needs().iter().cloned());
         }
     }
+    let (needed, ordered) = windows::needs(engine, spec)?;
+    columns.extend(needed);
     columns.extend(spec.then_by.clone());
     columns.retain(|name| !fixed::ALL.contains(&name.as_str()));
     columns.sort();
@@ -302,7 +322,9 @@ async fn scan_for(
     let opened = open(engine, catalog, source, at, 0).await?;
     // A second row of a key is refused whenever it is.
     let until = until.filter(|_| !spec.clockless);
-    let thin = ScanColumns { columns, address: true, numbered: spec.clockless, until, ..Default::default() };
+    // What is asked in the order of rows reads all of each row.
+    let address = !ordered;
+    let thin = ScanColumns { columns, address, numbered: spec.clockless, until, ..Default::default() };
     let found = Arc::new(scan_opened(engine, source, &opened, &thin).await?);
     let keys = spec.clockless.then(|| Arc::clone(&found));
     if found.fetch.is_some() {
@@ -396,8 +418,11 @@ fn answer_batch(
         found.ok_or_else(|| Error::internal(format!("the operator gives no column `{name}`")))
     };
     let columns = selection.columns.iter().map(|output| {
-        let view = &selection.readings[output.reading].view;
-        column(output.reading, view.features[output.feature].feature.name.as_str())
+        let (reading, feature) = output
+            .read()
+            .ok_or_else(|| Error::internal(format!("nothing computes column `{}` yet", output.name)))?;
+        let view = &selection.readings[reading].view;
+        column(reading, view.features[feature].feature.name.as_str())
     });
     let all = 0..selection.readings.len();
     let status = |reading| Ok(column(reading, STATUS)?.as_primitive::<UInt8Type>().clone());

@@ -13,7 +13,8 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::{or, prep_null_mask_filter};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt64Type};
 use asof_compute::{
-    Address, KeyEncoder, LatestStates, NONE, SpineIndex, TOUCHED, first_answer, order_numbers,
+    Address, KeyEncoder, LatestStates, NONE, Op, Position, RowDigester, RowOrder, SpineIndex, TOUCHED,
+    first_answer, order_numbers,
 };
 use asof_model::{Question, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::cursors::{Cursors, Met, Standing};
 use super::second_rows::{Checks, TakeKeys, is_key};
 use super::spec::{Spec, columns, compute};
+use super::window_states::{are_states, reading_of};
+use super::windows::{BoundWindows, WindowFold, WindowScratch};
 use crate::expression::Bound;
 use crate::source::fixed;
 use crate::{Error, Result};
@@ -88,10 +91,43 @@ pub(super) struct ReadingFold {
     shards: Vec<Mutex<Shard>>,
     /// Slots of a shard, as a power of two.
     shift: u32,
+}
+
+/// What folding the history for one reading has come to.
+#[derive(Debug)]
+pub(super) struct Folded {
+    /// What rows fold into.
+    pub(super) into: Folding,
     /// Rows that pass `where` and have a null key.
     pub(super) null_keys: AtomicU64,
     /// Rows that pass `where` and are never known.
     pub(super) never_known: AtomicU64,
+}
+
+/// What the rows of one reading fold into.
+#[derive(Debug)]
+pub(super) enum Folding {
+    /// The last row in order.
+    Latest(ReadingFold),
+    /// The states of windows.
+    Windows(WindowFold),
+}
+
+impl Folded {
+    fn index(&self) -> &SpineIndex {
+        match &self.into {
+            Folding::Latest(reading) => &reading.index,
+            Folding::Windows(windows) => &windows.spine,
+        }
+    }
+
+    /// Of a reading of latest values.
+    pub(super) fn latest(&self) -> Option<&ReadingFold> {
+        match &self.into {
+            Folding::Latest(reading) => Some(reading),
+            Folding::Windows(_) => None,
+        }
+    }
 }
 
 impl ReadingFold {
@@ -100,13 +136,7 @@ impl ReadingFold {
         let shards = if threads == 1 { 1 } else { SHARDS };
         let shift = slots.div_ceil(shards).max(1).next_power_of_two().trailing_zeros();
         let count = (slots >> shift) + 1;
-        ReadingFold {
-            index,
-            shards: (0..count).map(|_| Mutex::new(Shard::new(1 << shift))).collect(),
-            shift,
-            null_keys: AtomicU64::new(0),
-            never_known: AtomicU64::new(0),
-        }
+        ReadingFold { index, shards: (0..count).map(|_| Mutex::new(Shard::new(1 << shift))).collect(), shift }
     }
 
     /// The states of a shard.
@@ -145,7 +175,7 @@ struct Prepared {
 pub(super) struct Fold {
     spec: Arc<Spec>,
     prepared: Vec<Prepared>,
-    pub(super) readings: Vec<ReadingFold>,
+    pub(super) readings: Vec<Folded>,
     rows: AtomicU64,
     threads: usize,
     /// Rows are the history's own, and not what partial halves left of it.
@@ -172,6 +202,7 @@ pub(super) struct Scratch {
     /// Per reading; none where they are of no use.
     cursors: Vec<Option<Cursors>>,
     items: Items,
+    windows: WindowScratch,
     /// Per row of the batch whether it stands in some slot.
     pub(super) kept: Vec<bool>,
 }
@@ -223,6 +254,7 @@ impl Fold {
         spec: Arc<Spec>,
         indexes: Vec<Arc<SpineIndex>>,
         filters: &[Option<Bound>],
+        windows: &[Option<BoundWindows>],
         threads: usize,
         counts: bool,
         keys: Option<(Checks, Arc<dyn TakeKeys>)>,
@@ -237,7 +269,15 @@ impl Fold {
                     .position(|other| other.spine_keys == reading.spine_keys && other.keys == reading.keys),
             })
             .collect();
-        let readings = indexes.into_iter().map(|index| ReadingFold::new(index, threads)).collect();
+        let readings = indexes.into_iter().zip(windows).map(|(index, windows)| Folded {
+            into: match windows {
+                None => Folding::Latest(ReadingFold::new(index, threads)),
+                Some(bound) => Folding::Windows(WindowFold::new(index, bound, threads)),
+            },
+            null_keys: AtomicU64::new(0),
+            never_known: AtomicU64::new(0),
+        });
+        let readings = readings.collect();
         Fold { spec, prepared, readings, rows: AtomicU64::new(0), threads, counts, keys }
     }
 
@@ -249,7 +289,7 @@ impl Fold {
     /// What a partial half counts.
     pub(super) fn report(&self) -> Report {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let count = |reading: &ReadingFold| (load(&reading.null_keys), load(&reading.never_known));
+        let count = |reading: &Folded| (load(&reading.null_keys), load(&reading.never_known));
         Report { rows: self.rows(), readings: self.readings.iter().map(count).collect() }
     }
 
@@ -263,6 +303,13 @@ impl Fold {
         }
         if is_key(report) {
             return Ok(());
+        }
+        if are_states(report) {
+            let reading = reading_of(report).and_then(|reading| self.readings.get(reading));
+            return match reading.map(|reading| &reading.into) {
+                Some(Folding::Windows(fold)) => fold.take(report),
+                _ => Err(Error::internal("states are of a reading without windows")),
+            };
         }
         let report: Report = serde_json::from_slice(report).map_err(|e| Error::internal(e.to_string()))?;
         self.rows.fetch_add(report.rows, Ordering::Relaxed);
@@ -279,10 +326,10 @@ impl Fold {
         if self.counts {
             self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         }
-        let Scratch { found, cursors, items, kept } = scratch;
+        let Scratch { found, cursors, items, windows, kept } = scratch;
         if found.is_empty() {
             found.resize_with(self.readings.len(), Vec::new);
-            cursors.extend(self.readings.iter().map(|reading| self.cursors(reading)));
+            cursors.extend(self.readings.iter().map(|reading| self.cursors(reading.latest()?)));
         }
         kept.clear();
         kept.resize(rows, false);
@@ -304,8 +351,17 @@ impl Fold {
             let found = match prepared.probed_by {
                 Some(probed) => &earlier[probed],
                 None => {
-                    reading.index.probe(&keys, &mut of_this[0]);
+                    reading.index().probe(&keys, &mut of_this[0]);
                     &of_this[0]
+                }
+            };
+            let reading = match &reading.into {
+                Folding::Latest(reading) => reading,
+                // What partial halves left are rows that may be latest ones; those in windows came as states.
+                Folding::Windows(_) if !self.counts => continue,
+                Folding::Windows(fold) => {
+                    fold.batch(&self.spec, batch, (found, keep.as_ref(), &facts), windows)?;
+                    continue;
                 }
             };
             let of_batch = BatchRows { found, keep: keep.as_ref(), facts: &facts, naming };
@@ -329,7 +385,7 @@ impl Fold {
     pub(super) fn rest(&self, scratch: &mut Scratch) {
         let Scratch { cursors, items, .. } = scratch;
         for (reading, cursors) in self.readings.iter().zip(cursors) {
-            if let Some(cursors) = cursors {
+            if let (Some(cursors), Some(reading)) = (cursors, reading.latest()) {
                 items.fold_left(reading, cursors.leave());
             }
         }
@@ -342,7 +398,7 @@ impl Fold {
 
     fn count(
         &self,
-        reading: &ReadingFold,
+        reading: &Folded,
         keys: &asof_compute::EntityKeys,
         keep: Option<&BooleanArray>,
         facts: &Facts,
@@ -544,7 +600,7 @@ impl BatchRows<'_> {
 
 /// The fixed columns of a batch.
 #[derive(Debug)]
-struct Facts {
+pub(super) struct Facts {
     event_times: arrow::buffer::ScalarBuffer<i64>,
     clockless: Option<NullBuffer>,
     /// v, or the numbers of o; [`Spec::then_by`].
@@ -595,6 +651,62 @@ impl Facts {
             unseen,
             ops,
         })
+    }
+
+    /// Whether a row is a delete.
+    #[inline]
+    pub(super) fn is_delete(&self, row: usize) -> bool {
+        self.deletes && self.ops.value(row)
+    }
+
+    /// When a row happened, and from when on it may be used.
+    #[inline]
+    pub(super) fn times(&self, row: usize) -> (Timestamp, Timestamp) {
+        let event_time = self.event_time(row);
+        (event_time, if self.is_order { event_time } else { self.then(row) })
+    }
+
+    /// The event times, of a source with a clock.
+    pub(super) fn event_times(&self) -> &arrow::buffer::ScalarBuffer<i64> {
+        &self.event_times
+    }
+
+    /// The places of all rows in the order of their source, of a batch with all its columns.
+    pub(super) fn orders(&self, batch: &RecordBatch, spec: &Spec) -> Result<Arc<[RowOrder]>> {
+        let lacks = |name: &str| Error::internal(format!("the scan gives no `{name}`"));
+        let order_by = batch.column_by_name(fixed::ORDER_BY).and_then(|it| it.as_binary_opt::<i32>());
+        let order_by = order_by.ok_or_else(|| lacks(fixed::ORDER_BY))?;
+        let positions = batch.column_by_name(fixed::POSITION);
+        let positions = positions.and_then(|it| it.as_primitive_opt::<Int64Type>());
+        let positions = positions.ok_or_else(|| lacks(fixed::POSITION))?;
+        // Rows with positions of their own never tie, so that nothing need tell them apart.
+        let digests = match positions.null_count() {
+            0 => Vec::new(),
+            _ => {
+                let own = spec
+                    .columns
+                    .iter()
+                    .map(|column| batch.schema().index_of(&column.name).map_err(|_| lacks(&column.name)));
+                let rows = batch.project(&own.collect::<Result<Vec<_>>>()?)?;
+                RowDigester::new(&spec.columns).digest(&rows).map_err(compute)?
+            }
+        };
+        let order = |row: usize| {
+            let (event_time, visible_at) = self.times(row);
+            RowOrder {
+                event_time,
+                visible_at,
+                order_by: if order_by.is_null(row) { Box::default() } else { order_by.value(row).into() },
+                position: if positions.is_null(row) {
+                    Position::NONE
+                } else {
+                    Position(positions.value(row))
+                },
+                op: if self.is_delete(row) { Op::Delete } else { Op::Value },
+                digest: digests.get(row).copied().unwrap_or_default(),
+            }
+        };
+        Ok((0..batch.num_rows()).map(order).collect())
     }
 
     /// Whether its rows say all that there is to know of them, as those of most histories do: none is a delete,

@@ -14,9 +14,10 @@ use asof_model::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::{CHUNK, ReadingAnswers, SlotAnswer};
-use super::fold::{Fold, ReadingFold, Shard};
+use super::fold::{Fold, Folding, ReadingFold, Shard};
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use super::values::Values;
+use super::window_answers;
 use crate::expression::Compiled;
 use crate::source::{FetchRows, fixed};
 use crate::threads::{beside, in_parallel};
@@ -111,11 +112,19 @@ pub(super) fn collect(
     rows: &Winners<'_>,
     answers: &mut [ReadingAnswers],
 ) -> Result<()> {
-    for (number, (reading, answers)) in fold.readings.iter().zip(answers).enumerate() {
-        let portion = PortionAnswers { spec, reading_spec: &spec.readings[number], reading, rows };
-        portion.collect(&features[number], spine, answers)?;
-        answers.null_keys = answers.null_keys.max(reading.null_keys.load(Ordering::Relaxed));
-        answers.never_known = answers.never_known.max(reading.never_known.load(Ordering::Relaxed));
+    for (number, (folded, answers)) in fold.readings.iter().zip(answers).enumerate() {
+        let reading_spec = &spec.readings[number];
+        match &folded.into {
+            Folding::Latest(reading) => {
+                let portion = PortionAnswers { spec, reading_spec, reading, rows };
+                portion.collect(&features[number], spine, answers)?;
+            }
+            Folding::Windows(windows) => {
+                window_answers::collect(spec, reading_spec, windows, spine, rows, answers)?;
+            }
+        }
+        answers.null_keys = answers.null_keys.max(folded.null_keys.load(Ordering::Relaxed));
+        answers.never_known = answers.never_known.max(folded.never_known.load(Ordering::Relaxed));
     }
     Ok(())
 }

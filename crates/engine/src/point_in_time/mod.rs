@@ -35,10 +35,13 @@ mod second_rows;
 mod second_rows_suite;
 mod spec;
 mod values;
+mod window_answers;
+mod window_states;
+mod windows;
 
 pub use answers::ReadingCounts;
 pub use codec::{Codec, FindSpine};
-pub use driver::{AnswerBatch, PointInTimeAnswer, SpineRows, answer};
+pub use driver::{AnswerBatch, Manner, PointInTimeAnswer, SpineRows, answer};
 pub(crate) use fold::{passing, true_only};
 pub use operator::{Hooks, Mode, PointInTimeExec};
 pub use spec::{FeatureSpec, ReadingSpec, Spec, SpineColumns};

@@ -9,7 +9,6 @@ use arrow::array::{AsArray, BinaryArray, BooleanArray, RecordBatch, new_null_arr
 use arrow::compute::{filter_record_batch, is_null};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use asof_compute::Portion;
 use asof_model::Expression;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result as PlanResult};
@@ -31,10 +30,11 @@ use tokio_util::sync::CancellationToken;
 use super::answers::{CHUNK, ReadingAnswers, ReadingCounts};
 use super::buffer::{Buffer, Buffers};
 use super::cursors::SHARE;
-use super::fold::{Fold, Naming, Scratch, addresses};
+use super::fold::{Fold, Folding, Naming, Scratch, addresses};
 use super::gather::{Winners, collect};
 use super::second_rows::{Checks, Hashes, Look, Sending, TakeKeys, report};
-use super::spec::{ReadingSpec, Spec, SpineColumns};
+use super::spec::{ReadingSpec, Spec, SpineColumns, portion};
+use super::windows::{BoundWindows, WindowPlan};
 use crate::engine::gone;
 use crate::expression::{Bound, Compiled, Problem, Purpose, compile};
 use crate::source::{FetchRows, SourceScan};
@@ -76,6 +76,7 @@ pub struct PointInTimeExec {
     input: Arc<dyn ExecutionPlan>,
     hooks: Hooks,
     filters: Vec<Option<Bound>>,
+    windows: Vec<Option<BoundWindows>>,
     checks: Checks,
     /// The filters over what keys are read from again; empty where that is the input.
     key_filters: Vec<Option<Bound>>,
@@ -122,6 +123,7 @@ impl PointInTimeExec {
         let mut filters = Vec::with_capacity(spec.readings.len());
         let mut key_filters = Vec::new();
         let mut features = Vec::with_capacity(spec.readings.len());
+        let mut windows = Vec::with_capacity(spec.readings.len());
         for reading in &spec.readings {
             let filter = reading.filter.as_ref();
             let compiled = |expression: &Expression, purpose| {
@@ -133,8 +135,10 @@ impl PointInTimeExec {
                 key_filters.push(filter.as_ref().map(|filter| filter.bind(schema)).transpose()?);
             }
             filters.push(filter.map(|filter| filter.bind(&schema)).transpose()?);
-            let compiled =
-                reading.features.iter().map(|feature| compiled(&feature.expression, Purpose::Feature));
+            let plan = WindowPlan::of(engine, &spec, reading)?.map(Arc::new);
+            windows.push(plan.map(|plan| plan.bind(&schema)).transpose()?);
+            let latest = reading.features.iter().filter(|feature| feature.aggregate.is_none());
+            let compiled = latest.map(|feature| compiled(&feature.expression, Purpose::Feature));
             features.push(compiled.collect::<Result<Vec<_>>>()?);
         }
         let (schema, partitions) = match mode {
@@ -156,6 +160,7 @@ impl PointInTimeExec {
             input,
             hooks,
             filters,
+            windows,
             key_filters,
             features: Arc::new(features),
             properties,
@@ -190,10 +195,11 @@ impl PointInTimeExec {
 
     /// Reduces one partition to the rows that may answer, sent behind the keys of facts without a clock.
     async fn reduce(self, partition: usize, context: Arc<TaskContext>, to: Sender) -> Result<()> {
-        let indexes = self.spine.index(&self.spec, Portion::WHOLE, 1)?;
+        let indexes = self.spine.index(&self.spec, 1)?;
         let sending = (!self.checks.is_empty()).then(|| Arc::new(Sending::default()));
         let keys = sending.clone().map(|sending| (self.checks.clone(), sending as Arc<dyn TakeKeys>));
-        let fold = Arc::new(Fold::new(Arc::clone(&self.spec), indexes, &self.filters, 1, true, keys));
+        let fold =
+            Arc::new(Fold::new(Arc::clone(&self.spec), indexes, &self.filters, &self.windows, 1, true, keys));
         let sending = sending.map(|sending| (sending, to.clone()));
         let scan = Scan { exec: &self, fold: Arc::clone(&fold), context, limit: None, threads: 1, sending };
         let mut only = Some(partition);
@@ -206,13 +212,22 @@ impl PointInTimeExec {
             columns.push(new_null_array(&ArrowType::Binary, batch.num_rows()));
             send(&to, RecordBatch::try_new(Arc::clone(&schema), columns)?).await?;
         }
+        for (number, reading) in fold.readings.iter().enumerate() {
+            if let Folding::Windows(windows) = &reading.into {
+                for message in windows.messages(number, self.spine.rows()) {
+                    send(&to, report(&schema, BinaryArray::from_iter_values([message]))?).await?;
+                }
+            }
+        }
         send(&to, report(&schema, BinaryArray::from_iter_values([counts]))?).await
     }
 
     /// Folds the whole history, in as many portions as memory needs, and answers the whole spine.
     async fn answer(&self, context: Arc<TaskContext>) -> Result<Vec<ReadingAnswers>> {
         let room = self.spec.memory - self.spec.memory / SHARE;
-        let fit = self.spine.state_bytes(&self.spec).div_ceil(room.max(1));
+        let windows: Vec<Option<u64>> =
+            self.windows.iter().map(|windows| windows.as_ref().map(BoundWindows::bytes_per_answer)).collect();
+        let fit = self.spine.state_bytes(&self.spec, &windows).div_ceil(room.max(1));
         let mut portions = u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, MOST_PORTIONS);
         loop {
             match self.answer_in(portions, &context).await? {
@@ -228,13 +243,18 @@ impl PointInTimeExec {
     /// None: the portions are too large.
     async fn answer_in(&self, of: u32, context: &Arc<TaskContext>) -> Result<Option<Vec<ReadingAnswers>>> {
         let rows = self.spine.rows();
-        let empty = |reading: &ReadingSpec| ReadingAnswers::new(rows, &reading.types(), self.spec.compare);
-        let mut answers: Vec<ReadingAnswers> = self.spec.readings.iter().map(empty).collect();
+        let empty = |reading: &ReadingSpec| {
+            Ok(ReadingAnswers::new(rows, &reading.types(), reading.defaults()?, self.spec.compare))
+        };
+        let mut answers = self.spec.readings.iter().map(empty).collect::<Result<Vec<ReadingAnswers>>>()?;
+        let whole = self.spine.index(&self.spec, self.engine.config().threads)?;
         for number in 0..of {
             // Whatever ran before: a plan that has run may keep what it saw, as a sort with a limit does.
             let input = reset_plan_states(Arc::clone(&self.input))?;
             let threads = self.engine.config().threads;
-            let indexes = self.spine.index(&self.spec, Portion { number, of }, threads)?;
+            // What partial halves send is of whole keys.
+            let cuts_keys = input.schema().index_of(REPORT).is_err();
+            let indexes = portion(&whole, (number, of), cuts_keys);
             tracing::debug!(source = %self.spec.source, number, of, "the spine is indexed");
             let counts = input.schema().index_of(REPORT).is_err();
             let spec = Arc::clone(&self.spec);
@@ -243,7 +263,8 @@ impl PointInTimeExec {
             let keys = hashes.clone().map(|hashes| (self.checks.clone(), hashes as Arc<dyn TakeKeys>));
             let turns = Arc::new(Turns::new(&input, self.hooks.fetch.is_some(), threads));
             let threads = turns.threads;
-            let fold = Arc::new(Fold::new(spec, indexes, &self.filters, threads, counts, keys));
+            let fold =
+                Arc::new(Fold::new(spec, indexes, &self.filters, &self.windows, threads, counts, keys));
             let limit = (of < MOST_PORTIONS).then_some(self.spec.memory.max(LEAST_BUFFER));
             let held = Arc::new(AtomicU64::new(0));
             let mut tasks = JoinSet::new();

@@ -69,6 +69,8 @@ fn spec() -> Spec {
         features: vec![FeatureSpec {
             name: "t".to_owned(),
             expression: Expression { text: "t".to_owned() },
+            aggregate: None,
+            default: None,
             data_type: DataType::String,
         }],
     };
@@ -87,6 +89,7 @@ fn spec() -> Spec {
             reading("by_k", vec![k.clone()], 0, Some("kept")),
             reading("by_both", vec![t, k], 1, None),
         ],
+        overflow_is_null: false,
         memory: 1 << 30,
     }
 }

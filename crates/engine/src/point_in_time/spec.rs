@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use arrow::array::ArrayRef;
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, TimeUnit};
-use asof_compute::{EntityKeys, Portion, SpineIndex, arrow_type};
-use asof_model::{Column, DataType, Expression, Length, Question, Timestamp};
+use asof_compute::{EntityKeys, SpineIndex, arrow_type, literal_array};
+use asof_model::{Aggregate, Column, DataType, Expression, Length, Literal, Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::answers::SlotAnswer;
@@ -38,6 +38,9 @@ pub struct Spec {
     pub columns: Vec<Column>,
     /// The readings, in order.
     pub readings: Vec<ReadingSpec>,
+    /// A value over windows that is out of range is null, and not an error.
+    #[serde(default)]
+    pub overflow_is_null: bool,
     /// Bytes that states and candidate rows may take before the spine is cut into portions.
     pub memory: u64,
 }
@@ -64,13 +67,35 @@ pub struct ReadingSpec {
 pub struct FeatureSpec {
     /// Its name within the view.
     pub name: String,
-    /// Its value over the columns of the row.
+    /// Its value over the columns of the row; of an aggregate the call as written.
     pub expression: Expression,
+    /// Of a reading over windows what is computed, over one of them.
+    #[serde(default)]
+    pub aggregate: Option<Aggregate>,
+    /// Stands in for the null of `not_found`, of `expired` and of an empty window.
+    #[serde(default)]
+    pub default: Option<Literal>,
     /// Its type.
     pub data_type: DataType,
 }
 
 impl ReadingSpec {
+    /// Whether its features are aggregates over windows.
+    pub fn is_window(&self) -> bool {
+        self.features.iter().any(|feature| feature.aggregate.is_some())
+    }
+
+    /// Per feature of a reading of latest values what stands where no row answers: one value, or none. Windows have
+    /// theirs where they are answered.
+    pub(super) fn defaults(&self) -> Result<Vec<Option<ArrayRef>>> {
+        let of = |feature: &FeatureSpec| {
+            let default = feature.default.as_ref().filter(|_| feature.aggregate.is_none());
+            let value = default.map(|it| literal_array(it, &feature.data_type));
+            value.transpose().map_err(compute)
+        };
+        self.features.iter().map(of).collect()
+    }
+
     /// The name of a column of this reading, by position, in the operator's output.
     pub(super) fn column(reading: usize, name: &str) -> String {
         format!("{reading}.{name}")
@@ -167,36 +192,51 @@ impl SpineColumns {
         self.times.iter().max().map(|time| Timestamp(*time))
     }
 
-    /// Indexes a portion for each key set that the readings ask with, by so many threads.
-    pub(super) fn index(
-        &self,
-        spec: &Spec,
-        portion: Portion,
-        threads: usize,
-    ) -> Result<Vec<Arc<SpineIndex>>> {
+    /// For each reading the index of the key set that it asks with, made by so many threads.
+    pub(super) fn index(&self, spec: &Spec, threads: usize) -> Result<Vec<Arc<SpineIndex>>> {
         let mut made: BTreeMap<usize, Arc<SpineIndex>> = BTreeMap::new();
         for reading in &spec.readings {
             if let std::collections::btree_map::Entry::Vacant(entry) = made.entry(reading.spine_keys) {
                 let keys = self.keys.get(reading.spine_keys).ok_or_else(|| {
                     Error::internal(format!("the spine has no key set {}", reading.spine_keys))
                 })?;
-                let index = SpineIndex::build(keys, &self.times, portion, &Several(threads));
+                let index = SpineIndex::build(keys, &self.times, &Several(threads));
                 entry.insert(Arc::new(index.map_err(compute)?));
             }
         }
         Ok(spec.readings.iter().filter_map(|reading| made.get(&reading.spine_keys).cloned()).collect())
     }
 
-    /// Bytes that answering all of it at once takes, but for candidate rows: what portions start from.
-    pub(super) fn state_bytes(&self, spec: &Spec) -> u64 {
+    /// Bytes that answering all of it at once takes, but for candidate rows: what portions start from. `windows`
+    /// are the bytes per answer of readings over windows.
+    pub(super) fn state_bytes(&self, spec: &Spec, windows: &[Option<u64>]) -> u64 {
         // Beside states stand which slot answers under a question, and until when its row does.
         let until = if spec.valid_until { 8 } else { 0 };
         let states = asof_compute::LatestStates::BYTES_PER_SLOT + 4 + until;
         // What each slot is answered, which slots answer, and their rows.
         let answers = size_of::<SlotAnswer>() as u64 + 4 + 16;
-        let reading = SpineIndex::BYTES_PER_ROW + states * spec.states() as u64 + answers;
-        self.rows() as u64 * reading * spec.readings.len() as u64
+        let latest = states * spec.states() as u64 + answers;
+        let readings = windows.iter().map(|windows| SpineIndex::BYTES_PER_ROW + windows.unwrap_or(latest));
+        self.rows() as u64 * readings.sum::<u64>()
     }
+}
+
+/// One of so many portions of indexes, each made once for all readings that share it.
+pub(super) fn portion(
+    whole: &[Arc<SpineIndex>],
+    (number, of): (u32, u32),
+    cuts_keys: bool,
+) -> Vec<Arc<SpineIndex>> {
+    let mut parts: Vec<Arc<SpineIndex>> = Vec::with_capacity(whole.len());
+    for (at, index) in whole.iter().enumerate() {
+        let part = match whole[..at].iter().position(|other| Arc::ptr_eq(other, index)) {
+            _ if of == 1 => Arc::clone(index),
+            Some(same) => Arc::clone(&parts[same]),
+            None => Arc::new(index.part(number, of, cuts_keys)),
+        };
+        parts.push(part);
+    }
+    parts
 }
 
 /// An error of the algebra as one of this room.

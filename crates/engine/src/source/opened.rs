@@ -96,6 +96,10 @@ pub(crate) fn open<'a>(
                 });
                 Ok(Opened::Files(Arc::new(files.await?)))
             }
+            Place::Push { .. } => {
+                let message = format!("source `{name}` is pushed to, which is not built yet");
+                Err(Error::invalid("not_built_yet", message).with_hint("give it a `path`"))
+            }
             Place::Sql { text } => {
                 let query = Query::open(engine, catalog, source, text, at, depth).await?;
                 Ok(Opened::Query(Arc::new(query)))

@@ -24,7 +24,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use asof_compute::arrow_type;
 use asof_model::{
-    Ask, Catalog, FileFormat, Name, OnNullKey, Outcome, Question, Recipe, Selection, TrainingSet,
+    Ask, Catalog, FileFormat, Name, OnNullKey, OnOverflow, Outcome, Question, Recipe, Selection, TrainingSet,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -36,7 +36,7 @@ pub use write::TrainingWriter;
 use self::kept::Kept;
 use self::spine::Spine;
 pub(crate) use self::spine::WRITTEN_AS_FLOAT;
-use crate::point_in_time::{AnswerBatch, SpineRows, answer};
+use crate::point_in_time::{AnswerBatch, Manner, SpineRows, answer};
 use crate::query::SqlScope;
 use crate::{Engine, Error, Progress, Result};
 
@@ -60,6 +60,8 @@ pub struct TrainRequest {
     pub question: Question,
     /// What a null key does.
     pub on_null_key: OnNullKey,
+    /// What a value over a window does that is out of range, or over its cap.
+    pub on_overflow: OnOverflow,
     /// The format the set will be written in; goes into the record.
     pub output: FileFormat,
 }
@@ -160,6 +162,7 @@ impl Engine {
                 full_names: request.full_names,
                 question: request.question,
                 on_null_key: request.on_null_key,
+                on_overflow: request.on_overflow,
                 output: request.output,
             },
             &request.selection,
@@ -198,7 +201,8 @@ impl Engine {
         let schema = output_schema(&spine.schema, &selection)?;
         tracing::debug!(rows = spine.rows, "the spine is read");
         let asked = SpineRows { batches: spine.asked.clone(), time: spine::TIME.to_owned() };
-        let answers = answer(self, &catalog, &selection, &asked, recipe.question, at, Some(progress)).await?;
+        let manner = Manner { question: recipe.question, on_overflow: recipe.on_overflow };
+        let answers = answer(self, &catalog, &selection, &asked, manner, at, Some(progress)).await?;
         tracing::debug!("all sources are read");
         recipe.cuts = record::cuts(&selection, &answers.cuts)?;
         let counts = record::counts(&selection, &answers.readings);
@@ -353,8 +357,9 @@ fn output_schema(spine: &SchemaRef, selection: &Selection) -> Result<SchemaRef> 
         }
     }
     for column in &selection.columns {
-        let feature = selection.readings.get(column.reading).and_then(|reading| {
-            let feature = reading.view.features.get(column.feature)?;
+        let feature = column.read().and_then(|(reading, feature)| {
+            let reading = selection.readings.get(reading)?;
+            let feature = reading.view.features.get(feature)?;
             Some(format!("feature `{}.{}`", reading.view.address.name, feature.feature.name))
         });
         let feature = feature.unwrap_or_else(|| format!("feature `{}`", column.name));

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 use asof_compute::from_arrow_type;
 use asof_model::{
-    Address, Ask, Catalog, Column, Cut, DataType, FileFormat, FileIdentity, Name, OnNullKey, Question,
-    Reading, ReadingCounts, Recipe, Selection, SourceCut, SourceVersion, SpineRecord, StoredReading,
-    StoredSelection, TimeRule, TrainingSet, Version, ViewVersion, VisibleTimes,
+    Address, Ask, Catalog, Column, Cut, DataType, DerivedVersion, FileFormat, FileIdentity, LabelReading,
+    Name, OnNullKey, OnOverflow, Question, Reading, ReadingCounts, Recipe, Selection, SourceCut,
+    SourceVersion, SpineRecord, Step, StoredReading, TimeRule, TrainingSet, Version, ViewVersion,
+    VisibleTimes,
 };
 
 use crate::point_in_time;
@@ -21,6 +22,7 @@ pub(super) struct Asked {
     pub(super) full_names: bool,
     pub(super) question: Question,
     pub(super) on_null_key: OnNullKey,
+    pub(super) on_overflow: OnOverflow,
     pub(super) output: FileFormat,
 }
 
@@ -35,11 +37,18 @@ pub(super) fn recipe(
     let mut views: Vec<ViewVersion> = Vec::new();
     let mut sources: Vec<SourceVersion> = Vec::new();
     let mut waiting: Vec<Arc<SourceVersion>> = Vec::new();
-    for reading in &selection.readings {
+    let labels = selection.labels.iter().map(|label| &label.reading);
+    for reading in selection.readings.iter().chain(labels) {
         if !views.iter().any(|it| it.address == reading.view.address) {
             views.push(reading.view.as_ref().clone());
         }
         waiting.push(Arc::clone(&reading.source));
+    }
+    let mut derived: Vec<DerivedVersion> = Vec::new();
+    for step in &selection.steps {
+        if !derived.iter().any(|it| it.address == step.derived.address) {
+            derived.push(step.derived.as_ref().clone());
+        }
     }
     let mut roots: BTreeMap<Name, PathBuf> = BTreeMap::new();
     let mut next = 0;
@@ -68,24 +77,15 @@ pub(super) fn recipe(
         ask: asked.ask,
         full_names: asked.full_names,
         service: selection.service.as_deref().cloned(),
-        selection: StoredSelection {
-            readings: selection
-                .readings
-                .iter()
-                .map(|it| StoredReading {
-                    view: it.view.address.clone(),
-                    view_id: it.view.id.clone(),
-                    keys: it.keys.clone(),
-                })
-                .collect(),
-            columns: selection.columns.clone(),
-        },
+        selection: selection.stored(),
         views,
+        derived,
         sources,
         roots,
         spine,
         question: asked.question,
         on_null_key: asked.on_null_key,
+        on_overflow: asked.on_overflow,
         cuts: Vec::new(),
         code_version: engine.config().code_version.clone(),
         output: asked.output,
@@ -97,20 +97,38 @@ pub(super) fn restore(set: &TrainingSet) -> Result<(Catalog, Selection)> {
     let recipe = &set.recipe;
     let views = recipe.views.iter().cloned().map(|it| Version::View(Arc::new(it)));
     let sources = recipe.sources.iter().cloned().map(|it| Version::Source(Arc::new(it)));
-    let catalog = Catalog::from_versions(recipe.revision, recipe.roots.clone(), sources.chain(views));
+    let derived = recipe.derived.iter().cloned().map(|it| Version::Derived(Arc::new(it)));
+    let versions = sources.chain(views).chain(derived);
+    let catalog = Catalog::from_versions(recipe.revision, recipe.roots.clone(), versions);
     let missing = |what: &str, of: &Address| {
         Error::internal(format!("the record of training set `{}` lacks {what} `{of}`", set.id))
     };
-    let readings = recipe.selection.readings.iter().map(|stored| {
+    let reading = |stored: &StoredReading| {
         let view = catalog.view(&stored.view).ok_or_else(|| missing("view", &stored.view))?;
         let source = catalog.source(&view.source).ok_or_else(|| missing("source", &view.source))?;
         Ok(Reading { view: Arc::clone(view), source: Arc::clone(source), keys: stored.keys.clone() })
+    };
+    let steps = recipe.selection.steps.iter().map(|stored| {
+        let derived = catalog.derived(&stored.derived).ok_or_else(|| missing("derived", &stored.derived))?;
+        Ok(Step { derived: Arc::clone(derived), feature: stored.feature, inputs: stored.inputs.clone() })
+    });
+    let labels = recipe.selection.labels.iter().map(|stored| {
+        Ok(LabelReading {
+            name: stored.name.clone(),
+            reading: reading(&stored.reading)?,
+            feature: stored.feature,
+            after: stored.after,
+            data_type: stored.data_type.clone(),
+        })
     });
     let selection = Selection {
         project: set.project.clone(),
         service: recipe.service.clone().map(Arc::new),
-        readings: readings.collect::<Result<_>>()?,
+        readings: recipe.selection.readings.iter().map(reading).collect::<Result<_>>()?,
         columns: recipe.selection.columns.clone(),
+        request: recipe.selection.request.clone(),
+        steps: steps.collect::<Result<_>>()?,
+        labels: labels.collect::<Result<_>>()?,
     };
     Ok((catalog, selection))
 }

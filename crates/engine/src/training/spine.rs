@@ -420,6 +420,7 @@ fn nothing_but_columns(format: Format) -> Result<Source> {
         event_time: None,
         available_at: None,
         valid_until: None,
+        id: None,
         order_by: None,
         delete_when: None,
         null_keys: asof_model::NullKeys::Keep,

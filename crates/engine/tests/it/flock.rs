@@ -11,8 +11,9 @@ use asof_engine::query::{Recall, SqlLimits, SqlScope};
 use asof_engine::training::{SpineInput, TrainRequest, Training, TrainingReport};
 use asof_model::{
     About, Address, Ask, Catalog, DataType, Feature, Features, FileFormat, Format, History, Key, Length,
-    Name, OnNullKey, OutputColumn, Principal, Question, Reading, Reference, Revision, Selection,
-    SourceVersion, SystemTable, TrainingSet, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
+    Name, OnNullKey, OnOverflow, Origin, OutputColumn, Principal, Question, Reading, Reference, Revision,
+    Selection, SourceVersion, SystemTable, TrainingSet, TypedFeature, Version, VersionId, View, ViewKey,
+    ViewVersion,
 };
 use futures::TryStreamExt;
 
@@ -64,6 +65,8 @@ pub(crate) fn view_version(
             feature: Feature {
                 name: name(called),
                 expression: expression(text),
+                aggregate: None,
+                default: None,
                 sensitivity: None,
                 about: About::default(),
             },
@@ -83,6 +86,7 @@ pub(crate) fn view_version(
             ttl: ttl.map(|it| Length::parse(it).unwrap()),
             history: History::None,
             refresh: None,
+            windows: Vec::new(),
             retention: None,
             features: Features::Named(features.iter().map(|it| it.feature.clone()).collect()),
             about: About::default(),
@@ -150,8 +154,7 @@ impl Flock {
             for (at, feature) in view.features.iter().enumerate() {
                 columns.push(OutputColumn {
                     name: feature.feature.name.to_string(),
-                    reading: number,
-                    feature: at,
+                    from: Origin::Feature { reading: number, feature: at },
                     data_type: feature.data_type.clone(),
                 });
             }
@@ -161,7 +164,15 @@ impl Flock {
                 keys: vec![name("seller")],
             });
         }
-        Selection { project: name("shop"), service: None, readings, columns }
+        Selection {
+            project: name("shop"),
+            service: None,
+            readings,
+            columns,
+            request: Vec::new(),
+            steps: Vec::new(),
+            labels: Vec::new(),
+        }
     }
 
     pub(crate) fn request(&self, spine: impl Into<Vec<u8>>, format: FileFormat) -> TrainRequest {
@@ -178,6 +189,7 @@ impl Flock {
             time: None,
             question: Question::Known,
             on_null_key: OnNullKey::Keep,
+            on_overflow: OnOverflow::Refuse,
             output: FileFormat::Parquet,
         }
     }

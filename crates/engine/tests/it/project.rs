@@ -46,6 +46,7 @@ pub(crate) fn files(called: &str, path: &str, format: Format) -> Source {
         event_time: None,
         available_at: None,
         valid_until: None,
+        id: None,
         order_by: None,
         delete_when: None,
         null_keys: NullKeys::Keep,

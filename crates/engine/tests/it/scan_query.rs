@@ -11,7 +11,8 @@ use asof_engine::rows::ViewProgress;
 use asof_engine::source::scan;
 use asof_engine::training::TrainRequest;
 use asof_model::{
-    Catalog, FileFormat, Format, OutputColumn, Place, Reading, Revision, Selection, SourceVersion, Version,
+    Catalog, FileFormat, Format, Origin, OutputColumn, Place, Reading, Revision, Selection, SourceVersion,
+    Version,
 };
 
 use crate::flock::{Flock, SPINE, view_version};
@@ -83,8 +84,7 @@ fn errors_of_a_source_with_sql_never_hold_a_cell() {
             service: None,
             columns: vec![OutputColumn {
                 name: "n".to_owned(),
-                reading: 0,
-                feature: 0,
+                from: Origin::Feature { reading: 0, feature: 0 },
                 data_type: view.features[0].data_type.clone(),
             }],
             readings: vec![Reading {
@@ -92,6 +92,9 @@ fn errors_of_a_source_with_sql_never_hold_a_cell() {
                 view: Arc::clone(&view),
                 keys: vec![name("seller")],
             }],
+            request: Vec::new(),
+            steps: Vec::new(),
+            labels: Vec::new(),
         };
         let of_flock = flock.catalog.projects[&name("shop")].sources.values().cloned().map(Version::Source);
         let versions = of_flock.chain([Version::Source(source), Version::View(Arc::clone(&view))]);

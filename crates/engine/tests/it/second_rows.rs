@@ -9,8 +9,8 @@ use asof_engine::delta::OnBadRow;
 use asof_engine::no_progress;
 use asof_engine::training::{SpineInput, TrainRequest, TrainingReport};
 use asof_model::{
-    Ask, Catalog, DataType, FileFormat, Format, Key, OnNullKey, OutputColumn, Place, Question, Reading,
-    Revision, Selection, Source, SourceVersion, Version, ViewKey, ViewVersion,
+    Ask, Catalog, DataType, FileFormat, Format, Key, OnNullKey, OnOverflow, Origin, OutputColumn, Place,
+    Question, Reading, Revision, Selection, Source, SourceVersion, Version, ViewKey, ViewVersion,
 };
 
 use crate::flock::{recorded, view_version};
@@ -59,8 +59,7 @@ fn train(
         .collect();
     let output = |reading| OutputColumn {
         name: format!("rating_{reading}"),
-        reading,
-        feature: 0,
+        from: Origin::Feature { reading, feature: 0 },
         data_type: DataType::Int64,
     };
     let columns = (0..readings.len()).map(output).collect();
@@ -68,7 +67,15 @@ fn train(
         project: name("shop"),
         ask: Ask::Features(vec!["sellers.*".to_owned()]),
         full_names: false,
-        selection: Selection { project: name("shop"), service: None, readings, columns },
+        selection: Selection {
+            project: name("shop"),
+            service: None,
+            readings,
+            columns,
+            request: Vec::new(),
+            steps: Vec::new(),
+            labels: Vec::new(),
+        },
         spine: SpineInput::Bytes {
             bytes: spine.to_owned().into_bytes().into(),
             format: FileFormat::Csv,
@@ -77,6 +84,7 @@ fn train(
         time: None,
         question: Question::Known,
         on_null_key: OnNullKey::Keep,
+        on_overflow: OnOverflow::Refuse,
         output: FileFormat::Parquet,
     };
     let roots = BTreeMap::from([(name("shop"), folder.root().to_owned())]);

@@ -10,9 +10,9 @@ use asof_compute::Keeping;
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::no_progress;
 use asof_model::{
-    About, DataType, Entity, EntityVersion, Feature, Features, Format, History, Key, Length, OutputColumn,
-    Place, Principal, Question, Reading, Selection, Source, SourceVersion, Timestamp, TypedFeature, Version,
-    VersionId, View, ViewKey, ViewVersion,
+    About, DataType, Entity, EntityVersion, Feature, Features, Format, History, Key, Length, Origin,
+    OutputColumn, Place, Principal, Question, Reading, Selection, Source, SourceVersion, Timestamp,
+    TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
 };
 use asof_serve::{EntityColumns, PreparedSelection};
 use asof_testkit::oracle::latest;
@@ -58,6 +58,7 @@ fn source_of(world: &World, shape: &Shape) -> SourceVersion {
             event_time: if world.clockless { None } else { at("at") },
             available_at: if world.assumed { None } else { at("seen") },
             valid_until: at("ends"),
+            id: None,
             order_by: Some(expression("rank")),
             delete_when: Some(expression("gone")),
             ..made.definition
@@ -72,6 +73,8 @@ fn features() -> Vec<TypedFeature> {
         feature: Feature {
             name: name(called),
             expression: expression(text),
+            aggregate: None,
+            default: None,
             sensitivity: None,
             about: About::default(),
         },
@@ -102,6 +105,7 @@ fn view_of(test: &TestView, number: usize, shape: &Shape) -> ViewVersion {
             filter: test.filter.then(|| expression("state <> 'spam'")),
             ttl: test.ttl.map(Length::from_micros),
             history: shape.history,
+            windows: Vec::new(),
             retention: shape.retention[number].map(Length::from_micros),
             features: Features::Star,
             ..made.definition
@@ -159,15 +163,22 @@ impl Room {
             put.push(Version::View(Arc::clone(&view)));
             columns.extend(features().into_iter().enumerate().map(|(feature, typed)| OutputColumn {
                 name: format!("{number}_{}", typed.feature.name),
-                reading: number,
-                feature,
+                from: Origin::Feature { reading: number, feature },
                 data_type: typed.data_type,
             }));
             let keys = test.spine_keys.iter().map(|key| name(key)).collect();
             readings.push(Reading { view, source: Arc::clone(&source), keys });
         }
         node.put(put);
-        let selection = Selection { project: name("shop"), service: None, columns, readings };
+        let selection = Selection {
+            project: name("shop"),
+            service: None,
+            columns,
+            readings,
+            request: Vec::new(),
+            steps: Vec::new(),
+            labels: Vec::new(),
+        };
         let prepared = PreparedSelection::new(selection).unwrap();
         Room { node, folder, shape, prepared }
     }

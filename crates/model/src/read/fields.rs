@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
         self.out.push(Diagnostic::warning(code, message).at(span).hint(hint));
     }
 
-    fn expected(&mut self, node: &Node, what: &str, expected: &str, hint: Option<String>) {
+    pub(super) fn expected(&mut self, node: &Node, what: &str, expected: &str, hint: Option<String>) {
         let message = format!("{what} takes {expected}, not {}", self.shown(node));
         self.wrong(node, "wrong_value", message, hint);
     }
@@ -119,7 +119,10 @@ impl<'a> Reader<'a> {
         let entries = self.entries(node, what)?;
         let torn = self.torn(node, what, |name| {
             let takes = &table.key(name)?.takes;
-            Some(matches!(takes, Takes::Expression | Takes::Time | Takes::EventTime | Takes::Query))
+            Some(matches!(
+                takes,
+                Takes::Expression | Takes::Call | Takes::Time | Takes::EventTime | Takes::Query
+            ))
         });
         for (name, key, value) in entries {
             let Some(known) = table.key(name) else {
@@ -145,9 +148,6 @@ impl<'a> Reader<'a> {
         }
         let written = |name: &str| node.get(name).is_some();
         for key in table.keys.iter().filter(|key| key.required && !written(key.name)) {
-            if table.thing == "feature" && (written("agg") || written("windows")) {
-                continue;
-            }
             let first = match &node.data {
                 Data::Map { entries, .. } => entries.first().map_or(node, |(key, _)| key),
                 _ => node,
@@ -304,10 +304,13 @@ impl<'a> Reader<'a> {
 
     /// A length of time that is not zero.
     pub(super) fn length(&mut self, fields: &Fields<'a>, key: &str) -> Option<Length> {
-        let node = fields.get(key)?;
-        let what = format!("`{key}` in {}", fields.what);
+        self.length_of(fields.get(key)?, &format!("`{key}` in {}", fields.what))
+    }
+
+    /// The same, of a value: `what` it is, for messages.
+    pub(super) fn length_of(&mut self, node: &Node, what: &str) -> Option<Length> {
         let Some(text) = node.scalar() else {
-            self.expected(node, &what, "a length of time", Some("e.g. `90d`".to_owned()));
+            self.expected(node, what, "a length of time", Some("e.g. `90d`".to_owned()));
             return None;
         };
         match Length::parse(text) {
@@ -328,7 +331,7 @@ impl<'a> Reader<'a> {
                 } else {
                     "write a whole number and a unit: 90d, 1h, 15m, 30s, 500ms".to_owned()
                 };
-                self.expected(node, &what, "a length of time", Some(hint));
+                self.expected(node, what, "a length of time", Some(hint));
                 None
             }
         }
@@ -341,6 +344,17 @@ impl<'a> Reader<'a> {
 
     /// An expression, with the caret inside it; what YAML broke is shown with its quotes.
     pub(super) fn expression_of(&mut self, node: &Node, key: &str, what: &str) -> Option<Expression> {
+        self.sql_of(node, key, what, |text| Expression::parse(text))
+    }
+
+    /// What `parse` makes of a text of SQL.
+    pub(super) fn sql_of<T>(
+        &mut self,
+        node: &Node,
+        key: &str,
+        what: &str,
+        parse: impl FnOnce(&str) -> Result<T, ExpressionError>,
+    ) -> Option<T> {
         let Some(text) = node.scalar() else {
             let written = self.first_line(node);
             let hint = match &node.data {
@@ -352,8 +366,8 @@ impl<'a> Reader<'a> {
             self.expected(node, what, "an expression", hint);
             return None;
         };
-        match Expression::parse(text.trim_end()) {
-            Ok(expression) => Some(expression),
+        match parse(text.trim_end()) {
+            Ok(found) => Some(found),
             Err(error) => {
                 self.wrong_expression(node, key, what, &error);
                 None
@@ -420,8 +434,15 @@ pub(crate) fn takes(key: &Key) -> String {
         Takes::Query => "a SQL query".to_owned(),
         Takes::Length => "a length of time, e.g. `90d`".to_owned(),
         Takes::History => "a length of time, `all` or `none`".to_owned(),
+        Takes::WindowLength => "a length of time from `1m` to `365d`, or `all`".to_owned(),
+        Takes::Resolution => "a length of time, or `none`".to_owned(),
+        Takes::Windows => "a list of windows, e.g. `[1h, 7d, all]`".to_owned(),
+        Takes::Call => "a call of an aggregate, e.g. `mean(price)`".to_owned(),
+        Takes::Constant => "a number, a text, `true` or `false`".to_owned(),
         Takes::Bool => "`true` or `false`".to_owned(),
         Takes::Choice(words) => format!("one of {}", words.join(", ")),
+        Takes::Past => "a path, or `{path, format, options, until}`".to_owned(),
+        Takes::Instant => "a time, e.g. `2025-01-01T00:00:00Z`".to_owned(),
         Takes::Time => "a column, `{column, unit, zone}` or an expression".to_owned(),
         Takes::EventTime => "a column, `{column, unit, zone}`, an expression, or `none`".to_owned(),
         Takes::KeyTypes => "a map of key to type, e.g. `{seller_id: int64}`".to_owned(),
@@ -429,6 +450,8 @@ pub(crate) fn takes(key: &Key) -> String {
         Takes::KeyColumns => "a map of entity key to column".to_owned(),
         Takes::KeyNames => "a map of entity key to its name in requests".to_owned(),
         Takes::Features => "`\"*\"`, a list of columns, or a map of name to expression".to_owned(),
+        Takes::DerivedFeatures => "a map of name to expression".to_owned(),
+        Takes::Labels => "a list of labels, e.g. `- {from: view.feature, after: 7d}`".to_owned(),
         Takes::Picks => "a list of features, e.g. `- view.feature`".to_owned(),
         Takes::Options => "a map of option to value".to_owned(),
         Takes::Size => "a number of bytes, e.g. `8GB`".to_owned(),

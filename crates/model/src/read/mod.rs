@@ -1,10 +1,12 @@
 //! From the texts of a project's folder to its definitions, with all that is wrong in one go.
 
 mod config;
+mod derived;
 mod fields;
 mod service;
 mod source;
 mod view;
+mod window;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -120,6 +122,7 @@ fn salvage(text: &str) -> Option<(ThingKind, Name)> {
     };
     [
         ("view", ThingKind::View),
+        ("derived", ThingKind::Derived),
         ("service", ThingKind::Service),
         ("source", ThingKind::Source),
         ("entity", ThingKind::Entity),
@@ -159,13 +162,6 @@ fn definition(document: &Arc<Document>, out: &mut Diagnostics) -> Result<Definit
         );
         return Err(Box::default());
     };
-    for (kind, instead) in keys::NOT_YET {
-        if let Some((key, _)) = entries.iter().find(|(key, _)| key.scalar() == Some(kind)) {
-            let message = format!("`{kind}` definitions are not built yet");
-            reader.wrong(key, "not_built_yet", message, Some(instead.to_owned()));
-            return Err(Box::default());
-        }
-    }
     // `entity` and `source` are keys of a view as well.
     let has = |key: &str| root.get(key).is_some();
     if has("entity") && has("source") && !has("view") && !has("service") {
@@ -189,8 +185,11 @@ fn definition(document: &Arc<Document>, out: &mut Diagnostics) -> Result<Definit
                 Some("move it to the top of the project's folder".to_owned()),
             );
         } else {
-            let kinds = ["entity", "source", "view", "service"];
-            let hint = did_you_mean(first, kinds, "begin it with one of");
+            let kinds = ["entity", "source", "view", "derived", "service"];
+            let hint = match first {
+                "label" | "labels" => Some("labels stand in a service, under `labels`".to_owned()),
+                _ => did_you_mean(first, kinds, "begin it with one of"),
+            };
             reader.wrong(
                 key,
                 "not_a_definition",
@@ -207,6 +206,7 @@ fn definition(document: &Arc<Document>, out: &mut Diagnostics) -> Result<Definit
     };
     let (kind, made) = match table.thing {
         "view" => (ThingKind::View, reader.view(root, &what).map(Definition::View)),
+        "derived" => (ThingKind::Derived, reader.derived(root, &what).map(Definition::Derived)),
         "service" => (ThingKind::Service, reader.service(root, &what).map(Definition::Service)),
         "source" => (ThingKind::Source, reader.source(root, &what).map(Definition::Source)),
         _ => (ThingKind::Entity, reader.entity(root, &what).map(Definition::Entity)),
@@ -217,7 +217,7 @@ fn definition(document: &Arc<Document>, out: &mut Diagnostics) -> Result<Definit
             let part = made.filter(|made| match made {
                 Definition::View(_) => true,
                 Definition::Source(_) => reader.readable,
-                Definition::Entity(_) | Definition::Service(_) => false,
+                Definition::Entity(_) | Definition::Derived(_) | Definition::Service(_) => false,
             });
             let is_untyped = reader.untyped;
             Err(Box::new(Wrong { named: named.map(|name| (kind, name)), part, is_untyped }))

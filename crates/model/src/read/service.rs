@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::Reader;
+use super::fields::{Fields, Reader};
 use crate::keys;
 use crate::select::parse_pick;
 use crate::yaml::{Data, Node};
-use crate::{Name, Pick, Service};
+use crate::{Label, Name, Pick, Service};
 
 impl<'a> Reader<'a> {
     pub(super) fn service(&mut self, node: &'a Node, what: &str) -> Option<Service> {
@@ -14,6 +14,7 @@ impl<'a> Reader<'a> {
         let name = self.name(&fields, "service");
         let full_names = self.boolean(&fields, "full_names").unwrap_or_default();
         let about = self.about(&fields);
+        let labels = self.labels(&fields);
         let node = fields.get("features")?;
         let mut features = Vec::new();
         match &node.data {
@@ -37,7 +38,61 @@ impl<'a> Reader<'a> {
                 self.wrong(node, "wrong_value", message, Some(hint));
             }
         }
-        Some(Service { name: name?, features, full_names, about })
+        Some(Service { name: name?, features, labels, full_names, about })
+    }
+
+    fn labels(&mut self, fields: &Fields<'a>) -> Vec<Label> {
+        let Some(node) = fields.get("labels") else { return Vec::new() };
+        let Data::List(items) = &node.data else {
+            let message = format!("`labels` in {} takes a list of labels, not {}", fields.what, node.shape());
+            let hint = "e.g. `- {from: seller_activity.listings_7d, after: 7d}`";
+            self.wrong(node, "wrong_value", message, Some(hint.to_owned()));
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| self.label(item, &fields.what)).collect()
+    }
+
+    fn label(&mut self, item: &'a Node, what: &str) -> Option<Label> {
+        let part = format!("a label of {what}");
+        if let Some(text) = item.scalar() {
+            let message = format!("{part} says when it is read, and `{text}` does not");
+            self.wrong(item, "wrong_value", message, Some(format!("write `{{from: {text}, after: 7d}}`")));
+            return None;
+        }
+        let fields = self.fields(item, &keys::LABEL, &part)?;
+        let after = self.length(&fields, "after");
+        let alias = self.name(&fields, "as");
+        let keys = self.roles(&fields, &part);
+        let (from, at) = (self.text(&fields, "from")?, fields.get("from")?);
+        let (view, feature) = self.picked(at, &from, what, false)?;
+        let Some(feature) = feature else {
+            let message = format!("`{from}` in {part} is no one feature");
+            self.wrong(at, "bad_feature", message, Some(format!("name one: `{view}.feature`")));
+            return None;
+        };
+        Some(Label { view, feature, after: after?, keys, alias })
+    }
+
+    /// The names of keys in another role.
+    fn roles(&mut self, fields: &Fields<'a>, part: &str) -> BTreeMap<Name, Name> {
+        let mut keys = BTreeMap::new();
+        let mut used: BTreeMap<Name, Name> = BTreeMap::new();
+        for (key, (_, at)) in self.by_key(fields, "keys") {
+            if let Some(to) = self.name_of(at, &format!("key `{key}` in {part}")) {
+                if let Some(other) = used.insert(to.clone(), key.clone()) {
+                    let message =
+                        format!("keys `{other}` and `{key}` in {part} are both asked for as `{to}`");
+                    self.wrong(
+                        at,
+                        "duplicate_value",
+                        message,
+                        Some("give each a name of its own".to_owned()),
+                    );
+                }
+                keys.insert(key, to);
+            }
+        }
+        keys
     }
 
     fn pick(&mut self, item: &'a Node, what: &str) -> Option<Pick> {
@@ -51,23 +106,7 @@ impl<'a> Reader<'a> {
                 let fields = self.fields(item, &keys::PICK, &part)?;
                 let from = self.text(&fields, "from");
                 let alias = self.name(&fields, "as");
-                let mut keys = BTreeMap::new();
-                let mut used: BTreeMap<Name, Name> = BTreeMap::new();
-                for (key, (_, at)) in self.by_key(&fields, "keys") {
-                    if let Some(to) = self.name_of(at, &format!("key `{key}` in {part}")) {
-                        if let Some(other) = used.insert(to.clone(), key.clone()) {
-                            let message =
-                                format!("keys `{other}` and `{key}` in {part} are both asked for as `{to}`");
-                            self.wrong(
-                                at,
-                                "duplicate_value",
-                                message,
-                                Some("give each a name of its own".to_owned()),
-                            );
-                        }
-                        keys.insert(key, to);
-                    }
-                }
+                let keys = self.roles(&fields, &part);
                 let (view, feature) = self.picked(fields.get("from")?, &from?, what, true)?;
                 Some(Pick { view, feature, keys, alias })
             }

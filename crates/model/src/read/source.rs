@@ -7,7 +7,7 @@ use crate::expression::parse_query;
 use crate::keys;
 use crate::nearest::{did_you_mean, nearest};
 use crate::yaml::{Data, Node, quote};
-use crate::{Expression, Format, NullKeys, Place, Source, TimeRule, TimeUnit};
+use crate::{Expression, Format, NullKeys, Past, Place, Source, TimeRule, TimeUnit, Timestamp};
 
 /// The options of every format, then those of CSV alone.
 impl<'a> Reader<'a> {
@@ -22,8 +22,9 @@ impl<'a> Reader<'a> {
         self.untyped = self.failed;
         self.failed |= failed;
         let store = self.boolean(&fields, "store").unwrap_or_default();
+        let push = matches!(place, Some(Place::Push { .. }));
         // Of a stored source the schema may be all that is known.
-        self.readable &= !(store && self.untyped);
+        self.readable &= !((store || push) && self.untyped);
         if store && fields.get("sql").is_some() {
             self.conflict(&fields, "store", "sql", "a query is read where its sources are: remove `store`");
         }
@@ -51,7 +52,17 @@ impl<'a> Reader<'a> {
             let message = format!("`order_by` of {what} decides nothing");
             self.warn(key, "unused_key", message, "without a clock a second row of a key is an error");
         }
+        if push
+            && clockless
+            && let Some(at) = fields.get("event_time")
+        {
+            let message = format!("{what} is pushed to, and has no clock");
+            let hint = "name the `event_time` of its rows; facts without a clock are read from files";
+            self.wrong(at, "clockless", message, Some(hint.to_owned()));
+        }
+        let id = self.event_id(&fields, &place, store);
         let source = Source {
+            id,
             place: place.unwrap_or(Place::Sql { text: String::new() }),
             store,
             event_time,
@@ -78,7 +89,97 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What names the event that a row is a version of.
+    fn event_id(&mut self, fields: &Fields<'a>, place: &Option<Place>, store: bool) -> Option<Expression> {
+        let node = fields.get("id")?;
+        if let Some(key) = fields.key("past") {
+            let message = format!("{} has an `id` and a `past` that is read in place", fields.what);
+            let hint = "versions of one event are told apart as they are taken in: remove `past`, and bring it in with `asof load`";
+            self.wrong(key, "conflicting_keys", message, Some(hint.to_owned()));
+        }
+        let id = self.expression(fields, "id")?;
+        if id.columns().is_empty() {
+            let message = format!("`id` of {} names no column", fields.what);
+            let hint = "it names the event of each row, e.g. `id: event_id`";
+            self.wrong(node, "wrong_value", message, Some(hint.to_owned()));
+        }
+        let in_place = matches!(place, Some(Place::Files { .. } | Place::Sql { .. })) && !store;
+        if in_place && fields.get("available_at").is_none() {
+            let message = format!(
+                "{} has an `id` and no `available_at`: versions are ordered by event time",
+                fields.what
+            );
+            self.warn(
+                node,
+                "versions_by_event_time",
+                message,
+                "name with `available_at` the column that says when a row came; else a correction with an earlier event time never counts",
+            );
+        }
+        Some(id)
+    }
+
+    /// A source that is pushed to.
+    fn pushed(&mut self, fields: &Fields<'a>) -> Option<Place> {
+        let at = fields.key("push")?;
+        for key in ["path", "sql", "store", "format", "options"] {
+            let hint = match key {
+                "format" | "options" => {
+                    "they belong to `past`, or to the files given to `asof load`: remove it"
+                }
+                "store" => "pushed rows are kept in a table of the source in any case: remove `store`",
+                _ => {
+                    "rows are pushed, or read from there: keep one; older rows have a place of their own in `past`"
+                }
+            };
+            self.conflict(fields, key, "push", hint);
+        }
+        if fields.get("schema").is_none() && fields.key("schema").is_none() {
+            let message = format!("{} is pushed to, and has no `schema`", fields.what);
+            let hint = "name every column and its type, e.g. `schema: {seller_id: int64, at: timestamp}`";
+            self.wrong(at, "missing_key", message, Some(hint.to_owned()));
+        }
+        let past = match fields.get("past") {
+            Some(node) => Some(self.past(node, fields)?),
+            None => None,
+        };
+        Some(Place::Push { past })
+    }
+
+    fn past(&mut self, node: &'a Node, fields: &Fields<'a>) -> Option<Past> {
+        let what = format!("`past` of {}", fields.what);
+        if !matches!(node.data, Data::Map { .. }) {
+            let path = self.text(fields, "past")?;
+            let format = self.format_of(&path, node, &what)?;
+            return Some(Past { path, format, options: BTreeMap::new(), until: None });
+        }
+        let fields = self.fields(node, &keys::PAST, &what)?;
+        let until = self.instant(&fields, "until");
+        let (path, format, options) = self.files(&fields)?;
+        Some(Past { path, format, options, until })
+    }
+
+    fn instant(&mut self, fields: &Fields<'a>, key: &str) -> Option<Timestamp> {
+        let text = self.text(fields, key)?;
+        let found = Timestamp::parse(&text).ok();
+        if found.is_none() {
+            let message = format!("`{key}` in {} takes a time, not `{text}`", fields.what);
+            self.wrong(fields.get(key)?, "wrong_value", message, Some("e.g. `2025-01-01T00:00:00Z`".into()));
+        }
+        found
+    }
+
     fn place_of_rows(&mut self, node: &'a Node, fields: &Fields<'a>) -> Option<Place> {
+        match self.boolean(fields, "push") {
+            Some(true) => return self.pushed(fields),
+            None if fields.get("push").is_some() => return None,
+            Some(false) | None => {}
+        }
+        if let Some(key) = fields.key("past") {
+            let message = format!("`past` of {} is of a source that is pushed to", fields.what);
+            let hint = "add `push: true`, or write where its rows are as `path`";
+            self.wrong(key, "conflicting_keys", message, Some(hint.to_owned()));
+        }
         if let Some(sql) = fields.get("sql") {
             for (key, hint) in [
                 ("path", "rows come from files or from a query: keep one"),
@@ -97,7 +198,7 @@ impl<'a> Reader<'a> {
             };
         }
         if fields.get("path").is_none() {
-            if node.get("push").is_none() && node.get("path").is_none() && node.get("sql").is_none() {
+            if node.get("path").is_none() && node.get("sql").is_none() {
                 let message = format!("{} has no place for its rows", fields.what);
                 let at = fields.key("source").unwrap_or(node);
                 let hint = match fields.get("store") {
@@ -106,35 +207,56 @@ impl<'a> Reader<'a> {
                          they are, e.g. `data/in/*.csv`; with a `schema` none need be there yet, and \
                          `asof load SOURCE FILE` takes any"
                     }
-                    None => "name a `path`, or write a query as `sql`",
+                    None => "name a `path`, write a query as `sql`, or let rows come by `push: true`",
                 };
                 self.wrong(at, "missing_key", message, Some(hint.to_owned()));
             }
             return None;
         }
+        let (path, format, options) = self.files(fields)?;
+        Some(Place::Files { path, format, options })
+    }
+
+    /// Files: their path, format and options.
+    fn files(&mut self, fields: &Fields<'a>) -> Option<(String, Format, BTreeMap<String, String>)> {
         let path = self.text(fields, "path")?;
         let at = fields.get("path")?;
-        if let Some(authority) = path.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next())
-            && authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
-        {
-            let message = format!("`path` of {} holds a password", fields.what);
-            let hint = "leave it out; passwords do not stand in definitions";
-            self.wrong(at, "config_secret", message, Some(hint.to_owned()));
-            return None;
-        }
         let format = if fields.get("format").is_some() {
+            self.no_password(&path, at, &fields.what).then_some(())?;
             self.choice(fields, "format").and_then(Format::from_name)
         } else {
-            let found = by_ending(&path);
-            if found.is_none() {
-                let message = format!("the ending of `{path}` does not say how {} is read", fields.what);
-                let hint = "add `format: parquet`, `csv`, `ndjson` or `delta`";
-                self.wrong(at, "format_unknown", message, Some(hint.to_owned()));
-            }
-            found
+            self.format_of(&path, at, &fields.what)
         };
         let options = self.options(fields, format);
-        Some(Place::Files { path, format: format?, options })
+        Some((path, format?, options))
+    }
+
+    /// Whether a path holds none.
+    fn no_password(&mut self, path: &str, at: &Node, what: &str) -> bool {
+        let authority = path.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
+        let held = authority
+            .and_then(|authority| authority.rsplit_once('@'))
+            .is_some_and(|(user, _)| user.contains(':'));
+        if held {
+            let hint = "leave it out; passwords do not stand in definitions";
+            let message = format!("`path` of {what} holds a password");
+            self.wrong(at, "config_secret", message, Some(hint.to_owned()));
+        }
+        !held
+    }
+
+    /// The format of files by the ending of their path.
+    fn format_of(&mut self, path: &str, at: &Node, what: &str) -> Option<Format> {
+        if !self.no_password(path, at, what) {
+            return None;
+        }
+        let found = by_ending(path);
+        if found.is_none() {
+            let message = format!("the ending of `{path}` does not say how {what} is read");
+            let hint = "add `format: parquet`, `csv`, `ndjson` or `delta`";
+            self.wrong(at, "format_unknown", message, Some(hint.to_owned()));
+        }
+        found
     }
 
     fn options(&mut self, fields: &Fields<'a>, format: Option<Format>) -> BTreeMap<String, String> {
@@ -297,7 +419,8 @@ fn unread() -> TimeRule {
 /// Whether a key that is none may be meant to say how rows are read.
 fn misspelt_place(node: &Node) -> bool {
     let Data::Map { entries, .. } = &node.data else { return false };
-    let meant = |key: &str| nearest(key, ["path", "format", "options", "schema", "sql"]).is_some();
+    let meant =
+        |key: &str| nearest(key, ["path", "format", "options", "schema", "sql", "push", "past"]).is_some();
     entries
         .iter()
         .filter_map(|(key, _)| key.scalar())

@@ -4,9 +4,30 @@ use std::collections::BTreeMap;
 
 use super::fields::{Fields, Reader, is_plain, name_hint};
 use super::source::quoted_column;
+use super::window::is_window;
 use crate::keys;
 use crate::yaml::{Data, Node, open_brackets, quote};
-use crate::{About, Expression, Feature, Features, History, Length, Name, View};
+use crate::{About, Aggregate, Call, Expression, Feature, Features, History, Length, Literal, Name, View};
+
+/// A feature but for its name.
+pub(super) struct Body {
+    pub(super) expression: Expression,
+    pub(super) aggregate: Option<Aggregate>,
+    pub(super) default: Option<Literal>,
+    pub(super) sensitivity: Option<String>,
+    pub(super) about: About,
+}
+
+impl Body {
+    pub(super) fn of(expression: Expression) -> Body {
+        Body { expression, aggregate: None, default: None, sensitivity: None, about: About::default() }
+    }
+
+    pub(super) fn named(self, name: Name) -> Feature {
+        let Body { expression, aggregate, default, sensitivity, about } = self;
+        Feature { name, expression, aggregate, default, sensitivity, about }
+    }
+}
 
 impl<'a> Reader<'a> {
     pub(super) fn view(&mut self, node: &'a Node, what: &str) -> Option<View> {
@@ -28,10 +49,42 @@ impl<'a> Reader<'a> {
                 );
             }
         }
+        let windows = self.windows(&fields, &fields);
         let ttl = self.length(&fields, "ttl");
         let retention = self.length(&fields, "retention");
-        if let (Some(retention), Some(at)) = (retention, fields.get("retention")) {
-            match ttl {
+        let view = View {
+            keys: keys.into_iter().map(|(key, (column, _))| (key, column)).collect(),
+            filter: self.expression(&fields, "where"),
+            windows: windows.unwrap_or_default(),
+            ttl,
+            history: self.history(&fields),
+            refresh: self.length(&fields, "refresh"),
+            retention,
+            features: self.features(&fields)?,
+            about: self.about(&fields),
+            name: name?,
+            entity: entity?,
+            source: source?,
+        };
+        if is_window(&fields) {
+            self.window_view(&view, &fields);
+        } else {
+            self.latest_view(&view, &fields);
+        }
+        Some(view)
+    }
+
+    /// What a view without windows may not be.
+    fn latest_view(&mut self, view: &View, fields: &Fields<'a>) {
+        let what = &fields.what;
+        for key in ["include_now", "resolution"] {
+            if let Some(at) = fields.key(key) {
+                let message = format!("`{key}` of {what} is of windows, and it has none");
+                self.wrong(at, "no_windows", message, Some("write `windows: [7d]`, or remove it".to_owned()));
+            }
+        }
+        if let (Some(retention), Some(at)) = (view.retention, fields.get("retention")) {
+            match view.ttl {
                 Some(ttl) if retention < ttl => self.wrong(
                     at,
                     "retention_too_short",
@@ -49,19 +102,6 @@ impl<'a> Reader<'a> {
                 _ => {}
             }
         }
-        Some(View {
-            keys: keys.into_iter().map(|(key, (column, _))| (key, column)).collect(),
-            filter: self.expression(&fields, "where"),
-            ttl,
-            history: self.history(&fields),
-            refresh: self.length(&fields, "refresh"),
-            retention,
-            features: self.features(&fields)?,
-            about: self.about(&fields),
-            name: name?,
-            entity: entity?,
-            source: source?,
-        })
     }
 
     fn history(&mut self, fields: &Fields<'a>) -> History {
@@ -87,7 +127,16 @@ impl<'a> Reader<'a> {
     fn features(&mut self, fields: &Fields<'a>) -> Option<Features> {
         let node = fields.get("features")?;
         let what = &fields.what;
+        let windows = is_window(fields);
         match &node.data {
+            Data::Scalar { value, .. } if value == "*" && windows => {
+                self.not_aggregates(node, what);
+                None
+            }
+            Data::List(items) if !items.is_empty() && windows => {
+                self.not_aggregates(node, what);
+                None
+            }
             Data::Scalar { value, .. } if value == "*" => Some(Features::Star),
             Data::List(items) if !items.is_empty() => self.listed(items, what),
             Data::Map { entries, .. } if !entries.is_empty() => {
@@ -104,10 +153,9 @@ impl<'a> Reader<'a> {
                     }
                     let known = self.name_of(key, &format!("a feature of {what}"));
                     let feature = format!("feature `{name}` of {what}");
-                    if let Some((expression, sensitivity, about)) = self.feature(name, key, value, &feature)
-                        && let Some(name) = known
-                    {
-                        found.push(Feature { name, expression, sensitivity, about });
+                    let read = self.feature(fields, name, (key, value), &feature);
+                    if let (Some(body), Some(name)) = (read, known) {
+                        found.push(body.named(name));
                     }
                 }
                 Some(Features::Named(found))
@@ -130,25 +178,70 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A feature but for its name.
     fn feature(
         &mut self,
+        view: &Fields<'a>,
         name: &str,
-        key: &'a Node,
-        value: &'a Node,
+        (key, value): (&'a Node, &'a Node),
         what: &str,
-    ) -> Option<(Expression, Option<String>, About)> {
+    ) -> Option<Body> {
         if value.is_nothing() {
             let hint = format!("a column of that name is `{name}: {name}`");
             self.wrong(key, "empty_value", format!("{what} has no expression"), Some(hint));
             return None;
         }
         if !matches!(value.data, Data::Map { .. }) {
-            return Some((self.expression_of(value, name, what)?, None, About::default()));
+            if is_window(view) {
+                self.not_an_aggregate(value, name, what);
+                return None;
+            }
+            return Some(Body::of(self.expression_of(value, name, what)?));
         }
         let fields = self.fields(value, &keys::FEATURE, what)?;
         let sensitivity = self.text(&fields, "sensitivity");
         let about = self.about(&fields);
-        Some((self.expression(&fields, "expr")?, sensitivity, about))
+        let default = self.constant(&fields, "default");
+        let windows = self.windows(&fields, view);
+        let (expression, aggregate) = match (fields.get("expr"), fields.get("agg")) {
+            (Some(_), Some(agg)) => {
+                let message = format!("{what} has both `expr` and `agg`");
+                let hint = "`expr` is the latest value, `agg` an aggregate over windows: keep one";
+                self.wrong(agg, "conflicting_keys", message, Some(hint.to_owned()));
+                return None;
+            }
+            (Some(node), None) if is_window(view) => {
+                self.not_an_aggregate(node, name, what);
+                return None;
+            }
+            (Some(_), None) => (self.expression(&fields, "expr")?, None),
+            (None, Some(node)) => {
+                let call = self.sql_of(node, "agg", &format!("`agg` in {what}"), Call::parse);
+                if windows.is_none() && view.get("windows").is_none() {
+                    let hint = "write e.g. `windows: [7d]` beside it, or for the whole view";
+                    let message = format!("{what} is an aggregate and has no windows");
+                    self.wrong(fields.key("agg")?, "no_windows", message, Some(hint.to_owned()));
+                }
+                let text = node.scalar().unwrap_or_default().trim_end().to_owned();
+                (Expression { text }, Some(Aggregate { call: call?, windows: windows.unwrap_or_default() }))
+            }
+            (None, None) => {
+                let written = |key: &str| value.get(key).is_some();
+                if !written("expr") && !written("agg") {
+                    let (missing, hint) = match is_window(view) {
+                        true => ("agg", "it takes a call of an aggregate, e.g. `count(*)`"),
+                        false => ("expr", "it takes a SQL expression"),
+                    };
+                    let first = match &value.data {
+                        Data::Map { entries, .. } => entries.first().map_or(value, |(key, _)| key),
+                        _ => value,
+                    };
+                    self.wrong(first, "missing_key", format!("{what} has no `{missing}`"), Some(hint.into()));
+                }
+                return None;
+            }
+        };
+        Some(Body { expression, aggregate, default, sensitivity, about })
     }
 
     /// `features: [a, b]`: columns as they are.
@@ -199,12 +292,9 @@ impl<'a> Reader<'a> {
                         None,
                     );
                 }
-                Ok(name) => found.push(Feature {
-                    expression: Expression::column(name.as_str()),
-                    name,
-                    sensitivity: None,
-                    about: About::default(),
-                }),
+                Ok(name) => {
+                    found.push(Body::of(Expression::column(name.as_str())).named(name));
+                }
                 Err(_) if text.contains('(') => {
                     let message = format!("an item of `features` in {what} is a column, not an expression");
                     let hint = format!("write `features` as a map: `name: {}`", quote(text));

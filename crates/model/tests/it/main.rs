@@ -21,4 +21,8 @@ mod wrong;
 #[cfg(test)]
 mod wrong_cases;
 #[cfg(test)]
+mod wrong_derived;
+#[cfg(test)]
+mod wrong_windows;
+#[cfg(test)]
 mod zones;

@@ -32,13 +32,15 @@ fn every_example_of_the_page_is_read() {
     let page = reference_page();
     let examples: Vec<&str> =
         page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 5);
+    assert_eq!(examples.len(), 6);
     let documents: Vec<&str> = examples
         .iter()
         .copied()
-        .filter(|it| ["entity:", "source:", "view:", "service:"].iter().any(|kind| it.starts_with(kind)))
+        .filter(|it| {
+            ["entity:", "source:", "view:", "derived:", "service:"].iter().any(|kind| it.starts_with(kind))
+        })
         .collect();
-    assert_eq!(documents.len(), 4);
+    assert_eq!(documents.len(), 5);
     let text: String = documents.iter().map(|it| format!("---\n{it}")).collect();
     let (_, found) = Project::read(&[file("asof.yaml", examples[0]), file("features/a.yaml", &text)]);
     assert!(found.is_empty(), "{found:#?}");
@@ -116,7 +118,38 @@ fn the_schema_accepts_what_the_reader_reads_and_refuses_unknown_keys() {
             serde_json::json!({"service": "s", "features": ["a.b", {"from": "a", "keys": {"k": "l"}, "as": "c"}]}),
             true,
         ),
-        (serde_json::json!({"service": "s", "features": ["a.b"], "labels": []}), false),
+        (
+            serde_json::json!({"view": "v", "entity": "e", "source": "s", "windows": ["1h", "all", {"length": "7d", "offset": "7d", "as": "before"}],
+                "features": {"a": {"agg": "count(*)", "windows": ["1d"], "default": 0}}}),
+            true,
+        ),
+        (
+            serde_json::json!({"view": "v", "entity": "e", "source": "s", "windows": [7], "features": {"a": {"agg": "count(*)"}}}),
+            false,
+        ),
+        (
+            serde_json::json!({"view": "v", "entity": "e", "source": "s", "features": {"a": {"agg": "count(*)", "expr": "b"}}}),
+            false,
+        ),
+        (
+            serde_json::json!({"service": "s", "features": ["a.b"], "labels": [{"from": "a.b", "after": "7d", "as": "c"}]}),
+            true,
+        ),
+        (serde_json::json!({"service": "s", "features": ["a.b"], "labels": ["a.b"]}), false),
+        (
+            serde_json::json!({"derived": "d", "request": {"price": "float64"}, "features": {"a": "price", "b": {"expr": "v.a"}}}),
+            true,
+        ),
+        (serde_json::json!({"derived": "d", "features": {"a": {"agg": "count(*)"}}}), false),
+        (
+            serde_json::json!({"source": "s", "push": true, "event_time": "t", "id": "n", "schema": {"t": "timestamp"}}),
+            true,
+        ),
+        (
+            serde_json::json!({"source": "s", "push": true, "event_time": "t", "past": {"path": "a.csv", "until": "2020-01-01"}}),
+            true,
+        ),
+        (serde_json::json!({"source": "s", "push": true, "path": "a", "event_time": "t"}), false),
         (serde_json::json!({"source": "s", "event_time": "t"}), false),
         (serde_json::json!({"source": "s", "path": "a", "sql": "b", "event_time": "t"}), false),
         (serde_json::json!({"source": "s", "path": "a", "event_time": {"unit": "s"}}), false),
@@ -132,12 +165,40 @@ fn the_schema_accepts_what_the_reader_reads_and_refuses_unknown_keys() {
 fn the_schema_has_the_keys_of_the_reader() {
     let schema = json_schema();
     let page = reference_page();
-    for kind in ["entity", "source", "time", "view", "feature", "service", "service_feature", "asof_yaml"] {
+    for kind in [
+        "entity",
+        "source",
+        "past",
+        "time",
+        "view",
+        "feature",
+        "window",
+        "service",
+        "service_feature",
+        "asof_yaml",
+    ] {
         let keys = schema.pointer(&format!("/$defs/{kind}/properties")).unwrap().as_object().unwrap();
         for key in keys.keys() {
             assert!(page.contains(&format!("| `{key}`")), "{kind}.{key}");
             // The reader knows each: an unknown one would be told so.
-            if let Some(head) = ["entity", "source", "view", "service"].iter().find(|head| **head == kind) {
+            if let Some(head) = [
+                "entity",
+                "source",
+                "past",
+                "time",
+                "view",
+                "feature",
+                "window",
+                "derived",
+                "derived_feature",
+                "service",
+                "service_feature",
+                "label",
+                "asof_yaml",
+            ]
+            .iter()
+            .find(|head| **head == kind)
+            {
                 let text = format!("{head}: x\n{key}: [[]]\n");
                 let (_, found) = Project::read(&[file("asof.yaml", CONFIG), file("features/a.yaml", &text)]);
                 assert!(!found.iter().any(|it| it.code == "unknown_key"), "{kind}.{key}");

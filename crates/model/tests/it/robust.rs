@@ -1,6 +1,6 @@
 //! Nothing a user can write ends the process.
 
-use asof_model::{Catalog, Expression, Project, has_errors, render};
+use asof_model::{Call, Catalog, Expression, Project, has_errors, render};
 use proptest::prelude::*;
 
 use crate::shop::{FEATURES, apply, file, shop};
@@ -22,6 +22,24 @@ fn pieces() -> impl Strategy<Value = String> {
             "event_time: ",
             "ttl: ",
             "schema: ",
+            "windows: ",
+            "agg: ",
+            "default: ",
+            "resolution: ",
+            "{length: 7d, offset: ",
+            "as: ",
+            "all",
+            "count(*)",
+            " filter (where ",
+            "distinct ",
+            "derived: ",
+            "request: ",
+            "request_time",
+            "labels: ",
+            "after: ",
+            "push: ",
+            "past: ",
+            "id: ",
             "{",
             "}",
             "[",
@@ -119,6 +137,16 @@ proptest! {
             let again = Expression::parse(canonical.clone()).unwrap();
             prop_assert_eq!(again.canonical(), canonical);
             prop_assert_eq!(again.columns(), expression.columns());
+        }
+    }
+
+    #[test]
+    fn a_call_is_its_canonical_text(text in "[a-c]{1,2}\\(( ?(distinct )?[-a-d0-9 +*()'.,]{0,16})\\)( filter \\(where [a-c=<> ()]{0,8}\\))?") {
+        if let Ok(call) = Call::parse(&text) {
+            let canonical = call.canonical();
+            let again = Call::parse(&canonical).unwrap();
+            prop_assert_eq!(again.canonical(), canonical);
+            prop_assert_eq!((again.function, again.parameters), (call.function, call.parameters));
         }
     }
 

@@ -63,8 +63,8 @@ pub(crate) fn shop(more: &str) -> Vec<ProjectFile> {
     vec![file("asof.yaml", CONFIG), file("features/shop.yaml", FEATURES), file("features/more.yaml", more)]
 }
 
-/// What an engine would find: sources have the columns of their schemas, a feature that is a column
-/// its type, any other is a float.
+/// What an engine would find: sources have the columns of their schemas, a feature that is a column or an
+/// aggregate of one its type, one of whole rows is an integer, any other, derived or not, is a float.
 pub(crate) fn typed(project: &Project, against: &Catalog) -> TypedProject {
     let mut types = TypedProject::default();
     for it in &project.definitions {
@@ -95,10 +95,21 @@ pub(crate) fn typed(project: &Project, against: &Catalog) -> TypedProject {
         let (Some((source, columns)), Some(entity)) = (source, entity) else { continue };
         let keys = bind_keys(view, &entity);
         for feature in expand_features(view, &keys, &source, &columns).unwrap_or_default() {
-            let column = feature.expression.as_column();
+            let argument = feature.aggregate.as_ref().map(|it| it.call.argument.as_ref());
+            if argument == Some(None) {
+                types.feature_types.insert((view.name.clone(), feature.name), DataType::Int64);
+                continue;
+            }
+            let column = argument.flatten().unwrap_or(&feature.expression).as_column();
             let found = columns.iter().find(|it: &&Column| Some(&it.name) == column.as_ref());
             let data_type = found.map_or(DataType::Float64, |it| it.data_type.clone());
             types.feature_types.insert((view.name.clone(), feature.name), data_type);
+        }
+    }
+    for it in &project.definitions {
+        let Definition::Derived(derived) = &it.value else { continue };
+        for feature in &derived.features {
+            types.derived_types.insert((derived.name.clone(), feature.name.clone()), DataType::Float64);
         }
     }
     types

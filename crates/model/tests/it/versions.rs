@@ -82,6 +82,150 @@ fn what_decides_a_value_changes_the_version_and_what_stands_on_it() {
     }
 }
 
+const PUSHED: &str = "
+---
+source: clicks
+push: true
+event_time: at
+schema: {at: timestamp, click: string}
+past: {path: old/*.parquet, until: 2024-01-01}
+---
+source: orders
+push: true
+event_time: at
+id: \"\\\"order\\\" || line\"
+delete_when: gone
+schema: {at: timestamp, order: string, line: string, gone: bool}
+";
+
+#[test]
+fn a_pushed_source_is_its_past_and_its_id() {
+    let id = |source: &str, from: &str, to: &str| {
+        assert!(PUSHED.contains(from), "{from}");
+        ids(&format!("{FEATURES}{}", PUSHED.replace(from, to)))[source].clone()
+    };
+    for (source, from, to, same) in [
+        (
+            "source clicks",
+            "{path: old/*.parquet, until: 2024-01-01}",
+            "{until: 2024-01-01T00:00:00Z, format: parquet, path: old/*.parquet}",
+            true,
+        ),
+        ("source clicks", "until: 2024-01-01", "until: 2024-01-02", false),
+        ("source clicks", ", until: 2024-01-01", "", false),
+        ("source clicks", "old/", "older/", false),
+        ("source clicks", "past: {path: old/*.parquet, until: 2024-01-01}\n", "", false),
+        (
+            "source clicks",
+            "push: true\nevent_time: at\nschema: {at: timestamp, click: string}\npast: {path: old/*.parquet, until: 2024-01-01}",
+            "path: old/*.parquet\nstore: true\nevent_time: at\nschema: {at: timestamp, click: string}",
+            false,
+        ),
+        ("source orders", "|| line", "||  line", true),
+        ("source orders", "|| line", "|| gone", false),
+        ("source orders", "id: \"\\\"order\\\" || line\"\n", "", false),
+    ] {
+        assert_eq!(id(source, "push", "push") == id(source, from, to), same, "{from} -> {to}");
+    }
+}
+
+const LEARNT: &str = "
+---
+derived: price
+request: {price: float64}
+features:
+  usual: price / activity.n_1d
+  hour: {expr: extract(hour from request_time), sensitivity: public}
+  both: price.usual + price.hour
+---
+service: learnt
+features:
+  - price.both
+  - {from: price.usual, keys: {seller_id: buyer_id}, as: buyer_usual}
+labels:
+  - {from: activity.best_all, after: 7d, as: best_in_a_week}
+";
+
+#[test]
+fn derived_features_are_what_they_compute_and_stand_on() {
+    let id = |thing: &str, from: &str, to: &str| {
+        let all = format!("{FEATURES}{ACTIVITY}{LEARNT}");
+        assert!(all.contains(from), "{from}");
+        ids(&all.replace(from, to))[thing].clone()
+    };
+    let (derived, service) = ("derived price", "service learnt");
+    for (from, to, same) in [
+        ("price / activity.n_1d", "price/activity.n_1d -- why", [true, true]),
+        ("sensitivity: public}", "sensitivity: public, owner: me}", [true, true]),
+        ("price.usual + price.hour", "price.hour + price.usual", [false, false]),
+        ("{price: float64}", "{price: float32}", [false, false]),
+        ("sensitivity: public", "sensitivity: pii", [false, false]),
+        ("count(*)", "count(tier)", [false, false]),
+        ("after: 7d", "after: 8d", [true, false]),
+        ("as: best_in_a_week", "as: best_later", [true, false]),
+        ("keys: {seller_id: buyer_id}", "keys: {seller_id: bought_by}", [true, false]),
+    ] {
+        for (thing, same) in [(derived, same[0]), (service, same[1])] {
+            assert_eq!(id(thing, "x", "x") == id(thing, from, to), same, "{thing}: {from} -> {to}");
+        }
+    }
+}
+
+const ACTIVITY: &str = "
+---
+view: activity
+entity: seller
+source: sellers
+keys: {seller_id: id}
+where: tier <> 'x'
+windows: [1d, {length: 7d, offset: 7d, as: before}]
+features:
+  n: {agg: count(*) filter (where tier = 'a')}
+  top: {agg: \"last_n(email, 3)\", windows: [30d], default: none}
+  best: {agg: max(Rating), windows: [all], default: 0.5, sensitivity: pii}
+";
+
+/// The version of a view with windows, written so.
+fn activity(from: &str, to: &str) -> VersionId {
+    assert!(ACTIVITY.contains(from), "{from}");
+    ids(&format!("{FEATURES}{}", ACTIVITY.replace(from, to)))["view activity"].clone()
+}
+
+#[test]
+fn an_aggregate_is_its_call_and_its_windows() {
+    let as_is = activity("1d", "1d");
+    for (from, to) in [
+        ("count(*) filter (where tier = 'a')", "COUNT( * )  FILTER (where \"tier\"='a')"),
+        ("\"last_n(email, 3)\"", "\"LAST_N( email,3 )\""),
+        ("1d,", "24h,"),
+        ("1d,", "{length: 1d, include_now: false},"),
+        ("windows: [1d", "include_now: false\nwindows: [1d"),
+        ("default: none", "default: \"none\""),
+        ("default: none", "default: none, owner: me"),
+    ] {
+        assert_eq!(activity(from, to), as_is, "{from} -> {to}");
+    }
+    let mut seen = vec![as_is];
+    for (from, to) in [
+        ("count(*)", "count(tier)"),
+        ("tier = 'a'", "tier = 'b'"),
+        ("1d,", "2d,"),
+        ("1d,", "{length: 1d, include_now: true},"),
+        ("1d,", "{length: 1d, resolution: 1h},"),
+        ("windows: [1d", "resolution: 1h\nwindows: [1d"),
+        ("offset: 7d", "offset: 8d"),
+        ("as: before", "as: earlier"),
+        ("email, 3", "email, 4"),
+        ("[30d]", "[30d, all]"),
+        ("default: none", "default: nothing"),
+        (", default: none", ""),
+    ] {
+        let id = activity(from, to);
+        assert!(!seen.contains(&id), "{from} -> {to}");
+        seen.push(id);
+    }
+}
+
 #[test]
 fn the_same_definition_in_two_projects_is_two_versions() {
     let other = [file("asof.yaml", "project: market\n"), file("features/shop.yaml", FEATURES)];
@@ -113,18 +257,25 @@ fn the_names_of_versions_stay() {
 #[test]
 fn stored_versions_load_forever() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
-    let current = versions(FEATURES);
-    for (kind, at) in [
-        (ThingKind::Entity, "seller"),
-        (ThingKind::Source, "sellers"),
-        (ThingKind::View, "seller_profile"),
-        (ThingKind::Service, "category_model"),
+    let current = versions(&format!("{FEATURES}{ACTIVITY}{PUSHED}{LEARNT}"));
+    for (format, kind, at) in [
+        (1, ThingKind::Entity, "seller"),
+        (1, ThingKind::Source, "sellers"),
+        (1, ThingKind::View, "seller_profile"),
+        (1, ThingKind::Service, "category_model"),
+        (2, ThingKind::View, "activity"),
+        (2, ThingKind::Source, "orders"),
+        (2, ThingKind::Derived, "price"),
+        (2, ThingKind::Service, "learnt"),
     ] {
-        let text = std::fs::read_to_string(folder.join(format!("definition-1-{kind}.json"))).unwrap();
+        let file = format!("definition-{format}-{kind}.json");
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
         let loaded = Version::from_json(text.trim()).unwrap();
         let made = current.iter().find(|it| it.kind() == kind && it.address().name.as_str() == at).unwrap();
         assert_eq!(loaded.id(), made.id());
         assert_eq!(loaded.definition(), made.definition());
+        // Nothing is written in a newer format than it was, and no byte of it otherwise.
+        assert_eq!(made.to_json(), text.trim());
         assert_eq!(Version::from_json(&loaded.to_json()).unwrap(), loaded);
     }
 }
@@ -132,7 +283,7 @@ fn stored_versions_load_forever() {
 #[test]
 fn stored_versions_of_a_newer_or_broken_kind_are_refused() {
     for (text, code) in [
-        ("{\"format\":2,\"kind\":\"entity\"}", "stored_version_format"),
+        ("{\"format\":3,\"kind\":\"entity\"}", "stored_version_format"),
         ("{\"kind\":\"entity\"}", "stored_version_broken"),
         ("{\"format\":1,\"kind\":\"table\"}", "stored_version_broken"),
         ("nonsense", "stored_version_broken"),
@@ -143,7 +294,7 @@ fn stored_versions_of_a_newer_or_broken_kind_are_refused() {
 
 #[test]
 fn a_later_version_may_say_more() {
-    for version in versions(FEATURES) {
+    for version in versions(&format!("{FEATURES}{ACTIVITY}{PUSHED}{LEARNT}")) {
         let text = version.to_json().replacen('{', "{\"said_later\":true,", 1);
         assert_eq!(Version::from_json(&text).unwrap(), version);
     }
@@ -178,6 +329,20 @@ fn changes_are_shown() {
         ("a service goes", shown(&changes(&FEATURES[removed..], ""))),
         ("only spacing", shown(&changes("char_length(display_name)", "char_length( display_name )  # x"))),
         ("nothing", shown(&changes("tier: tier", "tier: tier"))),
+        (
+            "a window is new",
+            shown(&diff(
+                &applied(
+                    &[
+                        file("asof.yaml", CONFIG),
+                        file("features/shop.yaml", &format!("{FEATURES}{ACTIVITY}")),
+                    ],
+                    &Catalog::default(),
+                )
+                .projects[&name("shop")],
+                &versions(&format!("{FEATURES}{}", ACTIVITY.replace("[30d]", "[30d, all]"))),
+            )),
+        ),
         ("all is new", shown(&diff(&Default::default(), &versions(FEATURES)))),
     ];
     let text: String = all.iter().map(|(what, shown)| format!("### {what}\n{shown}\n\n")).collect();
@@ -209,10 +374,12 @@ fn features_without_owner_are_listed() {
 #[ignore = "writes the files of a new format once; those of an old one are never written again"]
 fn write_compat_files() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat");
-    for version in versions(FEATURES) {
+    for (format, version) in
+        versions(&format!("{FEATURES}{ACTIVITY}{PUSHED}{LEARNT}")).iter().map(|it| (2, it))
+    {
         let name = version.address().name.as_str();
-        if ["seller", "sellers", "seller_profile", "category_model"].contains(&name) {
-            let path = folder.join(format!("definition-1-{}.json", version.kind()));
+        if ["price", "learnt"].contains(&name) {
+            let path = folder.join(format!("definition-{format}-{}.json", version.kind()));
             assert!(!path.exists(), "{} is there", path.display());
             std::fs::write(path, version.to_json() + "\n").unwrap();
         }

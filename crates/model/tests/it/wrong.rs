@@ -80,8 +80,18 @@ fn services() {
 }
 
 #[test]
-fn not_yet() {
-    definitions("not_yet", cases::NOT_YET);
+fn windows() {
+    definitions("windows", crate::wrong_windows::WINDOWS);
+}
+
+#[test]
+fn pushed() {
+    definitions("pushed", cases::PUSHED);
+}
+
+#[test]
+fn derived() {
+    definitions("derived", crate::wrong_derived::DERIVED);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Wrong definitions: a name, and the text of a file beside a project that is good.
 //! One case tests one message.
 
-type Cases = &'static [(&'static str, &'static str)];
+pub(crate) type Cases = &'static [(&'static str, &'static str)];
 
 pub(crate) const YAML: Cases = &[
     ("unclosed list", "view: [a\n"),
@@ -477,29 +477,73 @@ pub(crate) const SERVICES: Cases = &[
     ("full_names on", "service: s\nfull_names: on\nfeatures: [seller_profile.tier]\n"),
 ];
 
-pub(crate) const NOT_YET: Cases = &[
-    ("id", "source: s\npath: s.parquet\nevent_time: t\nid: event_id\n"),
-    ("push", "source: s\npush: true\nevent_time: t\nschema: {t: timestamp}\n"),
-    ("past", "source: s\npath: s.parquet\nevent_time: t\npast: {path: old.parquet, until: 2020-01-01}\n"),
+pub(crate) const PUSHED: Cases = &[
+    ("push without schema", "source: s\npush: true\nevent_time: t\n"),
+    ("push of facts", "source: s\npush: true\nevent_time: none\nschema: {id: int64}\n"),
     (
-        "windows",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nwindows: [1h, 1d]\nfeatures: {tier: tier}\n",
+        "push and path",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npath: s.parquet\n",
     ),
     (
-        "agg",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: {agg: count(*)}\n",
+        "push and sql",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nsql: select * from sellers\n",
     ),
     (
-        "agg with windows",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: {agg: count(*), windows: [7d]}\n",
+        "push and store",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nstore: true\n",
     ),
     (
-        "default",
-        "view: v\nentity: seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures:\n  n: {expr: tier, default: x}\n",
+        "push with a format",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nformat: csv\noptions: {header: true}\n",
     ),
-    ("derived", "derived: d\nfeatures: {a: b}\n"),
-    ("label", "label: l\n"),
-    ("labels in a service", "service: s\nfeatures: [seller_profile.tier]\nlabels: [x]\n"),
+    ("push is no word", "source: s\npush: yes\nevent_time: t\nschema: {t: timestamp}\n"),
+    ("push without event time", "source: s\npush: true\nschema: {t: timestamp}\n"),
+    ("past of files", "source: s\npath: s.parquet\nevent_time: t\npast: old.parquet\n"),
+    (
+        "past with an id",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nid: n\npast: old.parquet\n",
+    ),
+    (
+        "past of no format",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: data/old.bin\n",
+    ),
+    (
+        "past with a password",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: https://me:hunter2@example.com/old.parquet\n",
+    ),
+    (
+        "past with a password in its path",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: \"https://me:hunter2@example.com/old.parquet\"}\n",
+    ),
+    (
+        "past until some day",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: old.parquet, until: yesterday}\n",
+    ),
+    (
+        "past misspelt",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: old.parquet, untl: 2020-01-01}\n",
+    ),
+    (
+        "past without path",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {until: 2020-01-01}\n",
+    ),
+    (
+        "past with a wrong option",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\npast: {path: old.csv, options: {headr: true}}\n",
+    ),
+    ("id of no column", "source: s\npath: s.parquet\nevent_time: t\navailable_at: t\nid: 1\n"),
+    (
+        "id that is no expression",
+        "source: s\npath: s.parquet\nevent_time: t\navailable_at: t\nid: event id\n",
+    ),
+    (
+        "id of keys",
+        "source: s\npush: true\nevent_time: t\nschema: {id: int64, t: timestamp, n: int64}\nid: id\n---\nview: v\nentity: seller\nsource: s\nkeys: {seller_id: id}\nfeatures: [n]\n",
+    ),
+    (
+        "id of two keys",
+        "source: s\npush: true\nevent_time: t\nid: concat(country, city)\nschema: {country: string, city: string, t: timestamp, n: int64}\n---\nview: v\nentity: place\nsource: s\nfeatures: [n]\n",
+    ),
 ];
 
 pub(crate) const CONFIG: Cases = &[
@@ -532,6 +576,14 @@ pub(crate) const CONFIG: Cases = &[
 
 pub(crate) const OTHER_PROJECTS: Cases = &[
     (
+        "id of keys",
+        "source: s\npush: true\nevent_time: t\nid: id\nschema: {id: int64, t: timestamp, n: int64}\n---\nview: v\nentity: market.seller\nsource: s\nkeys: {seller_id: id}\nfeatures: [n]\n",
+    ),
+    (
+        "windows over facts",
+        "view: v\nentity: market.place\nsource: market.places\nfeatures:\n  n: {agg: count(*), windows: [7d]}\n",
+    ),
+    (
         "project not found",
         "view: v\nentity: marked.seller\nsource: sellers\nkeys: {seller_id: id}\nfeatures: [tier]\n",
     ),
@@ -552,7 +604,7 @@ pub(crate) const OTHER_PROJECTS: Cases = &[
     ("query of another project", "source: s\nsql: select * from market.sellrs\nevent_time: t\n"),
 ];
 
-pub(crate) const ALL: [Cases; 12] = [
+pub(crate) const ALL: [Cases; 14] = [
     YAML,
     DOCUMENTS,
     ENTITIES,
@@ -562,7 +614,9 @@ pub(crate) const ALL: [Cases; 12] = [
     FEATURES,
     EXPRESSIONS,
     SERVICES,
-    NOT_YET,
+    crate::wrong_windows::WINDOWS,
+    PUSHED,
+    crate::wrong_derived::DERIVED,
     CONFIG,
     OTHER_PROJECTS,
 ];

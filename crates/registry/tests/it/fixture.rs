@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use asof_model::{
     About, Address, Clock, Column, DataType, Entity, EntityVersion, Expression, Feature, Features, Format,
-    History, Key, Name, NullKeys, OutputColumn, Pick, Place, Principal, Reference, Revision, Service,
+    History, Key, Name, NullKeys, Origin, OutputColumn, Pick, Place, Principal, Reference, Revision, Service,
     ServiceVersion, Source, SourceVersion, StoredReading, StoredSelection, TimeRule, Timestamp, TypedFeature,
     Version, VersionId, View, ViewKey, ViewVersion,
 };
@@ -80,6 +80,7 @@ pub(crate) fn source(project: &str, thing: &str, path: &str) -> Version {
             event_time: Some(TimeRule::Column { name: "at".to_owned(), unit: None, zone: None }),
             available_at: None,
             valid_until: None,
+            id: None,
             order_by: None,
             delete_when: None,
             null_keys: NullKeys::Keep,
@@ -102,6 +103,8 @@ pub(crate) fn view(address: Address, entity: &Version, source: &Version, feature
         .map(|feature| Feature {
             name: name(feature),
             expression: Expression { text: "price_cents".to_owned() },
+            aggregate: None,
+            default: None,
             sensitivity: None,
             about: About::default(),
         })
@@ -118,6 +121,7 @@ pub(crate) fn view(address: Address, entity: &Version, source: &Version, feature
             ttl: None,
             history: History::None,
             refresh: None,
+            windows: Vec::new(),
             retention: None,
             features: Features::Named(features.clone()),
             about: about("pricing", "Prices as they stand", &["money"]),
@@ -142,8 +146,7 @@ pub(crate) fn service(address: Address, view: &Version) -> Version {
         .enumerate()
         .map(|(i, it)| OutputColumn {
             name: it.feature.name.to_string(),
-            reading: 0,
-            feature: i,
+            from: Origin::Feature { reading: 0, feature: i },
             data_type: DataType::Int64,
         })
         .collect();
@@ -157,6 +160,7 @@ pub(crate) fn service(address: Address, view: &Version) -> Version {
                 keys: BTreeMap::new(),
                 alias: None,
             }],
+            labels: Vec::new(),
             full_names: false,
             about: about("", "", &[]),
         },
@@ -168,6 +172,9 @@ pub(crate) fn service(address: Address, view: &Version) -> Version {
                 keys: vec![name("seller_id")],
             }],
             columns,
+            request: Vec::new(),
+            steps: Vec::new(),
+            labels: Vec::new(),
         },
     }))
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use asof_model::Explain;
 use asof_model::{
-    Ask, FileFormat, OnNullKey, Outcome, Principal, Question, Recipe, Revision, SpineRecord, StoredSelection,
+    Ask, FileFormat, OnNullKey, OnOverflow, Outcome, Principal, Question, Recipe, Revision, SpineRecord,
+    StoredSelection,
 };
 use asof_registry::{NewRun, RegistryError, RunError, RunKind, RunState};
 
@@ -16,8 +17,15 @@ pub(crate) fn recipe() -> Recipe {
         ask: Ask::Service("model".to_owned()),
         full_names: false,
         service: None,
-        selection: StoredSelection { readings: vec![], columns: vec![] },
+        selection: StoredSelection {
+            readings: vec![],
+            columns: vec![],
+            request: vec![],
+            steps: vec![],
+            labels: vec![],
+        },
         views: vec![],
+        derived: vec![],
         sources: vec![],
         roots: BTreeMap::new(),
         spine: SpineRecord {
@@ -32,6 +40,7 @@ pub(crate) fn recipe() -> Recipe {
         },
         question: Question::Known,
         on_null_key: OnNullKey::Keep,
+        on_overflow: OnOverflow::Refuse,
         cuts: vec![],
         code_version: "0.1.0".to_owned(),
         output: FileFormat::Parquet,

@@ -8,8 +8,8 @@ use arrow::array::{Array, ArrayRef};
 use asof_compute::{KeyEncoder, Op, Position, RowDigest, RowLayout, RowOrder, arrow_type};
 use asof_model::{
     Address, Catalog, Clock, Column, DataType, Entity, EntityVersion, Feature, Features, Format, History,
-    Key, Length, Name, NullKeys, OutputColumn, Place, ProjectState, Reading, Reference, Revision, Selection,
-    Source, SourceVersion, Timestamp, TypedFeature, VersionId, View, ViewKey, ViewVersion,
+    Key, Length, Name, NullKeys, Origin, OutputColumn, Place, ProjectState, Reading, Reference, Revision,
+    Selection, Source, SourceVersion, Timestamp, TypedFeature, VersionId, View, ViewKey, ViewVersion,
 };
 use asof_online::{Commit, Generation, GenerationId, GenerationState, OnlineStore, Options, RowBatch, open};
 use asof_serve::ServeError;
@@ -57,6 +57,8 @@ pub(crate) fn view(
             feature: Feature {
                 name: name(feature),
                 expression: serde_json::from_value(serde_json::Value::String((*feature).to_owned())).unwrap(),
+                aggregate: None,
+                default: None,
                 sensitivity: None,
                 about: Default::default(),
             },
@@ -75,6 +77,7 @@ pub(crate) fn view(
             ttl: ttl.map(Length::from_micros),
             history,
             refresh: None,
+            windows: Vec::new(),
             retention: None,
             features: Features::Named(features.iter().map(|typed| typed.feature.clone()).collect()),
             about: Default::default(),
@@ -130,6 +133,7 @@ pub(crate) fn selection(readings: &[(&Arc<ViewVersion>, &[&str])]) -> Selection 
             event_time: None,
             available_at: None,
             valid_until: None,
+            id: None,
             order_by: None,
             delete_when: None,
             null_keys: NullKeys::Keep,
@@ -141,8 +145,7 @@ pub(crate) fn selection(readings: &[(&Arc<ViewVersion>, &[&str])]) -> Selection 
     let columns = readings.iter().enumerate().flat_map(|(reading, (view, _))| {
         view.features.iter().enumerate().map(move |(feature, typed)| OutputColumn {
             name: format!("{}__{}", view.address.name, typed.feature.name),
-            reading,
-            feature,
+            from: Origin::Feature { reading, feature },
             data_type: typed.data_type.clone(),
         })
     });
@@ -158,6 +161,9 @@ pub(crate) fn selection(readings: &[(&Arc<ViewVersion>, &[&str])]) -> Selection 
                 keys: keys.iter().map(|key| name(key)).collect(),
             })
             .collect(),
+        request: Vec::new(),
+        steps: Vec::new(),
+        labels: Vec::new(),
     }
 }
 

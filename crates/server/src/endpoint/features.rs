@@ -242,7 +242,11 @@ fn head(column: &OutputColumn) -> Vec<u8> {
     values::text(&mut out, &column.name);
     out.extend_from_slice(b",\"type\":");
     values::text(&mut out, &column.data_type.to_string());
-    out.extend_from_slice(format!(",\"reading\":{},\"values\":", column.reading).as_bytes());
+    // What is computed has no reading that answers for it.
+    if let Some((reading, _)) = column.read() {
+        out.extend_from_slice(format!(",\"reading\":{reading}").as_bytes());
+    }
+    out.extend_from_slice(b",\"values\":");
     out
 }
 

@@ -105,7 +105,7 @@ async fn sample(state: &Shared, catalog: &Catalog, shown: &Shown, rows: usize) -
         Version::Source(source) => {
             (state.engine.sample_source(catalog, source, rows, WITHIN).await, source.columns.clone())
         }
-        Version::Entity(_) | Version::Service(_) => return None,
+        Version::Entity(_) | Version::Derived(_) | Version::Service(_) => return None,
     };
     let found = match found {
         Ok(found) => found,

@@ -25,7 +25,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
         json!({
             "parameters": [
                 {"name": "project", "in": "path", "required": true, "schema": {"type": "string"}, "description": "The project, or `*` for all"},
-                {"name": "kind", "in": "query", "schema": {"enum": ["entity", "source", "view", "service"]}, "description": "Only things of this kind"},
+                {"name": "kind", "in": "query", "schema": {"enum": ["entity", "source", "view", "derived", "service"]}, "description": "Only things of this kind"},
             ],
             "responses": {"200": {"description": "The things", "content": {"application/json": {"example": {
                 "things": [{"project": "flights", "kind": "view", "name": "origin_weather", "version": "0f3a...", "owner": "operations", "summary": "The weather at the origin as of departure.", "tags": ["weather"], "columns": 7}]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use asof_engine::training::{SpineInput, TrainRequest, Training};
 use asof_flow::Operation;
-use asof_model::{Ask, FileFormat, Name, OnNullKey, Principal, Question};
+use asof_model::{Ask, FileFormat, Name, OnNullKey, OnOverflow, Principal, Question};
 use asof_registry::{NewRun, RunError, RunKind};
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -43,6 +43,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                 {"name": "time", "in": "query", "schema": text, "description": "The spine's time column, `column` or `column:unit`; else its only timestamp"},
                 {"name": "question", "in": "query", "schema": {"enum": ["known", "event"]}, "description": "Which rows count; `known` if not said"},
                 {"name": "on_null_key", "in": "query", "schema": {"enum": ["keep", "refuse"]}, "description": "What a null key does; `keep` if not said"},
+                {"name": "on_overflow", "in": "query", "schema": {"enum": ["refuse", "null"]}, "description": "What a value over a window does that is out of range or over its cap; `refuse` if not said"},
                 {"name": "format", "in": "query", "schema": {"enum": ["parquet", "csv", "ndjson", "arrow"]}, "description": "Of the answer; parquet if not said"},
                 {"name": "spine_format", "in": "query", "schema": {"enum": ["parquet", "csv", "ndjson", "arrow"]}, "description": "Of the body"},
                 {"name": "spine_name", "in": "query", "schema": text, "description": "The spine's file name, for the record"},
@@ -79,6 +80,9 @@ pub struct TrainQuery {
     /// What a null key does.
     #[serde(default)]
     pub on_null_key: OnNullKey,
+    /// What a value over a window does that is out of range, or over its cap.
+    #[serde(default)]
+    pub on_overflow: OnOverflow,
     /// The format of the answer.
     #[serde(default = "parquet")]
     pub format: FileFormat,
@@ -178,6 +182,7 @@ async fn train(
         time: query.time.clone(),
         question: query.question,
         on_null_key: query.on_null_key,
+        on_overflow: query.on_overflow,
         output: query.format,
     };
     let (engine, progress) = (state.engine.clone(), state.work.progress(&run));

@@ -8,7 +8,7 @@ use asof_compute::Status;
 use asof_engine::Error;
 use asof_engine::point_in_time::{PointInTimeAnswer, SpineRows, answer};
 use asof_model::{
-    About, Address, Catalog, DataType, Feature, Features, Format, History, Key, Length, OutputColumn,
+    About, Address, Catalog, DataType, Feature, Features, Format, History, Key, Length, Origin, OutputColumn,
     Question, Reading, Reference, Selection, Source, TypedFeature, VersionId, View, ViewKey, ViewVersion,
 };
 use asof_testkit::{Edges, Random, View as TestView, World};
@@ -42,6 +42,8 @@ fn view(view: &TestView, number: usize) -> ViewVersion {
         feature: Feature {
             name: name(feature),
             expression: expression(text),
+            aggregate: None,
+            default: None,
             sensitivity: None,
             about: About::default(),
         },
@@ -59,6 +61,7 @@ fn view(view: &TestView, number: usize) -> ViewVersion {
             ttl: view.ttl.map(Length::from_micros),
             history: History::None,
             refresh: None,
+            windows: Vec::new(),
             retention: None,
             features: Features::Star,
             about: About::default(),
@@ -87,12 +90,19 @@ pub(super) fn selection(world: &World) -> Selection {
     let columns = (0..readings.len()).flat_map(|reading| {
         features().into_iter().enumerate().map(move |(feature, (called, _, data_type))| OutputColumn {
             name: format!("{reading}_{called}"),
-            reading,
-            feature,
+            from: Origin::Feature { reading, feature },
             data_type,
         })
     });
-    Selection { project: name("shop"), service: None, columns: columns.collect(), readings }
+    Selection {
+        project: name("shop"),
+        service: None,
+        columns: columns.collect(),
+        readings,
+        request: Vec::new(),
+        steps: Vec::new(),
+        labels: Vec::new(),
+    }
 }
 
 fn ask(

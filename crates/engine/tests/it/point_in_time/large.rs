@@ -9,8 +9,8 @@ use arrow::array::{
 };
 use asof_engine::point_in_time::{AnswerBatch, SpineRows, answer};
 use asof_model::{
-    Catalog, DataType, Format, OutputColumn, Place, Question, Reading, Revision, Selection, SourceVersion,
-    Version,
+    Catalog, DataType, Format, Origin, OutputColumn, Place, Question, Reading, Revision, Selection,
+    SourceVersion, Version,
 };
 use asof_testkit::Random;
 use futures::StreamExt;
@@ -48,8 +48,15 @@ fn notes_at(
     let selection = Selection {
         project: name("shop"),
         service: None,
-        columns: vec![OutputColumn { name: "note".to_owned(), reading: 0, feature: 0, data_type }],
+        columns: vec![OutputColumn {
+            name: "note".to_owned(),
+            from: Origin::Feature { reading: 0, feature: 0 },
+            data_type,
+        }],
         readings: vec![Reading { source, view, keys: vec![name("id")] }],
+        request: Vec::new(),
+        steps: Vec::new(),
+        labels: Vec::new(),
     };
     let roots = BTreeMap::from([(name("shop"), folder.root().to_owned())]);
     let versions = sources.iter().map(|source| Version::Source(Arc::new(source.clone())));

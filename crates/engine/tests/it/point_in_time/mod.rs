@@ -3,6 +3,8 @@
 mod files;
 mod large;
 mod run;
+mod windows;
+mod windows_oracle;
 
 use asof_model::Question;
 use asof_testkit::{Edges, NEVER, Random, Row, World};

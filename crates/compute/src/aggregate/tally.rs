@@ -1,0 +1,107 @@
+//! A table of counts for values that come and go, as they do in a window that moves over slots.
+
+use std::hash::BuildHasher;
+
+use hashbrown::DefaultHashBuilder;
+
+use super::scalar::Scalar;
+
+/// A table of more places is given back when it is emptied: the next key's values would lie far apart in it.
+const KEPT_PLACES: usize = 4096;
+
+/// How often each value is there, found by its hash. A value that went keeps its place until the table grows or is
+/// emptied, so nothing is moved when values come and go; emptying it is one addition.
+///
+/// The hash is seeded at random, so that nobody can choose values that meet; what it answers does not depend on it.
+#[derive(Debug, Clone)]
+pub(super) struct Tally<S> {
+    places: Vec<Place<S>>,
+    /// A place of another round is free.
+    round: u32,
+    /// Places taken in this round.
+    taken: usize,
+    /// Of these, those whose count is not 0.
+    present: usize,
+    hasher: DefaultHashBuilder,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Place<S> {
+    value: S,
+    count: i64,
+    round: u32,
+}
+
+impl<S: Scalar> Tally<S> {
+    /// With room for so many values.
+    pub(super) fn new(values: usize) -> Tally<S> {
+        let places = vec![Place::default(); (values * 2).next_power_of_two().max(8)];
+        Tally { places, round: 1, taken: 0, present: 0, hasher: DefaultHashBuilder::default() }
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, value: &S, count: i64) {
+        let mask = self.places.len() - 1;
+        let mut at = self.hasher.hash_one(value) as usize & mask;
+        loop {
+            let place = &mut self.places[at & mask];
+            if place.round != self.round {
+                break;
+            }
+            if place.value == *value {
+                let before = place.count;
+                place.count = before.wrapping_add(count);
+                self.present += usize::from(place.count != 0);
+                self.present -= usize::from(before != 0);
+                return;
+            }
+            at += 1;
+        }
+        if count != 0 {
+            self.place(at & mask, value, count);
+        }
+    }
+
+    /// Takes a free place.
+    fn place(&mut self, at: usize, value: &S, count: i64) {
+        if self.taken * 2 >= self.places.len() {
+            let mut larger = Tally::new((self.present + 1) * 2);
+            self.iter().for_each(|(value, count)| larger.add(value, count));
+            larger.add(value, count);
+            *self = larger;
+            return;
+        }
+        self.places[at] = Place { value: value.clone(), count, round: self.round };
+        self.taken += 1;
+        self.present += 1;
+    }
+
+    /// Values whose count is not 0, and their counts.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&S, i64)> {
+        self.places
+            .iter()
+            .filter(|place| place.round == self.round && place.count != 0)
+            .map(|place| (&place.value, place.count))
+    }
+
+    /// How many values have a count that is not 0.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.present
+    }
+
+    pub(super) fn clear(&mut self) {
+        match self.round.checked_add(1) {
+            Some(round) if self.places.len() <= KEPT_PLACES => self.round = round,
+            _ => *self = Tally::new(0),
+        }
+        self.taken = 0;
+        self.present = 0;
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn heap(&self) -> usize {
+        let texts = self.iter().map(|(value, _)| value.heap()).sum::<usize>();
+        self.places.capacity() * size_of::<Place<S>>() + texts
+    }
+}

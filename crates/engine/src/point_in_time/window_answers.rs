@@ -1,0 +1,185 @@
+//! From the states of windows to answers: each key's answers swept in the order of time.
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Scalar, new_null_array};
+use arrow::compute::kernels::zip::zip;
+use arrow::datatypes::Int64Type;
+use asof_compute::{Finished, NONE, Outcome, Place, Ranges, Status};
+use asof_model::Question;
+
+use super::answers::{ReadingAnswers, SlotAnswer};
+use super::gather::Winners;
+use super::spec::{ReadingSpec, Spec, SpineColumns};
+use super::values::{Part, Put, Values};
+use super::windows::{RunStates, WindowFeature, WindowFold};
+use crate::threads::in_parallel;
+use crate::{Error, Result};
+
+/// What the answers of a run of keys come to.
+struct RunAnswers {
+    part: Part,
+    put: Put,
+    slots: Vec<SlotAnswer>,
+    /// Features whose value is out of range, each with the first answer that is.
+    overflows: Vec<(usize, u32)>,
+}
+
+/// Adds the answers of a reading over windows.
+pub(super) fn collect(
+    spec: &Spec,
+    reading: &ReadingSpec,
+    fold: &WindowFold,
+    spine: &SpineColumns,
+    rows: &Winners<'_>,
+    answers: &mut ReadingAnswers,
+) -> Result<()> {
+    let index = &fold.spine;
+    let first = answers.values.len();
+    if first + index.slots() >= NONE as usize {
+        return Err(Error::internal("more answers than can be numbered"));
+    }
+    let values = &answers.values;
+    let runs: Vec<usize> = (0..fold.index.runs().len()).collect();
+    let made = in_parallel(runs, rows.threads, |number| {
+        if rows.gone.is_cancelled() {
+            return Err(Error::internal("nobody waits for the answers any more"));
+        }
+        let mut states = fold.run(number);
+        let made = run(spec, fold, number, &states, values)?;
+        // What was folded is not needed any more.
+        *states = RunStates::default();
+        Ok(made)
+    })?;
+    let mut slots = Vec::with_capacity(index.slots());
+    let mut overflows = Vec::new();
+    for (number, made) in made.into_iter().enumerate() {
+        let start = fold.index.runs()[number].answers().start;
+        overflows.extend(made.overflows.iter().map(|(feature, answer)| (*feature, start + answer)));
+        let base = (first + slots.len()) as u32;
+        slots.extend(made.slots.into_iter().zip(base..).map(|(slot, winner)| SlotAnswer { winner, ..slot }));
+        answers.values.add(made.part, vec![made.put]);
+    }
+    if let Some(error) = overflow(spec, reading, fold, spine, &overflows) {
+        return Err(error);
+    }
+    let threads = rows.threads.max(1);
+    let share = spine.rows().div_ceil(threads);
+    in_parallel(answers.parts(share), threads, |mut part| {
+        for at in 0..part.rows() {
+            match index.place(part.first + at) {
+                Place::Elsewhere => part.leave(at),
+                Place::NoKey => part.put_no_key(at),
+                Place::Slot(slot) => part.put(at, &slots[slot as usize]),
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(())
+}
+
+/// The error of the first spine row whose value is out of range, unless such values are null.
+fn overflow(
+    spec: &Spec,
+    reading: &ReadingSpec,
+    fold: &WindowFold,
+    spine: &SpineColumns,
+    overflows: &[(usize, u32)],
+) -> Option<Error> {
+    if spec.overflow_is_null || overflows.is_empty() {
+        return None;
+    }
+    let row = (0..spine.rows()).find_map(|row| {
+        let Place::Slot(slot) = fold.spine.place(row) else { return None };
+        let found = overflows.iter().filter(|(_, other)| *other == slot).min();
+        found.map(|(feature, _)| (row, *feature))
+    });
+    let (row, feature) = row?;
+    let name = &fold.plan().features[feature].name;
+    let message = format!(
+        "feature `{}.{name}` is out of range, or over its cap, at row {} of the spine",
+        reading.view,
+        row + 1
+    );
+    Some(Error::invalid("overflow", message).with_hint("ask for null in its place: `--on-overflow null`"))
+}
+
+fn run(
+    spec: &Spec,
+    fold: &WindowFold,
+    number: usize,
+    states: &RunStates,
+    values: &Values,
+) -> Result<RunAnswers> {
+    let plan = fold.plan();
+    let run = &fold.index.runs()[number];
+    let (keys, answers) = (run.answer_starts(), run.answers());
+    let times = fold.spine.times(answers);
+    let mut slots = vec![SlotAnswer::NOTHING; times.len()];
+    let mut columns: Vec<Option<ArrayRef>> = plan.features.iter().map(|_| None).collect();
+    let mut overflows = Vec::new();
+    let mut otherwise = vec![(false, false); if spec.compare { times.len() } else { 0 }];
+    for (number, window) in fold.index.windows().iter().enumerate() {
+        let covered = run.covered(&fold.spine, window);
+        let ranges = Ranges { keys, covered: &covered, times };
+        let answer = |function: &asof_compute::Function, kept: usize| {
+            function.answer(&states.slots[kept], &ranges, states.changes(plan, kept, number))
+        };
+        let counts = answer(plan.rows_that_count(), 0);
+        let counts = counts.values.as_primitive::<Int64Type>().values().clone();
+        for (slot, count) in slots.iter_mut().zip(&counts) {
+            if *count > 0 {
+                slot.status = Status::Present.code();
+            }
+        }
+        if spec.compare {
+            let unknown = &states.unknown[number];
+            for key in keys.windows(2) {
+                let mut more = 0;
+                for answer in key[0] as usize..key[1] as usize {
+                    more += unknown.get(answer).copied().unwrap_or(0);
+                    let other = match spec.question {
+                        Question::Known => counts[answer] + more,
+                        Question::Event => counts[answer] - more,
+                    };
+                    let (differs, present) = &mut otherwise[answer];
+                    *differs |= more != 0;
+                    *present |= other > 0;
+                }
+            }
+        }
+        for (at, feature) in plan.features.iter().enumerate().filter(|(_, it)| it.window == number) {
+            let found = answer(&feature.function, feature.kept);
+            if found.is_too_large {
+                return Err(Error::Exhausted {
+                    what: format!("feature `{}`: its values for some keys", feature.name),
+                    limit: "what one array holds, 2 GiB".to_owned(),
+                    hint: Some("give the aggregate a smaller cap, or ask for fewer rows at once".to_owned()),
+                });
+            }
+            let over = found.outcomes.iter().position(|outcome| *outcome == Outcome::Overflow);
+            overflows.extend(over.map(|answer| (at, answer as u32)));
+            columns[at] = Some(with_default(feature, found)?);
+        }
+    }
+    for (slot, (differs, present)) in slots.iter_mut().zip(otherwise) {
+        slot.compare(differs, present);
+    }
+    let columns = columns.into_iter().zip(&plan.features).map(|(column, feature)| {
+        column.unwrap_or_else(|| {
+            new_null_array(&asof_compute::arrow_type(&feature.function.data_type()), times.len())
+        })
+    });
+    let mut part = values.part(times.len());
+    let put = part.put(times.len(), columns.collect())?;
+    Ok(RunAnswers { part, put, slots, overflows })
+}
+
+/// Its default in place of the null of an empty window.
+fn with_default(feature: &WindowFeature, found: Finished) -> Result<ArrayRef> {
+    let Some(default) = &feature.default else { return Ok(found.values) };
+    let nothing: BooleanArray =
+        found.outcomes.iter().map(|outcome| Some(*outcome == Outcome::Nothing)).collect();
+    if !nothing.has_true() {
+        return Ok(found.values);
+    }
+    Ok(zip(&nothing, &Scalar::new(default), &found.values)?)
+}
