@@ -138,18 +138,17 @@ pub(super) fn begin(folder: &Path, before: Before, fsync: &Fsync) -> std::io::Re
     let path = path_of(folder, before.number);
     let spare = folder.join(SPARE);
     // Records of its earlier life have lower numbers than it begins with, so they are none of it.
-    let mut file = match OpenOptions::new().read(true).write(true).open(&spare) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // Of the same name is only what a begin that was cut off left, in which nothing can stand.
-            File::create(&path)?
-        }
-        opened => opened?,
+    let (mut file, reused) = match OpenOptions::new().read(true).write(true).open(&spare) {
+        // Of the same name is only what a begin that was cut off left, in which nothing can stand.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (File::create(&path)?, false),
+        opened => (opened?, true),
     };
     file.write_all(&header(before))?;
     fsync(&file)?;
-    match std::fs::rename(&spare, &path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    // Not asked of the folder again: where there was none, another may have been let go of since, and would
+    // take the place of the file just made.
+    if reused {
+        std::fs::rename(&spare, &path)?;
     }
     fsync(&File::open(folder)?)?;
     Ok((file, path))
@@ -350,7 +349,11 @@ fn segments(folder: &Path) -> Result<Vec<(PathBuf, Option<Before>)>, Unusable> {
         }
         let mut head = Vec::new();
         File::open(&path)?.take(HEADER as u64).read_to_end(&mut head)?;
-        found.push((path, read_header(&head)?));
+        let before = read_header(&head)?;
+        if before.is_some_and(|before| path_of(folder, before.number) != path) {
+            return Err(Unusable::Damaged(format!("{} is another file of its log", named(&path))));
+        }
+        found.push((path, before));
     }
     found.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(found)
@@ -377,4 +380,47 @@ fn rewrite(path: &Path, content: &[u8], fsync: &Fsync) -> std::io::Result<()> {
     file.write_all(content)?;
     file.set_len(content.len() as u64)?;
     fsync(&file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn before(number: u64) -> Before {
+        Before { number, s: Position(0), v: Timestamp(0) }
+    }
+
+    /// A file of the log may be let go of at any moment, also while the next one is being made.
+    #[test]
+    fn a_file_let_go_of_does_not_take_the_place_of_the_one_being_made() {
+        for reused in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let real: Fsync = Arc::new(File::sync_data);
+            let (_, old) = begin(folder.path(), before(1), &real).unwrap();
+            if reused {
+                begin(folder.path(), before(2), &real).unwrap();
+                let_go(&path_of(folder.path(), 2)).unwrap();
+            }
+            let fsync: Fsync = Arc::new(move |file: &File| {
+                let_go(&old)?;
+                file.sync_data()
+            });
+            let (file, path) = begin(folder.path(), before(9), &fsync).unwrap();
+            let (written, found) = (file.metadata().unwrap(), path.metadata().unwrap());
+            assert_eq!(written.ino(), found.ino(), "what is appended stands under the name");
+            let files = segments(folder.path()).unwrap();
+            assert_eq!(files, [(path, Some(before(9)))]);
+        }
+    }
+
+    #[test]
+    fn a_file_under_the_name_of_another_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, path) = begin(folder.path(), before(1), &(Arc::new(File::sync_data) as Fsync)).unwrap();
+        std::fs::rename(path, path_of(folder.path(), 5)).unwrap();
+        let refused = segments(folder.path()).unwrap_err();
+        assert!(matches!(&refused, Unusable::Damaged(what) if what.contains("5.log")), "{refused:?}");
+    }
 }
