@@ -141,9 +141,9 @@ impl Live {
             Unreadable::Newer(found) => newer(path, found, lease::SEQUENCE_FORMAT),
             Unreadable::Damaged => damaged(path, "its sequence file is not what was written"),
         })?;
-        let tree = Tree::open(&tree_folder, options.cache)
-            .map_err(|error| tree_error("open", path, error.into()))?;
-        let applied = tree.applied().map_err(|error| tree_error("open", path, error.into()))?;
+        let tree =
+            Tree::open(&tree_folder, options.cache).map_err(|error| tree_error("open", path, error))?;
+        let applied = tree.applied().map_err(|error| tree_error("open", path, error))?;
         let memory = options.memory as u64;
         let (log, segments) = LogWriter::open(&log_folder, options.log_file, applied, fsync, &mut |record| {
             if tree.apply(record.entries()) > memory {
@@ -224,7 +224,8 @@ impl Live {
         // Without a bound of its own: what waits to be published is bounded with what waits to be written, and
         // the writer must be free to make durable what a flush waits for.
         let (written, publish) = std::sync::mpsc::channel();
-        let work: [(&str, Box<dyn FnOnce(&Shared) + Send>); 4] = [
+        type Work = Box<dyn FnOnce(&Shared) + Send>;
+        let work: [(&str, Work); 4] = [
             ("live-log", Box::new(move |shared| group::write(shared, log, &written))),
             ("live-publish", Box::new(move |shared| group::publish(shared, &publish))),
             ("live-keep", Box::new(keeper::keep)),

@@ -149,9 +149,9 @@ impl<'a> Record<'a> {
         let four =
             |at: usize| -> Option<u32> { Some(u32::from_le_bytes(record.get(at..at + 4)?.try_into().ok()?)) };
         let (rows, entries) = record.get(HEAD..)?.split_at_checked(four(HEAD - 4)? as usize)?;
-        let intake = match record.get(FRAME + 16)? {
-            &INTAKE => true,
-            &ENTRIES => false,
+        let intake = match *record.get(FRAME + 16)? {
+            INTAKE => true,
+            ENTRIES => false,
             _ => return None,
         };
         Some(Record {

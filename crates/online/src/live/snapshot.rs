@@ -142,7 +142,7 @@ pub(super) fn copy(shared: &Arc<Shared>, to: &Path) -> Result<()> {
     let tables = to.join("tables");
     let logs = to.join("log");
     std::fs::create_dir_all(&logs).map_err(io)?;
-    Tree::copy(&view, &tables, number).map_err(|error| tree_error("back up to", to, error.into()))?;
+    Tree::copy(&view, &tables, number).map_err(|error| tree_error("back up to", to, error))?;
     let before = reading.reading.segments.first().map(|segment| segment.before);
     let before = before.ok_or_else(|| shared.broken(Broken::Damaged(number)))?;
     let (file, _) = log::begin(&logs, before, &shared.fsync).map_err(io)?;
