@@ -23,6 +23,7 @@ mod embedded;
 mod error;
 mod generation;
 mod key;
+pub mod live;
 mod lock;
 mod rows;
 mod store;

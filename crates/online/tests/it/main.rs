@@ -5,6 +5,8 @@ mod crash;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod suite;
