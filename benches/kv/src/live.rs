@@ -71,7 +71,7 @@ pub fn run(folder: &Path, ids: bool) {
     }
     for chunk in order.chunks(10_000) {
         store
-            .write(&mut |writing| {
+            .write(&mut |_, writing| {
                 for (at, time) in chunk {
                     let (key, value) = raw_row(*at, *time, &mut state);
                     writing.put(TABLE, &key[4..], &value)?;

@@ -33,6 +33,7 @@ mod shown;
 mod slots;
 mod spine;
 mod states;
+mod stored_rows;
 mod threads;
 mod window_index;
 mod window_plan;
@@ -57,6 +58,7 @@ pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowFields, RowLay
 pub use shown::cells;
 pub use spine::{NONE, Place, SlotRange, SpineIndex, TOUCHED};
 pub use states::{Address, LatestStates};
+pub use stored_rows::{StoredRows, StoredWindows, WindowColumns};
 pub use threads::{Alone, Threads, Work};
 pub use window_index::{WindowAnswers, WindowIndex, WindowPlace, WindowRun};
 pub use window_plan::{

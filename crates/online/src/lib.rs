@@ -27,6 +27,7 @@ pub mod live;
 mod lock;
 mod rows;
 mod store;
+pub mod views;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -380,7 +380,7 @@ impl LiveStore for Live {
         intake::accept(&self.shared, intake, make)
     }
 
-    fn write(&self, make: &mut dyn FnMut(&mut Writing) -> Result<()>) -> Result<()> {
+    fn write(&self, make: &mut dyn FnMut(Position, &mut Writing) -> Result<()>) -> Result<()> {
         intake::write(&self.shared, make)
     }
 

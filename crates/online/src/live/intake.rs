@@ -9,7 +9,7 @@ use asof_model::Timestamp;
 use super::engine::{Shared, State, Waiting, locked};
 use super::group;
 use super::keys::{self, Answer};
-use super::record::Writing;
+use super::record::{RecordOf, Writing};
 use super::store::{Accepted, Durability, Given, GivenRow, Incoming, Intake};
 use super::tree::View;
 use super::versions::{Changes, Outcome};
@@ -177,20 +177,31 @@ fn prepare(
     if let Some((answer, stored)) = &answer {
         answer.write(stored, &mut writing)?;
     }
-    let record = writing.record(Some((intake.source, visible_at, first, count)))?;
+    let record = writing.record(RecordOf::Intake(intake.source, visible_at, first, count))?;
     Ok(Prepared { accepted, record, changes, answer })
 }
 
-/// Writes entries without `v` and `s`; `make` is called when nothing else gets a place.
-pub(super) fn write(shared: &Shared, make: &mut dyn FnMut(&mut Writing) -> Result<()>) -> Result<()> {
+/// Writes entries without `v`; `make` is called when nothing else gets a place.
+pub(super) fn write(
+    shared: &Shared,
+    make: &mut dyn FnMut(Position, &mut Writing) -> Result<()>,
+) -> Result<()> {
     let order = locked(&shared.order);
-    may_wait(shared, &locked(&shared.state))?;
+    let s = {
+        let state = locked(&shared.state);
+        may_wait(shared, &state)?;
+        state.sequence.next_s()
+    };
     let mut writing = Writing::default();
-    make(&mut writing)?;
-    let record = if writing.is_empty() { Vec::new() } else { writing.record(None)? };
+    make(s, &mut writing)?;
+    let stored = !writing.is_empty();
+    let record = if stored { writing.record(RecordOf::Entries(s))? } else { Vec::new() };
     let mut state = locked(&shared.state);
     if state.stopped.is_some() {
         return Err(shared.refused(&state));
+    }
+    if stored {
+        state.sequence.pass(s);
     }
     let ticket = enqueue(&mut state, Waiting { record, ..Waiting::empty(true) });
     drop(state);
@@ -232,7 +243,7 @@ impl Waiting {
 /// Removes answers to idempotency keys that are past their time.
 pub(super) fn sweep(shared: &Shared) -> Result<usize> {
     let mut swept = 0;
-    write(shared, &mut |writing| {
+    write(shared, &mut |_, writing| {
         let (view, now, pending) = {
             let state = locked(&shared.state);
             (shared.tree.snapshot(), state.sequence.now(), state.keys.names())

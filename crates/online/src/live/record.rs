@@ -27,6 +27,15 @@ pub(super) const GREATEST: usize = 1 << 30;
 const INTAKE: u8 = 1;
 const ENTRIES: u8 = 2;
 
+/// What a record is of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RecordOf {
+    /// Pushed rows: their source, `v`, the first `s`, how many.
+    Intake(SourceNumber, Timestamp, Position, u32),
+    /// Entries alone, with the `s` that tells when they came.
+    Entries(Position),
+}
+
 /// What a batch stores: its rows for the intake log, and entries of tables.
 #[derive(Debug, Default)]
 pub struct Writing {
@@ -79,10 +88,10 @@ impl Writing {
     }
 
     /// The record, but for what is known only when it is appended: [`seal`].
-    pub(super) fn record(self, intake: Option<(SourceNumber, Timestamp, Position, u32)>) -> Result<Vec<u8>> {
-        let (kind, (source, v, s, count)) = match intake {
-            Some(intake) => (INTAKE, intake),
-            None => (ENTRIES, (SourceNumber(0), Timestamp(0), Position(0), 0)),
+    pub(super) fn record(self, of: RecordOf) -> Result<Vec<u8>> {
+        let (kind, (source, v, s, count)) = match of {
+            RecordOf::Intake(source, v, first, count) => (INTAKE, (source, v, first, count)),
+            RecordOf::Entries(s) => (ENTRIES, (SourceNumber(0), Timestamp(0), s, 0)),
         };
         let length = HEAD + self.rows.len() + self.entries.len();
         if length > GREATEST {
@@ -172,9 +181,12 @@ impl<'a> Record<'a> {
         self.intake.then_some(LogEntry { source, visible_at: v, first, count, rows })
     }
 
-    /// The greatest `s` of the batch, where it has rows.
+    /// The greatest `s` of the batch, where it has one.
     pub(super) fn last(&self) -> Option<Position> {
-        (self.intake && self.count > 0).then(|| Position(self.first.0 + i64::from(self.count) - 1))
+        match self.intake {
+            true => (self.count > 0).then(|| Position(self.first.0 + i64::from(self.count) - 1)),
+            false => (self.first > Position(0)).then_some(self.first),
+        }
     }
 
     pub(super) fn entries(&self) -> Entries<'a> {
@@ -221,8 +233,8 @@ mod tests {
         writing.put(TableNumber::new(7).unwrap(), b"key", b"value").unwrap();
         writing.put(TableNumber::new(7).unwrap(), b"empty", b"").unwrap();
         writing.remove(TableNumber::new(8).unwrap(), b"gone").unwrap();
-        let given = (SourceNumber(3), Timestamp(1_370_044_800_000_000), Position(41), 2);
-        let mut record = writing.record(Some(given)).unwrap();
+        let given = RecordOf::Intake(SourceNumber(3), Timestamp(1_370_044_800_000_000), Position(41), 2);
+        let mut record = writing.record(given).unwrap();
         seal(&mut record, 9, 8);
         record
     }

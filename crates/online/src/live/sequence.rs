@@ -58,6 +58,11 @@ impl Sequence {
         self.last_s = Position(self.last_s.0.saturating_add(i64::from(rows)));
     }
 
+    /// A position was given to what is no row.
+    pub(super) fn pass(&mut self, s: Position) {
+        self.last_s = self.last_s.max(s);
+    }
+
     pub(super) fn last_v(&self) -> Timestamp {
         self.last_v
     }

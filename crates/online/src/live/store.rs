@@ -30,11 +30,12 @@ pub trait LiveStore: Send + Sync + std::fmt::Debug {
     ) -> Result<Accepted>;
 
     /// Writes entries that are no pushed rows (what expires, what is computed of rows): one durable batch
-    /// without `v` and `s`.
+    /// without `v`. `make` is told a position of its own, which no row gets, so that what it writes can be told
+    /// from what a [`LiveSnapshot`] of a lesser position holds; it must neither block nor call this store.
     ///
     /// # Errors
     /// As [`LiveStore::accept`].
-    fn write(&self, make: &mut dyn FnMut(&mut Writing) -> Result<()>) -> Result<()>;
+    fn write(&self, make: &mut dyn FnMut(Position, &mut Writing) -> Result<()>) -> Result<()>;
 
     /// One T and one view of everything published, consistent with each other. No later row gets a `v` at
     /// or before that T, also after a restart, whatever the clock does.
@@ -249,7 +250,7 @@ pub trait LiveSnapshot: Send {
     /// T: every row with `v <= T` is in this view, and no row that comes later has such a `v`.
     fn answer_time(&self) -> Timestamp;
 
-    /// The greatest `s` in it.
+    /// The greatest `s` in it; everything published up to it is in it, and nothing past it.
     fn position(&self) -> Position;
 
     /// The value of one key.

@@ -11,6 +11,7 @@ use asof_model::{Clock, Timestamp};
 
 use super::engine::Live;
 use super::log::Fsync;
+use super::record::RecordOf;
 use super::*;
 use crate::Error;
 
@@ -483,7 +484,7 @@ fn format_1_loads() {
     writing.rows().extend_from_slice(b"two rows");
     writing.put(TABLE, b"key", b"value").unwrap();
     writing.remove(TABLE, b"gone").unwrap();
-    let mut written = writing.record(Some((SourceNumber(3), v, s, 2))).unwrap();
+    let mut written = writing.record(RecordOf::Intake(SourceNumber(3), v, s, 2)).unwrap();
     record::seal(&mut written, 9, 8);
     let bytes = field("record");
     let (read, length) = record::Record::read(&bytes).unwrap();

@@ -10,3 +10,5 @@ mod live;
 mod random;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod views;

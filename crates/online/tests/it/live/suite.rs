@@ -222,7 +222,7 @@ fn scans_go_both_ways_from_any_place() {
     let table = |number| TableNumber::new(number).unwrap();
     assert!(TableNumber::new(u32::MAX).is_none(), "the store's own");
     store
-        .write(&mut |writing| {
+        .write(&mut |_, writing| {
             for key in [&b"a"[..], b"b", b"ba", b"bb", b"b\xff", b"b\xff\xff", b"c"] {
                 writing.put(table(5), key, key)?;
             }
@@ -252,7 +252,7 @@ fn scans_go_both_ways_from_any_place() {
     assert_eq!(scan(b"b", Some(b"az"), Direction::Backward, 9), [all[1].clone(), all[0].clone()]);
     assert_eq!(scan(b"", None, Direction::Forward, 9).len(), 7, "the table's own");
     assert_eq!(scan(b"b\xff", None, Direction::Backward, 9).len(), 2);
-    store.write(&mut |writing| writing.remove(table(5), b"bb")).unwrap();
+    store.write(&mut |_, writing| writing.remove(table(5), b"bb")).unwrap();
     assert_eq!(scan(b"b", None, Direction::Forward, 9), all, "a snapshot does not move");
     assert_eq!(store.read().unwrap().get(table(5), b"bb").unwrap(), None);
 }
