@@ -90,6 +90,14 @@ pub enum Error {
         /// What was found.
         what: String,
     },
+    /// The files are not what this program wrote, and hold rows that may stand nowhere else.
+    #[error("the live store `{path}` is damaged: {what}")]
+    LiveDamaged {
+        /// The directory.
+        path: String,
+        /// What was found.
+        what: String,
+    },
     /// A generation, key or batch is larger than the format holds.
     #[error("{what} is longer than {limit} bytes")]
     TooLong {
@@ -108,7 +116,7 @@ impl Explain for Error {
             Error::NoGeneration { .. } => Kind::NotFound,
             Error::Full { .. } | Error::Busy { .. } => Kind::Exhausted,
             Error::Io { .. } | Error::Stopped { .. } => Kind::Unavailable,
-            Error::Damaged { .. } => Kind::Internal,
+            Error::Damaged { .. } | Error::LiveDamaged { .. } => Kind::Internal,
         }
     }
 
@@ -124,6 +132,7 @@ impl Explain for Error {
             Error::Stopped { .. } => "live_store_stopped",
             Error::Io { .. } => "online_store_unavailable",
             Error::Damaged { .. } => "online_store_damaged",
+            Error::LiveDamaged { .. } => "live_store_damaged",
             Error::TooLong { .. } => "online_row_too_long",
         }
     }
@@ -148,6 +157,10 @@ impl Explain for Error {
             Error::Damaged { .. } => {
                 Some("restore a backup, or remove the folder and materialise again".to_owned())
             }
+            Error::LiveDamaged { .. } => Some(
+                "keep the folder, and restore a backup: rows pushed since the last flush stand nowhere else"
+                    .to_owned(),
+            ),
             Error::NoGeneration { .. } | Error::Io { .. } | Error::TooLong { .. } => None,
         }
     }

@@ -35,6 +35,7 @@ mod record;
 mod sequence;
 mod snapshot;
 mod store;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -52,6 +53,7 @@ pub use store::{
     Accepted, Direction, Durability, Given, GivenRow, IdempotencyKey, Incoming, IncomingVersion, Intake,
     LiveSnapshot, LiveStore, LiveUsage, LogEntry, LogSnapshot, SourceNumber, TableNumber, Version,
 };
+pub use sweep::{Swept, sweep};
 
 use crate::Result;
 
@@ -91,7 +93,7 @@ impl LiveOptions {
 ///
 /// # Errors
 /// [`crate::Error::Owned`] where another has it open, [`crate::Error::Newer`] where a newer Asof wrote it,
-/// [`crate::Error::Full`], [`crate::Error::Io`] and [`crate::Error::Damaged`] where the files cannot be
+/// [`crate::Error::Full`], [`crate::Error::Io`] and [`crate::Error::LiveDamaged`] where the files cannot be
 /// used.
 pub fn open(path: &Path, options: &LiveOptions) -> Result<Arc<dyn LiveStore>> {
     Ok(Arc::new(engine::Live::open(path, options, &(Arc::new(File::sync_data) as log::Fsync))?))

@@ -146,7 +146,11 @@ impl Live {
         let applied = tree.applied().map_err(|error| tree_error("open", path, error))?;
         let memory = options.memory as u64;
         let (log, segments) = LogWriter::open(&log_folder, options.log_file, applied, fsync, &mut |record| {
-            if tree.apply(record.entries()) > memory {
+            let size = tree.apply(record.entries()).map_err(|error| match error {
+                tree::Error::Tree(lsm_tree::Error::Io(error)) => Unusable::Io(error),
+                error => Unusable::Damaged(format!("its tables cannot be read: {error:?}")),
+            })?;
+            if size > memory {
                 tree.rotate(record.number);
             }
             Ok(())
@@ -481,7 +485,7 @@ pub(super) fn tree_error(doing: &'static str, path: &Path, error: tree::Error) -
 }
 
 fn damaged(path: &Path, what: &str) -> Error {
-    Error::Damaged { path: path.display().to_string(), what: what.to_owned() }
+    Error::LiveDamaged { path: path.display().to_string(), what: what.to_owned() }
 }
 
 fn newer(path: &Path, found: u8, known: u8) -> Error {

@@ -172,7 +172,13 @@ pub(super) fn publish(shared: &Shared, written: &Receiver<Written>) {
     while let Ok(group) = written.recv() {
         let records = || group.batches.iter().filter_map(|batch| Record::parse(&batch.record));
         let size = if records().next().is_some() {
-            shared.tree.apply(records().flat_map(|record| record.entries()))
+            match shared.tree.apply(records().flat_map(|record| record.entries())) {
+                Ok(size) => size,
+                Err(error) => {
+                    shared.stop(&shared.tree("read")(error).to_string());
+                    0
+                }
+            }
         } else {
             0
         };

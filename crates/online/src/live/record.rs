@@ -6,7 +6,8 @@
 //! entry  = table (4) key-length (2) value-length + 1, or 0 where the key is removed (4) key value
 //! ```
 //!
-//! Little-endian; `length` counts what follows the checksum, which covers it.
+//! Little-endian; `length` counts what follows the checksum, which covers it. The highest bit of
+//! value-length is set where the value is put only if the key has none.
 
 use asof_compute::Position;
 use asof_model::Timestamp;
@@ -23,6 +24,9 @@ const HEAD: usize = FRAME + 8 + 8 + 1 + 8 + 8 + 4 + 4 + 4;
 const ENTRY_HEAD: usize = 4 + 2 + 4;
 /// The greatest record: what one batch may hold.
 pub(super) const GREATEST: usize = 1 << 30;
+
+/// Of value-length: only where the key has no value.
+const IF_ABSENT: u32 = 1 << 31;
 
 const INTAKE: u8 = 1;
 const ENTRIES: u8 = 2;
@@ -54,10 +58,24 @@ impl Writing {
     /// # Errors
     /// [`Error::TooLong`] for a key of 65,500 bytes or more or a value of 1 GiB or more.
     pub fn put(&mut self, table: TableNumber, key: &[u8], value: &[u8]) -> Result<()> {
+        self.value(table, key, value, 0)
+    }
+
+    /// Puts a value where the key has none when it is this batch's turn, after all batches before it; else
+    /// the one there stays. So a table may be filled with what is known from elsewhere while batches that
+    /// know better write into it.
+    ///
+    /// # Errors
+    /// As [`Writing::put`].
+    pub fn put_if_absent(&mut self, table: TableNumber, key: &[u8], value: &[u8]) -> Result<()> {
+        self.value(table, key, value, IF_ABSENT)
+    }
+
+    fn value(&mut self, table: TableNumber, key: &[u8], value: &[u8], flag: u32) -> Result<()> {
         if value.len() >= GREATEST {
             return Err(Error::TooLong { what: "the value of a live entry", limit: GREATEST });
         }
-        self.entry(table, key, value.len() as u32 + 1)?;
+        self.entry(table, key, (value.len() as u32 + 1) | flag)?;
         self.entries.extend_from_slice(value);
         Ok(())
     }
@@ -199,8 +217,16 @@ pub(super) struct Entries<'a> {
     rest: &'a [u8],
 }
 
-/// One key, and its value; none where it is removed.
-pub(super) type Entry<'a> = (TableNumber, &'a [u8], Option<&'a [u8]>);
+/// One key, and what becomes of it.
+pub(super) type Entry<'a> = (TableNumber, &'a [u8], Change<'a>);
+
+/// What becomes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change<'a> {
+    Put(&'a [u8]),
+    PutIfAbsent(&'a [u8]),
+    Remove,
+}
 
 impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
@@ -211,15 +237,15 @@ impl<'a> Iterator for Entries<'a> {
         let key = u16::from_le_bytes([*head.get(4)?, *head.get(5)?]);
         let value = u32::from_le_bytes(head.get(6..)?.try_into().ok()?);
         let (key, rest) = rest.split_at_checked(usize::from(key))?;
-        let (value, rest) = match value.checked_sub(1) {
+        let (change, rest) = match (value & !IF_ABSENT).checked_sub(1) {
             Some(length) => {
-                let (value, rest) = rest.split_at_checked(length as usize)?;
-                (Some(value), rest)
+                let (bytes, rest) = rest.split_at_checked(length as usize)?;
+                (if value & IF_ABSENT == 0 { Change::Put(bytes) } else { Change::PutIfAbsent(bytes) }, rest)
             }
-            None => (None, rest),
+            None => (Change::Remove, rest),
         };
         self.rest = rest;
-        Some((TableNumber::stored(table), key, value))
+        Some((TableNumber::stored(table), key, change))
     }
 }
 
@@ -232,6 +258,7 @@ mod tests {
         writing.rows().extend_from_slice(b"two rows");
         writing.put(TableNumber::new(7).unwrap(), b"key", b"value").unwrap();
         writing.put(TableNumber::new(7).unwrap(), b"empty", b"").unwrap();
+        writing.put_if_absent(TableNumber::new(7).unwrap(), b"new", b"v").unwrap();
         writing.remove(TableNumber::new(8).unwrap(), b"gone").unwrap();
         let given = RecordOf::Intake(SourceNumber(3), Timestamp(1_370_044_800_000_000), Position(41), 2);
         let mut record = writing.record(given).unwrap();
@@ -259,9 +286,10 @@ mod tests {
         assert_eq!(
             read.entries().collect::<Vec<_>>(),
             [
-                (table(7), &b"key"[..], Some(&b"value"[..])),
-                (table(7), b"empty", Some(b"")),
-                (table(8), b"gone", None)
+                (table(7), &b"key"[..], Change::Put(b"value")),
+                (table(7), b"empty", Change::Put(b"")),
+                (table(7), b"new", Change::PutIfAbsent(b"v")),
+                (table(8), b"gone", Change::Remove)
             ]
         );
         for at in 0..bytes.len() {

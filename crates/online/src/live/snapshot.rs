@@ -120,7 +120,7 @@ impl Shared {
     fn broken(&self, broken: Broken<Error>) -> Error {
         match broken {
             Broken::Io(error) => io_error("read", &self.path, &error),
-            Broken::Damaged(number) => Error::Damaged {
+            Broken::Damaged(number) => Error::LiveDamaged {
                 path: self.path.display().to_string(),
                 what: format!("record {number} of its log is not what was written"),
             },

@@ -29,9 +29,10 @@ pub trait LiveStore: Send + Sync + std::fmt::Debug {
         make: &mut dyn FnMut(&Given<'_>, &mut Writing) -> Result<()>,
     ) -> Result<Accepted>;
 
-    /// Writes entries that are no pushed rows (what expires, what is computed of rows): one durable batch
-    /// without `v`. `make` is told a position of its own, which no row gets, so that what it writes can be told
-    /// from what a [`LiveSnapshot`] of a lesser position holds; it must neither block nor call this store.
+    /// Writes entries that are no pushed rows (what expires, what a table is filled with, what is computed of
+    /// rows): one durable batch without `v`. `make` is told a position of its own, which no row gets, so that what
+    /// it writes can be told from what a [`LiveSnapshot`] of a lesser position holds; it must neither block nor call
+    /// this store. Pushes wait behind it, so batches of a megabyte or so are the best.
     ///
     /// # Errors
     /// As [`LiveStore::accept`].
@@ -246,7 +247,7 @@ pub enum Direction {
 }
 
 /// A view of what is published, and its T. It does not move.
-pub trait LiveSnapshot: Send {
+pub trait LiveSnapshot: Send + Sync {
     /// T: every row with `v <= T` is in this view, and no row that comes later has such a `v`.
     fn answer_time(&self) -> Timestamp;
 
@@ -256,7 +257,7 @@ pub trait LiveSnapshot: Send {
     /// The value of one key.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Damaged`].
+    /// [`crate::Error::Io`], [`crate::Error::LiveDamaged`].
     fn get(&self, table: TableNumber, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
     /// Hands out the keys that begin with `prefix` and their values, in order, until `each` says false.
@@ -264,7 +265,7 @@ pub trait LiveSnapshot: Send {
     /// exists.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Damaged`], and what `each` gives, which ends the scan.
+    /// [`crate::Error::Io`], [`crate::Error::LiveDamaged`], and what `each` gives, which ends the scan.
     fn scan(
         &self,
         table: TableNumber,
@@ -277,7 +278,7 @@ pub trait LiveSnapshot: Send {
     /// The versions of an id, in version order.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Damaged`].
+    /// [`crate::Error::Io`], [`crate::Error::LiveDamaged`].
     fn versions(&self, source: SourceNumber, id: &[u8]) -> Result<Vec<Version>>;
 }
 
@@ -297,7 +298,7 @@ pub struct LogEntry<'a> {
 }
 
 /// The intake log at one moment.
-pub trait LogSnapshot: Send {
+pub trait LogSnapshot: Send + Sync {
     /// Entries up to this position are gone.
     fn trimmed(&self) -> Position;
 
@@ -308,7 +309,7 @@ pub trait LogSnapshot: Send {
     /// says false.
     ///
     /// # Errors
-    /// [`crate::Error::Io`], [`crate::Error::Damaged`], and what `each` gives, which ends the reading.
+    /// [`crate::Error::Io`], [`crate::Error::LiveDamaged`], and what `each` gives, which ends the reading.
     fn entries(
         &self,
         after: Position,

@@ -377,7 +377,7 @@ fn damage_before_the_end_is_refused() {
         broken[at] ^= 4;
         std::fs::write(&log, &broken).unwrap();
         let refused = Live::open(&path, &options(&clock(1)), &real()).unwrap_err();
-        assert!(matches!(&refused, Error::Damaged { .. }), "byte {at}: {refused}");
+        assert!(matches!(&refused, Error::LiveDamaged { .. }), "byte {at}: {refused}");
     }
     let mut broken = whole.clone();
     broken[head - 20] ^= 4;
@@ -483,12 +483,13 @@ fn format_1_loads() {
     let mut writing = Writing::default();
     writing.rows().extend_from_slice(b"two rows");
     writing.put(TABLE, b"key", b"value").unwrap();
+    writing.put_if_absent(TABLE, b"new", b"first").unwrap();
     writing.remove(TABLE, b"gone").unwrap();
     let mut written = writing.record(RecordOf::Intake(SourceNumber(3), v, s, 2)).unwrap();
     record::seal(&mut written, 9, 8);
     let bytes = field("record");
     let (read, length) = record::Record::read(&bytes).unwrap();
-    assert_eq!((length, read.number, read.entries().count()), (bytes.len(), 9, 2));
+    assert_eq!((length, read.number, read.entries().count()), (bytes.len(), 9, 3));
     let expected = LogEntry { source: SourceNumber(3), visible_at: v, first: s, count: 2, rows: b"two rows" };
     assert_eq!(read.intake(), Some(expected));
     assert_eq!(written, bytes, "written as before");

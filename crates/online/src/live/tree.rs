@@ -12,7 +12,7 @@ use lsm_tree::compaction::Leveled;
 use lsm_tree::config::CompressionPolicy;
 use lsm_tree::{AbstractTree, AnyTree, Cache, CompressionType, Config, Guard, SequenceNumberCounter};
 
-use super::record::Entry;
+use super::record::{Change, Entry};
 use super::store::{Direction, TableNumber};
 
 /// The store's own entries about itself.
@@ -101,26 +101,32 @@ impl Tree {
     }
 
     /// Puts in what records of the log say, and gives the bytes that memory holds now. Seen when
-    /// [`Tree::publish`] says so.
-    pub(super) fn apply<'a>(&self, entries: impl Iterator<Item = Entry<'a>>) -> u64 {
+    /// [`Tree::publish`] says so. Fails where what is there had to be read and could not: then a part may be in,
+    /// which must never be published or written to a table.
+    pub(super) fn apply<'a>(&self, entries: impl Iterator<Item = Entry<'a>>) -> Result<u64, Error> {
         let _applying = lock(&self.applying);
-        let change = self.changes.next();
+        let number = self.changes.next();
+        lock(&self.views).held = true;
         // Neighbours are found faster, each near the last; of the same key the later one stands.
         let mut sorted: Vec<Entry<'_>> = entries.collect();
         sorted.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
         let mut size = 0;
         let mut full = Vec::new();
-        for (table, key, value) in sorted {
+        for (table, key, change) in sorted {
             full.clear();
             full.extend_from_slice(&table.number().to_be_bytes());
             full.extend_from_slice(key);
-            size = match value {
-                Some(value) => self.tree.insert(full.as_slice(), value, change).1,
-                None => self.tree.remove(full.as_slice(), change).1,
+            size = match change {
+                Change::Put(value) => self.tree.insert(full.as_slice(), value, number).1,
+                // Asked of everything put in up to now, so that a replay answers as it was answered first.
+                Change::PutIfAbsent(value) => match self.tree.get(full.as_slice(), lsm_tree::SeqNo::MAX)? {
+                    Some(_) => continue,
+                    None => self.tree.insert(full.as_slice(), value, number).1,
+                },
+                Change::Remove => self.tree.remove(full.as_slice(), number).1,
             };
         }
-        lock(&self.views).held = true;
-        size
+        Ok(size)
     }
 
     /// Everything put in up to now is seen by later snapshots.

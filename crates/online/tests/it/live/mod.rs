@@ -4,6 +4,7 @@ mod crash;
 mod faults;
 mod random;
 mod suite;
+mod tables;
 
 use std::path::Path;
 use std::sync::Arc;

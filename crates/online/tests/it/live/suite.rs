@@ -404,5 +404,5 @@ fn a_second_owner_is_refused_by_name() {
     push(&*store.unwrap(), &["a"]);
     std::fs::remove_file(folder.path().join("sequence")).unwrap();
     let refused = open(folder.path(), &options(&clock)).unwrap_err();
-    assert!(matches!(&refused, Error::Damaged { .. }), "{refused}");
+    assert!(matches!(&refused, Error::LiveDamaged { .. }), "{refused}");
 }
