@@ -9,17 +9,14 @@ none. All peers answer *event*. Asof is measured as a user runs it: process star
 
 import argparse
 import os
-import resource
-import subprocess
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from measure import FEATURES, FLOATS, INTEGERS, TTL_DAYS, checksum, measured, record
+from measure import FEATURES, FLOATS, INTEGERS, KINDS, TTL_DAYS, asof, checksum, duckdb_query, measured, record
 
 Run = Callable[[], pa.Table]
 SYSTEMS: dict[str, Callable[[Path, Path], Run]] = {}
@@ -32,14 +29,6 @@ def system(name: str):
         SYSTEMS[name] = function
         return function
     return remember
-
-
-def duckdb_query(sql: str) -> Run:
-    import duckdb
-
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
-    return lambda: connection.sql(sql).to_arrow_table()
 
 
 @system("duckdb-asof")
@@ -176,18 +165,6 @@ def feast_duckdb(history: Path, spine: Path) -> Run:
     return lambda: store.get_historical_features(entity_df=pd.read_parquet(spine), features=names).to_arrow()
 
 
-def asof(binary: Path, project: Path, spine: Path, question: str) -> tuple[pa.Table, dict]:
-    """The binary, as a user runs it, in a project `run.py` has applied."""
-    with tempfile.TemporaryDirectory(dir=spine.parent) as folder:
-        out = Path(folder) / "train.parquet"
-        command = [binary, "train", "bench", "--project", project, "--spine", spine, "--out", out,
-                   "--time", "event_timestamp", "--question", question]
-        _, values = measured(
-            lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), resource.RUSAGE_CHILDREN
-        )
-        return pq.read_table(out), values
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--system", required=True, help=f"asof-known, asof-event, or one of {', '.join(SYSTEMS)}")
@@ -207,7 +184,7 @@ def main() -> None:
             table, numbers = asof(given.binary, given.project, spine, given.system.removeprefix("asof-"))
         else:
             table, numbers = measured(SYSTEMS[given.system](history, spine))
-        values |= numbers | checksum(table)
+        values |= numbers | checksum(table, KINDS)
     except Exception as error:  # A system that cannot do it is a result too.
         values["error"] = f"{type(error).__name__}: {str(error)[:300]}"
     record(given.out, values)

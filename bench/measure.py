@@ -3,6 +3,8 @@
 import json
 import os
 import resource
+import subprocess
+import tempfile
 import time
 import zlib
 from collections.abc import Callable
@@ -11,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 FLOATS = [f"f_float{number}" for number in range(4)]
 INTEGERS = [f"f_int{number}" for number in range(4)]
 STRINGS = [f"f_str{number}" for number in range(2)]
 FEATURES = FLOATS + INTEGERS + STRINGS
+KINDS = {**dict.fromkeys(FLOATS, "float"), **dict.fromkeys(INTEGERS, "integer"), **dict.fromkeys(STRINGS, "string")}
 TTL_DAYS = 30
 NULL = np.uint64(0x9E3779B97F4A7C15)
 
@@ -42,15 +46,19 @@ def column_bits(column: pa.ChunkedArray, kind: str) -> tuple[np.ndarray, int]:
     elif kind == "integer":
         whole = column.cast(pa.float64()).fill_null(0).cast(pa.int64())
         bits = whole.to_numpy(zero_copy_only=False).view(np.uint64)
+    elif kind == "mean":  # Engines differ in the last digits of a quotient.
+        rounded = np.round(column.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False) * 1e4)
+        bits = rounded.astype(np.int64).view(np.uint64)
+    elif kind == "presence":  # Only whether there is a value: the value itself is judged elsewhere.
+        bits = np.zeros(len(column), np.uint64)
     else:
         bits = column.cast(pa.float64()).fill_null(0).to_numpy(zero_copy_only=False).view(np.uint64)
     return np.where(valid, bits, NULL), int((~valid).sum())
 
 
-def checksum(table: pa.Table) -> dict:
+def checksum(table: pa.Table, kinds: dict[str, str]) -> dict:
     """The sum over rows of a mix of row_id, column and value: equal if and only if the answers are."""
     row = table["row_id"].combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.uint64)
-    kinds = {**dict.fromkeys(FLOATS, "float"), **dict.fromkeys(INTEGERS, "integer"), **dict.fromkeys(STRINGS, "string")}
     total, nulls = np.uint64(0), 0
     with np.errstate(over="ignore"):
         for number, (name, kind) in enumerate(kinds.items()):
@@ -71,6 +79,26 @@ def measured(run: Callable[[], object], who: int = resource.RUSAGE_SELF) -> tupl
         "wall_s": round(wall, 3), "cpu_s": round(cpu, 3), "peak_mib": round(after.ru_maxrss / 1024),
         "load": round(load, 2),
     }
+
+
+def duckdb_query(sql: str) -> Callable[[], pa.Table]:
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    return lambda: connection.sql(sql).to_arrow_table()
+
+
+def asof(binary: Path, project: Path, spine: Path, question: str) -> tuple[pa.Table, dict]:
+    """The binary, as a user runs it, in a project `run.py` has applied."""
+    with tempfile.TemporaryDirectory(dir=spine.parent) as folder:
+        out = Path(folder) / "train.parquet"
+        command = [binary, "train", "bench", "--project", project, "--spine", spine, "--out", out,
+                   "--time", "event_timestamp", "--question", question]
+        _, values = measured(
+            lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), resource.RUSAGE_CHILDREN
+        )
+        return pq.read_table(out), values
 
 
 def record(path: Path, values: dict) -> None:

@@ -1,27 +1,39 @@
 """The benchmarks, peers and Asof in turn on one machine.    cargo xtask bench -- [--size M] [--rounds 3] ...
 
-One process per system and round (A B C A B C), its files in the page cache, stopped past a limit of time or memory. Every answer has a checksum; a
-system whose checksum differs from the others' is reported as wrong, not as fast. Figures go to `bench-data/*.jsonl`,
-ratios into `docs/benchmarks.md`.
+One process per system and round (A B C A B C), its files in the page cache, stopped past a limit of time or
+memory. Every answer has a checksum; a system whose checksum differs from the others' is reported as wrong, not as fast.
+Figures go to `bench-data/*.jsonl`, ratios into `docs/benchmarks.md`.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import generate
+import windows
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
 PEERS = ["duckdb-asof", "duckdb-asof-folded", "polars-asof", "polars-asof-folded", "datafusion-window", "feast-duckdb"]
+WINDOW_PEERS = ["duckdb-rangejoin", "duckdb-window", "polars-rolling", "polars-rangejoin", "datafusion-rangejoin"]
+# On a skewed spine a peer is tried on a tenth of the data first; one that does not end there is not tried on all of it.
+TENTH = {"M": "S", "L": "M"}
+# Range joins take what memory they are given; of a machine that others share it is not all.
+WINDOWS_MIB = 12 * 1024
+# How far a sum or a mean may be from the exact one, relatively: engines add floats in any order.
+OFF = 1e-9
+SECTIONS = ["## Point-in-time join", "## Windows", "## Online", "## The binary"]
+PARTS = "join,windows,online,binary"
 # Systems whose median is below so many seconds go on in turn, to so many times the rounds: what is quick is easily
 # shifted by what else the machine does.
 QUICK_S, QUICK_ROUNDS = 5, 3
@@ -44,15 +56,15 @@ features: [fv.*]
 """
 
 
-def project(binary: Path, data: Path, history: str) -> Path:
+def project(binary: Path, data: Path, history: str, definitions: str) -> Path:
     """A project over one history file, applied."""
     folder = data / f"project_{history}"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "features").mkdir(parents=True)
     (folder / "asof.yaml").write_text("project: bench\n")
     os.link(data / f"{history}.parquet", folder / "history.parquet")
-    available = "" if history == "features" else "available_at: available_at\n"
-    (folder / "features" / "all.yaml").write_text(DEFINITIONS.format(available=available))
+    available = "available_at: available_at\n" if "late" in history else ""
+    (folder / "features" / "all.yaml").write_text(definitions.format(available=available))
     subprocess.run([binary, "apply", "--yes"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder
 
@@ -68,9 +80,15 @@ def memory_mib(process: int) -> int:
         return total
 
 
+def fail(out: Path, about: dict, name: str, why: str) -> None:
+    with open(out, "a", encoding="utf-8") as lines:
+        lines.write(json.dumps(about | {"system": name, "error": why}) + "\n")
+
+
 def once(arguments: list[str], name: str, limit_s: int, limit_mib: int, out: Path, about: dict) -> bool:
     """One system once; False if it was stopped or failed."""
-    command = [sys.executable, "-W", "ignore", HERE / "join.py", "--system", name, "--out", out, *arguments]
+    script = HERE / f"{about['bench']}.py"
+    command = [sys.executable, "-W", "ignore", script, "--system", name, "--out", out, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     begun, why = time.monotonic(), None
     while process.poll() is None:
@@ -87,8 +105,7 @@ def once(arguments: list[str], name: str, limit_s: int, limit_mib: int, out: Pat
     if process.wait() and not why:
         why = f"ended with {process.returncode}: {errors}"
     if why:
-        with open(out, "a", encoding="utf-8") as lines:
-            lines.write(json.dumps(about | {"system": name, "error": why}) + "\n")
+        fail(out, about, name, why)
     print(f"{about} {name}: {why or 'done'} in {time.monotonic() - begun:.1f} s", flush=True)
     return why is None
 
@@ -109,6 +126,20 @@ def wall_so_far(out: Path, about: dict, name: str) -> float:
     return statistics.median(walls) if walls else float("inf")
 
 
+def in_turn(given: argparse.Namespace, turn: list[str], out: Path, about: dict, arguments: list[str], files: list[Path],
+            limit_s: int, limit_mib: int) -> None:
+    """All systems once a round, quick ones in more rounds; who was stopped or failed is not tried again."""
+    for number in range(given.rounds * QUICK_ROUNDS):
+        if number == given.rounds:
+            turn = [name for name in turn if wall_so_far(out, about, name) < QUICK_S]
+        left = []
+        for name in turn:
+            warm(*files)
+            if once(arguments, name, limit_s, limit_mib, out, about):
+                left.append(name)
+        turn = left
+
+
 def joins(given: argparse.Namespace, data: Path, out: Path) -> None:
     """Both spines on the plain history with all peers; then the shares of late rows, which only Asof answers."""
     binary = given.release / "asof"
@@ -120,20 +151,51 @@ def joins(given: argparse.Namespace, data: Path, out: Path) -> None:
             continue
         if given.size in ("XS", "S") and history != "features":
             peers = ["duckdb-known"]
-        folder = project(binary, data, history)
+        folder = project(binary, data, history, DEFINITIONS)
         arguments = ["--data", str(data), "--history", history, "--spine", spine, "--binary", str(binary),
                      "--project", str(folder)]
         about = {"bench": "join", "size": data.name, "history": history, "spine": spine}
-        turn = ["asof-known", "asof-event", *peers]
-        for number in range(given.rounds * QUICK_ROUNDS):
-            if number == given.rounds:
-                turn = [name for name in turn if wall_so_far(out, about, name) < QUICK_S]
-            left = []
-            for name in turn:
-                warm(data / f"{history}.parquet", data / f"{spine}.parquet", binary)
-                if once(arguments, name, given.limit_s, given.limit_mib, out, about):
-                    left.append(name)
-            turn = left
+        files = [data / f"{history}.parquet", data / f"{spine}.parquet", binary]
+        in_turn(given, ["asof-known", "asof-event", *peers], out, about, arguments, files, given.limit_s, given.limit_mib)
+
+
+def window_group(given: argparse.Namespace, size: str, events: str, spine: str, turn: list[str], out: Path,
+                 not_tried: dict[str, str], limit_s: int) -> None:
+    """One table: a file of events, a spine, and who answers; why somebody is not tried stands in it too."""
+    data = generate.generate(size, given.data)
+    about = {"bench": "windows", "size": size, "events": events, "spine": spine}
+    arguments = ["--data", str(data), "--events", events, "--spine", spine]
+    files = [data / f"{events}.parquet", data / f"{spine}.parquet"]
+    if any(name.startswith("asof-") for name in turn):
+        binary = given.release / "asof"
+        folder = project(binary, data, events, windows.DEFINITIONS)
+        arguments += ["--binary", str(binary), "--project", str(folder)]
+        files.append(binary)
+    for name, why in not_tried.items():
+        fail(out, about, name, why)
+    in_turn(given, turn, out, about, arguments, files, limit_s, min(given.limit_mib, WINDOWS_MIB))
+
+
+def aggregated(given: argparse.Namespace, out: Path) -> None:
+    """Windows: a uniform spine and float amounts with all peers; the shares of late rows, which only Asof answers; and a
+    skewed spine, with those peers that end in time."""
+    ours, size = ["asof-known", "asof-event"], given.size
+    alone = ["duckdb-known"] if size in ("XS", "S") else []
+    groups = [("events", WINDOW_PEERS)]
+    if size != "L":
+        groups += [("events_float", WINDOW_PEERS), ("events_late_1", alone), ("events_late_100", alone)]
+    for events, peers in groups:
+        window_group(given, size, events, "spine", [*ours, *peers], out, {}, given.limit_s)
+    not_tried = {}
+    if size in TENTH:
+        tenth = TENTH[size]
+        window_group(given, tenth, "events", "spine_zipf", [*ours, *WINDOW_PEERS], out, {}, given.skewed_s)
+        for row in read(out):
+            asked = (row["bench"], row.get("size"), row.get("spine"), row["system"] in WINDOW_PEERS)
+            if asked == ("windows", tenth, "spine_zipf", True) and "error" in row:
+                not_tried[row["system"]] = f"not tried, of a tenth of it: {row['error']}"
+    turn = [*ours, *(name for name in WINDOW_PEERS if name not in not_tried)]
+    window_group(given, size, "events", "spine_zipf", turn, out, not_tried, given.skewed_s)
 
 
 def binary_figures(release: Path, out: Path) -> None:
@@ -157,47 +219,157 @@ def median(rows: list[dict], key: str) -> float:
     return statistics.median(row[key] for row in rows)
 
 
-def wrong(by_system: dict[str, list[dict]], name: str, late: bool) -> bool:
-    """A checksum that differs from the others' that answer the same; without late rows both questions are one."""
+def ended(rows: list[dict]) -> list[dict]:
+    return [row for row in rows if "wall_s" in row]
+
+
+def alike(by_system: dict[str, list[dict]], name: str, late: bool) -> list[dict]:
+    """The rows of all systems that answer what this one does; without late rows both questions are one."""
     asked = lambda it: late and "known" in it  # noqa: E731
-    sums = [row["checksum"] for other, rows in by_system.items() if asked(other) == asked(name)
-            for row in rows if "checksum" in row]
-    mine = {row["checksum"] for row in by_system[name] if "checksum" in row}
-    most = max(set(sums), key=sums.count) if sums else None
-    return bool(mine) and mine != {most}
+    return [row for other, rows in by_system.items() if asked(other) == asked(name) for row in rows]
+
+
+def wrong(rows: list[dict], beside: list[dict]) -> bool:
+    """A checksum that is not the one most engines have. Each has one vote, however often it ran; where no checksum has
+    most, all are wrong."""
+    engines: dict[str, set[str]] = defaultdict(set)
+    for row in ended([*rows, *beside]):
+        engines[row["checksum"]].add(row["system"].split("-")[0])
+    votes = sorted((len(it) for it in engines.values()), reverse=True)
+    tied = len(votes) > 1 and votes[0] == votes[1]
+    return any(tied or len(engines[row["checksum"]]) < votes[0] for row in ended(rows))
+
+
+def times(rows: list[dict], others: list[dict], key: str) -> str:
+    """How many times the others' median some rows' is, if there are both."""
+    return f"{median(rows, key) / median(others, key):.1f}" if rows and others else ""
+
+
+def system_table(by_system: dict[str, list[dict]], verdict: Callable[[str, list[dict]], str]) -> list[str]:
+    """Systems, the quickest first, each beside Asof."""
+    lines = ["| system | question | wall s | least to most | CPU s | peak MiB | wall, times Asof's | CPU, times Asof's | "
+             "memory, times Asof's | answer |", "|---|---|---|---|---|---|---|---|---|---|"]
+    ours = ended(by_system.get("asof-known", []))
+    for name in sorted(by_system, key=lambda it: min((row.get("wall_s", 1e9) for row in by_system[it]))):
+        good = ended(by_system[name])
+        question = "known" if "known" in name else "event"
+        if not good:
+            lines.append(f"| {name} | {question} | {by_system[name][0]['error'][:80]} | | | | | | | |")
+            continue
+        walls = [row["wall_s"] for row in good]
+        ratios = " | ".join(times(good, ours, key) for key in ("wall_s", "cpu_s", "peak_mib"))
+        lines.append(f"| {name} | {question} | {median(good, 'wall_s'):.2f} | {min(walls):.2f} to {max(walls):.2f} | "
+                     f"{median(good, 'cpu_s'):.2f} | {median(good, 'peak_mib'):.0f} | {ratios} | {verdict(name, good)} |")
+    return [*lines, ""]
+
+
+def share(history: str) -> str:
+    """The percentage of late rows in a file."""
+    return history.rsplit("_", 1)[-1] if "late" in history else "0"
+
+
+def shape(spine: str) -> str:
+    return "uniform" if spine == "spine" else "skewed"
 
 
 def join_tables(rows: list[dict]) -> list[str]:
-    lines = []
     groups: dict[tuple, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
     for row in (row for row in rows if row["bench"] == "join"):
         groups[row["size"], row["history"], row["spine"]][row["system"]].append(row)
+    if not groups:
+        return []
+    lines = ["## Point-in-time join", "", "10 features, ttl of 30 days, 2 % corrections.", ""]
     for (size, history, spine), by_system in groups.items():
-        entities, history_rows, asked = generate.SIZES[size]
-        late = {"features": "0"}.get(history, history.rsplit("_", 1)[-1])
-        shape = "uniform" if spine == "spine" else "skewed"
-        lines += [f"### {history_rows:,} history rows x {asked:,} spine rows, {shape} spine, {late} % late rows", "",
-                  "| system | question | wall s | least to most | CPU s | peak MiB | wall, times Asof's | memory, times Asof's | answer |",
-                  "|---|---|---|---|---|---|---|---|---|"]
-        ours = [row for row in by_system.get("asof-known", []) if "wall_s" in row]
-        order = sorted(by_system, key=lambda it: min((row.get("wall_s", 1e9) for row in by_system[it])))
-        for name in order:
-            good = [row for row in by_system[name] if "wall_s" in row]
-            question = "known" if "known" in name else "event"
-            if not good:
-                lines.append(f"| {name} | {question} | {by_system[name][0]['error'][:80]} | | | | | | |")
-                continue
-            wall, memory = median(good, "wall_s"), median(good, "peak_mib")
-            ratios = ("", "")
-            if ours:
-                ratios = (f"{wall / median(ours, 'wall_s'):.1f}", f"{memory / median(ours, 'peak_mib'):.1f}")
-            verdict = "differs" if wrong(by_system, name, late != "0") else good[0]["checksum"][:8]
-            walls = [row["wall_s"] for row in good]
-            lines.append(f"| {name} | {question} | {wall:.2f} | {min(walls):.2f} to {max(walls):.2f} | "
-                         f"{median(good, 'cpu_s'):.2f} | {memory:.0f} | "
-                         f"{ratios[0]} | {ratios[1]} | {verdict} |")
-        lines.append("")
+        _, history_rows, asked = generate.SIZES[size]
+        late = share(history)
+        lines += [f"### {history_rows:,} history rows x {asked:,} spine rows, {shape(spine)} spine, {late} % late rows",
+                  ""]
+        lines += system_table(by_system, lambda name, good: (
+            "differs" if wrong(good, alike(by_system, name, late != "0")) else good[0]["checksum"][:8]  # noqa: B023
+        ))
     return lines
+
+
+Groups = dict[tuple[str, str, str], dict[str, list[dict]]]
+
+
+def window_verdict(groups: Groups, key: tuple[str, str, str], name: str) -> str:
+    """The checksum, and how far sums and means are from the exact ones."""
+    size, events, spine = key
+    late, good = "late" in events, ended(groups[key][name])
+    beside = alike(groups[key], name, late)
+    if late and "known" not in name:  # To *event* it makes no difference that rows are late.
+        beside = [row for rows in groups.get((size, "events", spine), {}).values() for row in rows] + beside
+    furthest = max((row["off"] for row in good if "off" in row), default=None)
+    if wrong(good, beside) or (furthest or 0) > OFF:
+        verdict = "differs"
+    else:
+        verdict = good[0]["checksum"][:8]
+    if furthest is None:
+        return verdict
+    return f"{verdict}, sums off by {furthest:.0e}" if furthest else f"{verdict}, sums exact"
+
+
+def right(groups: Groups, key: tuple[str, str, str], name: str) -> list[dict]:
+    """A system's rows; none if its answer differs, for then it is not fast."""
+    good = ended(groups.get(key, {}).get(name, []))
+    return [] if good and window_verdict(groups, key, name).startswith("differs") else good
+
+
+def window_tables(rows: list[dict]) -> list[str]:
+    groups: Groups = defaultdict(lambda: defaultdict(list))
+    for row in (row for row in rows if row["bench"] == "windows"):
+        groups[row["size"], row["events"], row["spine"]][row["system"]].append(row)
+    if not groups:
+        return []
+    lines = ["## Windows", "",
+             "Sum, count, mean and max of an amount and how many different categories, over 1h, 1d, 7d and 30d, up to the "
+             "very time asked. The contract is in `bench/windows.py`. Sums and means are held against exact ones, made of "
+             f"whole cents: further away than {OFF:.0e}, relatively, is `differs`. No system had more than "
+             f"{WINDOWS_MIB // 1024} GiB.", "", *window_targets(groups)]
+    for key, by_system in groups.items():
+        size, events, spine = key
+        _, event_rows, asked = generate.SIZES[size]
+        amounts = ", float amounts" if events == "events_float" else ""
+        lines += [f"### {event_rows:,} events x {asked:,} spine rows, {shape(spine)} spine, {share(events)} % late rows"
+                  f"{amounts}", ""]
+        lines += system_table(by_system, lambda name, _: window_verdict(groups, key, name))  # noqa: B023
+    return lines
+
+
+def window_targets(groups: Groups) -> list[str]:
+    """What was to be reached and what is, of the largest size that was measured."""
+    size = max((size for size, _, _ in groups), key=list(generate.SIZES).index)
+    lines = [f"| of size {size} | to be reached | wall | CPU | memory |", "|---|---|---|---|---|"]
+
+    def line(what: str, target: str, rows: list[dict], others: list[dict]) -> None:
+        found = "not measured, or an answer differs | | "
+        if rows and others:
+            found = " | ".join(f"{median(rows, key) / median(others, key):.2f}" for key in ("wall_s", "cpu_s", "peak_mib"))
+        lines.append(f"| {what} | {target} | {found} |")
+
+    for events, spine in (("events", "spine"), ("events_float", "spine"), ("events", "spine_zipf")):
+        key = (size, events, spine)
+        ours = right(groups, key, "asof-known")
+        peers = {name: rows for name in WINDOW_PEERS if (rows := right(groups, key, name))}
+        where = shape(spine) + " spine" + (", float amounts" if events == "events_float" else "")
+        if not peers:
+            lines.append(f"| {where} | no peer ended, or its answer differs | | | |")
+            continue
+        fastest = min(peers, key=lambda it: median(peers[it], "wall_s"))
+        target = "wall at least 5.0, memory at least 2.0" if spine == "spine" else ""
+        line(f"{where}: the fastest peer's, {fastest}, times Asof's", target, peers[fastest], ours)
+        least = min(peers, key=lambda it: median(peers[it], "peak_mib"))
+        if least != fastest:
+            line(f"{where}: those of {least}, the peer with least memory, times Asof's", "", peers[least], ours)
+    uniform = right(groups, (size, "events", "spine"), "asof-known")
+    for events, spine, what, target in [
+        ("events", "spine_zipf", "Asof's with a skewed spine, times its own with a uniform one", "wall at most 1.6"),
+        ("events_late_1", "spine", "Asof's with 1 % late rows, times its own with none", ""),
+        ("events_late_100", "spine", "Asof's with 100 % late rows, times its own with none", "wall at most 2.0"),
+    ]:
+        line(what, target, right(groups, (size, events, spine), "asof-known"), uniform)
+    return [*lines, ""]
 
 
 def online_tables(rows: list[dict]) -> list[str]:
@@ -243,12 +415,22 @@ def report(out: Path) -> str:
     head = ["# Benchmarks", "",
             "Made by `cargo xtask bench`: all systems in the same call, on the same machine, in turn; medians over rounds, "
             f"of which systems under {QUICK_S} s have {QUICK_ROUNDS} times as many, two thirds of them among themselves. "
-            "The contract is in `bench/join.py`. Peers answer *event*; Asof is shown for both questions, as a user runs "
-            "it: process start, the training set's record and writing Parquet included. A differing checksum is reported "
-            "as `differs`.", "",
-            f"Machine: {os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB. {', '.join(versions)}.", "",
-            "## Point-in-time join", "", "10 features, ttl of 30 days, 2 % corrections.", ""]
-    return "\n".join(head + join_tables(rows) + online_tables(rows) + binary_table(rows))
+            "The contracts are in `bench/join.py` and `bench/windows.py`. Peers answer *event*; Asof is shown for both "
+            "questions, as a user runs it: process start, the training set's record and writing Parquet included. A "
+            "checksum that is not that of most engines is reported as `differs`.", "",
+            f"Machine: {os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB. {', '.join(versions)}.", ""]
+    return "\n".join(head + join_tables(rows) + window_tables(rows) + online_tables(rows) + binary_table(rows))
+
+
+def kept(old: str, new: str) -> str:
+    """The old report with the sections of the new one in it, so that a part can be measured again alone."""
+    head, *sections = re.split(r"^(?=## )", old, flags=re.MULTILINE)
+    by_title = {section.split("\n", 1)[0]: section.rstrip("\n") + "\n" for section in sections}
+    for section in re.split(r"^(?=## )", new, flags=re.MULTILINE)[1:]:
+        by_title[section.split("\n", 1)[0]] = section.rstrip("\n") + "\n"
+    place = {title: number for number, title in enumerate(SECTIONS)}
+    in_place = sorted(by_title, key=lambda it: place.get(it, len(place)))
+    return "\n".join([head.rstrip("\n") + "\n", *(by_title[it] for it in in_place)])
 
 
 def main() -> None:
@@ -259,7 +441,8 @@ def main() -> None:
     arguments.add_argument("--seconds", type=int, default=10, help="of each point of load")
     arguments.add_argument("--limit-s", type=int, default=600)
     arguments.add_argument("--limit-mib", type=int, default=24 * 1024)
-    arguments.add_argument("--parts", default="join,online,binary")
+    arguments.add_argument("--skewed-s", type=int, default=150, help="limit of windows on a skewed spine")
+    arguments.add_argument("--parts", default=PARTS, help="the sections of other parts stay in the report as they are")
     arguments.add_argument("--keep", action="store_true", help="add to the figures that are there")
     arguments.add_argument("--dry-run", action="store_true", help="make the data and the peers' answers, of size XS")
     arguments.add_argument("--data", type=Path, default=ROOT / "bench-data")
@@ -275,11 +458,18 @@ def main() -> None:
             for name in systems:
                 once(["--data", str(data), "--history", history], name, 120, given.limit_mib, out,
                      {"bench": "join", "size": "XS", "history": history, "spine": "spine"})
+        for events, spine, systems in (("events", "spine", WINDOW_PEERS), ("events_float", "spine", WINDOW_PEERS),
+                                       ("events_late_100", "spine", ["duckdb-known"])):
+            for name in systems:
+                once(["--data", str(data), "--events", events, "--spine", spine], name, 120, given.limit_mib, out,
+                     {"bench": "windows", "size": "XS", "events": events, "spine": spine})
         print(report(out))
         return
     parts = given.parts.split(",")
     if "join" in parts:
         joins(given, generate.generate(given.size, given.data), out)
+    if "windows" in parts:
+        aggregated(given, out)
     if "online" in parts:
         import online
         with open(out, "a", encoding="utf-8") as lines:
@@ -287,7 +477,10 @@ def main() -> None:
                 lines.write(json.dumps(row) + "\n")
     if "binary" in parts:
         binary_figures(given.release, out)
-    given.report.write_text(report(out), encoding="utf-8")
+    made = report(out)
+    if given.parts != PARTS and given.report.exists():
+        made = kept(given.report.read_text(encoding="utf-8"), made)
+    given.report.write_text(made, encoding="utf-8")
     print(f"written: {given.report}")
 
 

@@ -107,6 +107,8 @@ def flights_and_departures(flights: pd.DataFrame, zones: dict[str, str]) -> tupl
         "dep_delay": whole(flights["dep_delay"], pa.int16()),
         "arr_delay": whole(flights["arr_delay"], pa.int16()),
         "air_time": whole(flights["air_time"], pa.int16()),
+        "origin": pa.array(flights["origin"], pa.string()),
+        "carrier": pa.array(flights["carrier"], pa.string()),
         "dest": pa.array(flights["dest"], pa.string()),
     })
     # Late: more than 15 minutes after the schedule. A cancelled flight is neither late nor on time.

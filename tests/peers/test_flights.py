@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -172,6 +173,46 @@ def test_every_training_row_is_what_duckdb_says(example, question: str) -> None:
         mine, other = ours[name].to_pylist(), theirs[name].to_pylist()
         wrong = [place for place, (a, b) in enumerate(zip(mine, other)) if a != b]
         assert not wrong, f"{name} differs in {len(wrong)} rows, first {wrong[0] + 1}"
+
+
+WINDOWS = {
+    # Prefix of the features, key, length, and what each feature is in SQL.
+    "origin": ("origin", {"1h": "1 HOUR", "3h": "3 HOUR", "1d": "1 DAY"}, {
+        "departures": "count(*)", "left_late": "count(*) FILTER (WHERE f.dep_delay > 15)",
+        "mean_delay": "avg(f.dep_delay)", "worst_delay": "max(f.dep_delay)",
+    }),
+    "carrier": ("carrier", {"7d": "7 DAY"}, {"mean_arrival_delay": "avg(f.arr_delay)"}),
+    "plane": ("tailnum", {"30d": "30 DAY"}, {"destinations": "count(DISTINCT f.dest)"}),
+}
+
+
+@pytest.mark.parametrize("question", ["known", "event"])
+def test_windows_are_what_duckdb_says(example, question: str) -> None:
+    """All rows trained on; one in two hundred against range joins written out in SQL."""
+    ours = example("flights").train("delays_lately", "data/departures.parquet", "--question", question)
+    ours = ours.append_column("row", pa.array(range(ours.num_rows))).take(list(range(7, ours.num_rows, 200)))
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.register("spine", ours.select(["row", "scheduled_at", "origin", "carrier", "tailnum"]))
+    connection.execute(f"CREATE VIEW flights AS SELECT * FROM read_parquet('{FOLDER}/data/flights.parquet')")
+    known = "AND f.arrived_at <= s.scheduled_at" if question == "known" else ""
+    compared = 0
+    for view, (key, lengths, features) in WINDOWS.items():
+        for suffix, length in lengths.items():
+            columns = ", ".join(f"{sql} AS {name}" for name, sql in features.items())
+            columns = columns.replace("count(*)", "count(f.flight_id)")
+            theirs = connection.sql(f"""
+                SELECT s.row, {columns} FROM spine s LEFT JOIN flights f
+                  ON s.{key} = f.{key} AND f.left_at >= s.scheduled_at - INTERVAL {length}
+                 AND f.left_at < s.scheduled_at {known}
+                WHERE s.{key} IS NOT NULL GROUP BY s.row ORDER BY s.row""").to_arrow_table()
+            asked = ours.filter(pc.is_valid(ours[key])).sort_by("row")
+            for name in features:
+                mine, other = asked[f"{name}_{suffix}"].to_pylist(), theirs[name].to_pylist()
+                wrong = [(a, b) for a, b in zip(mine, other, strict=True) if a != b]
+                assert not wrong, f"{view} {name}_{suffix}: {len(wrong)} of {len(mine)} differ, first {wrong[0]}"
+                compared += len(mine)
+    assert compared > 15_000, compared
 
 
 def test_the_figures_of_the_readme_are_what_asof_answers(example) -> None:

@@ -25,8 +25,10 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 176] = [
+const INVALID: [(&str, &str); 179] = [
+    ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
+    ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
     ("bad_aggregate", "An `agg` is one call of an aggregate: a name, one expression over a row or `*`, constants behind it, `filter (where ...)`. What is computed of several aggregates is computed where they are used."),
@@ -138,6 +140,7 @@ const INVALID: [(&str, &str); 176] = [
     ("online_row_too_long", "One row of a view is longer than the online store takes. Leave out its longest columns."),
     ("online_store_newer", "The online store was written by a newer program. Use that one; or remove the folder `online` of the data directory, and materialise again."),
     ("out_is_input", "What --out names would be written over what the training reads: its spine, a file of a source, or one of the data directory. Name another file."),
+    ("overflow", "A value over a window is out of the range of its type, or more values counted than the cap of its aggregate. Give a larger cap, a smaller window, or ask for null in its place with `--on-overflow null`."),
     ("progress_newer", "What a view has read was written down by a newer program. Use that one, or a newer one."),
     ("project_needed", "The node serves several projects or none by default: say which, in `project`."),
     ("query_not_select", "A query here only reads: it begins with select, with or values."),

@@ -15,6 +15,7 @@ macro_rules! files {
 pub(crate) const FILES: &[(&str, &[u8])] = files![
     "README.md",
     "asof.yaml",
+    "features/delays.yaml",
     "features/entities.yaml",
     "features/late_departure.yaml",
     "features/planes.yaml",

@@ -138,6 +138,10 @@ impl Agreed {
             else {
                 continue;
             };
+            // Windows are not kept online yet.
+            if view.definition.is_window() {
+                continue;
+            }
             let source = next.source(&view.source).cloned();
             let estimated = source.as_ref().is_some_and(|source| judged(&source.definition));
             let count = match source {

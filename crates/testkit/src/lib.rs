@@ -4,15 +4,19 @@
 //! It is not a mock of anything: it makes rows and spines, and says what the contract answers. Paths
 //! under test live in their own crates' tests.
 //!
-//! Start reading at [`oracle::latest`].
+//! Start reading at [`oracle::counting`].
 
 mod campaign;
 mod edges;
 pub mod oracle;
 mod random;
+mod value;
+mod window;
 mod world;
 
 pub use campaign::kill_rounds;
 pub use edges::Edges;
 pub use random::Random;
-pub use world::{BEFORE_ALL, KeyValue, NEVER, Row, SpineRow, View, World};
+pub use value::{Float, Value};
+pub use window::{Aggregate, Argument, Function, Window, WindowView};
+pub use world::{BEFORE_ALL, KeyValue, Kind, NEVER, Row, Shape, SpineRow, Step, View, World};

@@ -4,6 +4,7 @@ mod files;
 mod large;
 mod run;
 mod windows;
+mod windows_oracle;
 
 use asof_model::Question;
 use asof_testkit::{Edges, NEVER, Random, Row, World};

@@ -109,7 +109,7 @@ fn reading(view: &View, number: usize) -> ReadingSpec {
     }
 }
 
-fn spine(world: &World) -> SpineColumns {
+pub(super) fn spine(world: &World) -> SpineColumns {
     let table = world.spine_table();
     let keys = world.views.iter().map(|view| {
         let columns: Vec<_> =
@@ -143,6 +143,18 @@ pub(super) fn run(
         // A state is about 60 bytes: three or more portions.
         memory: if way.portions { 60 * world.spine.len().max(1) as u64 } else { 1 << 30 },
     });
+    let (answers, counts) = answered(folder, world, spec, &spine, way)?;
+    Ok(((0..world.views.len()).map(|reading| read(&answers, reading)).collect(), counts))
+}
+
+/// The operator's own answers, and its counts.
+pub(super) fn answered(
+    folder: &Folder,
+    world: &World,
+    spec: Arc<Spec>,
+    spine: &Arc<SpineColumns>,
+    way: Way,
+) -> Result<(RecordBatch, Vec<ReadingCounts>), Error> {
     let mut rows = world.rows.clone();
     if let Some(seed) = way.shuffle {
         Random::new(seed).shuffle(&mut rows);
@@ -155,13 +167,13 @@ pub(super) fn run(
             &folder.engine,
             Arc::clone(&spec),
             Mode::Partial,
-            Arc::clone(&spine),
+            Arc::clone(spine),
             input,
             Hooks::default(),
         )?;
-        input = sent(&folder.engine, &spine, Arc::new(partial))?;
+        input = sent(&folder.engine, spine, Arc::new(partial))?;
     }
-    let last = PointInTimeExec::new(&folder.engine, spec, Mode::Final, Arc::clone(&spine), input, hooks)?;
+    let last = PointInTimeExec::new(&folder.engine, spec, Mode::Final, Arc::clone(spine), input, hooks)?;
     let plan: Arc<dyn ExecutionPlan> = Arc::new(last);
     let config = SessionConfig::new().with_batch_size(way.batch);
     let context = SessionContext::new_with_config(config).task_ctx();
@@ -172,12 +184,12 @@ pub(super) fn run(
     let counts = counts.lock().unwrap().clone();
     if way.halves {
         // Once more, the final half sent too.
-        let again = sent(&folder.engine, &spine, plan)?;
+        let again = sent(&folder.engine, spine, plan)?;
         let stream = again.execute(0, SessionContext::new().task_ctx())?;
         let batches: Vec<RecordBatch> = folder.runtime.block_on(stream.try_collect())?;
         assert_eq!(concat_batches(&schema, &batches).unwrap(), answers, "the sent final half");
     }
-    Ok(((0..world.views.len()).map(|reading| read(&answers, reading)).collect(), counts))
+    Ok((answers, counts))
 }
 
 /// A plan sent to another machine, and received.

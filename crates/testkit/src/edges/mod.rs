@@ -1,4 +1,9 @@
 //! Which edges random worlds hit: a generator that misses one proves nothing about it.
+//!
+//! Those of rows and latest values stand here, those of versions and of windows each in a file of their own.
+
+mod versions;
+mod windows;
 
 use std::collections::BTreeMap;
 
@@ -15,7 +20,7 @@ pub struct Edges {
 }
 
 impl Edges {
-    /// Every edge that must be hit.
+    /// Every edge of rows without ids and of latest values.
     pub const ALL: [&'static str; 42] = [
         "tie on e",
         "tie on e, v",
@@ -74,16 +79,35 @@ impl Edges {
         }
     }
 
-    /// The edges hit less often than so.
+    /// The edges of [`Edges::ALL`] hit less often than so.
     pub fn missed(&self, least: u64) -> Vec<&'static str> {
-        let count = |edge: &&str| self.hits.get(*edge).copied().unwrap_or(0);
-        Edges::ALL.into_iter().filter(|edge| count(edge) < least).collect()
+        self.missed_of(&Edges::ALL, least)
+    }
+
+    /// The edges of some that were hit less often than so.
+    pub fn missed_of(&self, edges: &[&'static str], least: u64) -> Vec<&'static str> {
+        edges.iter().copied().filter(|edge| self.count(edge) < least).collect()
+    }
+
+    /// Edges that were hit and stand in no list.
+    pub fn unlisted(&self) -> Vec<&'static str> {
+        let lists = [&Edges::ALL[..], &Edges::VERSIONS, &Edges::WINDOWS];
+        let listed = |edge: &&str| lists.iter().any(|list| list.contains(edge));
+        self.hits.keys().copied().filter(|edge| !listed(edge)).collect()
+    }
+
+    /// How often an edge was hit.
+    pub fn count(&self, edge: &str) -> u64 {
+        self.hits.get(edge).copied().unwrap_or(0)
     }
 
     /// Counts the edges a world hits.
     pub fn look(&mut self, world: &World) {
+        self.look_at_steps(world);
         for (rows, spine) in &world.cases {
             let (rows, spine) = (&world.rows[rows.clone()], &world.spine[spine.clone()]);
+            self.look_at_versions(world, rows, spine);
+            self.look_at_windows(world, rows, spine);
             for (at, one) in rows.iter().enumerate() {
                 self.look_at_row(world, one);
                 for other in &rows[..at] {
