@@ -179,10 +179,8 @@ pub(crate) fn read_request(
         })?;
         let expected = *rows.get_or_insert(values.len());
         if values.len() != expected {
-            let message = format!(
-                "`request.{name}` has {} values, and {expected} entities are asked for",
-                values.len()
-            );
+            let message =
+                format!("`request.{name}` has {} values, not one for each entity ({expected})", values.len());
             return Err(
                 Failure::invalid("unequal_lengths", message).hint("every column has one value per entity")
             );

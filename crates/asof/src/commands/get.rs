@@ -70,7 +70,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     if let Err(problem) = &answer
         && problem.body.code == "request_column_in_entities"
     {
-        for name in problem.body.message.split('`').skip(3).step_by(2) {
+        let named = problem.body.message.split_once(", no key of ").map_or("", |(named, _)| named);
+        for name in named.split('`').skip(3).step_by(2) {
             brought.extend(entities.remove(name).map(|values| (name.to_owned(), values)));
         }
         request.insert("entities".to_owned(), Value::Object(entities.clone()));

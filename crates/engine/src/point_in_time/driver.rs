@@ -521,7 +521,8 @@ impl Assembly {
         let mut label_status = Vec::with_capacity(selection.labels.len());
         for ((label, asked), immature) in selection.labels.iter().zip(&questions.labels).zip(&self.immature) {
             let (values, status) = (feature(*asked, label.feature)?, column(*asked, STATUS)?);
-            let (values, status) = masked(&values, &status, &immature.slice(first, rows))?;
+            let is_window = label.reading.view.definition.is_window();
+            let (values, status) = masked(&values, &status, is_window, &immature.slice(first, rows))?;
             labels.push(values);
             label_status.push(status);
         }

@@ -1,13 +1,17 @@
 //! Labels: what came of it, late rows and all, read some time after; null where the source does not reach so far.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
+use asof_engine::delta::OnBadRow;
+use asof_engine::no_progress;
 use asof_engine::training::{TrainRequest, TrainingReport};
 use asof_model::{Ask, Cut, FileFormat, LabelCounts, OnImmature, OnNullKey, Question, TrainingSet};
 
 use crate::applied::{Applied, wrong};
 use crate::flock::recorded;
-use crate::project::{Folder, said};
+use crate::project::{Folder, name, said, standing};
 
 /// The last order is of the 20th; that of the 12th became known on the 19th.
 const ORDERS: &str = "\
@@ -226,4 +230,37 @@ fn labels_are_checked_like_features() {
         .replace("  - {from: activity.orders_7d, after: 8d, as: orders_then}\n", "")
         .replace("view: activity\nentity: seller\nsource: orders\nwindows: [7d]\nfeatures:\n  orders: {agg: count(*)}\n---\n", "");
     insta::assert_snapshot!(wrong(&folder, &facts));
+}
+
+/// A stored source reaches as far as it was read: what was loaded since makes no row of a rebuild mature.
+#[test]
+fn a_rebuild_reaches_as_far_as_the_set_did() {
+    let folder = Folder::new();
+    folder.write("orders.csv", ORDERS);
+    let definitions = DEFINITIONS.replace("path: orders.csv\n", "path: orders*.csv\nstore: true\n");
+    let model = Applied::new(folder, &definitions);
+    let source = Arc::clone(&model.catalog.projects[&name("shop")].sources[&name("orders")]);
+    let load = |file: &str| {
+        let Folder { engine, runtime, .. } = &model.folder;
+        let loaded = runtime.block_on(async {
+            let files = [file.to_owned()];
+            let files = engine.files_to_load(&source, model.folder.root(), Some(&files)).await?;
+            let standing = standing(&source);
+            engine.load(&source, &files, OnBadRow::Stop, &[], &standing, &no_progress()).await
+        });
+        assert_eq!(loaded.unwrap().len(), 1);
+    };
+    load("orders.csv");
+    let (before, report) = model.train(asked(&model)).unwrap();
+    let in_place = self::model();
+    assert_eq!(rows(&before), rows(&in_place.train(asked(&in_place)).unwrap().0));
+    model.folder.write("orders_since.csv", "seller,ordered,known,amount\n1,2024-02-01T00:00:00Z,,7\n");
+    load("orders_since.csv");
+    let (since, told) = model.train(asked(&model)).unwrap();
+    assert_ne!(rows(&since), rows(&before));
+    // What is left is the end of all time.
+    assert!(told.outcome.labels.iter().all(|it| it.not_mature == 1), "{:?}", told.outcome.labels);
+    let set = recorded(report);
+    let (again, told) = model.rebuild(&set).unwrap();
+    assert_eq!((again, told.outcome), (before, set.outcome));
 }

@@ -155,7 +155,7 @@ fn asked(
         .map(|name| format!("`{name}`"))
         .collect();
     if !misplaced.is_empty() {
-        let message = format!("`entities` holds {}, which is no key of {said}", misplaced.join(", "));
+        let message = format!("`entities` holds {}, no key of {said}", misplaced.join(", "));
         return Err(Failure::invalid("request_column_in_entities", message)
             .hint("derived features read it of `request`: put it there"));
     }
