@@ -1,5 +1,6 @@
 //! What can go wrong in this room, by what the caller can do about it.
 
+use asof_compute::DerivationError;
 use asof_model::{Address, DataType, Explain, Kind, SelectError, Timestamp};
 
 /// The room's result.
@@ -29,6 +30,27 @@ pub enum ServeError {
         /// The keys there are.
         known: String,
     },
+    /// What derived features take of the request is not there.
+    #[error("the request has no `{column}` ({data_type}), which derived features read")]
+    MissingRequest {
+        /// Its name.
+        column: String,
+        /// Its type.
+        data_type: DataType,
+    },
+    /// What the request brings for derived features is of another type.
+    #[error("`{column}` of the request is {expected}, not {found}")]
+    RequestType {
+        /// Its name.
+        column: String,
+        /// The type declared.
+        expected: DataType,
+        /// The Arrow type given.
+        found: String,
+    },
+    /// A derived feature cannot be computed of this request.
+    #[error(transparent)]
+    Derived(#[from] DerivationError),
     /// The same key column twice.
     #[error("the key column `{key}` is given twice")]
     KeyTwice {
@@ -97,7 +119,7 @@ pub enum ServeError {
         /// The present T.
         now: Timestamp,
     },
-    /// A feature that is computed, which nothing here does yet.
+    /// A feature that nothing here computes yet.
     #[error("output column `{column}` is {what}, which is not built yet online")]
     NotComputed {
         /// The column.
@@ -126,6 +148,8 @@ impl Explain for ServeError {
         match self {
             ServeError::MissingKey { .. }
             | ServeError::ExtraKey { .. }
+            | ServeError::MissingRequest { .. }
+            | ServeError::RequestType { .. }
             | ServeError::KeyTwice { .. }
             | ServeError::UnequalLengths { .. }
             | ServeError::KeyType { .. }
@@ -134,6 +158,7 @@ impl Explain for ServeError {
             | ServeError::NotComputed { .. }
             | ServeError::AfterNow { .. } => Kind::Invalid,
             ServeError::NotMaterialized { .. } => Kind::Unavailable,
+            ServeError::Derived(error) => error.kind(),
             ServeError::Select(error) => error.kind(),
             ServeError::Store(error) => error.kind(),
             ServeError::Row { .. } => Kind::Internal,
@@ -145,6 +170,9 @@ impl Explain for ServeError {
         match self {
             ServeError::MissingKey { .. } => "missing_key",
             ServeError::ExtraKey { .. } => "unknown_key",
+            ServeError::MissingRequest { .. } => "missing_request_column",
+            ServeError::RequestType { .. } => "bad_request_value",
+            ServeError::Derived(error) => error.code(),
             ServeError::KeyTwice { .. } => "key_twice",
             ServeError::UnequalLengths { .. } => "unequal_lengths",
             ServeError::KeyType { .. } => "bad_key_type",
@@ -166,6 +194,11 @@ impl Explain for ServeError {
                 Some(format!("add the column `{key}`, one value per entity"))
             }
             ServeError::ExtraKey { known, .. } => Some(format!("it takes {known}")),
+            ServeError::MissingRequest { column, .. } => {
+                Some(format!("add `{column}` to `request`, one value per entity"))
+            }
+            ServeError::RequestType { expected, .. } => Some(format!("give the values as {expected}")),
+            ServeError::Derived(error) => error.hint(),
             ServeError::KeyTwice { .. } => Some("give each key column once".to_owned()),
             ServeError::UnequalLengths { .. } => Some("every column has one value per entity".to_owned()),
             ServeError::KeyType { expected, .. } => Some(format!("give the values as {expected}")),

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use asof_compute::{RowError, RowValue, Status};
+use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+use asof_compute::{RowError, RowLayout, RowValue, Status};
 use asof_model::{OutputColumn, Timestamp};
 
-use crate::prepared::PreparedReading;
+use crate::prepared::{Derived, Output, PreparedReading, defect};
 use crate::{PreparedSelection, Result, ServeError};
 
 /// What a request is answered with.
@@ -23,7 +23,7 @@ pub struct Features {
     selection: Arc<PreparedSelection>,
     entities: usize,
     bytes: Vec<u8>,
-    /// By reading and entity.
+    /// By reading and entity; behind them, where anything is derived, that by entity.
     rows: Vec<Row>,
     /// Of the values of long rows, where their bytes are; none of a null.
     values: Vec<Option<Range<usize>>>,
@@ -66,7 +66,9 @@ impl Features {
             readings: Vec::with_capacity(readings),
             entities,
             bytes: Vec::with_capacity(values * 10),
-            rows: Vec::with_capacity(readings * entities),
+            rows: Vec::with_capacity(
+                (readings + usize::from(!selection.derived.given.is_empty())) * entities,
+            ),
             values: Vec::new(),
             selection,
         }
@@ -97,12 +99,59 @@ impl Features {
     pub fn columns(&self) -> impl Iterator<Item = FeatureColumn<'_>> {
         let outputs = self.selection.outputs.iter().zip(&self.selection.selection().columns);
         outputs.filter_map(|(output, about)| {
-            let reading = self.selection.readings.get(output.reading)?;
-            let feature = *reading.features.get(output.feature)?;
-            let first = output.reading * self.entities;
-            let rows = self.rows.get(first..first + self.entities)?;
-            Some(FeatureColumn { about, features: self, reading, rows, feature, asked: output.feature })
+            let values = match *output {
+                Output::Read { reading, feature } => self.read(reading, feature)?,
+                Output::Derived(place) => Values {
+                    features: self,
+                    reading: None,
+                    layout: &self.selection.derived.layout,
+                    rows: self.rows_of(self.selection.readings.len())?,
+                    feature: place,
+                    asked: place,
+                },
+            };
+            Some(FeatureColumn { about, values })
         })
+    }
+
+    /// The rows of a reading, or of what is derived, which stands behind all readings.
+    fn rows_of(&self, reading: usize) -> Option<&[Row]> {
+        let first = reading * self.entities;
+        self.rows.get(first..first + self.entities)
+    }
+
+    /// The values of a feature that a reading was asked for.
+    fn read(&self, reading: usize, asked: usize) -> Option<Values<'_>> {
+        let rows = self.rows_of(reading)?;
+        let reading = self.selection.readings.get(reading)?;
+        let feature = *reading.features.get(asked)?;
+        Some(Values { features: self, reading: Some(reading), layout: &reading.layout, rows, feature, asked })
+    }
+
+    /// Computes what is derived of what was read, of the request and of its time.
+    pub(crate) fn derive(&mut self, request: &[ArrayRef]) -> Result<()> {
+        let selection = Arc::clone(&self.selection);
+        let Derived { steps, inputs, given, layout } = &selection.derived;
+        if given.is_empty() {
+            return Ok(());
+        }
+        let inputs = inputs.iter().map(|(reading, feature)| {
+            let values = self.read(*reading, *feature);
+            values.ok_or_else(|| defect("a derived feature reads what was not read"))?.array()
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let time = TimestampMicrosecondArray::from_value(self.at.0, self.entities).with_timezone("UTC");
+        let made = steps.run(&inputs, request, &(Arc::new(time) as ArrayRef), self.entities)?;
+        let columns: Vec<ArrayRef> =
+            given.iter().filter_map(|step| made.get(*step).map(Arc::clone)).collect();
+        let bad = |error: RowError| ServeError::Derived(defect(&format!("a derived feature: {error}")));
+        let encoder = layout.encoder(&columns).map_err(bad)?;
+        for row in 0..self.entities {
+            let from = self.bytes.len();
+            encoder.encode(row, &mut self.bytes).map_err(bad)?;
+            self.rows.push(Row::Whole(from..self.bytes.len()));
+        }
+        Ok(())
     }
 }
 
@@ -111,13 +160,21 @@ impl Features {
 pub struct FeatureColumn<'a> {
     /// Its name and type.
     pub about: &'a OutputColumn,
+    values: Values<'a>,
+}
+
+/// Where the values of a feature are.
+#[derive(Debug, Clone, Copy)]
+struct Values<'a> {
     features: &'a Features,
-    reading: &'a PreparedReading,
+    /// None of what is derived.
+    reading: Option<&'a PreparedReading>,
+    layout: &'a RowLayout,
     /// By entity.
     rows: &'a [Row],
-    /// In the reading's layout.
+    /// In the layout.
     feature: usize,
-    /// Among the reading's features.
+    /// Among the features taken of long rows.
     asked: usize,
 }
 
@@ -125,13 +182,13 @@ impl<'a> FeatureColumn<'a> {
     /// The value for each entity; none where it is null. An error, [`FeatureColumn::bad`], is where what is
     /// stored is not of the column's type; it is small, since it passes with every value.
     pub fn values(&self) -> impl Iterator<Item = Result<Option<RowValue<'a>>, RowError>> + use<'a> {
-        let FeatureColumn { reading, feature, .. } = *self;
-        self.bytes().map(move |bytes| bytes?.map(|bytes| reading.layout.value(feature, bytes)).transpose())
+        let Values { layout, feature, .. } = self.values;
+        self.values.bytes().map(move |bytes| bytes?.map(|bytes| layout.value(feature, bytes)).transpose())
     }
 
     /// What a value's error makes of the request.
     pub fn bad(&self, source: RowError) -> ServeError {
-        self.reading.bad_row(source)
+        self.values.bad(source)
     }
 
     /// The values as an array of `asof_compute::arrow_type`.
@@ -139,10 +196,23 @@ impl<'a> FeatureColumn<'a> {
     /// # Errors
     /// [`crate::ServeError::Row`] where what is stored is not of the column's type.
     pub fn array(&self) -> Result<ArrayRef> {
+        self.values.array()
+    }
+}
+
+impl<'a> Values<'a> {
+    fn bad(&self, source: RowError) -> ServeError {
+        match self.reading {
+            Some(reading) => reading.bad_row(source),
+            None => ServeError::Derived(defect(&format!("a derived feature: {source}"))),
+        }
+    }
+
+    fn array(&self) -> Result<ArrayRef> {
         let array = || {
-            let mut builder = self.reading.layout.builder(self.feature, self.rows.len())?;
+            let mut builder = self.layout.builder(self.feature, self.rows.len())?;
             for bytes in self.bytes() {
-                self.reading.layout.append(self.feature, bytes?, &mut builder)?;
+                self.layout.append(self.feature, bytes?, &mut builder)?;
             }
             builder.finish()
         };
@@ -150,12 +220,10 @@ impl<'a> FeatureColumn<'a> {
     }
 
     fn bytes(&self) -> impl Iterator<Item = Result<Option<&'a [u8]>, RowError>> + use<'a> {
-        let FeatureColumn { features, reading, rows, feature, asked, .. } = *self;
+        let Values { features, layout, rows, feature, asked, .. } = *self;
         rows.iter().map(move |row| match row {
             Row::Nothing => Ok(None),
-            Row::Whole(place) => {
-                reading.layout.bytes(features.bytes.get(place.clone()).unwrap_or_default(), feature)
-            }
+            Row::Whole(place) => layout.bytes(features.bytes.get(place.clone()).unwrap_or_default(), feature),
             Row::Values(first) => Ok(match features.values.get(first + asked) {
                 Some(Some(place)) => features.bytes.get(place.clone()),
                 _ => None,

@@ -4,6 +4,9 @@
 //! answers is the store's order and `asof_compute::status_at`, nothing here decides it again; values
 //! stay the stored bytes until a wire writes them or asks for Arrow arrays.
 //!
+//! What is derived is computed of that in one batch, by what the engine compiled once for the selection
+//! (`asof_compute::Derivations`): the same that training runs.
+//!
 //! It is not a wire: requests come as typed arrays and answers leave as typed values. It knows no
 //! engine, and never reads a source.
 //!

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BinaryArray};
-use asof_compute::{Keeping, RowError, Status, arrow_type, status_at};
-use asof_model::{Ask, Catalog, Clock, Name, Revision, Timestamp};
+use asof_compute::{Derive, Keeping, RowError, Status, arrow_type, conform_request, status_at};
+use asof_model::{Ask, Catalog, Clock, Name, RequestColumn, Revision, Timestamp};
 use asof_online::{OnlineStore, Snapshot, Wanted};
 
 use crate::features::Answer;
-use crate::prepared::{PreparedReading, Resolved};
+use crate::prepared::{NothingDerived, PreparedReading, Resolved};
 use crate::{EntityColumns, Features, PreparedSelection, Result, ServeError};
 
 /// How many prepared selections are kept; past it all are made anew as they are asked for.
@@ -29,6 +29,7 @@ struct Inner {
     /// row has its place beside it.
     answered: AtomicI64,
     prepared: Mutex<Prepared>,
+    derive: Arc<dyn Derive>,
 }
 
 #[derive(Default)]
@@ -52,10 +53,16 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// Reads from this store.
+    /// Reads from this store, what views hold.
     pub fn new(store: Arc<dyn OnlineStore>, clock: Arc<dyn Clock>) -> Reader {
+        Reader::deriving(store, clock, Arc::new(NothingDerived))
+    }
+
+    /// Reads from this store, and computes what is derived of it, compiled by `derive`: the engine, which this room
+    /// does not know.
+    pub fn deriving(store: Arc<dyn OnlineStore>, clock: Arc<dyn Clock>, derive: Arc<dyn Derive>) -> Reader {
         let answered = AtomicI64::new(i64::MIN);
-        Reader { inner: Arc::new(Inner { store, clock, answered, prepared: Mutex::default() }) }
+        Reader { inner: Arc::new(Inner { store, clock, answered, prepared: Mutex::default(), derive }) }
     }
 
     /// What is asked in a project, made ready; kept until the catalog has another revision.
@@ -79,7 +86,8 @@ impl Reader {
                 return Ok(Arc::clone(found));
             }
         }
-        let made = PreparedSelection::new(catalog.select(project, ask, full_names)?)?;
+        let selection = catalog.select(project, ask, full_names)?;
+        let made = PreparedSelection::deriving(selection, self.inner.derive.as_ref())?;
         let mut prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if prepared.revision < revision || prepared.count >= PREPARED {
             *prepared = Prepared { revision, ..Prepared::default() };
@@ -105,14 +113,17 @@ impl Reader {
         as_of: Option<Timestamp>,
     ) -> Result<Features> {
         let keys = encode_keys(selection, entities)?;
+        let request = request_columns(selection, entities)?;
         let snapshot = self.inner.store.snapshot()?;
         let resolved = selection.resolve(&snapshot.generations()?)?;
         let (now, at) = self.instant(selection, &resolved, as_of)?;
-        let mut features = Features::new(Arc::clone(selection), at, keys.first().map_or(0, Array::len));
+        let mut features =
+            Features::new(Arc::clone(selection), at, keys.first().map_or(entities.rows(), Array::len));
         for (position, reading) in selection.readings.iter().enumerate() {
             let keys = keys.get(reading.entity).ok_or_else(|| reading.damaged())?;
             read(&mut features, snapshot.as_ref(), reading, resolved.id(position), keys, now)?;
         }
+        features.derive(&request)?;
         Ok(features)
     }
 
@@ -148,10 +159,13 @@ impl Reader {
 /// The bytes of every entity's keys, for each set of keys that is read by.
 fn encode_keys(selection: &PreparedSelection, entities: &EntityColumns) -> Result<Vec<BinaryArray>> {
     let wanted = selection.keys();
+    let request = &selection.selection().request;
     for name in entities.names() {
-        if !wanted.iter().any(|key| key.name == name) {
-            let known: Vec<String> =
-                wanted.iter().map(|key| format!("`{}` ({})", key.name, key.data_type)).collect();
+        let of_request = || request.iter().any(|column| column.name.as_str() == name);
+        if !wanted.iter().any(|key| key.name == name) && !of_request() {
+            let keys = wanted.iter().map(|key| (key.name.as_str(), &key.data_type));
+            let all = keys.chain(request.iter().map(|it| (it.name.as_str(), &it.data_type)));
+            let known: Vec<String> = all.map(|(name, kind)| format!("`{name}` ({kind})")).collect();
             return Err(ServeError::ExtraKey { key: name.to_owned(), known: known.join(", ") });
         }
     }
@@ -180,6 +194,23 @@ fn encode_keys(selection: &PreparedSelection, entities: &EntityColumns) -> Resul
         encoded.push(entity.encoder.encode(&own)?);
     }
     Ok(encoded)
+}
+
+/// What the request brings for derived features, in the order of the selection.
+fn request_columns(selection: &PreparedSelection, entities: &EntityColumns) -> Result<Vec<ArrayRef>> {
+    let of = |column: &RequestColumn| {
+        let (name, data_type) = (column.name.to_string(), column.data_type.clone());
+        let Some(array) = entities.get(&name) else {
+            return Err(ServeError::MissingRequest { column: name, data_type });
+        };
+        let found = array.data_type();
+        conform_request(array, column).map_err(|_| ServeError::RequestType {
+            column: name,
+            expected: data_type,
+            found: found.to_string(),
+        })
+    };
+    selection.selection().request.iter().map(of).collect()
 }
 
 impl PreparedReading {

@@ -3,6 +3,7 @@
 //! Every problem is reported at once, at its place in the text. A thing that stands on a broken one is
 //! passed over in silence.
 
+mod derived;
 mod source;
 mod view;
 
@@ -64,7 +65,7 @@ impl Engine {
             };
             check.sources().await;
             check.views();
-            check.not_computed();
+            check.derived();
             Ok((check.types, check.out))
         };
         match self.run(work).await {
@@ -174,25 +175,6 @@ impl Check<'_> {
             id: VersionId(String::new()),
             definition: source.clone(),
             columns: Vec::new(),
-        }
-    }
-
-    /// Refuses derived features and labels.
-    fn not_computed(&mut self) {
-        for it in &self.project.definitions {
-            let (what, span, hint) = match &it.value {
-                Definition::Derived(_) => (
-                    "`derived`",
-                    it.span(),
-                    "compute it where the features are used, or as a feature of one view",
-                ),
-                Definition::Service(service) if !service.labels.is_empty() => {
-                    ("`labels`", it.key(&["labels"]), "read the label's column from the spine")
-                }
-                _ => continue,
-            };
-            let message = format!("{what} in {} `{}` is not built yet", it.value.kind(), it.value.name());
-            self.out.push(Diagnostic::error("not_built_yet", message).at(span).hint(hint));
         }
     }
 

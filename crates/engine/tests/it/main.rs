@@ -1,7 +1,11 @@
 //! The engine against real files. One module a subject; add a line for yours.
 
 #[cfg(test)]
+mod applied;
+#[cfg(test)]
 mod compat;
+#[cfg(test)]
+mod derived;
 #[cfg(test)]
 mod expressions;
 #[cfg(test)]
@@ -10,6 +14,7 @@ mod flock;
 mod intake;
 #[cfg(test)]
 mod live_rows;
+mod labels;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
