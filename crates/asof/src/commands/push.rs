@@ -1,5 +1,6 @@
 //! `asof push`: takes rows into a source that is pushed to.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,6 @@ use asof_model::Name;
 use asof_server::{PushAnswer, PushDurability, PushOp, PushQuery};
 use clap::ValueEnum;
 use console::Style;
-use tokio::io::AsyncReadExt as _;
 
 use crate::client::{path_with, request, whole};
 use crate::context::Context;
@@ -126,11 +126,12 @@ async fn rows(words: &[String], format: Option<Format>) -> Result<(Vec<u8>, Form
             .hint("give one file at a time, or write every column as column=value"));
     };
     if word == "-" {
-        let mut bytes = Vec::new();
-        tokio::io::stdin()
-            .read_to_end(&mut bytes)
-            .await
-            .map_err(|error| Problem::file("read", Path::new("standard input"), &error))?;
+        let read = tokio::task::spawn_blocking(|| {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let read = read.await.map_err(|error| Problem::new(asof_model::Kind::Internal, "internal", error.to_string()))?;
+        let bytes = read.map_err(|error| Problem::file("read", Path::new("standard input"), &error))?;
         let format = format.unwrap_or_else(|| Format::of(None, &bytes));
         return Ok((bytes, format));
     }

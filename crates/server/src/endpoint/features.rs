@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use asof_compute::RowError;
-use asof_model::{Ask, Catalog, Name, OutputColumn, Principal, Timestamp};
+use asof_model::{Ask, Name, OutputColumn, Principal, Timestamp};
 use asof_serve::{EntityColumns, Features, PreparedSelection};
 use axum::extract::State;
 use axum::response::Response;
