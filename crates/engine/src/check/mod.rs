@@ -78,12 +78,12 @@ impl Engine {
     }
 
     /// How many rows a source has: counted where footers or a table's log say it, judged by size for
-    /// text files, none for a query. `root`: the folder that relative paths start from.
+    /// text files, none for a query and for what is pushed. `root`: the folder that relative paths start from.
     ///
     /// # Errors
     /// As opening the source.
     pub async fn estimate_rows(&self, source: &SourceVersion, root: &Path) -> Result<Option<u64>> {
-        if matches!(source.definition.place, Place::Sql { .. }) {
+        if matches!(source.definition.place, Place::Sql { .. } | Place::Push { .. }) {
             return Ok(None);
         }
         let mut catalog = Catalog::default();
@@ -106,7 +106,7 @@ impl Check<'_> {
                 self.versions(it, source);
                 match source.place {
                     Place::Sql { .. } => drop(waiting.insert(&source.name, (it, source))),
-                    Place::Push { .. } => self.pushed(it, source),
+                    Place::Push { .. } => self.pushed(it, source).await,
                     Place::Files { .. } => {
                         let before = self.out.len();
                         self.source(it, source).await;
@@ -178,12 +178,14 @@ impl Check<'_> {
         }
     }
 
-    /// Refuses a source that is pushed to. Its columns are known, so what stands on it is checked.
-    fn pushed(&mut self, at: &Located<Definition>, source: &Source) {
-        let message = format!("`push` in source `{}` is not built yet", source.name);
-        let hint = "give a `path`, with `store: true` where rows are taken in by `asof load`";
-        self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["push"])).hint(hint));
-        self.put(source, source.schema.clone());
+    /// A source that is pushed to: its columns are what its schema says.
+    async fn pushed(&mut self, at: &Located<Definition>, source: &Source) {
+        if let Place::Push { past: Some(_) } = source.place {
+            let message = format!("`past` in source `{}` is not built yet", source.name);
+            let hint = "leave it out, and push its rows";
+            self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["past"])).hint(hint));
+        }
+        self.declared_only(at, source).await;
     }
 
     /// Refuses versions of events.

@@ -17,7 +17,7 @@ mod footer;
 pub(crate) mod identity;
 pub(crate) mod infer;
 pub(crate) mod instants;
-mod ndjson;
+pub(crate) mod ndjson;
 pub(crate) mod opened;
 pub(crate) mod options;
 mod pages;

@@ -11,6 +11,9 @@ mod expressions;
 #[cfg(test)]
 mod flock;
 #[cfg(test)]
+mod intake;
+#[cfg(test)]
+mod live_rows;
 mod labels;
 #[cfg(test)]
 mod load;
