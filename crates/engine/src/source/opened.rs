@@ -97,8 +97,9 @@ pub(crate) fn open<'a>(
                 Ok(Opened::Files(Arc::new(files.await?)))
             }
             Place::Push { .. } => {
-                let message = format!("source `{name}` is pushed to, which is not built yet");
-                Err(Error::invalid("not_built_yet", message).with_hint("give it a `path`"))
+                let message = format!("reading back what was pushed to source `{name}` is not built yet");
+                Err(Error::invalid("not_built_yet", message)
+                    .with_hint("its rows are kept, and will be read by a newer Asof"))
             }
             Place::Sql { text } => {
                 let query = Query::open(engine, catalog, source, text, at, depth).await?;
