@@ -4,6 +4,7 @@
 //! stored is `asof-engine`'s, how they lie online is `asof-online`'s.
 
 mod error;
+mod live_views;
 mod load;
 mod materialize;
 mod operation;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use asof_engine::{Engine, Progress, ProgressEvent};
 use asof_model::Clock;
 use asof_online::OnlineStore;
+use asof_online::views::LiveGenerations;
 use asof_registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,6 +38,8 @@ pub struct Flow {
     pub(crate) engine: Engine,
     pub(crate) online: Arc<dyn OnlineStore>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The views in the store of live rows; none in a node that has none.
+    pub(crate) live: Option<Arc<LiveGenerations>>,
     pub(crate) views: Arc<status::Views>,
     /// What goes on, whoever waits for it.
     pub(crate) tasks: TaskTracker,
@@ -73,6 +77,7 @@ impl Flow {
             engine,
             online,
             clock,
+            live: None,
             views: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -80,6 +85,13 @@ impl Flow {
             retry: RETRY,
             operations: Operations::default(),
         }
+    }
+
+    /// The same, which keeps views over windows and over pushed sources in the store of live rows.
+    #[must_use]
+    pub fn with_views(mut self, live: Arc<LiveGenerations>) -> Flow {
+        self.live = Some(live);
+        self
     }
 
     /// The same, gathering so many bytes of rows before each commit of a materialisation; 64 MiB is

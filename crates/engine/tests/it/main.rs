@@ -12,9 +12,9 @@ mod expressions;
 mod flock;
 #[cfg(test)]
 mod intake;
+mod labels;
 #[cfg(test)]
 mod live_rows;
-mod labels;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
