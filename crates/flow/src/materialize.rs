@@ -146,7 +146,7 @@ impl Flow {
         };
         let done = caught(async {
             let begun = self.clock.now();
-            let done = match &self.live {
+            let done = match &self.live_views {
                 Some(live) if is_live(&catalog, view) => {
                     self.bring_up_live(live, &catalog, view, &progress).await?
                 }
@@ -291,7 +291,7 @@ impl Flow {
 
     /// Lets go of the generations of views that are no more.
     pub(crate) async fn sweep_removed(self) -> Result<()> {
-        if let Some(live) = &self.live {
+        if let Some(live) = &self.live_views {
             self.sweep_live_removed(live).await?;
         }
         for record in self.generations().await?.iter() {

@@ -14,8 +14,12 @@ mod stored;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, RecordBatchOptions,
+    TimestampMicrosecondArray,
+};
 use arrow::compute::{and, is_not_null};
+use arrow::datatypes::TimestampMicrosecondType;
 use asof_compute::{KeyEncoder, RowDigest, RowDigester};
 use asof_model::{NullKeys, Place as Definition, SourceVersion, Timestamp, ViewVersion};
 use indexmap::IndexMap;
@@ -25,6 +29,7 @@ pub use kept::{KEPT_FORMAT, KeptKey, KeyBinding, kept_key};
 pub use stored::{EncodedRows, LIVE_ROWS_FORMAT, LiveRows, LiveRowsReader};
 
 use self::body::{Columns, Raw};
+use crate::delta::Layout;
 use crate::expression::{Bound, Purpose, compile};
 use crate::rows::{self, EvaluatedRows, Evaluator, Incoming, Ready, UnitRead, ViewColumns};
 use crate::source::instants::constant;
@@ -104,6 +109,14 @@ impl Engine {
         let (engine, source, views) = (self.clone(), Arc::clone(source), views.to_vec());
         // Planning recurses deeper than a caller's stack may allow.
         self.blocking(move || Intake::new(&engine, &source, &views)).await
+    }
+
+    /// What the table of a stored source is called: `PROJECT/SOURCE/FAMILY`, as below the folder `offline`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it can have none.
+    pub fn table_of(&self, source: &SourceVersion) -> Result<String> {
+        Ok(Layout::of(&self.config().data_dir, source)?.name(source))
     }
 }
 
@@ -263,6 +276,7 @@ impl Intake {
             None => Vec::new(),
             Some(ids) => self.kept(&rows, ids, withdrawals.as_ref())?,
         };
+        let rows = if pushed { rows } else { never_known(rows)? };
         let log = self.live.encode(&rows.project(&self.stored)?)?;
         Ok(IntakeBatch { rows, log, ids, digests, contents, kept, views })
     }
@@ -430,7 +444,7 @@ impl IntakeBatch {
         times.and_then(|times| rows::instant(times, row)).unwrap_or(Timestamp::BEFORE_ALL)
     }
 
-    /// `v` of a row that has one of its own.
+    /// `v` of a row that has one of its own; [`Timestamp::NEVER`] where it is never known.
     pub fn visible_at(&self, row: usize) -> Option<Timestamp> {
         let times = self.rows.column_by_name(fixed::VISIBLE_AT);
         times.and_then(|times| rows::instant(times, row))
@@ -476,6 +490,20 @@ impl IntakeBatch {
     pub fn views(&self) -> &[Vec<EvaluatedRows>] {
         &self.views
     }
+}
+
+/// Rows that bring their own `v`, those without one as [`Timestamp::NEVER`].
+fn never_known(rows: RecordBatch) -> Result<RecordBatch> {
+    let at = rows.schema_ref().index_of(fixed::VISIBLE_AT)?;
+    let mut columns = rows.columns().to_vec();
+    let own = columns[at].as_primitive::<TimestampMicrosecondType>();
+    if own.null_count() == 0 {
+        return Ok(rows);
+    }
+    let own = own.iter().map(|own| Some(own.unwrap_or(Timestamp::NEVER.0)));
+    columns[at] = Arc::new(own.collect::<TimestampMicrosecondArray>().with_timezone("UTC"));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &options)?)
 }
 
 /// Whether an error is about a row rather than about the source or the batch.

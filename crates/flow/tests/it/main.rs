@@ -13,6 +13,8 @@ mod loading;
 #[cfg(test)]
 mod materialize;
 #[cfg(test)]
+mod pushing;
+#[cfg(test)]
 mod refresh;
 #[cfg(test)]
 mod serving;

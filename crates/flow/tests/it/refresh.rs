@@ -130,7 +130,9 @@ fn rows_of_a_removed_view_go() {
         records.iter().map(|record| record.view.name.as_str()).eq(["price"])
     });
     node.apply_views(&[("aside", &Shape::default()), ("price", &Shape::default())]);
-    wait(&node, "it to come back", &|status| status.len() == 2 && status.iter().all(|view| view.rows == Some(1)));
+    wait(&node, "it to come back", &|status| {
+        status.len() == 2 && status.iter().all(|view| view.rows == Some(1))
+    });
     stop.cancel();
     node.runtime.block_on(async { while tasks.join_next().await.is_some() {} });
 }
