@@ -102,7 +102,6 @@ impl Check<'_> {
                 // Of two of one name the first is looked at.
                 && project.source(&source.name).is_some_and(|first| std::ptr::eq(first, source))
             {
-                self.versions(it, source);
                 match source.place {
                     Place::Sql { .. } => drop(waiting.insert(&source.name, (it, source))),
                     Place::Push { .. } => self.pushed(it, source),
@@ -202,16 +201,6 @@ impl Check<'_> {
         let hint = "give a `path`, with `store: true` where rows are taken in by `asof load`";
         self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["push"])).hint(hint));
         self.put(source, source.schema.clone());
-    }
-
-    /// Refuses versions of events.
-    fn versions(&mut self, at: &Located<Definition>, source: &Source) {
-        if source.id.is_some() && !matches!(source.place, Place::Push { .. }) {
-            let message = format!("`id` in source `{}` is not built yet", source.name);
-            let hint =
-                "leave it out: rows of one key and event time are ordered by `available_at`, then `order_by`";
-            self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["id"])).hint(hint));
-        }
     }
 
     /// Takes a source's columns as found.

@@ -133,6 +133,7 @@ impl Check<'_> {
         let more = [
             ("order_by", &source.order_by, Purpose::Order),
             ("delete_when", &source.delete_when, Purpose::Condition),
+            ("id", &source.id, Purpose::Id),
         ];
         for (key, text, purpose) in more {
             if let Some(text) = text {

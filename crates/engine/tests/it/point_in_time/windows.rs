@@ -303,6 +303,7 @@ fn every_call(random: &mut Random, world: &World, question: Question, memory: u6
         clockless: false,
         assumed: world.assumed,
         valid_until: false,
+        ids: false,
         then_by: None,
         columns: World::columns(),
         readings: readings.collect(),
