@@ -115,9 +115,9 @@ impl Flow {
     }
 }
 
-/// The views whose rows are kept online: those of latest values.
+/// The views whose rows are kept online.
 pub(crate) fn kept_online(catalog: &Catalog) -> impl Iterator<Item = &Arc<ViewVersion>> {
-    catalog.views().filter(|view| !view.definition.is_window())
+    catalog.views().filter(|view| catalog.is_offline_only(view).is_none())
 }
 
 /// New views and new versions are due now; what is gone is forgotten.

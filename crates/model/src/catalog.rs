@@ -445,6 +445,16 @@ impl Catalog {
         self.projects.get(&address.project)?.views.get(&address.name)
     }
 
+    /// Why a view is not kept online, as what its rows are; none where it is: windows, and versions of events, are
+    /// answered offline only as yet.
+    pub fn is_offline_only(&self, view: &ViewVersion) -> Option<&'static str> {
+        let has_id = |source: &Arc<SourceVersion>| source.definition.id.is_some();
+        match view.definition.is_window() {
+            true => Some("of windows"),
+            false => self.source(&view.source).is_some_and(has_id).then_some("over a source with `id`"),
+        }
+    }
+
     /// All views of all projects.
     pub fn views(&self) -> impl Iterator<Item = &Arc<ViewVersion>> {
         self.projects.values().flat_map(|project| project.views.values())

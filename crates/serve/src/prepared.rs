@@ -101,6 +101,14 @@ impl PreparedSelection {
             let what = "an aggregate over a window";
             return Err(ServeError::NotComputed { column: column.name.clone(), what });
         }
+        let of_versions = |column: &&asof_model::OutputColumn| {
+            let reading = column.read().and_then(|(reading, _)| selection.readings.get(reading));
+            reading.is_some_and(|reading| reading.source.definition.id.is_some())
+        };
+        if let Some(column) = selection.columns.iter().find(of_versions) {
+            let what = "read from a source with `id`";
+            return Err(ServeError::NotComputed { column: column.name.clone(), what });
+        }
         let mut keys: Vec<RequestKey> = Vec::new();
         let mut entities: Vec<EntityKeys> = Vec::new();
         let mut readings: Vec<PreparedReading> = Vec::new();

@@ -108,7 +108,8 @@ pub async fn answer(
             let spec = spec(&engine, &selection, &source, &members, &key_sets, manner);
             let spec = Arc::new(spec);
             let at = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
-            let (scan, keys, ends) = scan_for(&engine, &catalog, &source, &spec, columns.last_time(), at).await?;
+            let (scan, keys, ends) =
+                scan_for(&engine, &catalog, &source, &spec, columns.last_time(), at).await?;
             let fetch = scan.fetch.clone();
             let hooks = Hooks { progress: progress.clone(), fetch, keys, ends, ..Hooks::default() };
             let counts = Arc::clone(&hooks.counts);

@@ -126,7 +126,7 @@ impl Ends {
         let mut at = 0;
         let end = |row: usize| {
             let name = names.of(row);
-            if within.get(at).is_some_and(|(found, _)| *found > name) {
+            if at > 0 && within[at - 1].0 >= name {
                 at = 0;
             }
             let (mut step, mut upto) = (1, at);

@@ -608,8 +608,7 @@ impl Items {
         let mut rest = self.items.as_slice();
         while let Some(first) = rest.first() {
             let number = first.shard(reading.shift);
-            let run =
-                rest.iter().position(|item| item.shard(reading.shift) != number).unwrap_or(rest.len());
+            let run = rest.iter().position(|item| item.shard(reading.shift) != number).unwrap_or(rest.len());
             let (now, later) = rest.split_at(run);
             rest = later;
             let mut shard = reading.shard(number);

@@ -12,8 +12,8 @@
 //! a view's `where`. What comes of it is [`Ends`], and no later reading need see a row to know that it ends another.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -364,9 +364,8 @@ impl Search {
                 (version.name, order)
             })
             .collect();
-        let of = |version: &Version| (version.id, orders.get(&version.name));
         if self.versions.ordered {
-            let names = ties(tied.clone(), of);
+            let names = ties(tied.clone(), |version| (version.id, version.visible_at));
             for (name, order_by) in self.orders_of(scans, names).await? {
                 if let Some(order) = orders.get_mut(&name) {
                     order.order_by = order_by;
@@ -425,7 +424,10 @@ impl Said {
         let lacks = |name: &str| Error::internal(format!("the scan gives no `{name}`"));
         let times = |name: &str| {
             let found = batch.column_by_name(name);
-            found.and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>()).cloned().ok_or_else(|| lacks(name))
+            found
+                .and_then(|it| it.as_primitive_opt::<TimestampMicrosecondType>())
+                .cloned()
+                .ok_or_else(|| lacks(name))
         };
         let deletes = batch.column_by_name(fixed::OP).and_then(|ops| ops.as_boolean_opt());
         let values = id.evaluate(batch)?;
@@ -484,7 +486,12 @@ fn asked_for(by: NamedBy, batch: &RecordBatch, names: &[u64]) -> Result<(Vec<u32
     Ok(named.filter(|(_, name)| names.binary_search(name).is_ok()).unzip())
 }
 
-fn delete_without_id(versions: &Versions, batch: &RecordBatch, row: usize, place: Option<&SourceScan>) -> Error {
+fn delete_without_id(
+    versions: &Versions,
+    batch: &RecordBatch,
+    row: usize,
+    place: Option<&SourceScan>,
+) -> Error {
     let address = super::fold::addresses(batch).map(|addresses| addresses.value(row));
     let position = batch.column_by_name(fixed::POSITION).and_then(|it| it.as_primitive_opt::<Int64Type>());
     let position = position.filter(|positions| positions.is_valid(row)).map(|it| it.value(row));

@@ -161,8 +161,7 @@ impl WindowFold {
                 let rows = if *what == UNKNOWN { &mut run.unknown } else { &mut run.superseded };
                 let rows = rows.get_mut(window)?;
                 rows.resize((index.answers().end - index.answers().start) as usize, 0);
-                *rows.get_mut((answers.start + at) as usize)? +=
-                    i64::from_le_bytes(state.try_into().ok()?);
+                *rows.get_mut((answers.start + at) as usize)? += i64::from_le_bytes(state.try_into().ok()?);
                 Ok(())
             }
             _ => return None,

@@ -70,7 +70,7 @@ fn random_window(random: &mut Random) -> Window {
     }
 }
 
-fn view(windows: &[Window]) -> ViewVersion {
+pub(super) fn view(windows: &[Window]) -> ViewVersion {
     let reference = |text: &str| Reference { project: None, name: name(text) };
     let address = |text: &str| Address { project: name("shop"), name: name(text) };
     let features = CALLS.iter().enumerate().flat_map(|(number, call)| {
