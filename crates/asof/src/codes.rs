@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 188] = [
+const INVALID: [(&str, &str); 189] = [
     ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
@@ -99,6 +99,7 @@ const INVALID: [(&str, &str); 188] = [
     ("expression_failed", "An expression cannot be computed: for these columns at all, or for some value, such as a division by zero. Guard it with `nullif`, `try_cast` or `case`."),
     ("expression_not_bool", "A condition, such as `where` or `delete_when`, is not true or false. Compare with something."),
     ("expression_not_of_the_row", "An expression uses something that is not of the row: the present, the session, a variable. The same expression must give the same value whenever it is asked."),
+    ("expression_not_id", "An `id` names an event by a whole number, a text, a uuid, a time or a bool; a float or what holds several values names none. Name a column that does."),
     ("expression_not_time", "An expression that stands for a time gives something else. Cast it: to_timestamp(...)."),
     ("expression_placeholder", "An expression has no parameters such as $1 or ?. Write the value."),
     ("expression_subquery", "An expression is over one row and holds no query. Join in a source's `sql` instead."),

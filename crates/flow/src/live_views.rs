@@ -131,6 +131,17 @@ impl Flow {
                 return Err(error);
             }
         };
+        if source.definition.id.is_some() && report.rows_added > 0 {
+            // Which of them a later version ended is not asked here yet: it would be answered from them.
+            let live = Arc::clone(live);
+            blocking(move || Ok(live.remove(id)?)).await?;
+            let message = format!(
+                "view `{}` stands over pushed rows with ids that came before it, which is not built yet online",
+                view.address
+            );
+            let error = asof_engine::Error::invalid("not_built_yet", message);
+            return Err(error.with_hint("its features are trained on as they are: `asof train`").into());
+        }
         report.rebuilt = why;
         let now = self.clock.now();
         let standing = self.registry.catalog().view(&view.address).map(|view| view.id.clone());

@@ -499,12 +499,20 @@ fn views_of(catalog: &Catalog, project: &Name, views: Option<&[Name]>) -> Result
         });
     };
     let Some(asked) = views else {
-        return Ok(state.views.values().cloned().collect());
+        let views = state.views.values().filter(|view| catalog.is_offline_only(view).is_none());
+        return Ok(views.cloned().collect());
     };
     asked
         .iter()
         .map(|view| {
             let found = state.views.get(view).cloned();
+            let offline = found.as_ref().and_then(|view| Some((view, catalog.is_offline_only(view)?)));
+            if let Some((view, what)) = offline {
+                let message =
+                    format!("view `{}` is {what}, which is not built yet online", view.address.name);
+                let error = asof_engine::Error::invalid("not_built_yet", message);
+                return Err(error.with_hint("its features are trained on as they are: `asof train`").into());
+            }
             found.ok_or_else(|| {
                 let known: Vec<String> = state.views.keys().map(|name| format!("`{name}`")).collect();
                 FlowError::NotFound {

@@ -123,9 +123,10 @@ impl Flow {
 pub(crate) fn kept_online<'a>(
     flow: &Flow,
     catalog: &'a Catalog,
-) -> impl Iterator<Item = &'a Arc<ViewVersion>> + use<'a> {
+) -> impl Iterator<Item = &'a Arc<ViewVersion>> + 'a {
     let live = flow.live_views.is_some();
-    catalog.views().filter(move |view| live || !is_live(catalog, view))
+    let kept = move |view: &&'a Arc<ViewVersion>| live || !is_live(catalog, view);
+    catalog.views().filter(|view| catalog.is_offline_only(view).is_none()).filter(kept)
 }
 
 /// New views and new versions are due now; what is gone is forgotten.
