@@ -1,15 +1,19 @@
-//! Data in motion: files into stored sources ([`Flow::load`]), views into the online store.
+//! Data in motion: files into stored sources ([`Flow::load`]), pushed rows from their log into their tables
+//! ([`Flow::flush`]), views into the online store.
 //!
 //! It says in which order things happen and keeps the record of runs; how rows are read, checked and
 //! stored is `asof-engine`'s, how they lie online is `asof-online`'s.
 
 mod error;
+mod flush;
 mod load;
 mod materialize;
+mod numbers;
 mod operation;
 mod refresh;
 mod seats;
 mod status;
+mod tail;
 mod writer;
 
 use std::sync::Arc;
@@ -24,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 pub use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
 pub use error::{FlowError, Result};
+pub use flush::{FlushBounds, FlushFailure, FlushPause, FlushReport, FlushStatus};
 pub use load::LoadReport;
 pub use materialize::MaterializeReport;
 pub use seats::{Operation, OperationCount, Operations, Seat};
@@ -36,6 +41,8 @@ pub struct Flow {
     pub(crate) engine: Engine,
     pub(crate) online: Arc<dyn OnlineStore>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The store of live rows and its log; none in a node that takes none.
+    pub(crate) log: Option<Arc<flush::Log>>,
     pub(crate) views: Arc<status::Views>,
     /// What goes on, whoever waits for it.
     pub(crate) tasks: TaskTracker,
@@ -73,6 +80,7 @@ impl Flow {
             engine,
             online,
             clock,
+            log: None,
             views: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

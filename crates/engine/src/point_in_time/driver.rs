@@ -261,7 +261,7 @@ fn spec(
                 .collect(),
         })
     });
-    let assumed = definition.available_at.is_none();
+    let assumed = definition.is_seen_at_once();
     Spec {
         source: source.address.to_string(),
         question: manner.question,
@@ -283,7 +283,7 @@ fn then_by(engine: &Engine, source: &SourceVersion) -> Option<String> {
     let definition = &source.definition;
     let text = &definition.order_by.as_ref().filter(|_| {
         // Without a clock a second row is an error, whatever its order.
-        definition.available_at.is_none() && definition.event_time.is_some()
+        definition.is_seen_at_once() && definition.event_time.is_some()
     })?;
     let order = compile(engine, &text.text, &source.columns, false, Purpose::Order).ok()?;
     // Nothing but the column's name, which may be written in other case.

@@ -34,7 +34,7 @@ use crate::point_in_time::{passing, true_only};
 use crate::source::exec::FilesExec;
 use crate::source::find::{Found, find};
 use crate::source::options::Options;
-use crate::source::rules::Rules;
+use crate::source::rules::{FileRules, Rules};
 use crate::source::{ScanColumns, SourceScan, files, fixed};
 use crate::{Engine, Error, Result};
 
@@ -187,7 +187,8 @@ async fn open_file(
     };
     let options = Options::read(*format, options)?;
     let (name, definition) = (source.address.name.as_str(), &source.definition);
-    let rules = Arc::new(Rules::new(engine, name, definition, &source.columns, &all_columns(), true)?);
+    let rules =
+        FileRules::new(Rules::new(engine, name, definition, &source.columns, &all_columns(), true)?, None);
     let format = *format;
     let file = engine.blocking(move || files::open_one(found, format, &options)).await?;
     let file = Arc::new(vec![file]);
@@ -273,7 +274,7 @@ impl Evaluator {
             key_columns: view.keys.iter().map(|key| key.column.clone()).collect(),
             keys: KeyEncoder::new(&types),
             digester: RowDigester::new(&source.columns),
-            assumed: source.definition.available_at.is_none(),
+            assumed: source.definition.is_seen_at_once(),
             clockless: !clock,
         })
     }
