@@ -226,7 +226,7 @@ const NOT_FOUND: [(&str, &str); 17] = [
 ];
 
 #[rustfmt::skip]
-const CONFLICT: [(&str, &str); 20] = [
+const CONFLICT: [(&str, &str); 21] = [
     ("address_taken", "Another program listens on the address. Often it is another `asof up`: `asof doctor` in its folder shows its process. Choose another address with --listen; port 0 takes a free one."),
     ("apply_conflict", "Somebody applied another change to this project after your plan was made. The message names the changes and who made them. Get them into your folder, plan again, apply again."),
     ("backup_exists", "A backup goes into a folder that does not exist yet, so that none is written over. Name another."),
@@ -236,6 +236,7 @@ const CONFLICT: [(&str, &str); 20] = [
     ("derived_stale", "A derived feature stands on a view or derived of another project that has changed since it was agreed. Apply the derived feature's own project again."),
     ("folder_in_use", "The demo writes into a folder that does not exist yet, or that it wrote itself. Name another: asof demo DIR."),
     ("id_exists", "An id that was chosen for a run or record is taken. Choose another, or leave it out."),
+    ("idempotency_key_reused", "The Idempotency-Key named another batch of this source within the last seven days. Send a new batch under a key of its own; send an old one again as it was."),
     ("online_store_owned", "Another process has the online store open. Stop it, or ask it."),
     ("removal_not_allowed", "The folder is the whole of its project: what it does not define would be removed. Say --allow-remove if that is meant."),
     ("run_not_running", "A run that has ended cannot end again."),
@@ -265,9 +266,10 @@ const FORBIDDEN: [(&str, &str); 3] = [
 ];
 
 #[rustfmt::skip]
-const EXHAUSTED: [(&str, &str); 5] = [
+const EXHAUSTED: [(&str, &str); 6] = [
     ("disk_full", "The disk is full. What was acknowledged is kept; free space and try again."),
     ("limit_reached", "A query or training set reached a limit on bytes, nesting, rows or memory, which the message names. Ask for less at once, or raise `memory`."),
+    ("live_store_busy", "Rows are pushed faster than the disk takes them. Nothing of this batch was stored; send it again after the time the hint says."),
     ("too_many_connections", "The server has as many connections open as it allows. Keep connections open and use them again."),
     ("too_many_operations", "As many trainings, loads and other long operations go on as the node allows, and as many more wait as may. Ask again when some have ended; `asof status` shows them, and `operations` in asof.yaml says how many go on at once."),
     ("too_many_rows", "There are more rows than one answer can hold. Ask in several parts."),
@@ -285,12 +287,13 @@ const TIMEOUT: [(&str, &str); 2] = [
 ];
 
 #[rustfmt::skip]
-const UNAVAILABLE: [(&str, &str); 17] = [
+const UNAVAILABLE: [(&str, &str); 18] = [
     ("answer_broken", "The node's answer ended before it was whole: the node stopped, or the network broke. What was asked may have been done; look, then ask again."),
     ("backup_failed", "A file of a backup could not be read or written. The backup is not made; try again when the disk is well."),
     ("client_gone", "The client closed its connection before the answer was whole, so the work was ended."),
     ("file_unavailable", "A file cannot be read or written now. The message says why."),
     ("file_unusable", "A file or folder of this machine cannot be used. The message says why."),
+    ("live_store_stopped", "A write to the disk failed, so nothing more is acknowledged. Look at the disk and restart the node: what was acknowledged is there. Whether a batch without an answer is there is known then; sending it again under its Idempotency-Key is safe."),
     ("no_answer", "A question was asked at the terminal and not answered. Say --yes to go on without."),
     ("no_threads", "The system gives this program no threads. Look at its limits (ulimit -u)."),
     ("not_an_asof_server", "Something answers at the URL, and it is no node of Asof. Look at --server, ASOF_SERVER or `server` in asof.yaml."),
@@ -306,11 +309,12 @@ const UNAVAILABLE: [(&str, &str); 17] = [
 ];
 
 #[rustfmt::skip]
-const INTERNAL: [(&str, &str); 14] = [
+const INTERNAL: [(&str, &str); 15] = [
     ("backup_damaged", "A file of the backup is not what its list says, so nothing was restored. Use another backup."),
     ("bad_answer", "The node answered something this program cannot read. Are both of the same version? `asof doctor` shows both."),
     ("damaged", "Stored bytes are not what was written. Restore a backup, or materialise again."),
     ("internal", "A defect of Asof. Please report it with the message and, of a node, its log."),
+    ("live_store_damaged", "The store of pushed rows is not what was written. Keep its folder and restore a backup: rows pushed since the last flush stand nowhere else."),
     ("online_row_damaged", "A stored row is not what was written. `asof materialize VIEW` writes the view anew."),
     ("online_store_damaged", "The online store is not what was written. Restore a backup, or remove the folder `online` of the data directory and materialise again."),
     ("panic", "A request met a defect of Asof; the server goes on. Please report it with the server's log."),

@@ -22,6 +22,7 @@ mod error;
 mod groups;
 mod interval;
 mod key;
+mod ladder;
 mod latest;
 mod literal;
 mod order;
@@ -32,8 +33,10 @@ mod shown;
 mod slots;
 mod spine;
 mod states;
+mod stored_rows;
 mod threads;
 mod window_index;
+mod window_plan;
 mod windows;
 
 pub use aggregate::{
@@ -45,6 +48,7 @@ pub use digest::RowDigester;
 pub use error::ComputeError;
 pub use interval::first_answer;
 pub use key::{EntityKeys, KeyEncoder};
+pub use ladder::Ladder;
 pub use latest::{Status, status_at};
 pub use literal::literal_array;
 pub use order::{Op, Position, RowDigest, RowOrder};
@@ -54,6 +58,10 @@ pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowFields, RowLay
 pub use shown::cells;
 pub use spine::{NONE, Place, SlotRange, SpineIndex, TOUCHED};
 pub use states::{Address, LatestStates};
+pub use stored_rows::{StoredRows, StoredWindows, WindowColumns};
 pub use threads::{Alone, Threads, Work};
 pub use window_index::{WindowAnswers, WindowIndex, WindowPlace, WindowRun};
+pub use window_plan::{
+    KeptStates, PlanRows, PlanStates, PlannedCall, PlannedFeature, WindowPlan, WindowSums, with_default,
+};
 pub use windows::{window_edges, window_instants};

@@ -1,7 +1,7 @@
 //! Aggregates of window views, typed over the columns of a source.
 
 use asof_compute::{Constant, Function, FunctionCall, aggregate};
-use asof_model::{Call, Column, Literal, nearest};
+use asof_model::{Call, Column, nearest};
 
 use super::{Compiled, Problem, Purpose, compile};
 use crate::Engine;
@@ -62,7 +62,7 @@ pub fn compile_call(
             .map_err(|problem| (CallPart::Filter, problem))
     });
     let filter = filter.transpose()?;
-    let constants = call.parameters.iter().map(constant).collect();
+    let constants = call.parameters.iter().map(Constant::from).collect();
     let argument_type = argument.as_ref().zip(call.argument.as_ref()).map(|(compiled, written)| {
         // A column keeps its own type, which an Arrow type alone does not tell (json).
         let own = written.as_column();
@@ -76,13 +76,4 @@ pub fn compile_call(
         (CallPart::Whole, problem.hint(format!("it is called as `{usage}`")))
     })?;
     Ok(CompiledAggregate { function, argument, filter })
-}
-
-fn constant(literal: &Literal) -> Constant {
-    match literal {
-        Literal::Int(value) => Constant::Int(*value),
-        Literal::Float(value) => Constant::Float(value.value()),
-        Literal::Text(value) => Constant::Text(value.clone()),
-        Literal::Bool(value) => Constant::Bool(*value),
-    }
 }
