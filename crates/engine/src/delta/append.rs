@@ -410,7 +410,7 @@ async fn moved(table: &DeltaTable, layout: &Layout, adds: &[Add], by: i64) -> Re
     let mut files = Files::new(table, layout.table.clone(), &layout.folder, Sizes::default());
     let at = layout.table.index_of(&layout.seq)?;
     for add in adds {
-        for batch in staged(layout, add)? {
+        for batch in staged(&layout.folder, &add.path)? {
             let batch = batch?;
             let mut columns = batch.columns().to_vec();
             let positions = columns[at].as_primitive::<arrow::datatypes::Int64Type>();

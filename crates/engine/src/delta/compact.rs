@@ -14,7 +14,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use asof_model::{SourceVersion, Timestamp};
 use deltalake_core::DeltaTable;
-use deltalake_core::kernel::{Action, Add, Remove};
+use deltalake_core::kernel::{Action, Remove};
 use deltalake_core::protocol::DeltaOperation;
 use futures::TryStreamExt;
 
@@ -47,7 +47,7 @@ pub struct Compacted {
 /// A data file, as far as it matters here.
 #[derive(Debug, Clone)]
 struct Small {
-    add: Add,
+    path: String,
     remove: Remove,
     rows: u64,
     bytes: u64,
@@ -87,7 +87,7 @@ async fn compact(
     table::remove_leftovers(&table, &layout.folder, DATA_PREFIX).await?;
     let mut done = Compacted::default();
     for together in runs(small_files(&table, &layout)?) {
-        let rows = together.iter().map(|file| file.rows).sum();
+        let rows: u64 = together.iter().map(|file| file.rows).sum();
         if put_together(engine, &mut table, &layout, &together, now).await? {
             done.files += together.len();
             done.into += 1;
@@ -108,7 +108,7 @@ fn small_files(table: &DeltaTable, layout: &Layout) -> Result<Vec<Small>> {
             rows: u64::try_from(file.num_records()?).ok()?,
             bytes: u64::try_from(file.size()).ok()?,
             first: first.filter(|_| whole)?,
-            add: file.add_action(),
+            path: file.path().to_string(),
             remove: file.remove_action(false),
         })
     };
@@ -156,8 +156,8 @@ async fn put_together(
     let mut files = Files::new(table, Arc::clone(&layout.table), &layout.folder, sizes);
     let mut rows = 0;
     for file in together {
-        let (layout, add) = (layout.clone(), file.add.clone());
-        let mut open = engine.blocking(move || staged(&layout, &add)).await?;
+        let (folder, path) = (layout.folder.clone(), file.path.clone());
+        let mut open = engine.blocking(move || staged(&folder, &path)).await?;
         loop {
             let (batch, rest) = engine.blocking(move || Ok((open.next().transpose()?, open))).await?;
             open = rest;
@@ -196,7 +196,7 @@ async fn put_together(
         let state = table.snapshot().map_err(|e| broken("read the table", &layout.folder, e))?;
         let named: std::collections::BTreeSet<String> =
             state.log_data().iter().map(|file| file.path().to_string()).collect();
-        if !together.iter().all(|file| named.contains(&file.add.path)) {
+        if !together.iter().all(|file| named.contains(&file.path)) {
             remove(table, &adds).await;
             return Ok(false);
         }
@@ -259,7 +259,7 @@ mod tests {
     /// How files of these sizes are put together, by the number of files of each run, the newest first.
     fn check(sizes: &[u64], expected: &[usize]) {
         let files = sizes.iter().enumerate().map(|(at, bytes)| Small {
-            add: Add::default(),
+            path: String::new(),
             remove: Remove::default(),
             rows: 1,
             bytes: *bytes,
@@ -290,7 +290,7 @@ mod tests {
         let minutes = 60 * 24 * 30;
         for minute in 0..minutes {
             let file = |bytes, first| Small {
-                add: Add::default(),
+                path: String::new(),
                 remove: Remove::default(),
                 rows: 1,
                 bytes,

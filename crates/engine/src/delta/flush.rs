@@ -6,6 +6,7 @@
 //! whoever is killed, and however often a flush is tried again, a row is in the table once.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -160,7 +161,7 @@ async fn past(
     let at = layout.table.index_of(&layout.seq)?;
     let mut rows = 0;
     for add in adds {
-        for batch in staged(layout, add)? {
+        for batch in staged(&layout.folder, &add.path)? {
             let batch: RecordBatch = batch?;
             let positions = batch.column(at).as_primitive::<arrow::datatypes::Int64Type>();
             // They ascend.
@@ -177,10 +178,10 @@ async fn past(
 
 /// The rows of a data file below the table's folder.
 pub(super) fn staged(
-    layout: &Layout,
-    add: &Add,
+    folder: &Path,
+    name: &str,
 ) -> Result<parquet::arrow::arrow_reader::ParquetRecordBatchReader> {
-    let path = layout.folder.join(&add.path);
+    let path = folder.join(name);
     let file = std::fs::File::open(&path).map_err(|e| Error::io("read the file", &path, &e))?;
     ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(|builder| builder.build())
