@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 176] = [
+const INVALID: [(&str, &str); 179] = [
     ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
@@ -45,6 +45,7 @@ const INVALID: [(&str, &str); 176] = [
     ("bad_name", "Names of projects and things have lower-case letters, digits and underscores, begin with a letter and are at most 63 long."),
     ("bad_query", "The query part of the request's URL is not what the endpoint takes. /docs shows what it takes."),
     ("bad_request", "The request is not HTTP that this endpoint can read. /docs shows an example."),
+    ("bad_request_value", "A value of `request` is not of the type that the derived declares, or stands not in a list. The message names the column and the position, never the value."),
     ("bad_root", "The project's folder has a path that is not UTF-8 text. Move the project into a folder whose path is."),
     ("bad_row", "A row of a file breaks a rule of its source, and the file was not loaded. Mend the file, or load with --on-bad-row quarantine: then bad rows go to a table of their own, each with its reason."),
     ("bad_server_url", "The URL of the node to speak to is none. Write http://HOST:PORT or https://HOST:PORT."),
@@ -61,7 +62,7 @@ const INVALID: [(&str, &str); 176] = [
     ("body_stalled", "The request's body stood still for too long, or came at next to nothing a second. Nothing was done with it; send it again."),
     ("body_too_large", "The request's body is over the limit. Split the request; for many rows use `asof train`."),
     ("both_asked", "A service and single features were asked for at once. Ask for one or the other."),
-    ("clockless", "A source with `event_time: none` holds facts without a clock: nothing of it has a ttl, a history or a time at which it is available. Name its `event_time`, or leave those keys out."),
+    ("clockless", "A source with `event_time: none` holds facts without a clock: nothing of it has a ttl, a history or a time at which it is available, and no label is read of it. Name its `event_time`, or leave those keys out."),
     ("column_collision", "Two output columns would have the same name: two features, or a feature and a column of the spine or a key. Give one of them another with `as:`, or ask for full names, which are view__feature."),
     ("column_hidden", "A column stands in the files of a source and in the names of their `key=value` folders, and the folders' value is read. To read the files' own, set `options: {hive_partitioning: false}`."),
     ("column_left_out", "A column of the data has a type there is no counterpart of, so it is left out. A source with `sql` can cast it."),
@@ -115,6 +116,7 @@ const INVALID: [(&str, &str); 176] = [
     ("key_type", "A source's column is bound to an entity's key of another type. Bind another column, or cast it in a source's `sql`."),
     ("key_types", "Two views take a key of the same name, of different types. Give one of them another name in its role: `keys: {KEY: OTHER_NAME}`."),
     ("missing_key", "Something that must be given is not: a key of a document, or a key column of a request. The message names it."),
+    ("missing_request_column", "Derived features read something of the request that it does not bring. Add it to `request`, one value per entity: {\"request\": {\"price\": [199]}}; in a spine it is a column."),
     ("new_column", "A file brings a column that the stored source does not have. Add it to the source's `schema` and apply, or leave it out of the file; nothing was loaded."),
     ("no_entities", "A request for features names at least one entity: {\"entities\": {\"seller_id\": [42]}}."),
     ("no_features", "Neither a service nor a feature is asked for. Name a service, or features as `view.feature` or `view.*`."),
@@ -147,6 +149,7 @@ const INVALID: [(&str, &str); 176] = [
     ("registry_newer", "The registry was written by a newer program. Use that one, or restore the backup made before."),
     ("relative_path", "A path that goes to a node is absolute, since the node stands in another folder."),
     ("request_collision", "What a request brings has the name of a key or of an output column; in a spine they stand side by side. Give one of them another name."),
+    ("request_column_in_entities", "`entities` holds keys, and one of its columns is what derived features read of the request. Put it into `request`: {\"request\": {\"price\": [199]}}."),
     ("request_column_not_found", "A derived feature names something that is no feature and that the request does not bring. Features are `view.feature`; what the request brings is declared under `request`."),
     ("request_types", "Two derived take what the request brings under one name as two types. Declare it with one type, and cast it where it is used."),
     ("retention_too_short", "A row must be kept online as long as it can answer: `retention` is at least `ttl`."),
@@ -184,7 +187,7 @@ const INVALID: [(&str, &str); 176] = [
     ("unknown_format", "The ending of --out names no format. End it in .parquet, .csv, .ndjson or .arrow, or say --format."),
     ("unknown_key", "A key is written that is none: of a document, or of the entities asked for. The hint names the nearest."),
     ("unknown_option", "The format has no such option. The hint names the nearest."),
-    ("unknown_request_column", "`request` holds a column that no feature asked for reads. Leave it out; features derived from request columns are not built yet."),
+    ("unknown_request_column", "`request` holds a column that no feature asked for reads. Leave it out; keys stand in `entities`."),
     ("unsupported_type", "A column has a type there is no counterpart of. Leave it out, or cast it where it is made."),
     ("unused_key", "A warning: a key of a definition has no effect beside another. Remove it."),
     ("usage", "The command line cannot be read: a command, flag or value it does not have, or one that is missing. `asof COMMAND --help` shows what there is. The exit code is 2."),

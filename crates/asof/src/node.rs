@@ -113,7 +113,7 @@ impl Node {
         let clock = Arc::clone(&config.clock);
         let stop = CancellationToken::new();
         let rooms = Rooms {
-            reader: Reader::new(Arc::clone(&online), Arc::clone(&clock)),
+            reader: Reader::deriving(Arc::clone(&online), Arc::clone(&clock), Arc::new(engine.clone())),
             flow: Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&clock))
                 .with_batch_bytes(room.batch)
                 .with_operations(config.operations),

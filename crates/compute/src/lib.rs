@@ -8,6 +8,7 @@
 //! - entity keys as bytes: [`KeyEncoder`];
 //! - the spine as an index of slots, and the latest value as states folded into them: [`SpineIndex`],
 //!   [`LatestStates`];
+//! - what is computed of features, requests and their time: [`Derivations`];
 //! - values as bytes for the online store, and which rows it keeps: [`RowLayout`], [`Keeping`], [`retain`].
 //!
 //! Start reading at [`RowOrder`], then [`first_answer`], [`status_at`], [`SpineIndex`].
@@ -17,6 +18,7 @@
 mod aggregate;
 mod arrow_type;
 mod cell;
+mod derivation;
 mod digest;
 mod error;
 mod groups;
@@ -44,6 +46,7 @@ pub use aggregate::{
     Input, Outcome, Prepared, Ranges, States, aggregate, covering, rows_that_count,
 };
 pub use arrow_type::{arrow_type, conform, from_arrow_type};
+pub use derivation::{Derivation, DerivationError, Derivations, Derive, conform_request};
 pub use digest::RowDigester;
 pub use error::ComputeError;
 pub use interval::first_answer;

@@ -20,12 +20,14 @@
 //!
 //! Start reading at [`ViewTable`], then [`read`], then [`tiler`]. The bytes are `docs/formats/live-views.md`.
 
+mod generations;
 mod key;
 mod latest;
 mod read;
 mod table;
 mod tiler;
 
+pub use generations::{Holds, LiveGeneration, LiveGenerations, LiveRecord};
 pub use latest::LatestRow;
 pub use read::{WindowsAsked, WindowsRead, sum_windows};
 pub use table::{ViewRow, ViewTable};

@@ -393,6 +393,6 @@ async fn a_cut_past_what_is_there_is_refused() {
     };
     let held = damaged.hold_tail().await.unwrap().unwrap();
     let refused = damaged.flush(&room.sources[0], &held, u64::MAX).await.unwrap_err();
-    assert_eq!(refused.to_string(), "a batch of source `shop/clicks` in the intake log is damaged");
+    assert_eq!(refused.to_string(), "a batch of source `shop.clicks` in the intake log is damaged");
     assert_eq!(stored_files(&damaged, &room.sources[0]).await.unwrap().1, Some(30), "nothing was put in");
 }

@@ -17,18 +17,23 @@
 //! Memory is slots times states, not history; where it is short the spine is cut by key, and each
 //! portion reads the history again.
 //!
+//! Labels are asked some time after the spine's times, in passes of their own ([`asked`]), and are null where their
+//! source does not reach so far ([`mature`]). What is derived is computed of the answers, batch by batch.
+//!
 //! Facts without a clock have no second row of any key, asked for or not: [`second_rows`] sees to it.
 //!
 //! Files are not pruned by ttl: a row past its ttl still makes the difference between `expired` and
 //! `not_found`.
 
 mod answers;
+mod asked;
 mod buffer;
 mod codec;
 mod cursors;
 mod driver;
 mod fold;
 mod gather;
+mod mature;
 mod operator;
 mod second_rows;
 #[cfg(test)]
@@ -43,5 +48,6 @@ pub use answers::ReadingCounts;
 pub use codec::{Codec, FindSpine};
 pub use driver::{AnswerBatch, Manner, PointInTimeAnswer, SpineRows, answer};
 pub(crate) use fold::{passing, true_only};
+pub(crate) use mature::kept_rows;
 pub use operator::{Hooks, Mode, PointInTimeExec};
 pub use spec::{FeatureSpec, ReadingSpec, Spec, SpineColumns};

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
-use arrow::datatypes::{DataType as ArrowType, Field, Schema};
-use asof_model::{Column, FileIdentity, Format};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
+use arrow::datatypes::{DataType as ArrowType, Field, Int64Type, Schema};
+use asof_model::{Column, FileIdentity, Format, Timestamp};
 
 use super::columns::can_read;
 use super::csv::CsvFile;
@@ -236,13 +236,47 @@ impl OpenFile {
 
     /// Whether no row of a part is needed, as far as its statistics say.
     pub(crate) fn is_past_need(&self, part: Part, rules: &Rules) -> bool {
-        match (&self.data, part, rules.prunes_by()) {
-            (Data::Parquet(file), Part::Group(group), Some(column)) => {
-                let found = file.range(group, column, &rules.inputs());
-                found.is_some_and(|(least, greatest)| rules.is_past_need(&least, &greatest))
+        let Some(until) = rules.needed_until() else { return false };
+        // A part that holds a time that is none, or a null, is read: for its error, or to count it.
+        self.span(part, rules, &rules.inputs()).is_some_and(|(least, _)| least > until)
+    }
+
+    /// The greatest event time of its rows, [`Timestamp::BEFORE_ALL`] where it has none; none where its statistics
+    /// do not say it of every row.
+    pub(crate) fn last_event(&self, rules: &Rules) -> Option<Timestamp> {
+        let timed_by = [rules.timed_by()?.to_owned()];
+        let parts = self.parts();
+        parts.into_iter().try_fold(Timestamp::BEFORE_ALL, |last, (_, part)| {
+            let all = match rules.given() {
+                Given::Stored(own) => self.ends_by(part, &own.seq, own.upto),
+                _ => true,
+            };
+            let (_, greatest) = self.span(part, rules, &timed_by).filter(|_| all)?;
+            if rules.leaves_out(greatest) {
+                return None;
             }
-            _ => false,
-        }
+            Some(last.max(greatest))
+        })
+    }
+
+    /// The least and the greatest event time of a part, by its statistics; none where these columns may hold a null
+    /// there.
+    fn span(&self, part: Part, rules: &Rules, complete: &[String]) -> Option<(Timestamp, Timestamp)> {
+        let (Data::Parquet(file), Part::Group(group)) = (&self.data, part) else { return None };
+        // What the name of a folder says is read instead of what is in the file.
+        let column = rules.timed_by().filter(|column| self.partition(column).is_none())?;
+        let (least, greatest) = file.range(group, column, complete)?;
+        rules.span(&least, &greatest)
+    }
+
+    /// Whether no number of a column of a part is greater, by its statistics.
+    fn ends_by(&self, part: Part, column: &str, last: i64) -> bool {
+        let (Data::Parquet(file), Part::Group(group)) = (&self.data, part) else { return false };
+        let found = file.range(group, column, &[]);
+        found.is_some_and(|(_, greatest)| {
+            let greatest = greatest.as_primitive_opt::<Int64Type>();
+            greatest.is_some_and(|it| it.len() == 1 && it.is_valid(0) && it.value(0) <= last)
+        })
     }
 
     /// Reads a part: the columns that the rules need, as the file has them.

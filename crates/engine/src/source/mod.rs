@@ -17,7 +17,7 @@ mod footer;
 pub(crate) mod identity;
 pub(crate) mod infer;
 pub(crate) mod instants;
-mod ndjson;
+pub(crate) mod ndjson;
 pub(crate) mod opened;
 pub(crate) mod options;
 mod pages;
@@ -28,7 +28,7 @@ mod taken;
 
 use std::sync::Arc;
 
-use asof_model::{Catalog, Cut, SourceVersion};
+use asof_model::{Catalog, Cut, SourceVersion, Timestamp};
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use columns::convert;
@@ -84,7 +84,7 @@ pub struct ScanColumns {
     pub numbered: bool,
     /// Rows of later event times are not needed: row groups whose statistics say that they hold no others,
     /// and no null that would be counted, are left out.
-    pub until: Option<asof_model::Timestamp>,
+    pub until: Option<Timestamp>,
     /// Read what was read then: a stored source up to that position, a Delta table at that version,
     /// the files of that record ([`crate::Error::Changed`] where one is gone or another). None: as it is now.
     pub at: Option<Cut>,
@@ -181,4 +181,20 @@ pub(crate) async fn scan_opened(
         Arc::new(fetch) as Arc<dyn FetchRows>
     });
     Ok(SourceScan { plan, identity: opened.cut(), fetch, files: opened.files() })
+}
+
+/// The greatest event time of an open source, [`Timestamp::BEFORE_ALL`] where it has no rows; none where the
+/// statistics of its files do not say it of every row.
+///
+/// # Errors
+/// Where a rule of the source is broken.
+pub(crate) fn last_event(
+    engine: &Engine,
+    source: &SourceVersion,
+    opened: &Opened,
+) -> Result<Option<Timestamp>> {
+    let Some(files) = opened.addressed() else { return Ok(None) };
+    let rules = opened.rules(engine, source, &ScanColumns::default())?;
+    let of = |last: Timestamp, file: &OpenFile| Some(last.max(file.last_event(rules.of(file))?));
+    Ok(files.iter().try_fold(Timestamp::BEFORE_ALL, of))
 }

@@ -228,6 +228,25 @@ pub(crate) async fn stored(
     Ok(Opened::Stored { files: Arc::new(files), columns, version, rows, past })
 }
 
+/// Refuses where the past of a push source cannot be read with the source's columns; no row is looked at.
+pub(crate) async fn check_past(engine: &Engine, catalog: &Catalog, source: &SourceVersion) -> Result<()> {
+    let root = root(catalog, source)?;
+    let Some((files, past)) = past_of(engine, Some(&root), source, None).await? else { return Ok(()) };
+    let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
+    let (name, definition) = (source.address.name.as_str(), &source.definition);
+    let rules =
+        Rules::over(engine, name, definition, &source.columns, &want, Given::Nothing)?.before(past.until);
+    engine
+        .blocking(move || {
+            for file in &files {
+                let Some((_, part)) = file.parts().into_iter().next() else { continue };
+                file.read(part, &rules, 1).map(drop)?;
+            }
+            Ok(())
+        })
+        .await
+}
+
 /// The files of the past of a push source, if it has one.
 async fn past_of(
     engine: &Engine,

@@ -291,6 +291,11 @@ impl Rules {
         self
     }
 
+    /// Whether rows of this event time are left out.
+    pub(crate) fn leaves_out(&self, event_time: Timestamp) -> bool {
+        self.before.is_some_and(|before| event_time >= before)
+    }
+
     /// How many batches of the usual size are read at once: rows that are read for their keys and times alone
     /// are thin, and the more of them come together, the more of the states they meet are met together.
     pub(crate) fn batches(&self) -> usize {
@@ -302,33 +307,36 @@ impl Rules {
         &self.given
     }
 
-    /// Whether all rows of a part are later than any that is needed, judged by the least and the greatest
-    /// value of the column of event times, as the file has them.
-    pub(crate) fn is_past_need(&self, least: &ArrayRef, greatest: &ArrayRef) -> bool {
-        let Some(until) = self.until else { return false };
-        // Text is not in the order of its instants: offsets, and what stands behind the seconds.
+    /// The last event time that is needed; none: all.
+    pub(crate) fn needed_until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// The event times that the least and the greatest value of the column of event times are, as the file has them;
+    /// none where one is no time, or where the order of the values is not that of their times.
+    pub(crate) fn span(&self, least: &ArrayRef, greatest: &ArrayRef) -> Option<(Timestamp, Timestamp)> {
+        // Text is not in the order of its instants: offsets, and what stands behind the seconds. Older files hold
+        // the least and the greatest of unsigned numbers as if they were signed.
         let data_type = least.data_type();
-        if !data_type.is_integer()
+        if !data_type.is_signed_integer()
             && !matches!(data_type, ArrowType::Timestamp(..) | ArrowType::Date32 | ArrowType::Date64)
         {
-            return false;
+            return None;
         }
         let unit = match (&self.given, &self.event_time) {
             (Given::Nothing, Some(Instant::Column { unit, zone: None, .. })) => *unit,
             (Given::Stored(_), _) => None,
-            _ => return false,
+            _ => return None,
         };
         let read = |found: &ArrayRef| {
             let found = instants(found, unit, None).ok()?;
-            (found.len() == 1 && found.is_valid(0)).then(|| found.value(0))
+            (found.len() == 1 && found.is_valid(0)).then(|| Timestamp(found.value(0)))
         };
-        // A part that holds a time that is none is read, for its error.
-        matches!((read(least), read(greatest)), (Some(least), Some(_)) if least > until.0)
+        read(least).zip(read(greatest))
     }
 
-    /// The column of event times, where parts can be left out by it.
-    pub(crate) fn prunes_by(&self) -> Option<&str> {
-        self.until?;
+    /// The column of event times, where statistics of it say something of them.
+    pub(crate) fn timed_by(&self) -> Option<&str> {
         match (&self.given, &self.event_time) {
             (Given::Nothing, Some(Instant::Column { name, zone: None, .. })) => Some(name),
             (Given::Stored(columns), _) => Some(&columns.event_time),

@@ -1,7 +1,7 @@
 //! The bytes of entries in a view's table; `docs/formats/live-views.md`.
 //!
 //! ```text
-//! row   = entity 0 order            -> format (1) flags (1) [valid_until (8)] values
+//! row   = entity 0 order            -> format (1) flags (1) length of entity (2) [valid_until (8)] values
 //! end   = entity 0 order 0          -> v of the next version (8)
 //! tiled = entity 1 0                -> until (8)
 //! late  = entity 1 1 s (8) order [0] -> as of row and end
@@ -180,10 +180,12 @@ pub(super) struct Row<'a> {
     pub(super) values: &'a [u8],
 }
 
-pub(super) fn put_row(row: &Row<'_>, out: &mut Vec<u8>) {
+/// Writes a row's entry; `entity`: the length of its entity's key.
+pub(super) fn put_row(row: &Row<'_>, entity: u16, out: &mut Vec<u8>) {
     let flag = |some: bool, flag| if some { flag } else { 0 };
     out.push(ROW_FORMAT);
     out.push(flag(row.op == Op::Delete, IS_DELETE) | flag(row.valid_until.is_some(), HAS_VALID_UNTIL));
+    out.extend_from_slice(&entity.to_le_bytes());
     if let Some(until) = row.valid_until {
         out.extend_from_slice(&until.0.to_le_bytes());
     }
@@ -191,7 +193,7 @@ pub(super) fn put_row(row: &Row<'_>, out: &mut Vec<u8>) {
 }
 
 pub(super) fn read_row(entry: &[u8]) -> Option<Row<'_>> {
-    let (&[format, flags], rest) = entry.split_first_chunk::<2>()?;
+    let (&[format, flags, _, _], rest) = entry.split_first_chunk::<4>()?;
     if format != ROW_FORMAT {
         return None;
     }
@@ -201,6 +203,12 @@ pub(super) fn read_row(entry: &[u8]) -> Option<Row<'_>> {
     }
     let (until, values) = rest.split_first_chunk::<8>()?;
     Some(Row { op, valid_until: Some(Timestamp(i64::from_le_bytes(*until))), values })
+}
+
+/// The length of the key of a row's entity.
+pub(super) fn entity_of(entry: &[u8]) -> Option<usize> {
+    let &[format, _, low, high] = entry.first_chunk::<4>()?;
+    (format == ROW_FORMAT).then(|| usize::from(u16::from_le_bytes([low, high])))
 }
 
 /// The value of an end.

@@ -7,8 +7,8 @@ use asof_compute::{KeyEncoder, Op, Position, RowOrder};
 use asof_model::Timestamp;
 
 use super::key;
-use crate::Result;
-use crate::live::{TableNumber, Writing};
+use crate::live::{Direction, LiveSnapshot, TableNumber, Writing};
+use crate::{Error, Result};
 
 /// A row of a view.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +98,9 @@ impl ViewTable {
         key::put_order(row.order, row.number, &mut place);
         let mut entry = Vec::with_capacity(row.values.len() + 16);
         let held = key::Row { op: row.order.op, valid_until: row.valid_until, values: row.values };
-        key::put_row(&held, &mut entry);
+        let length = u16::try_from(row.key.len());
+        let length = length.map_err(|_| Error::TooLong { what: "an entity's key", limit: 65_535 })?;
+        key::put_row(&held, length, &mut entry);
         to.put(self.number(), &place, &entry)?;
         let Some(counters) = &self.inner.counters else { return Ok(false) };
         if row.order.event_time < self.tiled() {
@@ -112,6 +114,34 @@ impl ViewTable {
         let count = counter.load(Ordering::Relaxed) + 1;
         counter.store(if count >= MANY { 0 } else { count }, Ordering::Relaxed);
         Ok(count >= MANY)
+    }
+
+    /// The keys of entities with rows, in order, until `each` says false; `after`: those past it.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`], [`crate::Error::Damaged`], and what `each` gives, which ends it.
+    pub fn entities(
+        &self,
+        from: &dyn LiveSnapshot,
+        after: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        // No key begins another, so nothing of an entity comes past this.
+        let past = |entity: &[u8]| [entity, &[0xFF]].concat();
+        let mut next = after.map(past);
+        loop {
+            let mut found = None;
+            from.scan(self.number(), &[], next.as_deref(), Direction::Forward, &mut |place, entry| {
+                let length = key::whole(key::entity_of(entry), "a row")?;
+                found = place.get(..length).map(<[u8]>::to_vec);
+                Ok(false)
+            })?;
+            let Some(entity) = found else { return Ok(()) };
+            if !each(&entity)? {
+                return Ok(());
+            }
+            next = Some(past(&entity));
+        }
     }
 
     /// Marks a row that a later version ends at `at`, its `v`; called where that version's batch is made.

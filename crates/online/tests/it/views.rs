@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array};
 use asof_compute::{KeyEncoder, Ladder, Op, Position, RowDigest, RowOrder, StoredWindows, WindowSums};
 use asof_model::{
-    Aggregate, Call, Clock, DataType, Expression, Feature, Length, Name, NamedWindow, Timestamp, Window,
+    Address, Aggregate, Call, Clock, DataType, Expression, Feature, Length, Name, NamedWindow, Timestamp,
+    VersionId, Window,
 };
+use asof_online::GenerationState;
 use asof_online::live::{
     Durability, Incoming, Intake, LiveOptions, LiveStore, SourceNumber, TableNumber, Writing, open,
 };
-use asof_online::views::{Tiler, ViewRow, ViewTable, WindowsAsked, sum_windows};
+use asof_online::views::{Holds, LiveGenerations, Tiler, ViewRow, ViewTable, WindowsAsked, sum_windows};
 use asof_testkit::Random;
 
 const TABLE: TableNumber = TableNumber::new(20).unwrap();
@@ -396,6 +398,17 @@ fn tiles_never_change_what_windows_come_to() {
                 }
             }
         }
+        let mut found = Vec::new();
+        let store = bench.store().read().unwrap();
+        let all = &mut |entity: &[u8]| {
+            found.push(entity.to_vec());
+            Ok(true)
+        };
+        bench.table.entities(store.as_ref(), None, all).unwrap();
+        let entities: std::collections::BTreeSet<Vec<u8>> =
+            bench.rows.iter().map(|row| KeyEncoder::encode_int64(row.entity).to_vec()).collect();
+        assert_eq!(found, entities.into_iter().collect::<Vec<_>>());
+        drop(store);
         for back in [0, SECOND, 4_000 * SECOND] {
             bench.check(&[Some(0), Some(1), Some(2)], back);
         }
@@ -432,4 +445,93 @@ fn few_rows_are_read_where_there_are_tiles() {
     assert!(read < 200, "{read} rows were read");
     // As of an earlier time tiles of what was pushed later do not help.
     bench.check(&[Some(1)], 600 * SECOND);
+}
+
+/// A generation is found by every batch from its beginning on, outlives a restart, and goes with its rows.
+#[test]
+fn generations_are_found_from_their_beginning_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Hand(AtomicI64::new(SECOND)));
+    let store = opened(folder.path(), &clock);
+    let generations = LiveGenerations::open(Arc::clone(&store)).unwrap();
+    let address =
+        |name: &str| Address { project: Name::new("shop").unwrap(), name: Name::new(name).unwrap() };
+    let (view, source) = (address("activity"), address("events"));
+    let version = VersionId("v1".into());
+    let arguments = vec![DataType::parse("float64").unwrap()];
+    let made = generations.begin(&view, &version, &source, Holds::Windows { arguments }).unwrap();
+    assert_eq!(generations.all().len(), 1);
+    assert!(generations.live(&view, &version).is_none(), "it is being built");
+    let id = made.record.id;
+    generations
+        .change(&|record| record.state = GenerationState::Live, &mut |_, writing| {
+            LiveGenerations::mark(id, Timestamp(7), writing)?;
+            LiveGenerations::put_progress(id, b"unit", b"seen", writing)
+        })
+        .unwrap();
+    store.write(&mut |_, writing| writing.put(made.table.number(), b"row", b"x")).unwrap();
+    drop((generations, store));
+
+    let store = opened(folder.path(), &clock);
+    let generations = LiveGenerations::open(Arc::clone(&store)).unwrap();
+    let found = generations.live(&view, &version).unwrap();
+    assert_eq!((found.record.id, found.table.tiled()), (id, Timestamp(7)));
+    assert_eq!(generations.progress(id).unwrap(), [(b"unit".to_vec(), b"seen".to_vec())]);
+    generations.remove(id).unwrap();
+    assert!(generations.all().is_empty() && generations.progress(id).unwrap().is_empty());
+    assert_eq!(store.read().unwrap().get(made.table.number(), b"row").unwrap(), None);
+    drop((generations, store));
+    let generations = LiveGenerations::open(opened(folder.path(), &clock)).unwrap();
+    assert!(generations.all().is_empty());
+}
+
+/// What reading costs: `cargo nextest run -p asof-online --run-ignored only -E 'test(the_cost_of_a_read)'`.
+#[test]
+#[ignore = "a measurement"]
+fn the_cost_of_a_read() {
+    let mut random = Random::new(1);
+    let mut bench = Bench::new();
+    let cold = 1_000;
+    for batch in 0..400 {
+        bench.pass(216 * SECOND);
+        let now = bench.now();
+        // A hot key, and cold ones of a thousand rows each.
+        let rows: Vec<(i64, i64)> = (0..500)
+            .map(|at| (if at % 2 == 0 { 1 } else { 2 + (batch * 250 + at / 2) % 100 }, now - at * 432_000))
+            .collect();
+        bench.push(&mut random, &rows, &[]);
+    }
+    let time = |bench: &Bench, entities: &[i64]| {
+        let features: Vec<usize> = (0..bench.stored.plan().features().len()).collect();
+        let mut took = Vec::new();
+        let mut rows = 0;
+        for round in 0..200 {
+            let begun = std::time::Instant::now();
+            let snapshot = bench.store().read().unwrap();
+            let asked = WindowsAsked {
+                table: &bench.table,
+                stored: &bench.stored,
+                ladder: &bench.ladder,
+                features: &features,
+                at: snapshot.answer_time(),
+            };
+            let key = KeyEncoder::encode_int64(entities[round % entities.len()]);
+            let read = sum_windows(&asked, snapshot.as_ref(), &mut [Some(&key[..])].into_iter()).unwrap();
+            for feature in &features {
+                read.sums.finish(*feature).unwrap();
+            }
+            rows += read.rows.iter().sum::<usize>();
+            took.push(begun.elapsed().as_micros());
+        }
+        took.sort_unstable();
+        format!("p50 {} us, p99 {} us, {} rows read", took[100], took[198], rows / 200)
+    };
+    let colds: Vec<i64> = (2..102).collect();
+    println!("{cold} rows, no tiles: {}", time(&bench, &colds));
+    bench.advance(bench.now() - SECOND);
+    for entity in 1..102 {
+        bench.tile(entity);
+    }
+    println!("{cold} rows: {}", time(&bench, &colds));
+    println!("100,000 rows: {}", time(&bench, &[1]));
 }
