@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use asof_engine::{Engine, EngineConfig};
-use asof_flow::Flow;
+use asof_flow::{Flow, FlushBounds};
 use asof_model::{Clock, Name};
 use asof_online::views::LiveGenerations;
 use asof_registry::Registry;
@@ -112,7 +112,9 @@ impl Node {
             Problem::new(asof_model::Kind::Internal, "internal", "the online store was not opened")
         })??;
         let path = config.data_dir.join("live");
+        let floor = engine.greatest_position().await?;
         let options = asof_online::live::LiveOptions {
+            floor,
             cache: room.cache,
             memory: room.rows,
             waiting: room.rows,
@@ -136,6 +138,7 @@ impl Node {
                 .with_batch_bytes(room.batch)
                 .with_intake(Arc::clone(&live), Arc::clone(&live_views) as Arc<dyn asof_flow::LiveViews>)
                 .with_views(live_views)
+                .with_live(Arc::clone(&live), floor, FlushBounds::default())
                 .with_operations(config.operations),
             copy_online: CopyOnline(Arc::new(move |to| {
                 online.backup(&to.join("online"))?;
@@ -208,9 +211,11 @@ impl Node {
         self.certificate.get().cloned()
     }
 
-    /// Materialises every view at its own `refresh`, until the node is told to stop.
+    /// Materialises every view at its own `refresh` and moves pushed rows into their tables, until the node is told to
+    /// stop.
     pub async fn refresh(&self) {
-        self.rooms.flow.refresh_forever(self.stop.clone()).await;
+        let flow = &self.rooms.flow;
+        tokio::join!(flow.refresh_forever(self.stop.clone()), flow.flush_forever(self.stop.clone()));
     }
 
     /// Waits for what goes on to end and the stores to be closed.

@@ -334,7 +334,7 @@ fn spec(engine: &Engine, questions: &Questions, pass: &Pass, key_sets: &[KeySet]
                 .collect(),
         })
     });
-    let assumed = definition.available_at.is_none();
+    let assumed = definition.is_seen_at_once();
     Spec {
         source: source.address.to_string(),
         // A label is what came of it, late rows and all.
@@ -358,7 +358,7 @@ fn then_by(engine: &Engine, source: &SourceVersion) -> Option<String> {
     let definition = &source.definition;
     let text = &definition.order_by.as_ref().filter(|_| {
         // Without a clock a second row is an error, whatever its order.
-        definition.available_at.is_none() && definition.event_time.is_some()
+        definition.is_seen_at_once() && definition.event_time.is_some()
     })?;
     let order = compile(engine, &text.text, &source.columns, false, Purpose::Order).ok()?;
     // Nothing but the column's name, which may be written in other case.

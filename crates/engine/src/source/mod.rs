@@ -38,7 +38,6 @@ use self::exec::FilesExec;
 use self::fetch::FilesFetch;
 use self::files::OpenFile;
 pub(crate) use self::opened::{Opened, open};
-use self::rules::Rules;
 use crate::{Engine, Result};
 
 /// The longest record of a CSV file and the longest line of an NDJSON file: 64 MiB. One is held whole while
@@ -179,17 +178,14 @@ pub(crate) async fn scan_opened(
     let files = opened.addressed().filter(|_| want.address);
     let numbered = want.numbered && opened.is_numbered();
     let want = ScanColumns { address: files.is_some() || numbered, ..want.clone() };
-    let name = source.address.name.as_str();
-    let given = opened.given();
-    let rules = Rules::over(engine, name, &source.definition, &source.columns, &want, given.clone())?;
-    let (rules, threads) = (Arc::new(rules), engine.config().threads);
+    let (rules, threads) = (opened.rules(engine, source, &want)?, engine.config().threads);
     let plan: Arc<dyn ExecutionPlan> = match files {
         Some(files) => Arc::new(FilesExec::in_runs(Arc::clone(files), rules, threads * RUNS)),
         None if want.named && !opened.is_numbered() => opened.plan(engine, &rules, 1).await?,
         None => opened.plan(engine, &rules, threads).await?,
     };
     let fetch = files.map(|files| {
-        let fetch = FilesFetch::new(engine, &source.definition, &source.columns, files, given);
+        let fetch = FilesFetch::new(engine, &source.definition, &source.columns, files, opened.given());
         Arc::new(fetch) as Arc<dyn FetchRows>
     });
     Ok(SourceScan { plan, identity: opened.cut(), fetch, files: opened.files() })
@@ -206,8 +202,7 @@ pub(crate) fn last_event(
     opened: &Opened,
 ) -> Result<Option<Timestamp>> {
     let Some(files) = opened.addressed() else { return Ok(None) };
-    let (name, want) = (source.address.name.as_str(), ScanColumns::default());
-    let rules = Rules::over(engine, name, &source.definition, &source.columns, &want, opened.given())?;
-    let of = |last: Timestamp, file: &OpenFile| Some(last.max(file.last_event(&rules)?));
+    let rules = opened.rules(engine, source, &ScanColumns::default())?;
+    let of = |last: Timestamp, file: &OpenFile| Some(last.max(file.last_event(rules.of(file))?));
     Ok(files.iter().try_fold(Timestamp::BEFORE_ALL, of))
 }
