@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 188] = [
+const INVALID: [(&str, &str); 189] = [
     ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
@@ -99,6 +99,7 @@ const INVALID: [(&str, &str); 188] = [
     ("expression_failed", "An expression cannot be computed: for these columns at all, or for some value, such as a division by zero. Guard it with `nullif`, `try_cast` or `case`."),
     ("expression_not_bool", "A condition, such as `where` or `delete_when`, is not true or false. Compare with something."),
     ("expression_not_of_the_row", "An expression uses something that is not of the row: the present, the session, a variable. The same expression must give the same value whenever it is asked."),
+    ("expression_not_id", "An `id` names an event by a whole number, a text, a uuid, a time or a bool; a float or what holds several values names none. Name a column that does."),
     ("expression_not_time", "An expression that stands for a time gives something else. Cast it: to_timestamp(...)."),
     ("expression_placeholder", "An expression has no parameters such as $1 or ?. Write the value."),
     ("expression_subquery", "An expression is over one row and holds no query. Join in a source's `sql` instead."),
@@ -238,7 +239,7 @@ const NOT_FOUND: [(&str, &str); 17] = [
 ];
 
 #[rustfmt::skip]
-const CONFLICT: [(&str, &str); 21] = [
+const CONFLICT: [(&str, &str); 22] = [
     ("address_taken", "Another program listens on the address. Often it is another `asof up`: `asof doctor` in its folder shows its process. Choose another address with --listen; port 0 takes a free one."),
     ("apply_conflict", "Somebody applied another change to this project after your plan was made. The message names the changes and who made them. Get them into your folder, plan again, apply again."),
     ("backup_exists", "A backup goes into a folder that does not exist yet, so that none is written over. Name another."),
@@ -257,6 +258,7 @@ const CONFLICT: [(&str, &str); 21] = [
     ("source_stale", "A source with `sql` was applied with other versions of the sources of another project than stand. Apply the source's project again: its views become new versions over what stands."),
     ("stands_on_nothing", "A version stands on a thing that is gone or has changed since the plan. Plan again, apply again."),
     ("table_busy", "Others wrote to the same table again and again while this load tried. Nothing was loaded; try again."),
+    ("view_changed", "A view was given another version while its rows were brought up. Nothing answers otherwise than before; materialise it again."),
     ("thing_in_use", "What would be removed is used by others, which the message names. Remove those first, in the same apply where they are of the same project."),
     ("training_set_changed", "What a training set was made from is no longer as it was, so it cannot be made again. The message names what is gone or changed."),
     ("view_stale", "A view was applied with another version of its source than stands: the source belongs to another project, which changed it. Apply the view's project again: the view becomes a new version over what stands. Until then it is not read, since its rows would mix two rules."),

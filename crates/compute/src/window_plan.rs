@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
 use arrow::buffer::ScalarBuffer;
 use asof_model::{Timestamp, Window};
 
@@ -288,6 +288,10 @@ impl WindowSums {
             let (from, until) = covered[feature.window];
             wanted[feature.kept][from..until].fill(true);
         }
+        // Whether anything counts is always asked.
+        for (from, until) in covered.iter().filter(|(from, until)| from < until) {
+            wanted[0][*from..*until].fill(true);
+        }
         let any = |kept: usize| wanted[kept].contains(&true);
         let states = PlanStates::new(plan, entities * stretches, any);
         WindowSums { plan: Arc::clone(plan), at, entities, edges, covered, asked: wanted, states }
@@ -333,6 +337,21 @@ impl WindowSums {
         let slot = self.slot(entity, stretch);
         let asked = &self.asked;
         self.states.merge_encoded(slot, bytes, |kept| asked[kept].get(stretch).is_some_and(|asked| *asked))
+    }
+
+    /// How many rows count in the windows asked for, for each entity: in any of them, however often.
+    pub fn counts(&self) -> ArrayRef {
+        let Some(kept) = self.plan.kept.first() else {
+            return Arc::new(Int64Array::from(vec![0; self.entities]));
+        };
+        let until = self.edges.len().saturating_sub(1);
+        let keys: Vec<u32> = (0..=self.entities as u32).collect();
+        let covered: Vec<(u32, u32)> = (0..self.entities)
+            .map(|entity| ((entity * until) as u32, ((entity + 1) * until) as u32))
+            .collect();
+        let times = vec![self.at.0; self.entities];
+        let ranges = Ranges { keys: &keys, covered: &covered, times: &times };
+        kept.function.answer(&self.states.states[0], &ranges, Changes::None).values
     }
 
     /// What a feature comes to, a value for each entity; its default is in place of nothing.

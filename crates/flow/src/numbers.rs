@@ -18,6 +18,12 @@ fn entries() -> Result<TableNumber> {
     NUMBERS.ok_or_else(|| FlowError::Internal { what: "a table of live entries has no number".to_owned() })
 }
 
+/// The number of a table; none where it has none yet.
+pub(crate) fn of(store: &dyn LiveStore, table: &str) -> Result<Option<SourceNumber>> {
+    let value = store.read()?.get(entries()?, table.as_bytes())?;
+    value.map(|value| read(&value)).transpose()
+}
+
 /// The number of a table, given now where it has none yet. `giving`: of this store, held while one is given.
 pub(crate) fn give(store: &dyn LiveStore, giving: &Mutex<()>, table: &str) -> Result<SourceNumber> {
     let _alone = giving.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,6 +46,13 @@ pub(crate) fn give(store: &dyn LiveStore, giving: &Mutex<()>, table: &str) -> Re
     let entries = entries()?;
     store.write(&mut |_, writing| writing.put(entries, table.as_bytes(), &value))?;
     Ok(SourceNumber(number))
+}
+
+/// Every table that has a number, by name.
+pub(crate) fn all(store: &dyn LiveStore) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    each(store, &mut |name, _| found.push(name.to_owned()))?;
+    Ok(found)
 }
 
 fn each(store: &dyn LiveStore, take: &mut dyn FnMut(&str, SourceNumber)) -> Result<()> {

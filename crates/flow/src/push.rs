@@ -36,6 +36,10 @@ pub trait LiveViews: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Where it cannot be written.
     fn write(&self, batch: &AcceptedBatch<'_>, writing: &mut Writing) -> asof_online::Result<()>;
+
+    /// Whether a batch that went through `intake` has the rows of every view of this catalog that keeps them; if not,
+    /// it goes through another that has.
+    fn fits(&self, intake: &Intake, catalog: &Catalog) -> bool;
 }
 
 /// Of a node in which no view keeps pushed rows.
@@ -45,6 +49,10 @@ pub struct NoLiveViews;
 impl LiveViews for NoLiveViews {
     fn write(&self, _: &AcceptedBatch<'_>, _: &mut Writing) -> asof_online::Result<()> {
         Ok(())
+    }
+
+    fn fits(&self, _: &Intake, _: &Catalog) -> bool {
+        true
     }
 }
 
@@ -330,7 +338,8 @@ fn accept(
             // From here on the batch has its place: an apply that comes later finds it accepted before.
             let now = flow.registry.catalog();
             let standing = now.source(&intake.source().address);
-            changed = !standing.is_some_and(|standing| standing.id == intake.source().id);
+            changed = !standing.is_some_and(|standing| standing.id == intake.source().id)
+                || !live.views.fits(intake, &now);
             if changed {
                 let (doing, reason) = ("push to", "its source was changed meanwhile".to_owned());
                 return Err(asof_online::Error::Io { doing, path: "live".to_owned(), reason });

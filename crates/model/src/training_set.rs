@@ -253,6 +253,9 @@ pub enum Cut {
         position: i64,
         /// The version of the Delta table that was read.
         table_version: u64,
+        /// Of a pushed source with a `past`, what was read of that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        past: Option<PastCut>,
     },
     /// Files read in place, in the order of their paths.
     Files(Vec<FileIdentity>),
@@ -267,6 +270,15 @@ pub enum Cut {
     },
     /// A query over other sources.
     Sql(Vec<SourceCut>),
+}
+
+/// What was read of the past of a pushed source, in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastCut {
+    /// How the visible times of its rows were known.
+    pub visible: VisibleTimes,
+    /// The files, in the order of their paths.
+    pub files: Vec<FileIdentity>,
 }
 
 /// Which file was read. Two identities of one path differ where the file was changed or replaced.

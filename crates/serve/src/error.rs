@@ -119,14 +119,6 @@ pub enum ServeError {
         /// The present T.
         now: Timestamp,
     },
-    /// A feature that nothing here computes yet.
-    #[error("output column `{column}` is {what}, which is not built yet online")]
-    NotComputed {
-        /// The column.
-        column: String,
-        /// What it is.
-        what: &'static str,
-    },
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] asof_online::Error),
@@ -155,7 +147,6 @@ impl Explain for ServeError {
             | ServeError::KeyType { .. }
             | ServeError::KeyConflict { .. }
             | ServeError::BeyondHistory { .. }
-            | ServeError::NotComputed { .. }
             | ServeError::AfterNow { .. } => Kind::Invalid,
             ServeError::NotMaterialized { .. } => Kind::Unavailable,
             ServeError::Derived(error) => error.kind(),
@@ -180,7 +171,6 @@ impl Explain for ServeError {
             ServeError::NotMaterialized { .. } => "view_not_materialized",
             ServeError::BeyondHistory { .. } => "beyond_history",
             ServeError::AfterNow { .. } => "as_of_after_now",
-            ServeError::NotComputed { .. } => "not_built_yet",
             ServeError::Select(error) => error.code(),
             ServeError::Store(error) => error.code(),
             ServeError::Row { .. } => "online_row_damaged",
@@ -211,7 +201,6 @@ impl Explain for ServeError {
                 "ask offline: `asof train` with a spine that holds the keys and this time; or give view `{}` a longer `history`",
                 view.name
             )),
-            ServeError::NotComputed { .. } => Some("ask for it offline: `asof train`".to_owned()),
             ServeError::AfterNow { .. } => Some("leave out as_of for the present".to_owned()),
             ServeError::Select(error) => error.hint(),
             ServeError::Store(error) => error.hint(),

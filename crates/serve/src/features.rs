@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
-use asof_compute::{RowError, RowLayout, RowValue, Status};
+use asof_compute::{Outcome, RowError, RowLayout, RowValue, Status};
 use asof_model::{OutputColumn, Timestamp};
 
 use crate::prepared::{Derived, Output, PreparedReading, defect};
@@ -34,6 +34,8 @@ pub struct Features {
 enum Row {
     /// Nowhere: all are null.
     Nothing,
+    /// In [`PreparedReading::default`].
+    Default,
     /// In these bytes, as they were stored.
     Whole(Range<usize>),
     /// Of the features asked for alone, from this one of the values on.
@@ -56,6 +58,8 @@ pub struct ReadingStatus {
     /// Per entity: the event time of the row that answered, also where it is expired; none where there
     /// is no row, a delete, or a fact without a clock.
     pub event_time: Vec<Option<Timestamp>>,
+    /// Of a view over windows, for each of its features asked for, in their order, what came of it per entity.
+    pub outcomes: Vec<Vec<Outcome>>,
 }
 
 impl Features {
@@ -81,6 +85,7 @@ impl Features {
             keys: Arc::clone(&reading.keys),
             status: Vec::with_capacity(self.entities),
             event_time: Vec::with_capacity(self.entities),
+            outcomes: Vec::new(),
         });
         Answer { features: self, reading }
     }
@@ -124,7 +129,7 @@ impl Features {
     fn read(&self, reading: usize, asked: usize) -> Option<Values<'_>> {
         let rows = self.rows_of(reading)?;
         let reading = self.selection.readings.get(reading)?;
-        let feature = *reading.features.get(asked)?;
+        let feature = *reading.places.get(asked)?;
         Some(Values { features: self, reading: Some(reading), layout: &reading.layout, rows, feature, asked })
     }
 
@@ -186,6 +191,20 @@ impl<'a> FeatureColumn<'a> {
         self.values.bytes().map(move |bytes| bytes?.map(|bytes| layout.value(feature, bytes)).transpose())
     }
 
+    /// The status of each value of a feature over windows, which has one of its own; none of any other.
+    pub fn statuses(&self) -> Option<impl Iterator<Item = &'static str> + use<'a>> {
+        let Values { features, asked, .. } = self.values;
+        let (reading, _) = self.about.read()?;
+        let reading = features.readings.get(reading)?;
+        let outcomes = reading.outcomes.get(asked)?;
+        Some(outcomes.iter().zip(&reading.status).map(|(outcome, status)| match (status, outcome) {
+            (Status::NoKey, _) => Status::NoKey.name(),
+            (_, Outcome::Present) => "present",
+            (_, Outcome::Nothing) => "null",
+            (_, Outcome::Overflow) => "overflow",
+        }))
+    }
+
     /// What a value's error makes of the request.
     pub fn bad(&self, source: RowError) -> ServeError {
         self.values.bad(source)
@@ -220,9 +239,13 @@ impl<'a> Values<'a> {
     }
 
     fn bytes(&self) -> impl Iterator<Item = Result<Option<&'a [u8]>, RowError>> + use<'a> {
-        let Values { features, layout, rows, feature, asked, .. } = *self;
+        let Values { features, layout, rows, feature, asked, reading } = *self;
         rows.iter().map(move |row| match row {
             Row::Nothing => Ok(None),
+            Row::Default => match reading.and_then(|reading| reading.default.as_ref()) {
+                Some(row) => layout.bytes(row, feature),
+                None => Ok(None),
+            },
             Row::Whole(place) => layout.bytes(features.bytes.get(place.clone()).unwrap_or_default(), feature),
             Row::Values(first) => Ok(match features.values.get(first + asked) {
                 Some(Some(place)) => features.bytes.get(place.clone()),
@@ -246,7 +269,26 @@ impl Answer<'_> {
 
     /// Answers with nulls.
     pub(crate) fn nothing(&mut self, status: Status, event_time: Option<Timestamp>) {
-        self.said(Row::Nothing, status, event_time);
+        let stands_in = self.reading.default.is_some() && status != Status::NoKey;
+        self.said(if stands_in { Row::Default } else { Row::Nothing }, status, event_time);
+    }
+
+    /// Answers with what windows came to, whatever counted in them.
+    pub(crate) fn counted(&mut self, row: &[u8], status: Status) -> Result<()> {
+        self.present(row, None)?;
+        if let Some(reading) = self.features.readings.last_mut()
+            && let Some(last) = reading.status.last_mut()
+        {
+            *last = status;
+        }
+        Ok(())
+    }
+
+    /// What each feature asked for came to, for all entities.
+    pub(crate) fn outcomes(&mut self, outcomes: Vec<Vec<Outcome>>) {
+        if let Some(reading) = self.features.readings.last_mut() {
+            reading.outcomes = outcomes;
+        }
     }
 
     /// Answers with a row's values.
@@ -261,7 +303,7 @@ impl Answer<'_> {
             Row::Whole(keep(row))
         } else {
             let first = features.values.len();
-            for feature in &reading.features {
+            for feature in &reading.places {
                 let value = reading.layout.bytes(row, *feature);
                 features.values.push(value.map_err(|source| reading.bad_row(source))?.map(&mut keep));
             }

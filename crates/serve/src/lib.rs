@@ -13,13 +13,15 @@
 //! Invariants:
 //! - an answer is whole or an error: a missing key column, a view that is not materialised or an
 //!   `as_of` out of reach refuses the request;
-//! - T never goes back: it is the greater of the clock and the last T answered.
+//! - T never goes back: it is that of the live store's sequencer, or without one the greater of the clock and the
+//!   last T answered.
 //!
 //! Start reading at [`Reader`].
 
 mod entities;
 mod error;
 mod features;
+mod live;
 mod prepared;
 mod reader;
 

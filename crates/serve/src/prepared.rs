@@ -2,13 +2,17 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use asof_compute::{Derivation, DerivationError, Derivations, Derive, KeyEncoder, RowLayout, arrow_type};
+use arrow::array::{ArrayRef, new_null_array};
+use asof_compute::{
+    Derivation, DerivationError, Derivations, Derive, KeyEncoder, RowLayout, arrow_type, literal_array,
+};
 use asof_model::{
-    Address, DataType, DerivedFeature, History, Kind, Length, Name, Origin, OutputColumn, Selection,
-    StepInput, VersionId,
+    Address, DataType, DerivedFeature, History, Kind, Length, Name, Origin, OutputColumn, Place, Selection,
+    VersionId, ViewVersion,
 };
 use asof_online::{Generation, GenerationId, GenerationState};
 
+use crate::live::LiveReading;
 use crate::{Result, ServeError};
 
 /// A selection with everything that does not depend on the request: key encoders, row layouts, and
@@ -50,15 +54,21 @@ pub(crate) struct PreparedReading {
     pub(crate) view: Address,
     /// The view as answers name it: `view`, or `project.view` where it is another project's.
     pub(crate) said: Arc<str>,
-    version: VersionId,
+    pub(crate) version: VersionId,
     pub(crate) keys: Arc<[String]>,
     pub(crate) entity: usize,
     pub(crate) layout: RowLayout,
     pub(crate) ttl: Option<Length>,
     pub(crate) history: History,
     pub(crate) retention: Option<Length>,
-    /// The features asked for, by position.
+    /// The features asked for, by position in the view.
     pub(crate) features: Vec<usize>,
+    /// For each of them its place in `layout`.
+    pub(crate) places: Vec<usize>,
+    /// A row of what stands in for features where no row answers; none where all are null then.
+    pub(crate) default: Option<Vec<u8>>,
+    /// How it is read from the live store, where its rows are there.
+    pub(crate) live: Option<LiveReading>,
 }
 
 /// Where an output column comes from.
@@ -117,32 +127,9 @@ impl PreparedSelection {
     ///
     /// # Errors
     /// [`ServeError::KeyConflict`] where one name stands for keys of two types; [`ServeError::Row`]
-    /// where a feature's type cannot be stored; [`ServeError::NotComputed`] where one is over a window;
+    /// where a feature's type cannot be stored;
     /// [`ServeError::Derived`] where one is derived and cannot be compiled.
     pub fn deriving(selection: Selection, by: &dyn Derive) -> Result<Arc<PreparedSelection>> {
-        let windows = |reading: usize| {
-            selection.readings.get(reading).is_some_and(|reading| reading.view.definition.is_window())
-        };
-        // Steps stand behind those they read.
-        let mut of_windows: Vec<bool> = Vec::with_capacity(selection.steps.len());
-        for step in &selection.steps {
-            let of_window = step.inputs.iter().any(|input| match input {
-                StepInput::Feature { reading, .. } => windows(*reading),
-                StepInput::Step(before) => of_windows.get(*before).copied().unwrap_or_default(),
-                StepInput::Request(_) | StepInput::RequestTime => false,
-            });
-            of_windows.push(of_window);
-        }
-        for column in &selection.columns {
-            let what = match column.from {
-                Origin::Feature { reading, .. } if windows(reading) => "an aggregate over a window",
-                Origin::Derived { step } if of_windows.get(step) == Some(&true) => {
-                    "computed of an aggregate over a window"
-                }
-                _ => continue,
-            };
-            return Err(ServeError::NotComputed { column: column.name.clone(), what });
-        }
         let steps = Derivations::compile(&selection, by)?;
         let mut keys: Vec<RequestKey> = Vec::new();
         let mut entities: Vec<EntityKeys> = Vec::new();
@@ -180,9 +167,22 @@ impl PreparedSelection {
                 entities.push(entity);
                 entities.len() - 1
             });
-            let types: Vec<_> = view.features.iter().map(|feature| arrow_type(&feature.data_type)).collect();
-            let layout = RowLayout::new(&types)
-                .map_err(|source| ServeError::Row { view: view.address.clone(), source })?;
+            let features = selection.taken(at);
+            let pushed = matches!(reading.source.definition.place, Place::Push { .. });
+            let windows = view.definition.is_window();
+            // Windows are added up for the features asked for; rows are stored with all of them.
+            let stored: Vec<usize> =
+                if windows { features.clone() } else { (0..view.features.len()).collect() };
+            let types: Vec<_> = stored
+                .iter()
+                .filter_map(|feature| view.features.get(*feature))
+                .map(|feature| arrow_type(&feature.data_type))
+                .collect();
+            let bad = |source| ServeError::Row { view: view.address.clone(), source };
+            let layout = RowLayout::new(&types).map_err(bad)?;
+            let default = if windows { None } else { default_row(view, &layout)? };
+            let place = |feature: &usize| stored.iter().position(|other| other == feature);
+            let places = features.iter().filter_map(place).collect();
             let own = view.address.project == selection.project;
             readings.push(PreparedReading {
                 view: view.address.clone(),
@@ -194,7 +194,10 @@ impl PreparedSelection {
                 ttl: view.definition.ttl,
                 history: view.definition.history,
                 retention: view.definition.retention,
-                features: selection.taken(at),
+                live: (windows || pushed).then(|| LiveReading::of(view, &features)),
+                features,
+                places,
+                default,
             });
         }
         let (outputs, derived) = outputs(&selection, &readings, steps)?;
@@ -244,6 +247,9 @@ impl PreparedSelection {
                         && record.view == reading.view
                         && record.version == reading.version
                 };
+                if reading.live.is_some() {
+                    return Ok(usize::MAX);
+                }
                 let newest = records.iter().rposition(mine);
                 newest.ok_or_else(|| ServeError::NotMaterialized { view: reading.view.clone() })
             })
@@ -252,6 +258,22 @@ impl PreparedSelection {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(resolved.clone());
         Ok(resolved)
     }
+}
+
+/// The values of a view's features where no row answers, as a row; none where all are null.
+fn default_row(view: &ViewVersion, layout: &RowLayout) -> Result<Option<Vec<u8>>> {
+    if view.features.iter().all(|typed| typed.feature.default.is_none()) {
+        return Ok(None);
+    }
+    let columns = view.features.iter().map(|typed| match &typed.feature.default {
+        Some(literal) => literal_array(literal, &typed.data_type),
+        None => Ok(new_null_array(&arrow_type(&typed.data_type), 1)),
+    });
+    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
+    let bad = |source| ServeError::Row { view: view.address.clone(), source };
+    let mut row = Vec::new();
+    layout.encoder(&columns).map_err(bad)?.encode(0, &mut row).map_err(bad)?;
+    Ok(Some(row))
 }
 
 /// Where every column of a selection comes from.

@@ -17,7 +17,7 @@ use asof_model::{
 };
 
 use crate::expression::Problem;
-use crate::source::open;
+use crate::source::{open, opened};
 use crate::{Engine, Error, Result};
 
 /// What a step of the check knows and fills.
@@ -103,7 +103,6 @@ impl Check<'_> {
                 // Of two of one name the first is looked at.
                 && project.source(&source.name).is_some_and(|first| std::ptr::eq(first, source))
             {
-                self.versions(it, source);
                 match source.place {
                     Place::Sql { .. } => drop(waiting.insert(&source.name, (it, source))),
                     Place::Push { .. } => self.pushed(it, source).await,
@@ -180,21 +179,17 @@ impl Check<'_> {
 
     /// A source that is pushed to: its columns are what its schema says.
     async fn pushed(&mut self, at: &Located<Definition>, source: &Source) {
-        if let Place::Push { past: Some(_) } = source.place {
-            let message = format!("`past` in source `{}` is not built yet", source.name);
-            let hint = "leave it out, and push its rows";
-            self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["past"])).hint(hint));
-        }
         self.declared_only(at, source).await;
+        if let Place::Push { past: Some(_) } = source.place {
+            self.past(at, source).await;
+        }
     }
 
-    /// Refuses versions of events.
-    fn versions(&mut self, at: &Located<Definition>, source: &Source) {
-        if source.id.is_some() && !matches!(source.place, Place::Push { .. }) {
-            let message = format!("`id` in source `{}` is not built yet", source.name);
-            let hint =
-                "leave it out: rows of one key and event time are ordered by `available_at`, then `order_by`";
-            self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["id"])).hint(hint));
+    /// The files of its past have its columns, in types that can be read as those.
+    async fn past(&mut self, at: &Located<Definition>, source: &Source) {
+        let version = SourceVersion { columns: source.schema.clone(), ..self.version(source) };
+        if let Err(error) = opened::check_past(self.engine, &self.catalog, &version).await {
+            self.failed(&error, source, at.at(&["past"]));
         }
     }
 

@@ -29,7 +29,6 @@ pub use kept::{KEPT_FORMAT, KeptKey, KeyBinding, kept_key};
 pub use stored::{EncodedRows, LIVE_ROWS_FORMAT, LiveRows, LiveRowsReader};
 
 use self::body::{Columns, Raw};
-use crate::delta::Layout;
 use crate::expression::{Bound, Purpose, compile};
 use crate::rows::{self, EvaluatedRows, Evaluator, Incoming, Ready, UnitRead, ViewColumns};
 use crate::source::instants::constant;
@@ -109,14 +108,6 @@ impl Engine {
         let (engine, source, views) = (self.clone(), Arc::clone(source), views.to_vec());
         // Planning recurses deeper than a caller's stack may allow.
         self.blocking(move || Intake::new(&engine, &source, &views)).await
-    }
-
-    /// What the table of a stored source is called: `PROJECT/SOURCE/FAMILY`, as below the folder `offline`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] where it can have none.
-    pub fn table_of(&self, source: &SourceVersion) -> Result<String> {
-        Ok(Layout::of(&self.config().data_dir, source)?.name(source))
     }
 }
 

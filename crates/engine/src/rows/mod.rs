@@ -28,7 +28,7 @@ use self::progress::Seen;
 use crate::source::exec::FilesExec;
 use crate::source::find::{Found, find};
 use crate::source::options::Options;
-use crate::source::rules::Rules;
+use crate::source::rules::{FileRules, Rules};
 use crate::source::{ScanColumns, SourceScan, files};
 use crate::{Engine, Error, Result};
 
@@ -158,7 +158,8 @@ async fn open_file(
     };
     let options = Options::read(*format, options)?;
     let (name, definition) = (source.address.name.as_str(), &source.definition);
-    let rules = Arc::new(Rules::new(engine, name, definition, &source.columns, &all_columns(), true)?);
+    let rules =
+        FileRules::new(Rules::new(engine, name, definition, &source.columns, &all_columns(), true)?, None);
     let format = *format;
     let file = engine.blocking(move || files::open_one(found, format, &options)).await?;
     let file = Arc::new(vec![file]);

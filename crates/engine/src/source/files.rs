@@ -1,5 +1,6 @@
 //! The files of a source, opened once and held until the last row of a scan is read.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +20,6 @@ use super::rules::{Given, Rules};
 use crate::{Error, Result};
 
 /// One file, open.
-#[derive(Debug)]
 pub(crate) struct OpenFile {
     pub(super) found: Found,
     pub(crate) held: Arc<Held>,
@@ -28,6 +28,19 @@ pub(crate) struct OpenFile {
     footer: Option<u64>,
     pub(crate) data: Data,
     pub(super) options: Options,
+    /// It holds the past of a push source.
+    past: bool,
+    /// Let go of after the file.
+    _kept: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenFile")
+            .field("found", &self.found)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a file holds.
@@ -112,7 +125,7 @@ pub(crate) fn open_one(found: Found, format: Format, options: &Options) -> Resul
         Format::Ndjson => Data::Ndjson(NdjsonFile::open(Arc::clone(&held))),
         Format::Delta => return Err(Error::internal("a Delta table is not read as files")),
     };
-    Ok(OpenFile { found, held, identity, footer, data, options: options.clone() })
+    Ok(OpenFile { found, held, identity, footer, data, options: options.clone(), past: false, _kept: None })
 }
 
 /// Refuses a file that begins as one of another kind does.
@@ -137,6 +150,21 @@ fn not_text(held: &Held, format: Format) -> Result<()> {
 }
 
 impl OpenFile {
+    /// The same, with something that is let go of when nobody reads the file any more.
+    pub(crate) fn keeping(self, kept: Arc<dyn Any + Send + Sync>) -> OpenFile {
+        OpenFile { _kept: Some(kept), ..self }
+    }
+
+    /// The same, as a file of the past of a push source.
+    pub(crate) fn of_past(self) -> OpenFile {
+        OpenFile { past: true, ..self }
+    }
+
+    /// Whether it holds the past of a push source.
+    pub(crate) fn is_past(&self) -> bool {
+        self.past
+    }
+
     /// What exactly it is.
     pub(crate) fn identity(&self) -> &FileIdentity {
         &self.identity
@@ -224,6 +252,9 @@ impl OpenFile {
                 _ => true,
             };
             let (_, greatest) = self.span(part, rules, &timed_by).filter(|_| all)?;
+            if rules.leaves_out(greatest) {
+                return None;
+            }
             Some(last.max(greatest))
         })
     }

@@ -38,7 +38,6 @@ use self::exec::FilesExec;
 use self::fetch::FilesFetch;
 use self::files::OpenFile;
 pub(crate) use self::opened::{Opened, open};
-use self::rules::Rules;
 use crate::{Engine, Result};
 
 /// The longest record of a CSV file and the longest line of an NDJSON file: 64 MiB. One is held whole while
@@ -65,6 +64,9 @@ pub mod fixed {
     /// The row's address: UInt64, never null. There only if [`super::ScanColumns::address`] asked for
     /// it and the source has stable addresses; then it stands right behind the other six.
     pub const ADDRESS: &str = "__row";
+    /// The v of the version after a row of a source with ids, before all time of a delete with an id: Timestamp(us,
+    /// UTC), null where the row counts for good. No scan has it: the operator puts it behind what a scan gives.
+    pub const ENDS: &str = "__ends";
     /// The six that every scan has.
     pub const ALL: [&str; 6] = [EVENT_TIME, VISIBLE_AT, ORDER_BY, POSITION, OP, UNTIL];
 }
@@ -83,6 +85,10 @@ pub struct ScanColumns {
     /// Also [`fixed::ADDRESS`] of rows that cannot be fetched by it, of text files say, for
     /// [`SourceScan::place`]; as `address` else.
     pub numbered: bool,
+    /// Also [`fixed::ADDRESS`], whatever the source is, and all else as without: rows of what has no stable addresses
+    /// are numbered as they come, in one order. Two scans number rows alike if they ask for the same columns, and of
+    /// files whatever they ask for.
+    pub named: bool,
     /// Rows of later event times are not needed: row groups whose statistics say that they hold no others,
     /// and no null that would be counted, are left out.
     pub until: Option<Timestamp>,
@@ -172,16 +178,14 @@ pub(crate) async fn scan_opened(
     let files = opened.addressed().filter(|_| want.address);
     let numbered = want.numbered && opened.is_numbered();
     let want = ScanColumns { address: files.is_some() || numbered, ..want.clone() };
-    let name = source.address.name.as_str();
-    let given = opened.given();
-    let rules = Rules::over(engine, name, &source.definition, &source.columns, &want, given.clone())?;
-    let (rules, threads) = (Arc::new(rules), engine.config().threads);
+    let (rules, threads) = (opened.rules(engine, source, &want)?, engine.config().threads);
     let plan: Arc<dyn ExecutionPlan> = match files {
         Some(files) => Arc::new(FilesExec::in_runs(Arc::clone(files), rules, threads * RUNS)),
+        None if want.named && !opened.is_numbered() => opened.plan(engine, &rules, 1).await?,
         None => opened.plan(engine, &rules, threads).await?,
     };
     let fetch = files.map(|files| {
-        let fetch = FilesFetch::new(engine, &source.definition, &source.columns, files, given);
+        let fetch = FilesFetch::new(engine, &source.definition, &source.columns, files, opened.given());
         Arc::new(fetch) as Arc<dyn FetchRows>
     });
     Ok(SourceScan { plan, identity: opened.cut(), fetch, files: opened.files() })
@@ -198,8 +202,7 @@ pub(crate) fn last_event(
     opened: &Opened,
 ) -> Result<Option<Timestamp>> {
     let Some(files) = opened.addressed() else { return Ok(None) };
-    let (name, want) = (source.address.name.as_str(), ScanColumns::default());
-    let rules = Rules::over(engine, name, &source.definition, &source.columns, &want, opened.given())?;
-    let of = |last: Timestamp, file: &OpenFile| Some(last.max(file.last_event(&rules)?));
+    let rules = opened.rules(engine, source, &ScanColumns::default())?;
+    let of = |last: Timestamp, file: &OpenFile| Some(last.max(file.last_event(rules.of(file))?));
     Ok(files.iter().try_fold(Timestamp::BEFORE_ALL, of))
 }

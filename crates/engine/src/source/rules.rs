@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, Scalar, TimestampMicrosecondArray,
+    UInt64Array, new_null_array,
 };
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
@@ -14,6 +15,7 @@ use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp, neares
 use jiff::tz::TimeZone;
 
 use super::columns::{as_instants, canonical, convert, field, is_instant};
+use super::files::OpenFile;
 use super::instants::{BadValue, NO_TIME, constant, has_offset, instant_type, instants, zone};
 use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
@@ -50,7 +52,11 @@ pub(crate) struct Rules {
     schema: SchemaRef,
     given: Given,
     address: bool,
+    /// Only what the fold itself reads of most rows.
+    thin: bool,
     until: Option<Timestamp>,
+    /// Rows of this event time and later are left out.
+    before: Option<Timestamp>,
     /// Neither `event_time` nor `available_at`: every row is visible before all time.
     timeless: bool,
     /// Floats are given in their one form; off for input that is no source and comes out as it came.
@@ -77,6 +83,33 @@ pub(crate) struct StoredColumns {
     pub op: String,
     /// Rows with a greater position are left out.
     pub upto: i64,
+}
+
+/// The rules of files that are read together: the past of a push source stands in files of its own sort.
+#[derive(Debug, Clone)]
+pub(crate) struct FileRules {
+    own: Arc<Rules>,
+    past: Option<Arc<Rules>>,
+}
+
+impl FileRules {
+    /// `past`: of files that hold the past, and of the same columns.
+    pub(crate) fn new(own: Rules, past: Option<Rules>) -> FileRules {
+        FileRules { own: Arc::new(own), past: past.map(Arc::new) }
+    }
+
+    /// Of all files but those of the past.
+    pub(crate) fn own(&self) -> &Arc<Rules> {
+        &self.own
+    }
+
+    /// Of this file.
+    pub(crate) fn of(&self, file: &OpenFile) -> &Arc<Rules> {
+        match &self.past {
+            Some(past) if file.is_past() => past,
+            _ => &self.own,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -197,7 +230,7 @@ impl Rules {
             fields.push(Field::new(fixed::OP, ArrowType::Boolean, false));
             fields.push(Field::new(fixed::UNTIL, instant_type(), true));
         }
-        if want.address {
+        if want.address || want.named {
             fields.push(Field::new(fixed::ADDRESS, ArrowType::UInt64, false));
         }
         fields.extend(wanted.iter().map(|column| field(&column.name, &column.data_type)));
@@ -214,8 +247,10 @@ impl Rules {
             wanted: places,
             schema: Arc::new(Schema::new(fields)),
             given,
-            address: want.address,
+            address: want.address || want.named,
+            thin: want.address,
             until: want.until,
+            before: None,
             timeless: source.event_time.is_none() && source.available_at.is_none(),
             canonical: true,
         })
@@ -240,7 +275,9 @@ impl Rules {
             schema,
             given: Given::Unwanted,
             address: false,
+            thin: false,
             until: None,
+            before: None,
             timeless: false,
             canonical: false,
         }
@@ -252,10 +289,21 @@ impl Rules {
         self
     }
 
+    /// The same, for rows that happened before this; all where it is none.
+    pub(crate) fn before(mut self, before: Option<Timestamp>) -> Rules {
+        self.before = before;
+        self
+    }
+
+    /// Whether rows of this event time are left out.
+    pub(crate) fn leaves_out(&self, event_time: Timestamp) -> bool {
+        self.before.is_some_and(|before| event_time >= before)
+    }
+
     /// How many batches of the usual size are read at once: rows that are read for their keys and times alone
     /// are thin, and the more of them come together, the more of the states they meet are met together.
     pub(crate) fn batches(&self) -> usize {
-        if self.address { THIN } else { 1 }
+        if self.thin { THIN } else { 1 }
     }
 
     /// What the input has of the fixed columns.
@@ -371,6 +419,13 @@ impl Rules {
             let within = arrow::compute::kernels::cmp::lt_eq(find(&columns.seq)?, &upto)?;
             if within.true_count() < rows {
                 return Ok(filter_record_batch(&whole, &within)?);
+            }
+        }
+        if let (Some(before), Given::Nothing) = (self.before, &self.given) {
+            let before = Scalar::new(TimestampMicrosecondArray::from(vec![before.0]).with_timezone("UTC"));
+            let earlier = arrow::compute::kernels::cmp::lt(whole.column(0), &before)?;
+            if earlier.true_count() < rows {
+                return Ok(filter_record_batch(&whole, &earlier)?);
             }
         }
         Ok(whole)

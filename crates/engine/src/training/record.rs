@@ -11,11 +11,12 @@ use asof_model::{
     Address, Ask, Catalog, Column, Cut, DataType, DerivedVersion, FileFormat, FileIdentity, LabelCounts,
     LabelReading, Name, OnImmature, OnNullKey, OnOverflow, Question, Reading, ReadingCounts, Recipe,
     Selection, SourceCut, SourceVersion, SpineRecord, Step, StoredReading, TimeRule, TrainingSet, Version,
-    ViewVersion, VisibleTimes,
+    ViewVersion,
 };
 
 use super::all_readings;
 use crate::point_in_time::{self, AnswerBatch};
+use crate::source::opened::visible_times;
 use crate::{Engine, Error, Result};
 
 /// What was asked besides the selection and the spine.
@@ -143,10 +144,7 @@ pub(super) fn cuts(selection: &Selection, read: &[(Address, Cut)]) -> Result<Vec
             let source = all_readings(selection).map(|it| &it.source).find(|it| it.address == *address);
             let source = source
                 .ok_or_else(|| Error::internal(format!("source `{address}` was read and not asked for")))?;
-            let visible = match source.definition.available_at {
-                Some(_) => VisibleTimes::Declared,
-                None => VisibleTimes::Assumed,
-            };
+            let visible = visible_times(source);
             Ok(SourceCut { source: address.clone(), source_id: source.id.clone(), visible, cut: cut.clone() })
         })
         .collect()
@@ -188,7 +186,11 @@ fn compare(source: &str, then: &Cut, now: &Cut) -> Result<()> {
         (Cut::Stored { position: then, .. }, Cut::Stored { position: now, .. }) if then != now => {
             changed(format!("holds rows up to position {now}, and the training set was made up to {then}"))
         }
-        (Cut::Stored { .. }, Cut::Stored { .. }) => Ok(()),
+        (Cut::Stored { past: then, .. }, Cut::Stored { past: now, .. }) => match (then, now) {
+            (Some(then), Some(now)) => files(source, &then.files, &now.files),
+            (None, None) => Ok(()),
+            _ => changed("has a `past` now and had none, or the other way round".to_owned()),
+        },
         (Cut::Delta { table_id: then, .. }, Cut::Delta { table_id: now, .. }) if then != now => {
             changed("is another table than it was".to_owned())
         }

@@ -388,11 +388,11 @@ impl LiveStore for Live {
         intake::write(&self.shared, make)
     }
 
-    fn read(&self) -> Result<Box<dyn LiveSnapshot>> {
+    fn read_from(&self, floor: Timestamp) -> Result<Box<dyn LiveSnapshot>> {
         loop {
             let mut state = locked(&self.shared.state);
             let first = state.waiting_v.front().map(|(_, v)| *v);
-            match state.sequence.answer(first) {
+            match state.sequence.answer(first, floor) {
                 Ok(t) => {
                     let view = self.shared.tree.snapshot();
                     let position = state.published.s;

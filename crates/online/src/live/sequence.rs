@@ -72,14 +72,18 @@ impl Sequence {
         self.last_s
     }
 
-    /// T of a request; `waiting` is the `v` of the first batch that is not published yet.
+    /// T of a request, not before `floor`; `waiting` is the `v` of the first batch that is not published yet.
     ///
     /// It never falls: while a batch waits, T stands one microsecond before its `v`, which was chosen past
     /// every T answered before.
-    pub(super) fn answer(&mut self, waiting: Option<Timestamp>) -> Result<Timestamp, PastLease> {
+    pub(super) fn answer(
+        &mut self,
+        waiting: Option<Timestamp>,
+        floor: Timestamp,
+    ) -> Result<Timestamp, PastLease> {
         let t = match waiting {
             Some(first) => Timestamp(first.0.saturating_sub(1)),
-            None => self.now().max(self.last_v),
+            None => self.now().max(self.last_v).max(floor),
         }
         .max(self.last_t);
         if t > self.lease {
@@ -113,6 +117,8 @@ mod tests {
 
     use super::*;
 
+    const FLOOR: Timestamp = Timestamp::BEFORE_ALL;
+
     #[derive(Debug, Default)]
     struct Hand(AtomicI64);
 
@@ -143,12 +149,12 @@ mod tests {
         assert_eq!([push(&mut sequence, 2), push(&mut sequence, 1)], [(100, 1), (101, 3)]);
         clock.0.store(40, Ordering::Relaxed);
         assert_eq!(push(&mut sequence, 1), (102, 4));
-        assert_eq!(sequence.answer(None), Ok(Timestamp(102)), "readable by the next request");
+        assert_eq!(sequence.answer(None, FLOOR), Ok(Timestamp(102)), "readable by the next request");
         assert_eq!(push(&mut sequence, 1), (103, 5), "past the T answered");
         clock.0.store(500, Ordering::Relaxed);
-        assert_eq!(sequence.answer(None), Ok(Timestamp(500)));
+        assert_eq!(sequence.answer(None, FLOOR), Ok(Timestamp(500)));
         clock.0.store(300, Ordering::Relaxed);
-        assert_eq!(sequence.answer(None), Ok(Timestamp(500)), "T does not fall");
+        assert_eq!(sequence.answer(None, FLOOR), Ok(Timestamp(500)), "T does not fall");
         assert_eq!(push(&mut sequence, 1), (501, 6));
     }
 
@@ -158,27 +164,27 @@ mod tests {
         clock.0.store(100, Ordering::Relaxed);
         let (v, _) = push(&mut sequence, 1);
         clock.0.store(200, Ordering::Relaxed);
-        assert_eq!(sequence.answer(Some(Timestamp(v))), Ok(Timestamp(99)));
+        assert_eq!(sequence.answer(Some(Timestamp(v)), FLOOR), Ok(Timestamp(99)));
         assert_eq!(push(&mut sequence, 1).0, 200);
-        assert_eq!(sequence.answer(Some(Timestamp(v))), Ok(Timestamp(99)));
-        assert_eq!(sequence.answer(Some(Timestamp(200))), Ok(Timestamp(199)));
-        assert_eq!(sequence.answer(None), Ok(Timestamp(200)));
+        assert_eq!(sequence.answer(Some(Timestamp(v)), FLOOR), Ok(Timestamp(99)));
+        assert_eq!(sequence.answer(Some(Timestamp(200)), FLOOR), Ok(Timestamp(199)));
+        assert_eq!(sequence.answer(None, FLOOR), Ok(Timestamp(200)));
     }
 
     #[test]
     fn no_t_past_the_lease_is_answered() {
         let (clock, mut sequence) = sequence();
         clock.0.store(1_000_001, Ordering::Relaxed);
-        assert_eq!(sequence.answer(None), Err(PastLease(Timestamp(1_000_001))));
+        assert_eq!(sequence.answer(None, FLOOR), Err(PastLease(Timestamp(1_000_001))));
         sequence.extend(Timestamp(1_000_005));
-        assert_eq!(sequence.answer(None), Ok(Timestamp(1_000_001)));
+        assert_eq!(sequence.answer(None, FLOOR), Ok(Timestamp(1_000_001)));
         assert!(sequence.wants_lease(10));
         // Opened again with a clock that was set back: nothing falls, nothing repeats.
         clock.0.store(7, Ordering::Relaxed);
         let lease = Timestamp(1_000_005);
         let mut again =
             Sequence::resume(clock as Arc<dyn Clock>, sequence.last_v(), sequence.last_s(), lease);
-        assert_eq!(again.answer(None), Ok(lease));
+        assert_eq!(again.answer(None, FLOOR), Ok(lease));
         assert_eq!(push(&mut again, 1).0, 1_000_006);
     }
 
@@ -224,12 +230,12 @@ mod tests {
                     Step::Publish => published = waiting.pop_front().unwrap_or(published),
                     Step::Ask => {
                         let first = waiting.front().map(|v| Timestamp(*v));
-                        let t = match sequence.answer(first) {
+                        let t = match sequence.answer(first, FLOOR) {
                             Ok(t) => t,
                             Err(PastLease(wanted)) => {
                                 lease = Timestamp(wanted.0 + 5);
                                 sequence.extend(lease);
-                                sequence.answer(first).unwrap()
+                                sequence.answer(first, FLOOR).unwrap()
                             }
                         };
                         prop_assert!(t.0 >= asked && t.0 >= published && t <= lease);

@@ -43,7 +43,15 @@ pub trait LiveStore: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`crate::Error::Stopped`] where T can no longer be remembered, [`crate::Error::Io`].
-    fn read(&self) -> Result<Box<dyn LiveSnapshot>>;
+    fn read(&self) -> Result<Box<dyn LiveSnapshot>> {
+        self.read_from(Timestamp::BEFORE_ALL)
+    }
+
+    /// The same, with a T that is not before `floor` unless a batch waits that comes before it.
+    ///
+    /// # Errors
+    /// As [`LiveStore::read`].
+    fn read_from(&self, floor: Timestamp) -> Result<Box<dyn LiveSnapshot>>;
 
     /// The intake log as it stands, all of it durable: nothing of it is trimmed while this is held.
     ///

@@ -1,5 +1,6 @@
 //! Which views have tables in the live store, and where each is in its life.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use asof_compute::Position;
@@ -14,6 +15,9 @@ use crate::{Error, GenerationId, GenerationState, Result};
 const RECORDS: TableNumber = TableNumber::new(0).unwrap();
 /// The table of the first generation's rows.
 const FIRST: u32 = 16;
+
+/// So many entities are noted at most.
+const WORTH: usize = 10_000;
 
 const RECORD: u8 = 0;
 const MARK: u8 = 1;
@@ -79,6 +83,8 @@ pub struct LiveGenerations {
     all: RwLock<Arc<Vec<Arc<LiveGeneration>>>>,
     /// Held by who changes them.
     changing: Mutex<()>,
+    /// Entities worth a look of [`super::Tiler`].
+    worth: Mutex<HashSet<(GenerationId, Vec<u8>)>>,
 }
 
 impl LiveGenerations {
@@ -112,7 +118,12 @@ impl LiveGenerations {
             generations.push(Arc::new(LiveGeneration { table: table(&record, mark)?, record }));
         }
         drop(from);
-        Ok(LiveGenerations { store, all: RwLock::new(Arc::new(generations)), changing: Mutex::default() })
+        Ok(LiveGenerations {
+            store,
+            all: RwLock::new(Arc::new(generations)),
+            changing: Mutex::default(),
+            worth: Mutex::default(),
+        })
     }
 
     /// The store they are in.
@@ -134,6 +145,20 @@ impl LiveGenerations {
                 && it.record.version == *version
         };
         all.iter().rev().find(answers).cloned()
+    }
+
+    /// Notes that an entity is worth a look of [`super::Tiler`]: many rows of it came, or were read. A hint: past a
+    /// bound it is not kept.
+    pub fn note(&self, id: GenerationId, entity: &[u8]) {
+        let mut worth = self.worth.lock().unwrap_or_else(PoisonError::into_inner);
+        if worth.len() < WORTH {
+            worth.insert((id, entity.to_vec()));
+        }
+    }
+
+    /// What was noted since the last call.
+    pub fn noted(&self) -> HashSet<(GenerationId, Vec<u8>)> {
+        std::mem::take(&mut *self.worth.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {
@@ -199,34 +224,47 @@ impl LiveGenerations {
         entries: &mut dyn FnMut(Position, &mut Writing) -> Result<()>,
     ) -> Result<()> {
         let _changing = self.changing();
-        let before = self.all();
-        let after: Vec<Arc<LiveGeneration>> = before
-            .iter()
-            .map(|generation| {
+        let stand = |all: Arc<Vec<Arc<LiveGeneration>>>| {
+            *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
+        };
+        let mut before = None;
+        let written = self.store.write(&mut |s, writing| {
+            let standing = self.all();
+            let mut after = Vec::with_capacity(standing.len());
+            for generation in standing.iter() {
                 let mut record = generation.record.clone();
                 change(&mut record);
-                match record == generation.record {
-                    true => Arc::clone(generation),
-                    false => Arc::new(LiveGeneration { record, table: generation.table.clone() }),
+                if record == generation.record {
+                    after.push(Arc::clone(generation));
+                    continue;
                 }
-            })
-            .collect();
-        let after = Arc::new(after);
-        let stand = |all: &Arc<Vec<Arc<LiveGeneration>>>| {
-            *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(all);
-        };
-        let written = self.store.write(&mut |s, writing| {
-            for (old, new) in before.iter().zip(after.iter()) {
-                if old.record != new.record {
-                    put_record(&new.record, writing)?;
-                }
+                put_record(&record, writing)?;
+                after.push(Arc::new(LiveGeneration { record, table: generation.table.clone() }));
             }
             entries(s, writing)?;
+            before = Some(standing);
             // No batch that is made after this one finds what was.
-            stand(&after);
+            stand(Arc::new(after));
             Ok(())
         });
-        written.inspect_err(|_| stand(&before))
+        written.inspect_err(|_| before.take().into_iter().for_each(stand))
+    }
+
+    /// Drops a generation with the batch that is being made, which it does not fit; its rows go with
+    /// [`LiveGenerations::remove`]. Called where a batch is made: no later one finds it, also if this one is refused.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`].
+    pub fn drop_within(&self, id: GenerationId, writing: &mut Writing) -> Result<()> {
+        let before = self.all();
+        let Some(found) = before.iter().find(|other| other.record.id == id) else { return Ok(()) };
+        let record = LiveRecord { state: GenerationState::Dropped, ..found.record.clone() };
+        put_record(&record, writing)?;
+        let dropped = Arc::new(LiveGeneration { record, table: found.table.clone() });
+        let mut all = before.to_vec();
+        all.iter_mut().filter(|other| other.record.id == id).for_each(|other| *other = Arc::clone(&dropped));
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+        Ok(())
     }
 
     /// Writes down how far a generation may have tiles: for [`super::Tiler::advance`].

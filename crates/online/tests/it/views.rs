@@ -484,3 +484,54 @@ fn generations_are_found_from_their_beginning_on() {
     let generations = LiveGenerations::open(opened(folder.path(), &clock)).unwrap();
     assert!(generations.all().is_empty());
 }
+
+/// What reading costs: `cargo nextest run -p asof-online --run-ignored only -E 'test(the_cost_of_a_read)'`.
+#[test]
+#[ignore = "a measurement"]
+fn the_cost_of_a_read() {
+    let mut random = Random::new(1);
+    let mut bench = Bench::new();
+    let cold = 1_000;
+    for batch in 0..400 {
+        bench.pass(216 * SECOND);
+        let now = bench.now();
+        // A hot key, and cold ones of a thousand rows each.
+        let rows: Vec<(i64, i64)> = (0..500)
+            .map(|at| (if at % 2 == 0 { 1 } else { 2 + (batch * 250 + at / 2) % 100 }, now - at * 432_000))
+            .collect();
+        bench.push(&mut random, &rows, &[]);
+    }
+    let time = |bench: &Bench, entities: &[i64]| {
+        let features: Vec<usize> = (0..bench.stored.plan().features().len()).collect();
+        let mut took = Vec::new();
+        let mut rows = 0;
+        for round in 0..200 {
+            let begun = std::time::Instant::now();
+            let snapshot = bench.store().read().unwrap();
+            let asked = WindowsAsked {
+                table: &bench.table,
+                stored: &bench.stored,
+                ladder: &bench.ladder,
+                features: &features,
+                at: snapshot.answer_time(),
+            };
+            let key = KeyEncoder::encode_int64(entities[round % entities.len()]);
+            let read = sum_windows(&asked, snapshot.as_ref(), &mut [Some(&key[..])].into_iter()).unwrap();
+            for feature in &features {
+                read.sums.finish(*feature).unwrap();
+            }
+            rows += read.rows.iter().sum::<usize>();
+            took.push(begun.elapsed().as_micros());
+        }
+        took.sort_unstable();
+        format!("p50 {} us, p99 {} us, {} rows read", took[100], took[198], rows / 200)
+    };
+    let colds: Vec<i64> = (2..102).collect();
+    println!("{cold} rows, no tiles: {}", time(&bench, &colds));
+    bench.advance(bench.now() - SECOND);
+    for entity in 1..102 {
+        bench.tile(entity);
+    }
+    println!("{cold} rows: {}", time(&bench, &colds));
+    println!("100,000 rows: {}", time(&bench, &[1]));
+}

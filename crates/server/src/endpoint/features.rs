@@ -28,7 +28,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     about: "Of a service or of features by name, for one or many entities, now or `as_of` an instant within the views' history. \
             The answer is whole or an error. Integers keep all their digits (`\"ints\": \"string\"` writes int64 and uint64 as strings), \
             floats read back as the same number, NaN and infinities are strings, times are RFC 3339 with microseconds, bytes are base64, \
-            decimals and uuids are strings, a json column is a string that holds JSON. Status and event time are given once per view and role.",
+            decimals and uuids are strings, a json column is a string that holds JSON. Status and event time are given once per view and role; \
+            a feature over a window has a status of its own as well, present, null or overflow.",
     route: || post(features),
     operation: || {
         json!({
@@ -210,6 +211,12 @@ fn write(features: &Features, include: &[Include], ints: Ints) -> Result<Vec<u8>
                 Failure::new(asof_model::Kind::Internal, "unwritable_column", text)
             }
         })?;
+        if include.contains(&Include::Status)
+            && let Some(statuses) = column.statuses()
+        {
+            out.extend_from_slice(b",\"status\":");
+            listed(&mut out, &statuses.collect::<Vec<_>>(), |out, status| values::text(out, status));
+        }
         out.push(b'}');
     }
     out.push(b']');
