@@ -120,7 +120,7 @@ impl Node {
         let mut value = vec![1];
         value.extend_from_slice(&number.to_le_bytes());
         let entries = TableNumber::new(1).unwrap();
-        self.live.write(&mut |writing| writing.put(entries, table.as_bytes(), &value)).unwrap();
+        self.live.write(&mut |_, writing| writing.put(entries, table.as_bytes(), &value)).unwrap();
         SourceNumber(number)
     }
 
