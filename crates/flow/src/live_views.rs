@@ -661,8 +661,9 @@ impl Filler {
             keeping: keeping(view, flow.clock.now()),
             rows: Vec::new(),
             bytes: 0,
-            // Rows without a position are told apart by it, also from those of units that were put before.
-            next: flow.clock.now().0.cast_unsigned() << 20,
+            // Rows without a position are told apart by it, also from those of units that were put before: each
+            // batch has a position of its own.
+            next: live.store().read()?.position().0.cast_unsigned() << 28,
             added: 0,
             past_retention: 0,
         })

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use asof_compute::{Constant, FunctionCall, aggregate};
+use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::intake::BodyFormat;
 use asof_engine::{Engine, EngineConfig, no_progress};
 use asof_flow::{Durability, Flow, FlushBounds, LiveViews, PushRequest};
 use asof_model::{
-    About, Aggregate, Call, Clock, DataType, Double, Entity, EntityVersion, Feature, Features, History, Key,
-    Length, Literal, NamedWindow, Origin, OutputColumn, Place, Principal, Question, Reading, Reference,
-    Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
-    Window,
+    About, Aggregate, Call, Clock, DataType, Double, Entity, EntityVersion, Feature, Features, Format,
+    History, Key, Length, Literal, NamedWindow, Origin, OutputColumn, Place, Principal, Question, Reading,
+    Reference, Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey,
+    ViewVersion, Window,
 };
 use asof_online::live::LiveOptions;
 use asof_online::views::LiveGenerations;
@@ -94,21 +95,29 @@ impl Node {
     }
 }
 
-fn source_of(world: &World) -> SourceVersion {
+fn source_of(world: &World, kind: Kind) -> SourceVersion {
     let made = source(true);
     let at =
         |column: &str| Some(asof_model::TimeRule::Column { name: column.to_owned(), unit: None, zone: None });
+    let place = match kind {
+        Kind::Pushed | Kind::Mixed => Place::Push { past: None },
+        Kind::InPlace | Kind::Stored => Place::Files {
+            path: "data/*.parquet".to_owned(),
+            format: Format::Parquet,
+            options: Default::default(),
+        },
+    };
     SourceVersion {
         definition: asof_model::Source {
-            place: Place::Push { past: None },
-            store: false,
+            place,
+            store: kind == Kind::Stored,
             event_time: at("at"),
-            available_at: None,
+            available_at: if world.available_at { at("seen") } else { None },
             valid_until: at("ends"),
             id: world.ids.then(|| expression("id")),
             order_by: Some(expression("rank")),
             delete_when: Some(expression("gone")),
-            schema: world.own_columns(),
+            schema: if kind == Kind::Pushed { world.own_columns() } else { Vec::new() },
             ..made.definition
         },
         columns: world.own_columns(),
@@ -222,8 +231,8 @@ fn entity_of(test: &TestView) -> EntityVersion {
 }
 
 /// Views of a world, and what asks for all their features.
-fn defined(world: &World) -> (Vec<Version>, Arc<PreparedSelection>) {
-    let source = Arc::new(source_of(world));
+fn defined(world: &World, kind: Kind) -> (Vec<Version>, Arc<PreparedSelection>) {
+    let source = Arc::new(source_of(world, kind));
     let mut put = vec![Version::Source(Arc::clone(&source))];
     let (mut readings, mut columns) = (Vec::new(), Vec::new());
     let plain_views = world.views.iter().enumerate().map(|(number, test)| {
@@ -370,7 +379,7 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
         let folder = tempfile::tempdir().unwrap();
         let start = world.rows.iter().map(|row| row.v).chain(world.spine.iter().map(|row| row.t)).min();
         let mut node = Node::open(folder.path(), start.unwrap_or(0).saturating_sub(10));
-        let (put, prepared) = defined(&world);
+        let (put, prepared) = defined(&world, Kind::Pushed);
         node.put(put, folder.path());
         // Without ids views may come after rows, and read them from the log.
         let late = !world.ids && random.chance(40);
@@ -436,6 +445,84 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
 fn spine_of(world: &World) -> impl Iterator<Item = (usize, &SpineRow)> {
     let cases = world.cases.iter().enumerate();
     cases.flat_map(|(case, (_, spine))| world.spine[spine.clone()].iter().map(move |row| (case, row)))
+}
+
+/// Rows of files, given in steps and brought up after each, read in place or loaded.
+#[test]
+fn windows_over_files_are_served_as_the_oracle_says() {
+    let mut compared = 0;
+    for seed in 0..40 {
+        let mut random = Random::new(80_000_000 + seed);
+        let kind = *random.pick(&[Kind::InPlace, Kind::Stored]);
+        let mut world = World::shaped(&mut random, 4, Shape { kind, ids: false, windows: true });
+        let about = format!("seed {seed}, {kind:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = Node::open(folder.path(), 0);
+        let (put, prepared) = defined(&world, kind);
+        node.put(put, folder.path());
+        let mut order: Vec<usize> = (0..world.rows.len()).collect();
+        random.shuffle(&mut order);
+        let steps = random.between(1, 4) as usize;
+        let mut clocks: Vec<i64> = (0..steps).map(|_| random.pick(&world.spine).t).collect();
+        clocks.sort_unstable();
+        let mut given: Vec<usize> = Vec::new();
+        let mut position = 0;
+        for (step, now) in clocks.iter().enumerate() {
+            let take = if step + 1 == steps { order.len() } else { order.len() / (steps - step) };
+            let new: Vec<usize> = order.drain(..take).collect();
+            if !new.is_empty() {
+                let rows: Vec<Row> = new.iter().map(|at| world.rows[*at].clone()).collect();
+                let path = folder.path().join("data").join(format!("{step}.parquet"));
+                write(&path, &World::table(&rows));
+                let mut is_new = true;
+                if kind == Kind::Stored {
+                    let file = LoadFile { path, name: format!("{step}.parquet"), partitions: Vec::new() };
+                    let (owner, shop, prices) = (Principal::owner(), name("shop"), name("prices"));
+                    let load = node.flow.load(
+                        &owner,
+                        &shop,
+                        &prices,
+                        Some(vec![file]),
+                        OnBadRow::Stop,
+                        no_progress(),
+                    );
+                    is_new = node.runtime.block_on(load).unwrap().files_loaded == 1;
+                }
+                for at in new.iter().filter(|_| is_new) {
+                    position += 1;
+                    world.rows[*at].s = (kind == Kind::Stored).then_some(position);
+                }
+                given.extend(new.iter().filter(|_| is_new));
+            }
+            node.clock.0.fetch_max(*now, Ordering::AcqRel);
+            if random.chance(30) {
+                let now = node.clock.0.load(Ordering::Acquire);
+                drop(node);
+                node = Node::open(folder.path(), now);
+            }
+            node.materialize();
+            let all: Vec<(usize, &SpineRow)> = spine_of(&world).collect();
+            compared += compare(&node, &prepared, &world, &given, &all, (*now, None), &about);
+        }
+        let last = world.spine.iter().map(|row| row.t).max().unwrap_or(0);
+        node.clock.0.fetch_max(last, Ordering::AcqRel);
+        let mut times: Vec<i64> = world.spine.iter().map(|row| row.t).collect();
+        times.sort_unstable();
+        times.dedup();
+        for t in times {
+            let asked: Vec<(usize, &SpineRow)> = spine_of(&world).filter(|(_, row)| row.t == t).collect();
+            compared += compare(&node, &prepared, &world, &given, &asked, (t, Some(t)), &about);
+        }
+    }
+    assert!(compared > 10_000, "{compared}");
+}
+
+fn write(path: &Path, batch: &RecordBatch) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
 }
 
 #[test]
