@@ -75,10 +75,11 @@ mod tests {
             let ladder = Ladder::of(&lengths.iter().map(window).collect::<Vec<_>>());
             (ladder.length(0), ladder.length(ladder.levels() - 1))
         };
-        let (minute, hour, day) = (Length::minutes(1), Length::minutes(60), Length::days(1));
-        assert_eq!(of(&[Some(hour), Some(day), Some(Length::days(30))]), (250_000, 86_400_000_000));
+        let [minute, hour, day, month, year] =
+            ["1m", "1h", "1d", "30d", "365d"].map(|text| Length::parse(text).unwrap());
+        assert_eq!(of(&[Some(hour), Some(day), Some(month)]), (250_000, 86_400_000_000));
         assert_eq!(of(&[Some(minute)]), (250_000, 10_000_000));
-        assert_eq!(of(&[Some(Length::days(365))]), (600_000_000, 5_529_600_000_000));
+        assert_eq!(of(&[Some(year)]), (3_600_000_000, 5_529_600_000_000));
         assert_eq!(of(&[None]), (5_529_600_000_000, 5_529_600_000_000));
         assert!(LENGTHS.windows(2).all(|pair| pair[1] % pair[0] == 0));
     }

@@ -100,8 +100,7 @@ pub struct FlushFailure {
 /// The store of live rows, and what this process knows of its log.
 #[derive(Debug)]
 pub(crate) struct Log {
-    pub(crate) store: Arc<dyn LiveStore>,
-    pub(crate) floor: Position,
+    store: Arc<dyn LiveStore>,
     bounds: FlushBounds,
     known: Mutex<Known>,
     /// Held by the one that moves.
@@ -125,8 +124,8 @@ pub struct FlushPause {
 }
 
 impl Log {
-    pub(crate) fn new(store: Arc<dyn LiveStore>, floor: Position, bounds: FlushBounds) -> Log {
-        Log { store, floor, bounds, known: Mutex::default(), turn: Arc::default() }
+    pub(crate) fn new(store: Arc<dyn LiveStore>, bounds: FlushBounds) -> Log {
+        Log { store, bounds, known: Mutex::default(), turn: Arc::default() }
     }
 
     fn known<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
@@ -135,12 +134,12 @@ impl Log {
 }
 
 impl Flow {
-    /// The same, over this store of live rows, which was opened with this floor
+    /// The same, which moves the intake log of this store of live rows, which was opened with this floor
     /// ([`asof_engine::Engine::greatest_position`]). The engine reads what is pushed from it, from now on.
     #[must_use]
-    pub fn with_live(mut self, store: Arc<dyn LiveStore>, floor: Position, bounds: FlushBounds) -> Flow {
+    pub fn with_flush(mut self, store: Arc<dyn LiveStore>, floor: Position, bounds: FlushBounds) -> Flow {
         self.engine.follow(Arc::new(StoreTail::new(Arc::clone(&store), floor)));
-        self.log = Some(Arc::new(Log::new(store, floor, bounds)));
+        self.log = Some(Arc::new(Log::new(store, bounds)));
         self
     }
 

@@ -6,6 +6,7 @@
 
 mod error;
 mod flush;
+mod live_views;
 mod load;
 mod materialize;
 mod numbers;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use asof_engine::{Engine, Progress, ProgressEvent};
 use asof_model::Clock;
 use asof_online::OnlineStore;
+use asof_online::views::LiveGenerations;
 use asof_registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +45,8 @@ pub struct Flow {
     pub(crate) clock: Arc<dyn Clock>,
     /// The store of live rows and its log; none in a node that takes none.
     pub(crate) log: Option<Arc<flush::Log>>,
+    /// The views in the store of live rows; none in a node that has none.
+    pub(crate) live: Option<Arc<LiveGenerations>>,
     pub(crate) views: Arc<status::Views>,
     /// What goes on, whoever waits for it.
     pub(crate) tasks: TaskTracker,
@@ -81,6 +85,7 @@ impl Flow {
             online,
             clock,
             log: None,
+            live: None,
             views: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -88,6 +93,13 @@ impl Flow {
             retry: RETRY,
             operations: Operations::default(),
         }
+    }
+
+    /// The same, which keeps views over windows and over pushed sources in the store of live rows.
+    #[must_use]
+    pub fn with_views(mut self, live: Arc<LiveGenerations>) -> Flow {
+        self.live = Some(live);
+        self
     }
 
     /// The same, gathering so many bytes of rows before each commit of a materialisation; 64 MiB is

@@ -1,8 +1,6 @@
 //! The numbers that the store of live rows knows sources by: table 1 of its entries,
-//! `docs/formats/live-store.md`. A number stands for a table of rows (`PROJECT/SOURCE/FAMILY`), is given before
+//! `docs/formats/live-entries.md`. A number stands for a table of rows (`PROJECT/SOURCE/FAMILY`), is given before
 //! its first row is accepted, and never again.
-
-use std::sync::{Mutex, PoisonError};
 
 use asof_online::live::{Direction, LiveStore, SourceNumber, TableNumber};
 
@@ -11,7 +9,7 @@ use crate::{FlowError, Result};
 /// The entries' table.
 const NUMBERS: Option<TableNumber> = TableNumber::new(1);
 
-/// The first byte of a value, before the number in four bytes, little-endian: `docs/formats/live-store.md`.
+/// The first byte of a value, before the number in four bytes, little-endian: `docs/formats/live-entries.md`.
 const NUMBER_FORMAT: u8 = 1;
 
 fn entries() -> Result<TableNumber> {
@@ -22,30 +20,6 @@ fn entries() -> Result<TableNumber> {
 pub(crate) fn of(store: &dyn LiveStore, table: &str) -> Result<Option<SourceNumber>> {
     let value = store.read()?.get(entries()?, table.as_bytes())?;
     value.map(|value| read(&value)).transpose()
-}
-
-/// The number of a table, given now where it has none yet. `giving`: of this store, held while one is given.
-pub(crate) fn give(store: &dyn LiveStore, giving: &Mutex<()>, table: &str) -> Result<SourceNumber> {
-    let _alone = giving.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut greatest = 0;
-    let mut found = None;
-    each(store, &mut |name, number| {
-        greatest = greatest.max(number.0);
-        if name == table {
-            found = Some(number);
-        }
-    })?;
-    if let Some(number) = found {
-        return Ok(number);
-    }
-    let full =
-        || FlowError::Internal { what: "there are no more numbers for tables of pushed rows".to_owned() };
-    let number = greatest.checked_add(1).ok_or_else(full)?;
-    let mut value = vec![NUMBER_FORMAT];
-    value.extend_from_slice(&number.to_le_bytes());
-    let entries = entries()?;
-    store.write(&mut |writing| writing.put(entries, table.as_bytes(), &value))?;
-    Ok(SourceNumber(number))
 }
 
 /// Every table that has a number, by name.

@@ -13,6 +13,9 @@ use crate::features::Features;
 use crate::prepared::PreparedReading;
 use crate::{Result, ServeError};
 
+/// So many rows of one entity are read without a thought of tiles.
+const MANY: usize = 512;
+
 /// What a reading needs to know of its view.
 #[derive(Debug)]
 pub(crate) struct LiveReading {
@@ -66,6 +69,7 @@ impl LiveReading {
 
 /// Where a reading is answered from, and as of when.
 pub(crate) struct At<'a> {
+    pub(crate) of: &'a LiveGenerations,
     pub(crate) from: &'a dyn LiveSnapshot,
     pub(crate) keeping: Keeping,
     pub(crate) at: Timestamp,
@@ -128,6 +132,11 @@ fn windows(
     let table = &found.generation.table;
     let wanted = WindowsAsked { table, stored, ladder, features: asked, at: at.at };
     let read = sum_windows(&wanted, at.from, &mut keys.iter())?;
+    for (key, rows) in keys.iter().zip(&read.rows) {
+        if let Some(key) = key.filter(|_| *rows > MANY) {
+            at.of.note(found.generation.record.id, key);
+        }
+    }
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(asked.len());
     let mut outcomes: Vec<Vec<Outcome>> = Vec::with_capacity(asked.len());
     for feature in asked {

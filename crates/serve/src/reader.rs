@@ -152,9 +152,9 @@ impl Reader {
             Features::new(Arc::clone(selection), at, keys.first().map_or(entities.rows(), Array::len));
         for (position, reading) in selection.readings.iter().enumerate() {
             let keys = keys.get(reading.entity).ok_or_else(|| reading.damaged())?;
-            match (lives.get(position), &live) {
-                (Some(Some(found)), Some(live)) => {
-                    let at = At { from: live.as_ref(), keeping: reading.keeping(now), at };
+            match (lives.get(position), &live, self.inner.live.as_deref()) {
+                (Some(Some(found)), Some(live), Some(of)) => {
+                    let at = At { of, from: live.as_ref(), keeping: reading.keeping(now), at };
                     crate::live::read(&mut features, reading, found, &at, keys)?;
                 }
                 _ => read(&mut features, snapshot.as_ref(), reading, resolved.id(position), keys, now)?,

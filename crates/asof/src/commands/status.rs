@@ -57,7 +57,7 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
             view.view.clone(),
             view.version.short().to_owned(),
             view.state.clone(),
-            grouped(view.rows),
+            view.rows.map_or_else(|| "?".to_owned(), grouped),
             view.rows_behind.map_or_else(|| "?".to_owned(), grouped),
             view.age_seconds.map_or_else(|| "never".to_owned(), |age| took(std::time::Duration::from_secs_f64(age.max(0.0)))),
             view.refresh.clone().unwrap_or_default(),

@@ -94,7 +94,7 @@ impl Node {
             ..LiveOptions::new(Arc::clone(&shared))
         };
         let live = asof_online::live::open(&data.join("live"), &options).unwrap();
-        let flow = Flow::new(registry.clone(), engine.clone(), online, shared).with_live(
+        let flow = Flow::new(registry.clone(), engine.clone(), online, shared).with_flush(
             Arc::clone(&live),
             floor,
             bounds,
@@ -114,13 +114,13 @@ impl Node {
         self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
     }
 
-    /// Gives a source a number as `docs/formats/live-store.md` says.
+    /// Gives a source a number as `docs/formats/live-entries.md` says.
     pub(crate) fn number(&self, source: &SourceVersion, number: u32) -> SourceNumber {
         let table = self.engine.table_of(source).unwrap();
         let mut value = vec![1];
         value.extend_from_slice(&number.to_le_bytes());
         let entries = TableNumber::new(1).unwrap();
-        self.live.write(&mut |writing| writing.put(entries, table.as_bytes(), &value)).unwrap();
+        self.live.write(&mut |_, writing| writing.put(entries, table.as_bytes(), &value)).unwrap();
         SourceNumber(number)
     }
 

@@ -1,5 +1,6 @@
 //! Which views have tables in the live store, and where each is in its life.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use asof_compute::Position;
@@ -14,6 +15,9 @@ use crate::{Error, GenerationId, GenerationState, Result};
 const RECORDS: TableNumber = TableNumber::new(0).unwrap();
 /// The table of the first generation's rows.
 const FIRST: u32 = 16;
+
+/// So many entities are noted at most.
+const WORTH: usize = 10_000;
 
 const RECORD: u8 = 0;
 const MARK: u8 = 1;
@@ -79,6 +83,8 @@ pub struct LiveGenerations {
     all: RwLock<Arc<Vec<Arc<LiveGeneration>>>>,
     /// Held by who changes them.
     changing: Mutex<()>,
+    /// Entities worth a look of [`super::Tiler`].
+    worth: Mutex<HashSet<(GenerationId, Vec<u8>)>>,
 }
 
 impl LiveGenerations {
@@ -112,7 +118,12 @@ impl LiveGenerations {
             generations.push(Arc::new(LiveGeneration { table: table(&record, mark)?, record }));
         }
         drop(from);
-        Ok(LiveGenerations { store, all: RwLock::new(Arc::new(generations)), changing: Mutex::default() })
+        Ok(LiveGenerations {
+            store,
+            all: RwLock::new(Arc::new(generations)),
+            changing: Mutex::default(),
+            worth: Mutex::default(),
+        })
     }
 
     /// The store they are in.
@@ -134,6 +145,20 @@ impl LiveGenerations {
                 && it.record.version == *version
         };
         all.iter().rev().find(answers).cloned()
+    }
+
+    /// Notes that an entity is worth a look of [`super::Tiler`]: many rows of it came, or were read. A hint: past a
+    /// bound it is not kept.
+    pub fn note(&self, id: GenerationId, entity: &[u8]) {
+        let mut worth = self.worth.lock().unwrap_or_else(PoisonError::into_inner);
+        if worth.len() < WORTH {
+            worth.insert((id, entity.to_vec()));
+        }
+    }
+
+    /// What was noted since the last call.
+    pub fn noted(&self) -> HashSet<(GenerationId, Vec<u8>)> {
+        std::mem::take(&mut *self.worth.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn changing(&self) -> MutexGuard<'_, ()> {

@@ -1,7 +1,7 @@
 //! What a batch writes of a view.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use asof_compute::{KeyEncoder, Op, Position, RowOrder};
 use asof_model::Timestamp;
@@ -42,6 +42,8 @@ struct Inner {
     tiled: AtomicI64,
     /// As far as everything accepted before `tiled` was raised is published.
     settled: AtomicI64,
+    /// Held by who makes tiles, or removes rows: what they write stands on what they read.
+    keeping: Mutex<()>,
     /// Rows since an entity was last looked at, by the hash of its key.
     counters: Option<Box<[AtomicU32]>>,
 }
@@ -60,7 +62,8 @@ impl ViewTable {
 
     fn new(number: TableNumber, tiled: Timestamp, counters: Option<Box<[AtomicU32]>>) -> ViewTable {
         let (tiled, settled) = (AtomicI64::new(tiled.0), AtomicI64::new(tiled.0));
-        ViewTable { inner: Arc::new(Inner { number, tiled, settled, counters }) }
+        let keeping = Mutex::default();
+        ViewTable { inner: Arc::new(Inner { number, tiled, settled, keeping, counters }) }
     }
 
     /// Its number.
@@ -76,6 +79,11 @@ impl ViewTable {
     /// Called where batches are made, when nothing else gets a place.
     pub(super) fn set_tiled(&self, until: Timestamp) {
         self.inner.tiled.fetch_max(until.0, Ordering::AcqRel);
+    }
+
+    /// Held while tiles are made, or rows removed.
+    pub(super) fn keeping(&self) -> MutexGuard<'_, ()> {
+        self.inner.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Before it there may be tiles, and all that is not late is published.

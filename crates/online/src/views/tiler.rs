@@ -69,6 +69,7 @@ impl Tiler<'_> {
     /// # Errors
     /// As [`LiveStore::write`].
     pub fn entity(&self, entity: &[u8]) -> Result<Tiled> {
+        let _alone = self.table.keeping();
         // Nothing that comes past the snapshot is before it without being late.
         let until = self.table.settled();
         let from = self.store.read()?;

@@ -51,7 +51,7 @@ async fn a_registry_of_version_1_takes_derived_features() {
     let registry = open(&path).await;
     let catalog = registry.catalog();
     let standing: Vec<_> = catalog.projects[&name("shop")].versions().collect();
-    assert_eq!(standing, [&shop()[..3], &[put.clone()]].concat());
+    assert_eq!(standing, [&shop()[..3], std::slice::from_ref(&put)].concat());
     // What stood before still cannot be altered, and what stands is one row of the versions.
     let history = registry.history(&name("shop"), ThingKind::Derived, &name("margins")).await.unwrap();
     assert_eq!((history.len(), history[0].action, &history[0].version), (1, Action::Created, &put));

@@ -61,5 +61,7 @@ fn observe(state: &Shared, view: &ViewStatus) {
         state.metrics.behind_age.get_or_create(&of).set(age as f64 / 1e6);
     }
     state.metrics.failed.get_or_create(&of).set(i64::from(view.last_error.is_some()));
-    state.metrics.rows.get_or_create(&of).set(whole(view.rows));
+    if let Some(rows) = view.rows {
+        state.metrics.rows.get_or_create(&of).set(whole(rows));
+    }
 }

@@ -66,9 +66,9 @@ pub struct StatusOfView {
     /// `ready`, or `missing` where this version does not answer yet.
     pub state: String,
     /// Rows online.
-    pub rows: u64,
+    pub rows: Option<u64>,
     /// Entities online.
-    pub keys: u64,
+    pub keys: Option<u64>,
     /// Rows of the source that are not materialised; none where that is not known.
     pub rows_behind: Option<u64>,
     /// Seconds since the source was looked at for them; none where it never was.
