@@ -25,17 +25,20 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 179] = [
+const INVALID: [(&str, &str); 189] = [
     ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
     ("bad_aggregate", "An `agg` is one call of an aggregate: a name, one expression over a row or `*`, constants behind it, `filter (where ...)`. What is computed of several aggregates is computed where they are used."),
+    ("bad_arrow", "The body of a push says it is an Arrow IPC stream and is none, or is cut short. Nothing of it was taken; send the stream format, not the file format."),
     ("bad_as_of", "`as_of` is not an instant. Write it as 2013-06-01T12:00:00Z, with a zone or Z."),
     ("bad_config", "asof.yaml has problems. All are listed above the message, each with its line and what to do."),
+    ("bad_content_type", "The body is of a content type that this endpoint does not take. Rows are pushed as application/json, application/x-ndjson or application/vnd.apache.arrow.stream."),
     ("bad_definitions", "The files of the project have problems. All are listed above the message, each with its file, line and column, what is wrong and what to do."),
     ("bad_feature", "A feature is asked for in a form that is none. Write `view.feature`, `view.*` or `project.view.feature`."),
+    ("bad_idempotency_key", "An Idempotency-Key is one line of 1 to 255 plain characters, made once for each batch, e.g. a UUID."),
     ("bad_json", "The request's body is not JSON, or not of the shape this endpoint takes. The message says where; /docs shows an example."),
     ("bad_key", "Keys are given to `asof get` as KEY=VALUE, once per entity: seller_id=42 seller_id=43."),
     ("bad_key_column", "A column of `entities` is no list. Every key has a list with one value per entity: {\"seller_id\": [42]}."),
@@ -48,6 +51,8 @@ const INVALID: [(&str, &str); 179] = [
     ("bad_request_value", "A value of `request` is not of the type that the derived declares, or stands not in a list. The message names the column and the position, never the value."),
     ("bad_root", "The project's folder has a path that is not UTF-8 text. Move the project into a folder whose path is."),
     ("bad_row", "A row of a file breaks a rule of its source, and the file was not loaded. Mend the file, or load with --on-bad-row quarantine: then bad rows go to a table of their own, each with its reason."),
+    ("bad_rows", "Rows of a pushed batch break a rule of their source, or an expression of a view fails on them; nothing of the batch was taken. Each is named with its number, from 1: mend them or leave them out, and send the batch again."),
+    ("bad_rows_given", "`asof push` takes one file, or - for standard input, or one row as COLUMN=VALUE."),
     ("bad_server_url", "The URL of the node to speak to is none. Write http://HOST:PORT or https://HOST:PORT."),
     ("bad_setting", "A variable or flag has a value its setting cannot take. `asof doctor` shows every setting and where it comes from."),
     ("bad_spine_time", "The spine's time column is not a time. Give a timestamp or a text of times, or integers with a unit: --time COLUMN:ms."),
@@ -57,6 +62,7 @@ const INVALID: [(&str, &str); 179] = [
     ("bad_type", "A type is written that there is none of. The message lists the types; docs/reference/definitions.md explains them."),
     ("bad_upload", "The body of a load of several files is not as long as `files` says. Nothing was loaded; send it again. A file that grew while it was sent gives this as well."),
     ("bad_window", "A window is 1m to 365d long, or `all`; its `resolution` is at most its length, and `all`, which has no lower edge, has none."),
+    ("batch_too_large", "A pushed batch has at most 100,000 rows. Send it in several; for a past of many rows use `asof load`."),
     ("beyond_history", "Online the past is answered as far back as the view's `history` says. Ask offline with `asof train` and a spine of the keys and times, or give the view a longer history."),
     ("body_broken", "The request's body ended before it was whole. Nothing was done with it; send it again."),
     ("body_stalled", "The request's body stood still for too long, or came at next to nothing a second. Nothing was done with it; send it again."),
@@ -93,6 +99,7 @@ const INVALID: [(&str, &str); 179] = [
     ("expression_failed", "An expression cannot be computed: for these columns at all, or for some value, such as a division by zero. Guard it with `nullif`, `try_cast` or `case`."),
     ("expression_not_bool", "A condition, such as `where` or `delete_when`, is not true or false. Compare with something."),
     ("expression_not_of_the_row", "An expression uses something that is not of the row: the present, the session, a variable. The same expression must give the same value whenever it is asked."),
+    ("expression_not_id", "An `id` names an event by a whole number, a text, a uuid, a time or a bool; a float or what holds several values names none. Name a column that does."),
     ("expression_not_time", "An expression that stands for a time gives something else. Cast it: to_timestamp(...)."),
     ("expression_placeholder", "An expression has no parameters such as $1 or ?. Write the value."),
     ("expression_subquery", "An expression is over one row and holds no query. Join in a source's `sql` instead."),
@@ -115,6 +122,8 @@ const INVALID: [(&str, &str); 179] = [
     ("key_twice", "A key column is given twice. Give it once, with one value per entity."),
     ("key_type", "A source's column is bound to an entity's key of another type. Bind another column, or cast it in a source's `sql`."),
     ("key_types", "Two views take a key of the same name, of different types. Give one of them another name in its role: `keys: {KEY: OTHER_NAME}`."),
+    ("live_entry_newer", "The live store has entries that a newer Asof wrote. Use the version that wrote them, or a newer one."),
+    ("live_rows_newer", "The intake log has rows that a newer Asof wrote. Use the version that wrote them, or a newer one."),
     ("missing_key", "Something that must be given is not: a key of a document, or a key column of a request. The message names it."),
     ("missing_request_column", "Derived features read something of the request that it does not bring. Add it to `request`, one value per entity: {\"request\": {\"price\": [199]}}; in a spine it is a column."),
     ("new_column", "A file brings a column that the stored source does not have. Add it to the source's `schema` and apply, or leave it out of the file; nothing was loaded."),
@@ -161,6 +170,7 @@ const INVALID: [(&str, &str); 179] = [
     ("source_files_differ", "The files of a source have different columns. Give all the same, or say `options: {union_by_name: true}`."),
     ("source_glob", "A source's path has so many `{..}` that it stands for too many globs. Use `*`, or give a folder."),
     ("source_not_files", "Only sources of files are loaded; this one is a query or a Delta table, which is read where it is."),
+    ("source_not_pushed", "Rows were pushed to a source that is read from where it stands. Write `push: true` with a `schema` in its definition, or push to another."),
     ("source_not_stored", "The source is read in place, so there is nothing to load. Write `store: true` to keep its rows in a table of its own."),
     ("source_option", "An option of a source's files is none of its format, or has a value it cannot take."),
     ("source_partitions", "The files of a source have different key=value folders. Give all the same, or say `options: {hive_partitioning: false}`."),
@@ -229,7 +239,7 @@ const NOT_FOUND: [(&str, &str); 17] = [
 ];
 
 #[rustfmt::skip]
-const CONFLICT: [(&str, &str); 21] = [
+const CONFLICT: [(&str, &str); 22] = [
     ("address_taken", "Another program listens on the address. Often it is another `asof up`: `asof doctor` in its folder shows its process. Choose another address with --listen; port 0 takes a free one."),
     ("apply_conflict", "Somebody applied another change to this project after your plan was made. The message names the changes and who made them. Get them into your folder, plan again, apply again."),
     ("backup_exists", "A backup goes into a folder that does not exist yet, so that none is written over. Name another."),
@@ -248,6 +258,7 @@ const CONFLICT: [(&str, &str); 21] = [
     ("source_stale", "A source with `sql` was applied with other versions of the sources of another project than stand. Apply the source's project again: its views become new versions over what stands."),
     ("stands_on_nothing", "A version stands on a thing that is gone or has changed since the plan. Plan again, apply again."),
     ("table_busy", "Others wrote to the same table again and again while this load tried. Nothing was loaded; try again."),
+    ("view_changed", "A view was given another version while its rows were brought up. Nothing answers otherwise than before; materialise it again."),
     ("thing_in_use", "What would be removed is used by others, which the message names. Remove those first, in the same apply where they are of the same project."),
     ("training_set_changed", "What a training set was made from is no longer as it was, so it cannot be made again. The message names what is gone or changed."),
     ("view_stale", "A view was applied with another version of its source than stands: the source belongs to another project, which changed it. Apply the view's project again: the view becomes a new version over what stands. Until then it is not read, since its rows would mix two rules."),

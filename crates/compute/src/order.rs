@@ -61,3 +61,16 @@ impl PartialOrd for RowOrder {
         Some(self.cmp(other))
     }
 }
+
+/// What decides which of two versions of one event is the last: `(v, o, s, c)`, SEMANTICS section 2.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VersionOrder {
+    /// `v`
+    pub visible_at: Timestamp,
+    /// `o`, as in [`RowOrder::order_by`].
+    pub order_by: Box<[u8]>,
+    /// `s`
+    pub position: Position,
+    /// `c`
+    pub digest: RowDigest,
+}

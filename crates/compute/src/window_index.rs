@@ -116,14 +116,15 @@ impl WindowIndex {
         std::hint::black_box(touched.fold(0, |all, edge| all ^ edge));
     }
 
-    /// At which answers of a key a window holds a row, and from which on it may be used.
+    /// At which answers of a key a window holds a row that counts until some instant, [`Timestamp::NEVER`] if for good,
+    /// and from which on it may be used.
     pub fn answers(
         &self,
         spine: &SpineIndex,
         key: u32,
         window: usize,
         event_time: Timestamp,
-        visible_at: Timestamp,
+        (visible_at, counts_until): (Timestamp, Timestamp),
     ) -> WindowAnswers {
         let run = &self.runs[self.run_of[key as usize] as usize];
         let answers = run.answers_of(key);
@@ -136,7 +137,8 @@ impl WindowIndex {
             Timestamp::NEVER => answers.end,
             edge => answers.start + times.partition_point(|t| *t < edge.0) as u32,
         };
-        let (first, until) = (at(from), at(until));
+        let (first, until) = (at(from), at(until.min(counts_until)));
+        let until = until.max(first);
         let known = if visible_at <= from { first } else { at(visible_at).min(until) };
         WindowAnswers { first, known, until }
     }

@@ -100,7 +100,7 @@ pub struct FlushFailure {
 /// The store of live rows, and what this process knows of its log.
 #[derive(Debug)]
 pub(crate) struct Log {
-    store: Arc<dyn LiveStore>,
+    pub(crate) store: Arc<dyn LiveStore>,
     bounds: FlushBounds,
     known: Mutex<Known>,
     /// Held by the one that moves.
@@ -134,10 +134,10 @@ impl Log {
 }
 
 impl Flow {
-    /// The same, which moves the intake log of this store of live rows, which was opened with this floor
+    /// The same, over this store of live rows, which was opened with this floor
     /// ([`asof_engine::Engine::greatest_position`]). The engine reads what is pushed from it, from now on.
     #[must_use]
-    pub fn with_flush(mut self, store: Arc<dyn LiveStore>, floor: Position, bounds: FlushBounds) -> Flow {
+    pub fn with_live(mut self, store: Arc<dyn LiveStore>, floor: Position, bounds: FlushBounds) -> Flow {
         self.engine.follow(Arc::new(StoreTail::new(Arc::clone(&store), floor)));
         self.log = Some(Arc::new(Log::new(store, bounds)));
         self

@@ -1,5 +1,5 @@
-//! Data in motion: files into stored sources ([`Flow::load`]), pushed rows from their log into their tables
-//! ([`Flow::flush`]), views into the online store.
+//! Data in motion: files into stored sources ([`Flow::load`]), pushed rows into the store of live rows
+//! ([`Flow::push`]) and from its log into their tables ([`Flow::flush`]), views into the online stores.
 //!
 //! It says in which order things happen and keeps the record of runs; how rows are read, checked and
 //! stored is `asof-engine`'s, how they lie online is `asof-online`'s.
@@ -11,6 +11,7 @@ mod load;
 mod materialize;
 mod numbers;
 mod operation;
+mod push;
 mod refresh;
 mod seats;
 mod status;
@@ -29,10 +30,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
+pub use asof_engine::intake::{BodyFormat, PushedOp};
+pub use asof_online::live::Durability;
 pub use error::{FlowError, Result};
 pub use flush::{FlushBounds, FlushFailure, FlushPause, FlushReport, FlushStatus};
 pub use load::LoadReport;
 pub use materialize::MaterializeReport;
+pub use push::{AcceptedBatch, IntakeStatus, LiveViews, NoLiveViews, PushReport, PushRequest};
 pub use seats::{Operation, OperationCount, Operations, Seat};
 pub use status::{ViewFailure, ViewStatus};
 
@@ -46,7 +50,9 @@ pub struct Flow {
     /// The store of live rows and its log; none in a node that takes none.
     pub(crate) log: Option<Arc<flush::Log>>,
     /// The views in the store of live rows; none in a node that has none.
-    pub(crate) live: Option<Arc<LiveGenerations>>,
+    pub(crate) live_views: Option<Arc<LiveGenerations>>,
+    /// Takes pushed rows; none in a node that takes none.
+    pub(crate) live: Option<Arc<push::Live>>,
     pub(crate) views: Arc<status::Views>,
     /// What goes on, whoever waits for it.
     pub(crate) tasks: TaskTracker,
@@ -85,6 +91,7 @@ impl Flow {
             online,
             clock,
             log: None,
+            live_views: None,
             live: None,
             views: Arc::default(),
             tasks: TaskTracker::new(),
@@ -98,7 +105,7 @@ impl Flow {
     /// The same, which keeps views over windows and over pushed sources in the store of live rows.
     #[must_use]
     pub fn with_views(mut self, live: Arc<LiveGenerations>) -> Flow {
-        self.live = Some(live);
+        self.live_views = Some(live);
         self
     }
 

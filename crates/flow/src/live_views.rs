@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asof_compute::{Keeping, Ladder, Op, Position, RowLayout, RowOrder, StoredWindows, arrow_type};
+use asof_engine::intake::{Intake, KeptKey, KeyBinding, kept_key};
 use asof_engine::rows::{EvaluatedRows, Unit, UnitRead, ViewColumns, ViewProgress, ViewRows};
 use asof_engine::{Progress, ProgressEvent};
 use asof_model::{Catalog, Length, Place, Timestamp, ViewVersion};
+use asof_online::live::{Version, Writing};
 use asof_online::views::{Holds, LiveGeneration, LiveGenerations, LiveRecord, Tiler, ViewRow};
 use asof_online::{GenerationId, GenerationState};
 use tokio::sync::mpsc;
@@ -19,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::materialize::{MaterializeReport, blocking};
 use crate::operation::caught;
+use crate::push::{AcceptedBatch, LiveViews};
 use crate::{Flow, FlowError, Result};
 
 /// Bytes of rows that are put in one batch while a generation is built: who pushes waits behind it.
@@ -128,6 +131,17 @@ impl Flow {
                 return Err(error);
             }
         };
+        if source.definition.id.is_some() && report.rows_added > 0 {
+            // Which of them a later version ended is not asked here yet: it would be answered from them.
+            let live = Arc::clone(live);
+            blocking(move || Ok(live.remove(id)?)).await?;
+            let message = format!(
+                "view `{}` stands over pushed rows with ids that came before it, which is not built yet online",
+                view.address
+            );
+            let error = asof_engine::Error::invalid("not_built_yet", message);
+            return Err(error.with_hint("its features are trained on as they are: `asof train`").into());
+        }
         report.rebuilt = why;
         let now = self.clock.now();
         let standing = self.registry.catalog().view(&view.address).map(|view| view.id.clone());
@@ -137,7 +151,7 @@ impl Flow {
                 if record.view != view_.address {
                     return;
                 }
-                if record.id == id {
+                if record.id == id && record.state == GenerationState::Building {
                     record.state = GenerationState::Live;
                     record.succeeded_at = Some(now);
                     record.horizon = keeping(&view_, now).horizon;
@@ -154,6 +168,11 @@ impl Flow {
         })
         .await?;
         self.sweep_live(live, view).await?;
+        if live.live(&view.address, &view.id).is_none_or(|found| found.record.id != id) {
+            let message = format!("view `{}` was changed while it was brought up", view.address);
+            let hint = Some("run `asof materialize` again".to_owned());
+            return Err(asof_engine::Error::Conflict { code: "view_changed", message, hint }.into());
+        }
         self.said(live, &generation, report).await
     }
 
@@ -436,6 +455,122 @@ fn tile_all(
         }
         after = Some(last);
     }
+}
+
+impl LiveViews for LiveGenerations {
+    fn fits(&self, intake: &Intake, catalog: &Catalog) -> bool {
+        let source = &intake.source().address;
+        self.all().iter().map(|generation| &generation.record).all(|record| {
+            let stands = || catalog.view(&record.view).is_some_and(|view| view.id == record.version);
+            record.source != *source
+                || record.state == GenerationState::Dropped
+                || !stands()
+                || intake.views().any(|(view, _)| view.address == record.view && view.id == record.version)
+        })
+    }
+
+    fn write(&self, batch: &AcceptedBatch<'_>, writing: &mut Writing) -> asof_online::Result<()> {
+        let source = &batch.intake.source().address;
+        for generation in self.all().iter() {
+            let record = &generation.record;
+            if record.source != *source || record.state == GenerationState::Dropped {
+                continue;
+            }
+            let of = |(view, _): &(&Arc<ViewVersion>, &ViewColumns)| {
+                view.address == record.view && view.id == record.version
+            };
+            match batch.intake.views().enumerate().find(|(_, view)| of(view)) {
+                Some((number, (view, columns))) => {
+                    let rows = batch.rows.views().get(number).map(Vec::as_slice).unwrap_or_default();
+                    write_view(self, generation, view, columns, rows, batch, writing)?;
+                }
+                // Of a version that does not stand any more: it would answer without these rows if it did again.
+                None => self.drop_within(record.id, writing)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes what one view keeps of a batch.
+fn write_view(
+    live: &LiveGenerations,
+    generation: &LiveGeneration,
+    view: &ViewVersion,
+    columns: &ViewColumns,
+    rows: &[EvaluatedRows],
+    batch: &AcceptedBatch<'_>,
+    writing: &mut Writing,
+) -> asof_online::Result<()> {
+    let refused =
+        |reason: String| asof_online::Error::Io { doing: "push to", path: "live".to_owned(), reason };
+    let (table, given) = (&generation.table, batch.given);
+    let keeping = keeping(view, given.visible_at);
+    let layout = RowLayout::new(&columns.arrow_types()).map_err(|error| refused(error.to_string()))?;
+    let mut values = Vec::new();
+    for rows in rows {
+        let encoder = match rows.op {
+            Op::Value => Some(layout.encoder(&rows.features).map_err(|error| refused(error.to_string()))?),
+            Op::Delete => None,
+        };
+        for (row, number) in rows.rows.iter().enumerate() {
+            let position = batch.positions.get(*number as usize).copied().unwrap_or(Position::NONE);
+            // Left out of the batch, or too old to count at any T that is answered.
+            if position == Position::NONE {
+                continue;
+            }
+            let order = rows.accepted(row, given.visible_at, position);
+            if keeping.is_past(order.event_time) {
+                continue;
+            }
+            values.clear();
+            if let Some(encoder) = &encoder {
+                encoder.encode(row, &mut values).map_err(|error| refused(error.to_string()))?;
+            }
+            let key = rows.keys.value(row);
+            let valid_until = rows.valid_until(row);
+            let row = ViewRow { key, order: &order, number: 0, valid_until, values: &values };
+            if table.put(&row, given.first, writing)? {
+                live.note(generation.record.id, key);
+            }
+        }
+    }
+    if given.rows.is_empty() {
+        return Ok(());
+    }
+    let binding = KeyBinding::of(view);
+    let mut end = |version: &Version, at: Timestamp| -> asof_online::Result<()> {
+        let key = kept_key(&version.kept, binding).map_err(|error| refused(error.to_string()))?;
+        let KeptKey::Key(key) = key else { return Ok(()) };
+        let order = RowOrder {
+            event_time: version.event_time,
+            visible_at: version.visible_at,
+            order_by: version.order_by.clone(),
+            position: version.position,
+            op: Op::Value,
+            digest: version.digest,
+        };
+        let row = ViewRow { key, order: &order, number: 0, valid_until: None, values: &[] };
+        table.end(&row, at, given.first, writing)
+    };
+    for row in given.rows {
+        if let Some(before) = &row.before {
+            end(before, batch.rows.visible_at(row.row).unwrap_or(given.visible_at))?;
+        }
+        if let Some(after) = &row.after {
+            let own = Version {
+                visible_at: batch.rows.visible_at(row.row).unwrap_or(given.visible_at),
+                order_by: batch.rows.order_by(row.row).into(),
+                position: row.position,
+                digest: batch.rows.digest(row.row),
+                event_time: batch.rows.event_time(row.row),
+                content: batch.rows.content(row.row),
+                kept: batch.rows.kept(row.row).into(),
+            };
+            end(&own, after.visible_at)?;
+        }
+    }
+    Ok(())
 }
 
 /// A row on its way into a generation.

@@ -146,7 +146,7 @@ impl Flow {
         };
         let done = caught(async {
             let begun = self.clock.now();
-            let done = match &self.live {
+            let done = match &self.live_views {
                 Some(live) if is_live(&catalog, view) => {
                     self.bring_up_live(live, &catalog, view, &progress).await?
                 }
@@ -291,7 +291,7 @@ impl Flow {
 
     /// Lets go of the generations of views that are no more.
     pub(crate) async fn sweep_removed(self) -> Result<()> {
-        if let Some(live) = &self.live {
+        if let Some(live) = &self.live_views {
             self.sweep_live_removed(live).await?;
         }
         for record in self.generations().await?.iter() {
@@ -499,12 +499,20 @@ fn views_of(catalog: &Catalog, project: &Name, views: Option<&[Name]>) -> Result
         });
     };
     let Some(asked) = views else {
-        return Ok(state.views.values().cloned().collect());
+        let views = state.views.values().filter(|view| catalog.is_offline_only(view).is_none());
+        return Ok(views.cloned().collect());
     };
     asked
         .iter()
         .map(|view| {
             let found = state.views.get(view).cloned();
+            let offline = found.as_ref().and_then(|view| Some((view, catalog.is_offline_only(view)?)));
+            if let Some((view, what)) = offline {
+                let message =
+                    format!("view `{}` is {what}, which is not built yet online", view.address.name);
+                let error = asof_engine::Error::invalid("not_built_yet", message);
+                return Err(error.with_hint("its features are trained on as they are: `asof train`").into());
+            }
             found.ok_or_else(|| {
                 let known: Vec<String> = state.views.keys().map(|name| format!("`{name}`")).collect();
                 FlowError::NotFound {

@@ -47,7 +47,7 @@ impl Flow {
         let mut running: JoinSet<bool> = JoinSet::new();
         let mut aside: JoinSet<()> = JoinSet::new();
         aside.spawn(self.clone().look_forever());
-        if let Some(live) = self.live.clone() {
+        if let Some(live) = self.live_views.clone() {
             aside.spawn(self.clone().tile_forever(live));
         }
         let mut swept: Option<Revision> = None;
@@ -123,9 +123,10 @@ impl Flow {
 pub(crate) fn kept_online<'a>(
     flow: &Flow,
     catalog: &'a Catalog,
-) -> impl Iterator<Item = &'a Arc<ViewVersion>> + use<'a> {
-    let live = flow.live.is_some();
-    catalog.views().filter(move |view| live || !is_live(catalog, view))
+) -> impl Iterator<Item = &'a Arc<ViewVersion>> + 'a {
+    let live = flow.live_views.is_some();
+    let kept = move |view: &&'a Arc<ViewVersion>| live || !is_live(catalog, view);
+    catalog.views().filter(|view| catalog.is_offline_only(view).is_none()).filter(kept)
 }
 
 /// New views and new versions are due now; what is gone is forgotten.

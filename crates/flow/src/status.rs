@@ -204,7 +204,7 @@ impl Flow {
             let behind = self.views.behind(view);
             let since = |at: Timestamp| now.0.saturating_sub(at.0).max(0);
             let newest = live.and_then(|live| live.newest);
-            let lives = self.live.is_some() && is_live(&catalog, view);
+            let lives = self.live_views.is_some() && is_live(&catalog, view);
             let lively = self.answers_live(view);
             let succeeded_at = live
                 .and_then(|live| live.succeeded_at)
@@ -237,7 +237,7 @@ impl Flow {
 
     /// The generation of the live store that answers for this version of a view.
     fn answers_live(&self, view: &ViewVersion) -> Option<Arc<LiveGeneration>> {
-        self.live.as_ref()?.live(&view.address, &view.id)
+        self.live_views.as_ref()?.live(&view.address, &view.id)
     }
 
     /// How many views were not brought up yet and have not failed either, of how many; from the records alone.
@@ -280,15 +280,16 @@ impl Flow {
     async fn look_alone(&self, address: &Address, at: Timestamp) -> Result<()> {
         let catalog = self.registry.catalog();
         let Some(view) = catalog.view(address) else { return Ok(()) };
-        let read = match (live_of(&self.generations().await?, view), &self.live, self.answers_live(view)) {
-            (_, Some(_), Some(_)) if is_pushed(&catalog, view) => {
-                self.views.looked(address, Behind::of(view, at, &[]));
-                return Ok(());
-            }
-            (_, Some(live), Some(lively)) => self.live_progress(live, lively.record.id).await?,
-            (Some(live), ..) => self.progress_of(live.id).await?.read,
-            _ => ViewProgress::default(),
-        };
+        let read =
+            match (live_of(&self.generations().await?, view), &self.live_views, self.answers_live(view)) {
+                (_, Some(_), Some(_)) if is_pushed(&catalog, view) => {
+                    self.views.looked(address, Behind::of(view, at, &[]));
+                    return Ok(());
+                }
+                (_, Some(live), Some(lively)) => self.live_progress(live, lively.record.id).await?,
+                (Some(live), ..) => self.progress_of(live.id).await?.read,
+                _ => ViewProgress::default(),
+            };
         let behind = match self.engine.rows(&catalog, view, &read).await {
             Ok(rows) => Behind::of(view, at, rows.units()),
             Err(_) => Behind { version: view.id.clone(), at, rows: None, units: 0 },

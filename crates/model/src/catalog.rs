@@ -445,6 +445,17 @@ impl Catalog {
         self.projects.get(&address.project)?.views.get(&address.name)
     }
 
+    /// Why a view is not kept online, as what its rows are; none where it is: versions of events that are not pushed
+    /// are answered offline only as yet.
+    pub fn is_offline_only(&self, view: &ViewVersion) -> Option<&'static str> {
+        let versions = |source: &Arc<SourceVersion>| {
+            source.definition.id.is_some() && !matches!(source.definition.place, crate::Place::Push { .. })
+        };
+        self.source(&view.source)
+            .is_some_and(versions)
+            .then_some("over a source with `id` that is not pushed to")
+    }
+
     /// All views of all projects.
     pub fn views(&self) -> impl Iterator<Item = &Arc<ViewVersion>> {
         self.projects.values().flat_map(|project| project.views.values())

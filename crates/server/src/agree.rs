@@ -138,8 +138,7 @@ impl Agreed {
             else {
                 continue;
             };
-            // Windows are not kept online yet.
-            if view.definition.is_window() {
+            if next.is_offline_only(view).is_some() {
                 continue;
             }
             let source = next.source(&view.source).cloned();

@@ -21,4 +21,6 @@ mod project;
 #[cfg(test)]
 mod projects;
 #[cfg(test)]
+mod pushing;
+#[cfg(test)]
 mod wrong;

@@ -103,7 +103,6 @@ impl Check<'_> {
                 // Of two of one name the first is looked at.
                 && project.source(&source.name).is_some_and(|first| std::ptr::eq(first, source))
             {
-                self.versions(it, source);
                 match source.place {
                     Place::Sql { .. } => drop(waiting.insert(&source.name, (it, source))),
                     Place::Push { .. } => self.pushed(it, source).await,
@@ -191,16 +190,6 @@ impl Check<'_> {
         let version = SourceVersion { columns: source.schema.clone(), ..self.version(source) };
         if let Err(error) = opened::check_past(self.engine, &self.catalog, &version).await {
             self.failed(&error, source, at.at(&["past"]));
-        }
-    }
-
-    /// Refuses versions of events.
-    fn versions(&mut self, at: &Located<Definition>, source: &Source) {
-        if source.id.is_some() && !matches!(source.place, Place::Push { .. }) {
-            let message = format!("`id` in source `{}` is not built yet", source.name);
-            let hint =
-                "leave it out: rows of one key and event time are ordered by `available_at`, then `order_by`";
-            self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["id"])).hint(hint));
         }
     }
 

@@ -134,7 +134,7 @@ impl Check<'_> {
         let more = [
             ("order_by", &source.order_by, Purpose::Order),
             ("delete_when", &source.delete_when, Purpose::Condition),
-            ("id", &source.id, Purpose::Order),
+            ("id", &source.id, Purpose::Id),
         ];
         for (key, text, purpose) in more {
             if let Some(text) = text {

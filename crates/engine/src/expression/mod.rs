@@ -59,6 +59,8 @@ pub enum Purpose {
     Time,
     /// `order_by`: any type of ours.
     Order,
+    /// `id`: any type of ours but floats and what holds several values.
+    Id,
 }
 
 /// An expression typed over the columns of a source.
@@ -112,6 +114,20 @@ pub fn compile(
                 format!("gives {data_type}, where a time is needed"),
             );
             return Err(problem.hint("use e.g. `to_timestamp_micros(...)`, or name a column with its unit"));
+        }
+        Purpose::Id
+            if matches!(
+                data_type,
+                DataType::Float32
+                    | DataType::Float64
+                    | DataType::Json
+                    | DataType::List(_)
+                    | DataType::Struct(_)
+            ) =>
+        {
+            let problem =
+                Problem::whole(text, "expression_not_id", format!("gives {data_type}, which names no event"));
+            return Err(problem.hint("name a column of whole numbers, texts or uuids"));
         }
         _ => {}
     }

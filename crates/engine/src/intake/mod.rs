@@ -14,8 +14,12 @@ mod stored;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch, RecordBatchOptions,
+    TimestampMicrosecondArray,
+};
 use arrow::compute::{and, is_not_null};
+use arrow::datatypes::TimestampMicrosecondType;
 use asof_compute::{KeyEncoder, RowDigest, RowDigester};
 use asof_model::{NullKeys, Place as Definition, SourceVersion, Timestamp, ViewVersion};
 use indexmap::IndexMap;
@@ -263,6 +267,7 @@ impl Intake {
             None => Vec::new(),
             Some(ids) => self.kept(&rows, ids, withdrawals.as_ref())?,
         };
+        let rows = if pushed { rows } else { never_known(rows)? };
         let log = self.live.encode(&rows.project(&self.stored)?)?;
         Ok(IntakeBatch { rows, log, ids, digests, contents, kept, views })
     }
@@ -430,7 +435,7 @@ impl IntakeBatch {
         times.and_then(|times| rows::instant(times, row)).unwrap_or(Timestamp::BEFORE_ALL)
     }
 
-    /// `v` of a row that has one of its own.
+    /// `v` of a row that has one of its own; [`Timestamp::NEVER`] where it is never known.
     pub fn visible_at(&self, row: usize) -> Option<Timestamp> {
         let times = self.rows.column_by_name(fixed::VISIBLE_AT);
         times.and_then(|times| rows::instant(times, row))
@@ -476,6 +481,20 @@ impl IntakeBatch {
     pub fn views(&self) -> &[Vec<EvaluatedRows>] {
         &self.views
     }
+}
+
+/// Rows that bring their own `v`, those without one as [`Timestamp::NEVER`].
+fn never_known(rows: RecordBatch) -> Result<RecordBatch> {
+    let at = rows.schema_ref().index_of(fixed::VISIBLE_AT)?;
+    let mut columns = rows.columns().to_vec();
+    let own = columns[at].as_primitive::<TimestampMicrosecondType>();
+    if own.null_count() == 0 {
+        return Ok(rows);
+    }
+    let own = own.iter().map(|own| Some(own.unwrap_or(Timestamp::NEVER.0)));
+    columns[at] = Arc::new(own.collect::<TimestampMicrosecondArray>().with_timezone("UTC"));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    Ok(RecordBatch::try_new_with_options(rows.schema(), columns, &options)?)
 }
 
 /// Whether an error is about a row rather than about the source or the batch.

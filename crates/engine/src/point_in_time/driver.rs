@@ -20,9 +20,11 @@ use tokio::task::JoinSet;
 
 use super::answers::{CHUNK, ReadingCounts};
 use super::asked::{Asked, Pass, Questions};
+use super::ends::Ends;
 use super::mature::{Reach, kept, kept_rows, masked};
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
 use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
+use super::versions::ends_of;
 use super::windows;
 use crate::engine::gone;
 use crate::expression::{Purpose, compile};
@@ -158,9 +160,10 @@ pub async fn answer(
             let before = cuts.iter().find(|(address, _)| *address == source.address).map(|(_, cut)| cut);
             let recorded = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
             let cut = before.or(recorded);
-            let (scan, keys) = scan_for(&engine, &catalog, &source, &spec, columns.last_time(), cut).await?;
+            let (scan, keys, ends) =
+                scan_for(&engine, &catalog, &source, &spec, columns.last_time(), cut).await?;
             let fetch = scan.fetch.clone();
-            let hooks = Hooks { progress: progress.clone(), fetch, keys, ..Hooks::default() };
+            let hooks = Hooks { progress: progress.clone(), fetch, keys, ends, ..Hooks::default() };
             let counts = Arc::clone(&hooks.counts);
             let input = Arc::clone(&scan.plan);
             let exec = PointInTimeExec::new(
@@ -336,10 +339,11 @@ fn spec(engine: &Engine, questions: &Questions, pass: &Pass, key_sets: &[KeySet]
         source: source.address.to_string(),
         // A label is what came of it, late rows and all.
         question: if pass.after.is_some() { Question::Event } else { manner.question },
-        compare: !assumed && pass.after.is_none(),
+        compare: (!assumed || definition.id.is_some()) && pass.after.is_none(),
         clockless: definition.event_time.is_none(),
         assumed,
         valid_until: definition.valid_until.is_some(),
+        ids: definition.id.is_some(),
         then_by: then_by(engine, source),
         columns: source.columns.clone(),
         readings: readings.collect(),
@@ -365,7 +369,7 @@ fn then_by(engine: &Engine, source: &SourceVersion) -> Option<String> {
 
 /// Scans for addresses, keys, the columns of `where` and [`Spec::then_by`], where rows can be fetched by address; else for
 /// all columns, since the operator then keeps rows as they come. Of facts without a clock also what reads
-/// their keys again.
+/// their keys again; and where rows have ids, which of them end.
 async fn scan_for(
     engine: &Engine,
     catalog: &Catalog,
@@ -373,7 +377,7 @@ async fn scan_for(
     spec: &Spec,
     until: Option<Timestamp>,
     at: Option<&Cut>,
-) -> Result<(Arc<SourceScan>, Option<Arc<SourceScan>>)> {
+) -> Result<(Arc<SourceScan>, Option<Arc<SourceScan>>, Option<Arc<Ends>>)> {
     let mut columns: Vec<String> = Vec::new();
     for reading in &spec.readings {
         columns.extend(reading.keys.iter().map(|key| key.name.clone()));
@@ -391,6 +395,8 @@ async fn scan_for(
     columns.sort();
     columns.dedup();
     let opened = open(engine, catalog, source, at, 0).await?;
+    // That a row ends another is known before, so what is too late to answer need not be read even then.
+    let ends = ends_of(engine, source, spec, &opened).await?;
     // A second row of a key is refused whenever it is.
     let until = until.filter(|_| !spec.clockless);
     // What is asked in the order of rows reads all of each row.
@@ -399,10 +405,10 @@ async fn scan_for(
     let found = Arc::new(scan_opened(engine, source, &opened, &thin).await?);
     let keys = spec.clockless.then(|| Arc::clone(&found));
     if found.fetch.is_some() {
-        return Ok((found, keys));
+        return Ok((found, keys, ends));
     }
-    let whole = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
-    Ok((Arc::new(scan_opened(engine, source, &opened, &whole).await?), keys))
+    let whole = ScanColumns { all_for_digest: true, named: spec.ids, ..ScanColumns::default() };
+    Ok((Arc::new(scan_opened(engine, source, &opened, &whole).await?), keys, ends))
 }
 
 /// The stream with its first batch waited for: the source is then read and all answers are known.

@@ -9,17 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt64Array};
-use arrow::buffer::NullBuffer;
 use arrow::compute::{or, prep_null_mask_filter};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt64Type};
+use arrow::datatypes::UInt64Type;
 use asof_compute::{
-    Address, KeyEncoder, LatestStates, NONE, Op, Position, RowDigester, RowOrder, SpineIndex, TOUCHED,
-    first_answer, order_numbers,
+    Address, KeyEncoder, LatestStates, NONE, SpineIndex, TOUCHED, counts_until, covering, first_answer,
 };
 use asof_model::{Question, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::cursors::{Cursors, Met, Standing};
+use super::facts::Facts;
 use super::second_rows::{Checks, TakeKeys, is_key};
 use super::spec::{Spec, columns, compute};
 use super::window_states::{are_states, reading_of};
@@ -39,6 +38,9 @@ pub(super) struct Shard {
     same: LatestStates,
     asked: LatestStates,
     other: LatestStates,
+    /// Rows that end before the last time of their key, under *known*: in the nodes of a segment tree over the key's
+    /// slots, two for each slot.
+    ended: LatestStates,
 }
 
 impl Shard {
@@ -47,15 +49,27 @@ impl Shard {
             same: LatestStates::new(slots),
             asked: LatestStates::new(slots),
             other: LatestStates::new(slots),
+            ended: LatestStates::new(slots * 2),
         }
     }
 
     /// All its states.
-    pub(super) fn all(&self) -> [&LatestStates; 3] {
-        [&self.same, &self.asked, &self.other]
+    pub(super) fn all(&self) -> [&LatestStates; 4] {
+        [&self.same, &self.asked, &self.other, &self.ended]
     }
 
-    /// The states that hold the last row of a slot, under the question asked or under the other.
+    /// The states of one kind.
+    #[inline]
+    pub(super) fn of(&self, kind: Kind) -> &LatestStates {
+        match kind {
+            Kind::Same => &self.same,
+            Kind::Asked => &self.asked,
+            Kind::Other => &self.other,
+            Kind::Ended => &self.ended,
+        }
+    }
+
+    /// The states that hold the last row of a slot, under the question asked or under the other, where no row ends.
     #[inline]
     pub(super) fn standing(&self, slot: u32, other: bool) -> &LatestStates {
         let own = if other { &self.other } else { &self.asked };
@@ -154,6 +168,11 @@ impl ReadingFold {
         (0..self.shards.len()).map(|number| (number, (number as u32) << self.shift))
     }
 
+    /// The shard of a node of the tree over a key's slots, and the node's number within it.
+    pub(super) fn shard_of_node(&self, node: u32) -> (usize, u32) {
+        ((node >> (self.shift + 1)) as usize, node & ((2 << self.shift) - 1))
+    }
+
     /// The shard of a slot, and the slot's number within it.
     pub(super) fn shard_of(&self, slot: u32) -> (usize, u32) {
         ((slot >> self.shift) as usize, slot & ((1 << self.shift) - 1))
@@ -232,12 +251,31 @@ const AT_ONCE: usize = 8_192;
 /// The number of a row of a batch before.
 const OLD: u32 = u32::MAX >> 2;
 
-/// For both questions, or no other is compared.
-const SAME: u32 = 0;
-/// For the question asked only.
-const ASKED: u32 = 1;
-/// For the other question only.
-const OTHER: u32 = 2;
+/// Which of a shard's states a row is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// For both questions, or no other is compared.
+    Same = 0,
+    /// For the question asked only.
+    Asked = 1,
+    /// For the other question only.
+    Other = 2,
+    /// In the trees of rows that end.
+    Ended = 3,
+}
+
+impl Kind {
+    /// Of a number's lowest two bits.
+    #[inline]
+    fn of(bits: u32) -> Kind {
+        match bits & 3 {
+            0 => Kind::Same,
+            1 => Kind::Asked,
+            2 => Kind::Other,
+            _ => Kind::Ended,
+        }
+    }
+}
 
 /// How the rows of a batch are named.
 #[derive(Debug, Clone, Copy)]
@@ -336,7 +374,7 @@ impl Fold {
         let facts = Facts::new(batch, &self.spec)?;
         for (number, (reading, prepared)) in self.readings.iter().zip(&self.prepared).enumerate() {
             let keep =
-                prepared.filter.as_ref().map(|filter| passing(filter, batch, &facts.ops)).transpose()?;
+                prepared.filter.as_ref().map(|filter| passing(filter, batch, facts.ops())).transpose()?;
             let keys =
                 prepared.keys.keys(&columns(batch, &self.spec.readings[number].keys)?).map_err(compute)?;
             if self.counts {
@@ -403,12 +441,13 @@ impl Fold {
         keep: Option<&BooleanArray>,
         facts: &Facts,
     ) {
-        let passes = |row: usize| keep.is_none_or(|keep| keep.value(row));
+        // A delete with an id is a row of no entity, whatever its columns say.
+        let passes = |row: usize| keep.is_none_or(|keep| keep.value(row)) && !facts.is_withdrawal(row);
         if keys.null_count() > 0 {
             let found = (0..keys.len()).filter(|row| keys.is_null(*row) && passes(*row)).count();
             reading.null_keys.fetch_add(found as u64, Ordering::Relaxed);
         }
-        if let Some(nulls) = &facts.never {
+        if let Some(nulls) = facts.never() {
             let found = (0..keys.len()).filter(|row| nulls.is_null(*row) && passes(*row)).count();
             reading.never_known.fetch_add(found as u64, Ordering::Relaxed);
         }
@@ -437,6 +476,10 @@ impl Fold {
                 if *key == NONE || rows.keep.is_some_and(|keep| !keep.value(row)) {
                     continue;
                 }
+                if let Some(next) = rows.facts.next(row) {
+                    self.end(reading, rows, (*key, row, next), items);
+                    continue;
+                }
                 asked_for += 1;
                 let met = own.as_mut().map_or(Met::Elsewhere(None), |cursors| {
                     let standing = standing(row);
@@ -446,7 +489,7 @@ impl Fold {
                 match met {
                     Met::Beaten => {}
                     Met::Stands => kept[row] = true,
-                    Met::Ties(slot) => items.push(Item::new(slot, row, SAME, standing(row))),
+                    Met::Ties(slot) => items.push(Item::new(slot, row, Kind::Same, standing(row))),
                     Met::Elsewhere(near) => elsewhere.push((row as u32, *key, near)),
                 }
             }
@@ -464,20 +507,58 @@ impl Fold {
                 let asked_slot = slot(asked);
                 let other_slot = if other == asked { asked_slot } else { slot(other) };
                 if asked_slot != other_slot {
-                    items.extend(asked_slot.map(|slot| Item::new(slot, row, ASKED, standing)));
-                    items.extend(other_slot.map(|slot| Item::new(slot, row, OTHER, standing)));
+                    items.extend(asked_slot.map(|slot| Item::new(slot, row, Kind::Asked, standing)));
+                    items.extend(other_slot.map(|slot| Item::new(slot, row, Kind::Other, standing)));
                 } else if let Some(cursors) = own {
                     kept[row] |= asked_slot.is_some();
                     let left = cursors.move_to(key, asked_slot, standing, index);
                     items.extend(left.map(|(slot, row)| Item::old(slot, row)));
                 } else {
-                    items.extend(asked_slot.map(|slot| Item::new(slot, row, SAME, standing)));
+                    items.extend(asked_slot.map(|slot| Item::new(slot, row, Kind::Same, standing)));
                 }
             }
         }
         if let Some(cursors) = own {
             cursors.count(asked_for, fell);
         }
+    }
+
+    /// Brings a row that another version comes after to where it answers: nowhere under *event*, and under *known* until
+    /// that version is known.
+    fn end(
+        &self,
+        reading: &ReadingFold,
+        rows: &BatchRows<'_>,
+        (key, row, next): (u32, usize, Timestamp),
+        items: &mut Vec<Item>,
+    ) {
+        let known = match self.spec.question {
+            Question::Known => Kind::Asked,
+            Question::Event if self.spec.compare => Kind::Other,
+            Question::Event => return,
+        };
+        let index = reading.index.as_ref();
+        let slots = index.slots_of(key);
+        let (event_time, visible_at) = rows.facts.times(row);
+        let first = first_answer(Question::Known, event_time, visible_at);
+        let until = counts_until(Question::Known, Some(next));
+        if first >= until {
+            return;
+        }
+        let Some(first) = index.slot(slots, first) else { return };
+        let until = match until {
+            Timestamp::NEVER => slots.end,
+            until => index.slot(slots, until).unwrap_or(slots.end),
+        };
+        let standing = rows.standing(row);
+        if until == slots.end {
+            items.push(Item::new(first, row, known, standing));
+            return;
+        }
+        let within = |slot: u32| slot - slots.start;
+        covering(within(slots.end), within(first), within(until), |node| {
+            items.push(Item::new(slots.start * 2 + node, row, Kind::Ended, standing));
+        });
     }
 
     /// From when on a row answers, under the question asked and under the other.
@@ -498,14 +579,25 @@ impl Fold {
 
 impl Item {
     #[inline]
-    fn new(slot: u32, row: usize, states: u32, standing: Standing) -> Item {
-        Item { slot, row: (row as u32) << 2 | states, standing }
+    fn new(slot: u32, row: usize, kind: Kind, standing: Standing) -> Item {
+        Item { slot, row: (row as u32) << 2 | kind as u32, standing }
     }
 
     /// A row of a batch before.
     #[inline]
     fn old(slot: u32, standing: Standing) -> Item {
-        Item { slot, row: OLD << 2 | SAME, standing }
+        Item { slot, row: OLD << 2 | Kind::Same as u32, standing }
+    }
+
+    #[inline]
+    fn kind(&self) -> Kind {
+        Kind::of(self.row)
+    }
+
+    /// The shard it is for, of so many slots as a power of two.
+    #[inline]
+    fn shard(&self, shift: u32) -> usize {
+        (self.slot >> (shift + u32::from(self.kind() == Kind::Ended))) as usize
     }
 }
 
@@ -515,21 +607,22 @@ impl Items {
         self.sort(reading);
         let mut rest = self.items.as_slice();
         while let Some(first) = rest.first() {
-            let number = first.slot >> reading.shift;
-            let run = rest.iter().position(|item| item.slot >> reading.shift != number).unwrap_or(rest.len());
+            let number = first.shard(reading.shift);
+            let run = rest.iter().position(|item| item.shard(reading.shift) != number).unwrap_or(rest.len());
             let (now, later) = rest.split_at(run);
             rest = later;
-            let mut shard = reading.shard(number as usize);
+            let mut shard = reading.shard(number);
             let within = (1 << reading.shift) - 1;
             shard.same.warm(now.iter().map(|item| item.slot & within));
             for item in now {
-                let states = match item.row & 3 {
-                    SAME => &mut shard.same,
-                    ASKED => &mut shard.asked,
-                    _ => &mut shard.other,
+                let (states, slot) = match item.kind() {
+                    Kind::Same => (&mut shard.same, item.slot & within),
+                    Kind::Asked => (&mut shard.asked, item.slot & within),
+                    Kind::Other => (&mut shard.other, item.slot & within),
+                    Kind::Ended => (&mut shard.ended, item.slot & (within << 1 | 1)),
                 };
                 let Standing { event_time, then, address } = item.standing;
-                let stands = states.fold(item.slot & within, event_time, then, address);
+                let stands = states.fold(slot, event_time, then, address);
                 if let Some(kept) = kept.get_mut((item.row >> 2) as usize) {
                     *kept |= stands;
                 }
@@ -557,7 +650,7 @@ impl Items {
         starts.clear();
         starts.resize(shards + 1, 0);
         for item in items.iter() {
-            starts[(item.slot >> reading.shift) as usize + 1] += 1;
+            starts[item.shard(reading.shift) + 1] += 1;
         }
         for shard in 0..shards {
             starts[shard + 1] += starts[shard];
@@ -565,7 +658,7 @@ impl Items {
         sorted.clear();
         sorted.resize(items.len(), first);
         for item in items.iter() {
-            let next = &mut starts[(item.slot >> reading.shift) as usize];
+            let next = &mut starts[item.shard(reading.shift)];
             sorted[*next as usize] = *item;
             *next += 1;
         }
@@ -589,160 +682,7 @@ impl BatchRows<'_> {
             Naming::From(first) => first + row as u64,
             Naming::Column(addresses) => addresses.value(row),
         };
-        let delete = self.facts.deletes && self.facts.ops.value(row);
-        Standing {
-            event_time: self.facts.event_time(row),
-            then: self.facts.then(row),
-            address: Address(named << 1 | u64::from(delete)),
-        }
-    }
-}
-
-/// The fixed columns of a batch.
-#[derive(Debug)]
-pub(super) struct Facts {
-    event_times: arrow::buffer::ScalarBuffer<i64>,
-    clockless: Option<NullBuffer>,
-    /// v, or the numbers of o; [`Spec::then_by`].
-    then: arrow::buffer::ScalarBuffer<i64>,
-    /// Null where that is null.
-    unseen: Option<NullBuffer>,
-    /// The same, where that means never known.
-    never: Option<NullBuffer>,
-    /// Whether that is o.
-    is_order: bool,
-    ops: BooleanArray,
-    /// Whether any row is a delete.
-    deletes: bool,
-}
-
-/// A null o, which comes before all others; the least number there is ties with it, and is told apart as ties are.
-const NULL_FIRST: Timestamp = Timestamp(i64::MIN);
-
-impl Facts {
-    fn new(batch: &RecordBatch, spec: &Spec) -> Result<Facts> {
-        let column = |name: &str| {
-            batch.column_by_name(name).ok_or_else(|| Error::internal(format!("the scan gives no `{name}`")))
-        };
-        let times = |name: &str| {
-            let found = column(name)?.as_primitive_opt::<TimestampMicrosecondType>().cloned();
-            found.ok_or_else(|| Error::internal(format!("`{name}` of the scan is no timestamp")))
-        };
-        let event = times(fixed::EVENT_TIME)?;
-        let then = match &spec.then_by {
-            Some(name) => order_numbers(column(name)?).map_err(compute)?,
-            None => times(fixed::VISIBLE_AT)?.reinterpret_cast::<Int64Type>(),
-        };
-        let ops = column(fixed::OP)?;
-        let ops = ops.as_boolean_opt().ok_or_else(|| Error::internal("`__op` of the scan is no boolean"))?;
-        let clockless = event.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
-        if clockless.is_some() && !spec.clockless {
-            return Err(Error::internal(format!("source `{}` gives a null event time", spec.source)));
-        }
-        let unseen = then.nulls().filter(|nulls| nulls.null_count() > 0).cloned();
-        let ops = true_only(ops);
-        Ok(Facts {
-            deletes: ops.has_true(),
-            event_times: event.values().clone(),
-            clockless,
-            then: then.values().clone(),
-            never: unseen.clone().filter(|_| !spec.assumed),
-            is_order: spec.then_by.is_some(),
-            unseen,
-            ops,
-        })
-    }
-
-    /// Whether a row is a delete.
-    #[inline]
-    pub(super) fn is_delete(&self, row: usize) -> bool {
-        self.deletes && self.ops.value(row)
-    }
-
-    /// When a row happened, and from when on it may be used.
-    #[inline]
-    pub(super) fn times(&self, row: usize) -> (Timestamp, Timestamp) {
-        let event_time = self.event_time(row);
-        (event_time, if self.is_order { event_time } else { self.then(row) })
-    }
-
-    /// The event times, of a source with a clock.
-    pub(super) fn event_times(&self) -> &arrow::buffer::ScalarBuffer<i64> {
-        &self.event_times
-    }
-
-    /// The places of all rows in the order of their source, of a batch with all its columns.
-    pub(super) fn orders(&self, batch: &RecordBatch, spec: &Spec) -> Result<Arc<[RowOrder]>> {
-        let lacks = |name: &str| Error::internal(format!("the scan gives no `{name}`"));
-        let order_by = batch.column_by_name(fixed::ORDER_BY).and_then(|it| it.as_binary_opt::<i32>());
-        let order_by = order_by.ok_or_else(|| lacks(fixed::ORDER_BY))?;
-        let positions = batch.column_by_name(fixed::POSITION);
-        let positions = positions.and_then(|it| it.as_primitive_opt::<Int64Type>());
-        let positions = positions.ok_or_else(|| lacks(fixed::POSITION))?;
-        // Rows with positions of their own never tie, so that nothing need tell them apart.
-        let digests = match positions.null_count() {
-            0 => Vec::new(),
-            _ => {
-                let own = spec
-                    .columns
-                    .iter()
-                    .map(|column| batch.schema().index_of(&column.name).map_err(|_| lacks(&column.name)));
-                let rows = batch.project(&own.collect::<Result<Vec<_>>>()?)?;
-                RowDigester::new(&spec.columns).digest(&rows).map_err(compute)?
-            }
-        };
-        let order = |row: usize| {
-            let (event_time, visible_at) = self.times(row);
-            RowOrder {
-                event_time,
-                visible_at,
-                order_by: if order_by.is_null(row) { Box::default() } else { order_by.value(row).into() },
-                position: if positions.is_null(row) {
-                    Position::NONE
-                } else {
-                    Position(positions.value(row))
-                },
-                op: if self.is_delete(row) { Op::Delete } else { Op::Value },
-                digest: digests.get(row).copied().unwrap_or_default(),
-            }
-        };
-        Ok((0..batch.num_rows()).map(order).collect())
-    }
-
-    /// Whether its rows say all that there is to know of them, as those of most histories do: none is a delete,
-    /// has no clock or no time it is known from, or no o.
-    fn are_plain(&self) -> bool {
-        !self.deletes && self.clockless.is_none() && self.unseen.is_none()
-    }
-
-    /// A row of those: what [`BatchRows::standing`] gives, without its questions.
-    #[inline]
-    fn plain(&self, row: usize, named: u64) -> Standing {
-        Standing {
-            event_time: Timestamp(self.event_times[row]),
-            then: Timestamp(self.then[row]),
-            address: Address(named << 1),
-        }
-    }
-
-    #[inline]
-    fn event_time(&self, row: usize) -> Timestamp {
-        match &self.clockless {
-            Some(nulls) if nulls.is_null(row) => Timestamp::BEFORE_ALL,
-            _ => Timestamp(self.event_times[row]),
-        }
-    }
-
-    #[inline]
-    fn then(&self, row: usize) -> Timestamp {
-        match &self.unseen {
-            Some(nulls) if nulls.is_null(row) => match self.never {
-                _ if self.is_order => NULL_FIRST,
-                Some(_) => Timestamp::NEVER,
-                None => self.event_time(row),
-            },
-            _ => Timestamp(self.then[row]),
-        }
+        self.facts.standing(row, named)
     }
 }
 

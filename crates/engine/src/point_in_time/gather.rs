@@ -10,11 +10,12 @@ use asof_compute::{
     Address, LatestStates, NONE, Op, Place, Position, RowDigest, RowDigester, RowOrder, SlotRange, Status,
     status_at,
 };
-use asof_model::Timestamp;
+use asof_model::{Question, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::answers::{CHUNK, ReadingAnswers, SlotAnswer};
-use super::fold::{Fold, Folding, ReadingFold, Shard};
+use super::ended::{Holder, Swept, sweep};
+use super::fold::{Fold, Folding, Kind, ReadingFold, Shard};
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use super::values::Values;
 use super::window_answers;
@@ -27,12 +28,17 @@ use crate::{Error, Result};
 struct Outcome {
     /// Under the question that was not asked.
     other: bool,
-    /// The slot whose row answers.
+    /// The slot whose row answers, or where rows end the number of that row in `picked`.
     answers: Vec<u32>,
-    /// Of each slot that answers itself, when its row is over: `i64::MAX` is never; empty where the source has no
+    /// The rows that answer, where rows end: as states name them.
+    picked: Option<Picked>,
+    /// Of each slot or row that answers itself, when its row is over: `i64::MAX` is never; empty where the source has no
     /// `valid_until`.
     until: Vec<i64>,
 }
+
+/// Rows as states name them, with their e.
+type Picked = Vec<(u64, Timestamp)>;
 
 /// The rows that stand in all slots of a reading, while nobody folds.
 struct Standings<'a> {
@@ -43,6 +49,16 @@ struct Standings<'a> {
 impl Standings<'_> {
     fn of(reading: &ReadingFold) -> Standings<'_> {
         Standings { reading, shards: reading.shards().map(|(number, _)| reading.shard(number)).collect() }
+    }
+
+    /// The states of a slot or a node, and its number there.
+    #[inline]
+    fn held(&self, (kind, at): Holder) -> (&LatestStates, u32) {
+        let (shard, within) = match kind {
+            Kind::Ended => self.reading.shard_of_node(at),
+            _ => self.reading.shard_of(at),
+        };
+        (self.shards[shard].of(kind), within)
     }
 
     /// The states that hold the last row of a slot, and its number there.
@@ -88,8 +104,16 @@ impl Outcome {
     /// The row that answers in a slot, as states name it.
     #[inline]
     fn row(&self, slot: u32, standings: &Standings<'_>) -> Option<(u64, Timestamp)> {
-        let answering = self.answers[slot as usize];
-        if answering == NONE { None } else { standings.row(answering, self.other) }
+        match (self.answers[slot as usize], &self.picked) {
+            (NONE, _) => None,
+            (answering, None) => standings.row(answering, self.other),
+            (answering, Some(picked)) => picked.get(answering as usize).copied(),
+        }
+    }
+
+    /// How many slots or rows may answer.
+    fn candidates(&self) -> usize {
+        self.picked.as_ref().map_or(self.answers.len(), Vec::len)
     }
 
     /// The status at a time of a slot, where this row answers in it.
@@ -233,11 +257,12 @@ impl PortionAnswers<'_> {
         }
         // Rows that are over wherever they stand answer nothing, so nothing of them is evaluated.
         let (mut slots, answering) = self.answer_slots(&asked, other.as_ref(), &standings)?;
+        let (candidates, picked) = (asked.candidates(), asked.picked.take());
         drop((asked, other));
         let source = &self.spec.source;
         tracing::debug!(%source, "the rows that answer are known");
-        let wanted = self.by_row(&answering, &standings)?;
-        drop((answering, standings));
+        let wanted = self.by_row(&answering, &standings, picked.as_ref())?;
+        drop((answering, standings, picked));
         self.reading.forget();
         let first = answers.values.len();
         let rows = wanted.iter().map(Vec::len).sum::<usize>();
@@ -246,7 +271,7 @@ impl PortionAnswers<'_> {
         }
         let mut numbers = Vec::new();
         let number = || {
-            numbers.resize(index.slots(), NONE);
+            numbers.resize(candidates, NONE);
             for ((_, slot), number) in wanted.iter().flatten().zip(first as u32..) {
                 numbers[*slot as usize] = number;
             }
@@ -279,7 +304,8 @@ impl PortionAnswers<'_> {
         Ok(())
     }
 
-    /// What the spine rows of each slot are answered, and the slots whose rows answer any, ascending.
+    /// What the spine rows of each slot are answered, and the slots whose rows answer any, or where rows end the rows,
+    /// ascending.
     fn answer_slots(
         &self,
         asked: &Outcome,
@@ -314,16 +340,30 @@ impl PortionAnswers<'_> {
                     answer.compare(differs, present);
                 }
             }
+            if asked.picked.is_some() {
+                return Ok(Vec::new());
+            }
             Ok::<_, Error>(answering(run, answers.iter().map(|answer| answer.winner)))
         });
-        let answering = answering?.concat();
+        let answering = match asked.picked {
+            None => answering?.concat(),
+            Some(_) => {
+                answering?;
+                answering_rows(asked.candidates(), slots.iter().map(|answer| answer.winner))
+            }
+        };
         Ok((slots, answering))
     }
 
     /// Slots with the numbers of their rows, in the order of these, as so many ascending runs as there are threads.
-    fn by_row(&self, slots: &[u32], standings: &Standings<'_>) -> Result<Vec<Vec<(u64, u32)>>> {
+    fn by_row(
+        &self,
+        slots: &[u32],
+        standings: &Standings<'_>,
+        picked: Option<&Picked>,
+    ) -> Result<Vec<Vec<(u64, u32)>>> {
         let threads = self.threads(slots.len());
-        let row_of = |slot: u32| row_in(slot, standings, false);
+        let row_of = |slot: u32| row_in(slot, standings, false, picked);
         in_parallel(self.ranges(slots, threads, row_of)?, threads, |rows| {
             // Room for more than its share is likely to be, of which only what is filled is touched.
             let mut wanted: Vec<(u64, u32)> = Vec::with_capacity(slots.len() / threads * 5 / 4);
@@ -364,6 +404,10 @@ impl PortionAnswers<'_> {
     /// Sweeps one question, and tells its tied winners apart.
     fn outcome(&self, standings: &mut Standings<'_>, other: bool) -> Result<Outcome> {
         let index = &self.reading.index;
+        let is_known = (self.spec.question == Question::Known) != other;
+        if self.spec.ids && is_known {
+            return self.outcome_of_ends(standings, other);
+        }
         let threads = self.threads(index.slots());
         // Zeros are memory that is first touched by the threads that fill it.
         let mut answers = vec![0; index.slots()];
@@ -379,7 +423,43 @@ impl PortionAnswers<'_> {
         if !tied.is_empty() {
             self.tell_apart(&tied, standings, other)?;
         }
-        Ok(Outcome { other, answers, until: Vec::new() })
+        Ok(Outcome { other, answers, picked: None, until: Vec::new() })
+    }
+
+    /// The same where rows end.
+    fn outcome_of_ends(&self, standings: &Standings<'_>, other: bool) -> Result<Outcome> {
+        let index = &self.reading.index;
+        let threads = self.threads(index.slots());
+        let runs = index.runs(threads);
+        let own = if other { Kind::Other } else { Kind::Asked };
+        let mut answers = vec![0; index.slots()];
+        let swept = in_parallel(cut(&mut answers, &runs), threads, |(run, answers)| {
+            Ok::<_, Error>(sweep(index, run, own, answers, |holder| standings.held(holder)))
+        })?;
+        let count = swept.iter().map(Swept::len).sum::<usize>();
+        let mut picked: Picked = Vec::with_capacity(count);
+        let mut ties: Vec<(u64, u32)> = Vec::new();
+        for ((_, answers), swept) in cut(&mut answers, &runs).into_iter().zip(swept) {
+            let before = picked.len() as u32;
+            answers.iter_mut().filter(|answer| **answer != NONE).for_each(|answer| *answer += before);
+            for (event_time, holders) in swept.groups() {
+                let group = picked.len() as u32;
+                let mut rows = holders.iter().flat_map(|holder| {
+                    let (states, at) = standings.held(*holder);
+                    states.rows(at).map(|Address(row)| row)
+                });
+                let lost = || Error::internal("a slot that answers has no row");
+                let first = rows.next().ok_or_else(lost)?;
+                let tied = ties.len();
+                ties.extend(rows.map(|row| (row, group)));
+                if ties.len() > tied {
+                    ties.push((first, group));
+                }
+                picked.push((first, event_time));
+            }
+        }
+        self.last_of_ties(ties, count, |(row, group)| picked[group as usize].0 = row)?;
+        Ok(Outcome { other, answers, picked: Some(picked), until: Vec::new() })
     }
 
     /// Keeps of the rows that tie the last by o, s, op and digest; of equal ones any.
@@ -389,17 +469,29 @@ impl PortionAnswers<'_> {
             let (states, slot) = standings.states(*slot, other);
             ties.extend(states.rows(slot).map(|address| (address.0, tie)));
         }
+        self.last_of_ties(ties, tied.len(), |(row, tie)| standings.resolve(tied[tie as usize], other, row))
+    }
+
+    /// Of each of so many ties the last row.
+    fn last_of_ties(
+        &self,
+        ties: Vec<(u64, u32)>,
+        count: usize,
+        mut resolve: impl FnMut((u64, u32)),
+    ) -> Result<()> {
+        if ties.is_empty() {
+            return Ok(());
+        }
         let mut equal: Vec<(u64, u32)> = Vec::new();
-        let mut resolve = |(row, tie): (u64, u32)| standings.resolve(tied[tie as usize], other, row);
-        for last in last_of(ties, tied.len(), |rows| self.orders(rows))?.chunk_by(same_tie) {
+        for last in last_of(ties, count, |rows| self.orders(rows))?.chunk_by(same_tie) {
             match last {
                 [only] => resolve(*only),
                 several => equal.extend(several),
             }
         }
         if !equal.is_empty() {
-            let last = last_of(equal, tied.len(), |rows| self.digests(rows))?;
-            last.chunk_by(same_tie).filter_map(|equal| equal.last().copied()).for_each(resolve);
+            let last = last_of(equal, count, |rows| self.digests(rows))?;
+            last.chunk_by(same_tie).filter_map(|equal| equal.last().copied()).for_each(&mut resolve);
         }
         Ok(())
     }
@@ -445,20 +537,27 @@ impl PortionAnswers<'_> {
     fn read_until(&self, outcome: &mut Outcome, standings: &Standings<'_>) -> Result<()> {
         let index = &self.reading.index;
         let threads = self.threads(index.slots());
+        let wins = |slot: u32| {
+            let row = outcome.row(slot, standings);
+            let status = outcome.status(slot, index.time(slot), row, self.reading_spec);
+            if status == Status::Present { outcome.answers[slot as usize] } else { NONE }
+        };
         let slots = in_parallel(index.runs(threads), threads, |run| {
-            let winner = |slot: u32| {
-                let row = outcome.row(slot, standings);
-                let present =
-                    outcome.status(slot, index.time(slot), row, self.reading_spec) == Status::Present;
-                if present { outcome.answers[slot as usize] } else { NONE }
-            };
-            Ok::<_, Error>(answering(run, (run.start..run.end).map(winner)))
+            if outcome.picked.is_some() {
+                return Ok(Vec::new());
+            }
+            Ok::<_, Error>(answering(run, (run.start..run.end).map(wins)))
         });
-        let named = slots?.into_iter().flatten();
-        let named = named.map(|slot| Ok((row_in(slot, standings, outcome.other)?, slot)));
+        let mut slots = slots?.concat();
+        if outcome.picked.is_some() {
+            slots = answering_rows(outcome.candidates(), (0..index.slots() as u32).map(wins));
+        }
+        let picked = outcome.picked.as_ref();
+        let named = slots.into_iter();
+        let named = named.map(|slot| Ok((row_in(slot, standings, outcome.other, picked)?, slot)));
         let mut wanted = named.collect::<Result<Vec<(u64, u32)>>>()?;
         wanted.sort_unstable();
-        outcome.until = vec![i64::MAX; outcome.answers.len()];
+        outcome.until = vec![i64::MAX; outcome.candidates()];
         let rows: Vec<u64> = wanted.iter().map(|(row, _)| *row).collect();
         let read = self.rows.read(&rows, &[fixed::UNTIL.to_owned()], |batch| {
             let until = batch.column(0).as_primitive_opt::<TimestampMicrosecondType>();
@@ -511,9 +610,20 @@ fn answering(run: SlotRange, winners: impl Iterator<Item = u32>) -> Vec<u32> {
     (run.start..run.end).filter(|slot| answers[(slot - run.start) as usize]).collect()
 }
 
-/// The number of the row that stands in a slot that answers.
-fn row_in(slot: u32, standings: &Standings<'_>, other: bool) -> Result<u64> {
-    let found = standings.row(slot, other).map(|(row, _)| row >> 1);
+/// Which of so many rows answer in any slot, ascending; given for each slot the one that answers there.
+fn answering_rows(count: usize, winners: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut answers = vec![false; count];
+    winners.filter(|winner| *winner != NONE).for_each(|winner| answers[winner as usize] = true);
+    (0..count as u32).filter(|row| answers[*row as usize]).collect()
+}
+
+/// The number of the row that stands in a slot that answers, or where rows end of a row that was picked.
+fn row_in(slot: u32, standings: &Standings<'_>, other: bool, picked: Option<&Picked>) -> Result<u64> {
+    let found = match picked {
+        None => standings.row(slot, other),
+        Some(picked) => picked.get(slot as usize).copied(),
+    };
+    let found = found.map(|(row, _)| row >> 1);
     found.ok_or_else(|| Error::internal("a slot that answers has no row"))
 }
 

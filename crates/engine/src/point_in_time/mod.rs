@@ -17,6 +17,11 @@
 //! Memory is slots times states, not history; where it is short the spine is cut by key, and each
 //! portion reads the history again.
 //!
+//! Of a source with ids it is found first, in readings of ids and times alone, which rows end because another version of
+//! their event comes after them ([`versions`]). The operator is handed these ([`Ends`]), and a row that ends answers for
+//! an interval of t: in a segment tree over its key's slots instead of one slot ([`ended`]), or in windows added where
+//! it begins to count and taken back where it ends ([`windows`]).
+//!
 //! Labels are asked some time after the spine's times, in passes of their own ([`asked`]), and are null where their
 //! source does not reach so far ([`mature`]). What is derived is computed of the answers, batch by batch.
 //!
@@ -31,6 +36,9 @@ mod buffer;
 mod codec;
 mod cursors;
 mod driver;
+mod ended;
+mod ends;
+mod facts;
 mod fold;
 mod gather;
 mod mature;
@@ -39,7 +47,9 @@ mod second_rows;
 #[cfg(test)]
 mod second_rows_suite;
 mod spec;
+mod turns;
 mod values;
+mod versions;
 mod window_answers;
 mod window_states;
 mod windows;
@@ -47,7 +57,9 @@ mod windows;
 pub use answers::ReadingCounts;
 pub use codec::{Codec, FindSpine};
 pub use driver::{AnswerBatch, Manner, PointInTimeAnswer, SpineRows, answer};
+pub use ends::{Ends, NamedBy};
 pub(crate) use fold::{passing, true_only};
 pub(crate) use mature::kept_rows;
 pub use operator::{Hooks, Mode, PointInTimeExec};
 pub use spec::{FeatureSpec, ReadingSpec, Spec, SpineColumns};
+pub use versions::{VersionScans, Versions};

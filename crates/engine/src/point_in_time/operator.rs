@@ -30,14 +30,16 @@ use tokio_util::sync::CancellationToken;
 use super::answers::{CHUNK, ReadingAnswers, ReadingCounts};
 use super::buffer::{Buffer, Buffers};
 use super::cursors::SHARE;
+use super::ends::{Ends, with_ends};
 use super::fold::{Fold, Folding, Naming, Scratch, addresses};
 use super::gather::{Winners, collect};
 use super::second_rows::{Checks, Hashes, Look, Sending, TakeKeys, report};
 use super::spec::{ReadingSpec, Spec, SpineColumns, portion};
+use super::turns::Turns;
 use super::windows::{BoundWindows, WindowPlan};
 use crate::engine::gone;
 use crate::expression::{Bound, Compiled, Problem, Purpose, compile};
-use crate::source::{FetchRows, SourceScan};
+use crate::source::{FetchRows, SourceScan, fixed};
 use crate::{Engine, Error, Progress, ProgressEvent, Result};
 
 /// Which half an operator is.
@@ -95,6 +97,8 @@ pub struct Hooks {
     pub keys: Option<Arc<SourceScan>>,
     /// Told of rows read.
     pub progress: Option<Progress>,
+    /// Of a source with ids: the rows that end. A final half over partial ones needs none: rows bring their ends.
+    pub ends: Option<Arc<Ends>>,
     /// Filled by the final half before its first answer.
     pub counts: Arc<Mutex<Vec<ReadingCounts>>>,
 }
@@ -118,7 +122,10 @@ impl PointInTimeExec {
         input: Arc<dyn ExecutionPlan>,
         hooks: Hooks,
     ) -> Result<PointInTimeExec> {
-        let schema = without_report(&input.schema());
+        let schema = folded(&spec, &input.schema());
+        if spec.ids && hooks.ends.is_none() && input.schema().index_of(fixed::ENDS).is_err() {
+            return Err(Error::internal(format!("nobody says which rows of source `{}` end", spec.source)));
+        }
         let key_schema = hooks.keys.as_ref().map(|scan| scan.plan.schema());
         let mut filters = Vec::with_capacity(spec.readings.len());
         let mut key_filters = Vec::new();
@@ -183,6 +190,11 @@ impl PointInTimeExec {
         &self.spine
     }
 
+    /// The rows that end, where it was told.
+    pub(super) fn ends(&self) -> Option<&Ends> {
+        self.hooks.ends.as_deref()
+    }
+
     /// Which half it is.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -225,9 +237,13 @@ impl PointInTimeExec {
     /// Folds the whole history, in as many portions as memory needs, and answers the whole spine.
     async fn answer(&self, context: Arc<TaskContext>) -> Result<Vec<ReadingAnswers>> {
         let room = self.spec.memory - self.spec.memory / SHARE;
+        // Rows that end are few as a rule; where they are not, portions are small and not endlessly many.
+        let room = room.saturating_sub(self.ends().map_or(0, Ends::bytes)).max(self.spec.memory / SHARE);
         let windows: Vec<Option<u64>> =
             self.windows.iter().map(|windows| windows.as_ref().map(BoundWindows::bytes_per_answer)).collect();
         let fit = self.spine.state_bytes(&self.spec, &windows).div_ceil(room.max(1));
+        // A tree has two nodes for each slot, which are numbered as slots are.
+        let fit = if self.spec.ids { fit.max(1 + (self.spine.rows() >> 30) as u64) } else { fit };
         let mut portions = u32::try_from(fit).unwrap_or(u32::MAX).clamp(1, MOST_PORTIONS);
         loop {
             match self.answer_in(portions, &context).await? {
@@ -293,7 +309,7 @@ impl PointInTimeExec {
             }
             let rows: Arc<dyn FetchRows> = match &self.hooks.fetch {
                 Some(fetch) => Arc::clone(fetch),
-                None => Arc::new(Buffers::new(without_report(&input.schema()), buffers)),
+                None => Arc::new(Buffers::new(folded(&self.spec, &input.schema()), buffers)),
             };
             answers = self.collect(fold, rows, answers).await?;
         }
@@ -414,44 +430,6 @@ pub(super) fn broken(view: &str, problem: &Problem) -> Error {
     ))
 }
 
-/// The partitions of a plan, dealt to threads.
-///
-/// Partitions that are runs of rows with addresses are many, in the order of time mostly. Each thread takes those of a
-/// stretch of its own, one after the other: so its cursors move on, and few slots get rows from several threads. One
-/// that is through takes over the later half of the longest stretch left. Partitions of another plan may wait for
-/// each other, so that each has its own thread.
-struct Turns {
-    /// Per thread what is left of its stretch.
-    left: Mutex<Vec<Range<usize>>>,
-    threads: usize,
-}
-
-impl Turns {
-    fn new(plan: &Arc<dyn ExecutionPlan>, in_runs: bool, threads: usize) -> Turns {
-        let partitions = plan.output_partitioning().partition_count();
-        Turns::of(partitions, if in_runs { threads.min(partitions) } else { partitions })
-    }
-
-    fn of(partitions: usize, threads: usize) -> Turns {
-        let start = |thread: usize| partitions * thread / threads.max(1);
-        let left = (0..threads).map(|thread| start(thread)..start(thread + 1)).collect();
-        Turns { left: Mutex::new(left), threads }
-    }
-
-    /// The next partition for a thread.
-    fn next(&self, thread: usize) -> Option<usize> {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if left[thread].is_empty() {
-            let longest = left.iter_mut().max_by_key(|stretch| stretch.len())?;
-            let middle = longest.end - longest.len().div_ceil(2);
-            let later = middle..longest.end;
-            longest.end = middle;
-            left[thread] = later;
-        }
-        left[thread].next()
-    }
-}
-
 /// One thread's reading of the history.
 struct Scan<'a> {
     exec: &'a PointInTimeExec,
@@ -493,6 +471,10 @@ impl Scan<'_> {
             let mut stream = input.execute(partition, Arc::clone(&self.context))?;
             while let Some(batch) = stream.next().await {
                 let batch = self.take_report(batch?)?;
+                let batch = match self.exec.ends().filter(|_| self.exec.spec.ids) {
+                    Some(ends) => ends.beside(&batch)?,
+                    None => batch,
+                };
                 if by_address {
                     let naming = addresses(&batch)
                         .ok_or_else(|| Error::internal("the scan gives no addresses to fetch rows by"))?;
@@ -564,6 +546,12 @@ fn with_report(scan: &Schema) -> SchemaRef {
     let fields = scan.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
     let report = Arc::new(Field::new(REPORT, ArrowType::Binary, true));
     Arc::new(Schema::new(fields.chain([report]).collect::<Vec<_>>()))
+}
+
+/// What is folded of an input: all but the report, with [`fixed::ENDS`] where rows end.
+fn folded(spec: &Spec, input: &Schema) -> SchemaRef {
+    let schema = without_report(input);
+    if spec.ids && schema.index_of(fixed::ENDS).is_err() { with_ends(&schema) } else { schema }
 }
 
 fn without_report(input: &Schema) -> SchemaRef {
@@ -670,32 +658,5 @@ impl ExecutionPlan for PointInTimeExec {
             .boxed(),
         };
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream.try_flatten())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_partition_has_one_turn() {
-        for (partitions, threads) in [(0, 0), (1, 1), (2, 2), (7, 2), (40, 3), (5, 5)] {
-            let turns = Turns::of(partitions, threads);
-            let mut taken = Vec::new();
-            // One thread is slow: the others take over what it would have done.
-            for round in 0.. {
-                let before = taken.len();
-                for thread in (0..threads).filter(|thread| *thread > 0 || round % 3 == 0) {
-                    taken.extend(turns.next(thread));
-                }
-                if taken.len() == before && round % 3 == 0 {
-                    break;
-                }
-            }
-            taken.sort_unstable();
-            assert_eq!(taken, (0..partitions).collect::<Vec<_>>(), "{partitions} by {threads}");
-        }
-        let turns = Turns::of(10, 2);
-        assert_eq!([turns.next(0), turns.next(1), turns.next(1)], [Some(0), Some(5), Some(6)]);
     }
 }

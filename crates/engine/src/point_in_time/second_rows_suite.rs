@@ -84,6 +84,7 @@ fn spec() -> Spec {
         assumed: true,
         then_by: None,
         valid_until: false,
+        ids: false,
         columns: all,
         readings: vec![
             reading("by_k", vec![k.clone()], 0, Some("kept")),

@@ -22,7 +22,7 @@ pub struct Spec {
     /// Which rows count.
     pub question: Question,
     /// Also find where the other question would answer otherwise. Pointless, and not done, where v is
-    /// always e.
+    /// always e and rows have no versions.
     pub compare: bool,
     /// The source has no clock: a null event time is before all time, and a second row of a key an error.
     pub clockless: bool,
@@ -30,6 +30,9 @@ pub struct Spec {
     pub assumed: bool,
     /// The source has a `valid_until`.
     pub valid_until: bool,
+    /// The source has an `id`: rows are versions of events, which end where the next one is known.
+    #[serde(default)]
+    pub ids: bool,
     /// Where v is always e, the column whose numbers are o: rows of one e are ordered by them as they are folded.
     /// Other ties are told apart when they come to win.
     #[serde(default)]
@@ -219,9 +222,11 @@ impl SpineColumns {
         // Beside states stand which slot answers under a question, and until when its row does.
         let until = if spec.valid_until { 8 } else { 0 };
         let states = asof_compute::LatestStates::BYTES_PER_SLOT + 4 + until;
+        // Of rows that end two nodes of a tree, and the rows that answer instead of the slots they stand in.
+        let ended = if spec.ids { asof_compute::LatestStates::BYTES_PER_SLOT * 2 + 16 } else { 0 };
         // What each slot is answered, which slots answer, and their rows.
         let answers = size_of::<SlotAnswer>() as u64 + 4 + 16;
-        let latest = states * spec.states() as u64 + answers;
+        let latest = states * spec.states() as u64 + ended + answers;
         let readings = windows.iter().map(|windows| SpineIndex::BYTES_PER_ROW + windows.unwrap_or(latest));
         self.rows() as u64 * readings.sum::<u64>()
     }

@@ -131,17 +131,19 @@ fn run(
             }
         }
         if spec.compare {
-            let unknown = &states.unknown[number];
+            let (unknown, superseded) = (&states.unknown[number], &states.superseded[number]);
             for key in keys.windows(2) {
-                let mut more = 0;
+                // Rows that count under *event* only, and under *known* only.
+                let (mut more, mut less) = (0, 0);
                 for answer in key[0] as usize..key[1] as usize {
                     more += unknown.get(answer).copied().unwrap_or(0);
+                    less += superseded.get(answer).copied().unwrap_or(0);
                     let other = match spec.question {
-                        Question::Known => counts[answer] + more,
-                        Question::Event => counts[answer] - more,
+                        Question::Known => counts[answer] + more - less,
+                        Question::Event => counts[answer] - more + less,
                     };
                     let (differs, present) = &mut otherwise[answer];
-                    *differs |= more != 0;
+                    *differs |= more != 0 || less != 0;
                     *present |= other > 0;
                 }
             }

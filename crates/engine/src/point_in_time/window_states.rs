@@ -25,6 +25,8 @@ const SLOT: u8 = 0;
 const CHANGE: u8 = 1;
 /// By how many more rows are in the window but not known yet than at the answer before.
 const UNKNOWN: u8 = 2;
+/// By how many more rows are in the window that another version comes after than at the answer before.
+const SUPERSEDED: u8 = 3;
 
 /// Whether bytes are a message of this room.
 pub(super) fn are_states(bytes: &[u8]) -> bool {
@@ -94,11 +96,13 @@ impl WindowFold {
                         }
                     }
                 }
-                for (window, unknown) in states.unknown.iter().enumerate() {
-                    for answer in answers.start..answers.end {
-                        if let Some(more) = unknown.get(answer as usize).filter(|more| **more != 0) {
-                            let at = answer - answers.start;
-                            messages.put((UNKNOWN, 0, window, row, at), &more.to_le_bytes());
+                for (what, all) in [(UNKNOWN, &states.unknown), (SUPERSEDED, &states.superseded)] {
+                    for (window, rows) in all.iter().enumerate() {
+                        for answer in answers.start..answers.end {
+                            if let Some(more) = rows.get(answer as usize).filter(|more| **more != 0) {
+                                let at = answer - answers.start;
+                                messages.put((what, 0, window, row, at), &more.to_le_bytes());
+                            }
                         }
                     }
                 }
@@ -152,11 +156,12 @@ impl WindowFold {
                 let changes = run.change_mut(kept, window, function, count as usize)?;
                 function.merge_encoded(changes, answers.start * width + at, state)
             }
-            UNKNOWN => {
-                let unknown = run.unknown.get_mut(window)?;
-                unknown.resize((index.answers().end - index.answers().start) as usize, 0);
-                *unknown.get_mut((answers.start + at) as usize)? +=
-                    i64::from_le_bytes(state.try_into().ok()?);
+            UNKNOWN | SUPERSEDED => {
+                let run = &mut *run;
+                let rows = if *what == UNKNOWN { &mut run.unknown } else { &mut run.superseded };
+                let rows = rows.get_mut(window)?;
+                rows.resize((index.answers().end - index.answers().start) as usize, 0);
+                *rows.get_mut((answers.start + at) as usize)? += i64::from_le_bytes(state.try_into().ok()?);
                 Ok(())
             }
             _ => return None,

@@ -3,17 +3,21 @@
 //! A row that may be used before any window of its slot is asked falls into that slot, once, for all windows and
 //! instants. One that comes to be known later counts from then on only: a change at the first answer that
 //! may use it, taken back after the last its window covers, or of states that cannot give back, in the few nodes
-//! of a segment tree over the key's answers. Nothing is kept per row, late or not.
+//! of a segment tree over the key's answers. Nothing is kept per row, late or not. So does a row that ends, since
+//! another version of its event comes after it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::SchemaRef;
-use asof_compute::{Function, Input, NONE, Prepared, SpineIndex, States, TOUCHED, WindowIndex, covering};
+use asof_compute::{
+    Function, Input, NONE, Prepared, SpineIndex, States, TOUCHED, WindowIndex, counts_until, covering,
+};
 use asof_model::{Question, Timestamp, Window};
 
-use super::fold::{Facts, true_only};
+use super::facts::Facts;
+use super::fold::true_only;
 use super::operator::broken;
 use super::spec::{ReadingSpec, Spec, compute};
 use crate::expression::{Bound, Compiled, compile_call};
@@ -182,6 +186,8 @@ pub(super) struct RunStates {
     /// For each window and answer by how many more rows than the one before are in the window but not known yet;
     /// empty where there are none.
     pub(super) unknown: Vec<Vec<i64>>,
+    /// The same of rows that count under *known* and not under *event*, since another version comes after them.
+    pub(super) superseded: Vec<Vec<i64>>,
 }
 
 /// What one thread uses again for each batch.
@@ -201,7 +207,7 @@ struct Item {
     row: u32,
 }
 
-/// A row that is known only after some answer whose window it is in.
+/// A row that is known only after some answer whose window it is in, or that ends.
 #[derive(Debug, Clone, Copy)]
 struct Late {
     run: u16,
@@ -209,6 +215,8 @@ struct Late {
     row: u32,
     event_time: Timestamp,
     visible_at: Timestamp,
+    /// The v of the version after it.
+    next: Option<Timestamp>,
 }
 
 /// Rows and the places they change.
@@ -264,6 +272,7 @@ impl WindowFold {
             slots: plan.kept.iter().map(|kept| kept.function.states(slots)).collect(),
             changes: plan.kept.iter().map(|kept| kept.windows.iter().map(|_| None).collect()).collect(),
             unknown: vec![Vec::new(); plan.windows.len()],
+            superseded: vec![Vec::new(); plan.windows.len()],
         };
         let runs = index.runs().iter().map(|run| Mutex::new(states(run.slots()))).collect();
         WindowFold { spine, index, bound: bound.clone(), runs }
@@ -302,13 +311,18 @@ impl WindowFold {
                 let row = first + at;
                 let (event_time, visible_at) = facts.times(row);
                 let Some(place) = self.index.place(&self.spine, *key, event_time) else { continue };
-                let is_late = visible_at > place.since;
-                if !is_late || spec.question == Question::Event {
+                let next = facts.next(row);
+                if next.is_some_and(|next| next <= visible_at) {
+                    // Never last under either question.
+                    continue;
+                }
+                let is_late = visible_at > place.since || next.is_some();
+                if next.is_none() && (!is_late || spec.question == Question::Event) {
                     items.push(Item { run: place.run, slot: place.slot, row: row as u32 });
                 }
                 if is_late && (spec.compare || spec.question == Question::Known) {
                     let (run, key, row) = (place.run, *key, row as u32);
-                    late.push(Late { run, key, row, event_time, visible_at });
+                    late.push(Late { run, key, row, event_time, visible_at, next });
                 }
             }
         }
@@ -388,15 +402,21 @@ impl WindowFold {
                 moves.iter_mut().for_each(Moves::clear);
                 let [come, go, nodes] = &mut moves;
                 for late in late {
-                    let Late { key, row, event_time, visible_at, .. } = *late;
-                    let held = self.index.answers(&self.spine, key, window, event_time, visible_at);
+                    let Late { key, row, event_time, visible_at, next, .. } = *late;
+                    let until = counts_until(Question::Known, next);
+                    let held = self.index.answers(&self.spine, key, window, event_time, (visible_at, until));
                     let of_key = index.answers_of(key);
-                    if spec.compare && held.first < held.known {
-                        let unknown = &mut run.unknown[window];
-                        unknown.resize(answers, 0);
-                        unknown[held.first as usize] += 1;
-                        if held.known < of_key.end {
-                            unknown[held.known as usize] -= 1;
+                    if spec.compare {
+                        let (more, from, until) = match next {
+                            None => (&mut run.unknown[window], held.first, held.known),
+                            Some(_) => (&mut run.superseded[window], held.known, held.until),
+                        };
+                        if from < until {
+                            more.resize(answers, 0);
+                            more[from as usize] += 1;
+                            if until < of_key.end {
+                                more[until as usize] -= 1;
+                            }
                         }
                     }
                     if spec.question == Question::Known && held.known < held.until {

@@ -2,7 +2,7 @@
 //! of them online.
 //!
 //! Of a view of latest values its features are kept. Of a view over windows the arguments of its calls and then
-//! their filters, each once by its text, in the order of its features: what the calls come to is asked of them.
+//! whether their filters are true ([`WindowColumns`]): what the calls come to is asked of them.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int64Arr
 use arrow::compute::kernels::cmp::gt;
 use arrow::compute::{and, filter, filter_record_batch, not};
 use arrow::datatypes::{DataType as ArrowType, Int64Type, SchemaRef, TimestampMicrosecondType};
-use asof_compute::{KeyEncoder, Op, Position, RowDigest, RowDigester, RowOrder, arrow_type};
-use asof_model::{Column, DataType, Expression, SourceVersion, Timestamp, ViewVersion};
+use asof_compute::{KeyEncoder, Op, Position, RowDigest, RowDigester, RowOrder, WindowColumns, arrow_type};
+use asof_model::{Column, DataType, Expression, Place, SourceVersion, Timestamp, ViewVersion};
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::TryStreamExt;
 use tokio::sync::mpsc;
 
 use super::UnitRead;
-use crate::expression::{Bound, Compiled, Problem, Purpose, compile, compile_call};
+use crate::expression::{Bound, Compiled, Problem, Purpose, compile};
 use crate::point_in_time::{passing, true_only};
 use crate::source::fixed;
 use crate::{Engine, Error, Result};
@@ -51,8 +51,8 @@ struct Times {
 /// What is kept online of each row of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewColumns {
-    /// The features of a view of latest values, by their names; the distinct arguments and then the distinct
-    /// filters of one over windows, by their texts.
+    /// The features of a view of latest values, by their names; of one over windows the arguments and then the
+    /// filters of [`WindowColumns`], by their texts.
     pub columns: Vec<Column>,
     /// How many of the last are filters: a row counts where its is true.
     pub filters: usize,
@@ -62,19 +62,6 @@ impl ViewColumns {
     /// Their types in arrays and rows.
     pub fn arrow_types(&self) -> Vec<ArrowType> {
         self.columns.iter().map(|column| arrow_type(&column.data_type)).collect()
-    }
-
-    /// The place of an argument of this text.
-    pub fn argument(&self, text: &str) -> Option<usize> {
-        let arguments = self.columns.len().saturating_sub(self.filters);
-        self.columns.iter().take(arguments).position(|column| column.name == text)
-    }
-
-    /// The place of a filter of this text.
-    pub fn filter(&self, text: &str) -> Option<usize> {
-        let arguments = self.columns.len().saturating_sub(self.filters);
-        let found = self.columns.iter().skip(arguments).position(|column| column.name == text);
-        found.map(|at| arguments + at)
     }
 }
 
@@ -126,6 +113,8 @@ pub(crate) struct Incoming<'a> {
 impl Evaluator {
     pub(crate) fn new(engine: &Engine, source: &SourceVersion, view: &ViewVersion) -> Result<Evaluator> {
         let clock = source.definition.event_time.is_some();
+        // What is pushed has a `v` of its own, whatever the source says of its past.
+        let pushed = matches!(source.definition.place, Place::Push { .. });
         let compiled = |expression: &Expression, purpose| {
             compile(engine, &expression.text, &source.columns, clock, purpose)
                 .map_err(|problem| broken(view, &problem))
@@ -152,7 +141,7 @@ impl Evaluator {
             key_columns: view.keys.iter().map(|key| key.column.clone()).collect(),
             keys: KeyEncoder::new(&types),
             digester: RowDigester::new(&source.columns),
-            assumed: source.definition.available_at.is_none(),
+            assumed: source.definition.available_at.is_none() && !pushed,
             clockless: !clock,
             windows,
         })
@@ -201,6 +190,19 @@ impl Evaluator {
             }
         }
         Ok(read)
+    }
+
+    /// What is kept of rows.
+    fn values(&self, ready: &Ready, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let mut values = ready.values.iter().map(|one| one.evaluate(rows)).collect::<Result<Vec<_>>>()?;
+        let arguments = values.len().saturating_sub(self.kept.filters);
+        for filter in values.iter_mut().skip(arguments) {
+            // Whether they are true: a condition that is null is not met.
+            let found = filter.as_boolean_opt().map(true_only);
+            *filter =
+                Arc::new(found.ok_or_else(|| Error::internal("a filter of an aggregate is no boolean"))?);
+        }
+        Ok(values)
     }
 
     /// The values and the deletes of a batch that belong to an entity and are visible at some time; those that
@@ -252,7 +254,7 @@ impl Evaluator {
             let whole = count == batch.num_rows();
             let rows = if whole { batch.clone() } else { filter_record_batch(batch, &mask)? };
             let features = match op {
-                Op::Value => ready.values.iter().map(|one| one.evaluate(&rows)).collect::<Result<_>>()?,
+                Op::Value => self.values(ready, &rows)?,
                 Op::Delete => Vec::new(),
             };
             let taken = |name| column(&rows, name).cloned();
@@ -292,26 +294,22 @@ fn of_windows(
     source: &SourceVersion,
     view: &ViewVersion,
 ) -> Result<(Vec<Compiled>, ViewColumns)> {
-    let (mut arguments, mut filters): (Vec<(Compiled, Column)>, Vec<(Compiled, Column)>) = Default::default();
-    for typed in &view.features {
-        let Some(aggregate) = &typed.feature.aggregate else { continue };
-        let compiled = compile_call(engine, &aggregate.call, &source.columns)
-            .map_err(|(_, problem)| broken(view, &problem))?;
-        let argument_type = compiled.argument_type;
-        let once = |list: &mut Vec<(Compiled, Column)>, one: Option<Compiled>, data_type: DataType| {
-            if let Some(one) = one
-                && !list.iter().any(|(other, _)| other.text() == one.text())
-            {
-                let name = one.text().to_owned();
-                list.push((one, Column { name, data_type }));
-            }
-        };
-        once(&mut arguments, compiled.argument, argument_type.unwrap_or(DataType::Bool));
-        once(&mut filters, compiled.filter, DataType::Bool);
+    let wanted = WindowColumns::of(view.features.iter().map(|typed| &typed.feature));
+    let mut values = Vec::with_capacity(wanted.arguments.len() + wanted.filters.len());
+    let mut columns = Vec::with_capacity(values.capacity());
+    let arguments = wanted.arguments.iter().map(|text| (text, Purpose::Feature));
+    for (text, purpose) in arguments.chain(wanted.filters.iter().map(|text| (text, Purpose::Condition))) {
+        let compiled = compile(engine, text, &source.columns, true, purpose);
+        let compiled = compiled.map_err(|problem| broken(view, &problem))?;
+        // A column keeps its own type, which an Arrow type alone does not tell (json).
+        let expression = Expression { text: text.clone() };
+        let own = expression.as_column();
+        let own = own.and_then(|own| source.columns.iter().find(|column| column.name == own));
+        let data_type = own.map_or(compiled.data_type(), |column| &column.data_type).clone();
+        columns.push(Column { name: text.clone(), data_type });
+        values.push(compiled);
     }
-    let count = filters.len();
-    let (values, columns) = arguments.into_iter().chain(filters).unzip();
-    Ok((values, ViewColumns { columns, filters: count }))
+    Ok((values, ViewColumns { columns, filters: wanted.filters.len() }))
 }
 
 impl EvaluatedRows {

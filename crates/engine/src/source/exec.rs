@@ -240,10 +240,13 @@ impl ExecutionPlan for RulesExec {
         let rules = Arc::clone(&self.rules);
         let place = Arc::clone(&self.place);
         let failing = self.failing;
+        let mut before = (partition as u64) << ROW_BITS;
         let batches = self.input.execute(partition, context)?.map(move |batch| {
             let batch = batch.map_err(|error| failing(error, rules.source()))?;
             let place = Place { file: &place, before: None };
-            Ok(rules.apply(&batch, place, 0)?)
+            let first = before;
+            before += batch.num_rows() as u64;
+            Ok(rules.apply(&batch, place, first)?)
         });
         let schema: SchemaRef = Arc::clone(self.rules.schema());
         Ok(make_cooperative(Box::pin(RecordBatchStreamAdapter::new(schema, batches))))

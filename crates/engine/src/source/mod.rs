@@ -64,6 +64,9 @@ pub mod fixed {
     /// The row's address: UInt64, never null. There only if [`super::ScanColumns::address`] asked for
     /// it and the source has stable addresses; then it stands right behind the other six.
     pub const ADDRESS: &str = "__row";
+    /// The v of the version after a row of a source with ids, before all time of a delete with an id: Timestamp(us,
+    /// UTC), null where the row counts for good. No scan has it: the operator puts it behind what a scan gives.
+    pub const ENDS: &str = "__ends";
     /// The six that every scan has.
     pub const ALL: [&str; 6] = [EVENT_TIME, VISIBLE_AT, ORDER_BY, POSITION, OP, UNTIL];
 }
@@ -82,6 +85,10 @@ pub struct ScanColumns {
     /// Also [`fixed::ADDRESS`] of rows that cannot be fetched by it, of text files say, for
     /// [`SourceScan::place`]; as `address` else.
     pub numbered: bool,
+    /// Also [`fixed::ADDRESS`], whatever the source is, and all else as without: rows of what has no stable addresses
+    /// are numbered as they come, in one order. Two scans number rows alike if they ask for the same columns, and of
+    /// files whatever they ask for.
+    pub named: bool,
     /// Rows of later event times are not needed: row groups whose statistics say that they hold no others,
     /// and no null that would be counted, are left out.
     pub until: Option<Timestamp>,
@@ -174,6 +181,7 @@ pub(crate) async fn scan_opened(
     let (rules, threads) = (opened.rules(engine, source, &want)?, engine.config().threads);
     let plan: Arc<dyn ExecutionPlan> = match files {
         Some(files) => Arc::new(FilesExec::in_runs(Arc::clone(files), rules, threads * RUNS)),
+        None if want.named && !opened.is_numbered() => opened.plan(engine, &rules, 1).await?,
         None => opened.plan(engine, &rules, threads).await?,
     };
     let fetch = files.map(|files| {

@@ -52,6 +52,8 @@ pub(crate) struct Rules {
     schema: SchemaRef,
     given: Given,
     address: bool,
+    /// Only what the fold itself reads of most rows.
+    thin: bool,
     until: Option<Timestamp>,
     /// Rows of this event time and later are left out.
     before: Option<Timestamp>,
@@ -228,7 +230,7 @@ impl Rules {
             fields.push(Field::new(fixed::OP, ArrowType::Boolean, false));
             fields.push(Field::new(fixed::UNTIL, instant_type(), true));
         }
-        if want.address {
+        if want.address || want.named {
             fields.push(Field::new(fixed::ADDRESS, ArrowType::UInt64, false));
         }
         fields.extend(wanted.iter().map(|column| field(&column.name, &column.data_type)));
@@ -245,7 +247,8 @@ impl Rules {
             wanted: places,
             schema: Arc::new(Schema::new(fields)),
             given,
-            address: want.address,
+            address: want.address || want.named,
+            thin: want.address,
             until: want.until,
             before: None,
             timeless: source.event_time.is_none() && source.available_at.is_none(),
@@ -272,6 +275,7 @@ impl Rules {
             schema,
             given: Given::Unwanted,
             address: false,
+            thin: false,
             until: None,
             before: None,
             timeless: false,
@@ -299,7 +303,7 @@ impl Rules {
     /// How many batches of the usual size are read at once: rows that are read for their keys and times alone
     /// are thin, and the more of them come together, the more of the states they meet are met together.
     pub(crate) fn batches(&self) -> usize {
-        if self.address { THIN } else { 1 }
+        if self.thin { THIN } else { 1 }
     }
 
     /// What the input has of the fixed columns.

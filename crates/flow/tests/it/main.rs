@@ -17,6 +17,8 @@ mod materialize;
 #[cfg(test)]
 mod pushed;
 #[cfg(test)]
+mod pushing;
+#[cfg(test)]
 mod refresh;
 #[cfg(test)]
 mod serving;

@@ -94,7 +94,7 @@ impl Node {
             ..LiveOptions::new(Arc::clone(&shared))
         };
         let live = asof_online::live::open(&data.join("live"), &options).unwrap();
-        let flow = Flow::new(registry.clone(), engine.clone(), online, shared).with_flush(
+        let flow = Flow::new(registry.clone(), engine.clone(), online, shared).with_live(
             Arc::clone(&live),
             floor,
             bounds,

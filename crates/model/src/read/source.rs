@@ -48,6 +48,11 @@ impl<'a> Reader<'a> {
                 Some("name an `event_time`, or leave deleted rows out with `where` in the view".to_owned()),
             );
         }
+        if clockless && let Some(key) = fields.key("id") {
+            let message = format!("{what} has no clock, and versions of an event replace each other in time");
+            let hint = "name an `event_time`, or leave out `id`: facts without a clock have one row of a key";
+            self.wrong(key, "clockless", message, Some(hint.to_owned()));
+        }
         if clockless && let Some(key) = fields.key("order_by") {
             let message = format!("`order_by` of {what} decides nothing");
             self.warn(key, "unused_key", message, "without a clock a second row of a key is an error");

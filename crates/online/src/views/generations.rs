@@ -224,34 +224,47 @@ impl LiveGenerations {
         entries: &mut dyn FnMut(Position, &mut Writing) -> Result<()>,
     ) -> Result<()> {
         let _changing = self.changing();
-        let before = self.all();
-        let after: Vec<Arc<LiveGeneration>> = before
-            .iter()
-            .map(|generation| {
+        let stand = |all: Arc<Vec<Arc<LiveGeneration>>>| {
+            *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
+        };
+        let mut before = None;
+        let written = self.store.write(&mut |s, writing| {
+            let standing = self.all();
+            let mut after = Vec::with_capacity(standing.len());
+            for generation in standing.iter() {
                 let mut record = generation.record.clone();
                 change(&mut record);
-                match record == generation.record {
-                    true => Arc::clone(generation),
-                    false => Arc::new(LiveGeneration { record, table: generation.table.clone() }),
+                if record == generation.record {
+                    after.push(Arc::clone(generation));
+                    continue;
                 }
-            })
-            .collect();
-        let after = Arc::new(after);
-        let stand = |all: &Arc<Vec<Arc<LiveGeneration>>>| {
-            *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(all);
-        };
-        let written = self.store.write(&mut |s, writing| {
-            for (old, new) in before.iter().zip(after.iter()) {
-                if old.record != new.record {
-                    put_record(&new.record, writing)?;
-                }
+                put_record(&record, writing)?;
+                after.push(Arc::new(LiveGeneration { record, table: generation.table.clone() }));
             }
             entries(s, writing)?;
+            before = Some(standing);
             // No batch that is made after this one finds what was.
-            stand(&after);
+            stand(Arc::new(after));
             Ok(())
         });
-        written.inspect_err(|_| stand(&before))
+        written.inspect_err(|_| before.take().into_iter().for_each(stand))
+    }
+
+    /// Drops a generation with the batch that is being made, which it does not fit; its rows go with
+    /// [`LiveGenerations::remove`]. Called where a batch is made: no later one finds it, also if this one is refused.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`].
+    pub fn drop_within(&self, id: GenerationId, writing: &mut Writing) -> Result<()> {
+        let before = self.all();
+        let Some(found) = before.iter().find(|other| other.record.id == id) else { return Ok(()) };
+        let record = LiveRecord { state: GenerationState::Dropped, ..found.record.clone() };
+        put_record(&record, writing)?;
+        let dropped = Arc::new(LiveGeneration { record, table: found.table.clone() });
+        let mut all = before.to_vec();
+        all.iter_mut().filter(|other| other.record.id == id).for_each(|other| *other = Arc::clone(&dropped));
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+        Ok(())
     }
 
     /// Writes down how far a generation may have tiles: for [`super::Tiler::advance`].

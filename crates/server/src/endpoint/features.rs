@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use asof_compute::RowError;
-use asof_model::{Ask, Catalog, Name, OutputColumn, Principal, Timestamp};
+use asof_model::{Ask, Name, OutputColumn, Principal, Timestamp};
 use asof_serve::{EntityColumns, Features, PreparedSelection};
 use axum::extract::State;
 use axum::response::Response;
@@ -15,7 +15,7 @@ use super::{Endpoint, Patience};
 use crate::access::Caller;
 use crate::entities::{self, RawColumns, Text, Wanted};
 use crate::error::Failure;
-use crate::request::{JsonBytes, json_response, known_project};
+use crate::request::{JsonBytes, json_response, project_of};
 use crate::rooms::Shared;
 use crate::values::{self, Ints, Unwritable};
 
@@ -108,7 +108,7 @@ async fn features(
         .transpose()
         .map_err(|error| Failure::invalid("bad_as_of", format!("`as_of`: {error}")))?;
     let catalog = state.registry.catalog();
-    let project = project(&state, &principal, &catalog, request.project.as_ref())?;
+    let project = project_of(&state, &principal, &catalog, request.project.as_ref())?;
     let listed = |features: &Vec<Text<'_>>| features.iter().map(|text| text.0.clone().into_owned()).collect();
     let ask = super::train::ask(
         request.service.as_ref().map(|text| &*text.0),
@@ -170,27 +170,6 @@ fn asked(
     let columns: Vec<_> = names.zip(arrays).collect();
     let columns = if columns.is_empty() { EntityColumns::none(rows) } else { EntityColumns::new(columns)? };
     Ok((columns, rows))
-}
-
-/// The project asked in: the one named, else the node's own, else the only one.
-fn project<'a>(
-    state: &'a Shared,
-    principal: &Principal,
-    catalog: &'a Catalog,
-    named: Option<&'a Name>,
-) -> Result<&'a Name, Failure> {
-    if let Some(named) = named {
-        known_project(principal, catalog, named)?;
-        return Ok(named);
-    }
-    let visible = |project: &&Name| crate::access::may_see(principal, project);
-    let own = state.project.as_ref().filter(|own| catalog.projects.contains_key(*own)).filter(visible);
-    let mut all = catalog.projects.keys().filter(visible);
-    let only = all.next().filter(|_| all.next().is_none());
-    own.or(only).ok_or_else(|| {
-        Failure::invalid("project_needed", "the request names no project, and this node has none or several")
-            .hint("say \"project\": NAME; GET /v1/projects/*/things lists them")
-    })
 }
 
 /// A project of what is asked that the principal may not see.

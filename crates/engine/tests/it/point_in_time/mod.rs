@@ -3,6 +3,8 @@
 mod files;
 mod large;
 mod run;
+mod versions;
+mod versions_oracle;
 mod windows;
 mod windows_oracle;
 

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType, UInt8Type};
+use arrow::datatypes::{
+    DataType as ArrowType, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType, UInt8Type,
+};
 use asof_compute::{KeyEncoder, Status};
 use asof_engine::point_in_time::{
-    Codec, FeatureSpec, Hooks, Mode, PointInTimeExec, ReadingCounts, ReadingSpec, Spec, SpineColumns,
+    Codec, Ends, FeatureSpec, Hooks, Mode, NamedBy, PointInTimeExec, ReadingCounts, ReadingSpec, Spec,
+    SpineColumns, VersionScans, Versions,
 };
 use asof_engine::{Engine, Error};
 use asof_model::{Column, DataType, Expression, Length, Question};
@@ -87,7 +90,7 @@ pub(super) fn filter(view: &View) -> Option<Expression> {
     view.filter.then(|| expression("state <> 'spam'"))
 }
 
-fn reading(view: &View, number: usize) -> ReadingSpec {
+pub(super) fn reading(view: &View, number: usize) -> ReadingSpec {
     let key = |column: &&str| Column {
         name: (*column).to_owned(),
         data_type: if *column == "shop" { DataType::Int64 } else { DataType::String },
@@ -136,6 +139,7 @@ pub(super) fn run(
         clockless: world.clockless,
         assumed: world.assumed,
         valid_until: true,
+        ids: false,
         then_by: (way.numbers && world.assumed && !world.clockless).then(|| "rank".to_owned()),
         columns: World::columns(),
         readings: world.views.iter().enumerate().map(|(number, view)| reading(view, number)).collect(),
@@ -155,13 +159,16 @@ pub(super) fn answered(
     spine: &Arc<SpineColumns>,
     way: Way,
 ) -> Result<(RecordBatch, Vec<ReadingCounts>), Error> {
-    let mut rows = world.rows.clone();
+    let mut rows: Vec<(u64, Row)> = (0..).zip(world.rows.iter().cloned()).collect();
     if let Some(seed) = way.shuffle {
         Random::new(seed).shuffle(&mut rows);
     }
-    let hooks = Hooks::default();
-    let counts = Arc::clone(&hooks.counts);
     let mut input = scan(world, &rows, way);
+    let ends = world.ids.then(|| ends(folder, world, &spec, &input)).transpose()?;
+    // Told where the rows themselves are folded, and nowhere else.
+    let (beside_rows, beside_spine) = if way.halves { (ends, None) } else { (None, ends) };
+    let hooks = Hooks { ends: beside_spine, ..Hooks::default() };
+    let counts = Arc::clone(&hooks.counts);
     if way.halves {
         let partial = PointInTimeExec::new(
             &folder.engine,
@@ -169,7 +176,7 @@ pub(super) fn answered(
             Mode::Partial,
             Arc::clone(spine),
             input,
-            Hooks::default(),
+            Hooks { ends: beside_rows, ..Hooks::default() },
         )?;
         input = sent(&folder.engine, spine, Arc::new(partial))?;
     }
@@ -206,16 +213,58 @@ fn sent(
     Ok(physical_plan_from_bytes_with_extension_codec(&bytes, &context, &codec)?)
 }
 
-fn scan(world: &World, rows: &[Row], way: Way) -> Arc<dyn ExecutionPlan> {
-    let schema = world.scanned(&[]).schema();
+fn scan(world: &World, rows: &[(u64, Row)], way: Way) -> Arc<dyn ExecutionPlan> {
+    let schema = scanned(world, &[]).schema();
     let mut partitions = vec![Vec::new(); way.threads];
     for (number, rows) in rows.chunks(way.batch).enumerate() {
-        partitions[number % way.threads].push(world.scanned(rows));
+        partitions[number % way.threads].push(scanned(world, rows));
     }
     MemorySourceConfig::try_new_exec(&partitions, schema, None).unwrap()
 }
 
-fn read(batch: &RecordBatch, reading: usize) -> Vec<Answer> {
+/// Rows as a scan gives them; of a source with ids with their places in the world as addresses.
+fn scanned(world: &World, rows: &[(u64, Row)]) -> RecordBatch {
+    let (names, rows): (Vec<u64>, Vec<Row>) = rows.iter().cloned().unzip();
+    let batch = world.scanned(&rows);
+    if !world.ids {
+        return batch;
+    }
+    let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
+    let mut columns = batch.columns().to_vec();
+    fields.insert(6, Arc::new(Field::new("__row", ArrowType::UInt64, false)));
+    columns.insert(6, Arc::new(UInt64Array::from(names)));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+/// The rows of a world that end, found as the driver has them found.
+fn ends(
+    folder: &Folder,
+    world: &World,
+    spec: &Spec,
+    input: &Arc<dyn ExecutionPlan>,
+) -> Result<Arc<Ends>, Error> {
+    let versions = Versions {
+        source: spec.source.clone(),
+        id: expression("id"),
+        columns: world.own_columns(),
+        assumed: world.assumed,
+        ordered: true,
+        deletes_have_ids: !world.window_views.is_empty(),
+        by: if world.in_place { NamedBy::Address } else { NamedBy::Position },
+        memory: spec.memory,
+    };
+    let scans = VersionScans {
+        ids: Arc::clone(input),
+        in_runs: false,
+        orders: Arc::clone(input),
+        rows: Arc::clone(input),
+        estimate: Some(world.rows.len() as u64),
+        place: None,
+    };
+    Ok(Arc::new(folder.runtime.block_on(versions.find(&folder.engine, &scans))?))
+}
+
+pub(super) fn read(batch: &RecordBatch, reading: usize) -> Vec<Answer> {
     let column = |name: &str| batch.column_by_name(&format!("{reading}.{name}")).unwrap();
     let status = column("__status").as_primitive::<UInt8Type>();
     let times = column("__event_time").as_primitive::<TimestampMicrosecondType>();
@@ -269,7 +318,9 @@ pub(super) fn expected_counts(world: &World, view: &View, answers: &[Answer]) ->
     let nulls = |of: fn(&Answer) -> bool| {
         answers.iter().filter(|answer| answer.status == "present" && of(answer)).count() as u64
     };
-    let passing: Vec<&Row> = world.rows.iter().filter(|row| row.delete || view.passes(row)).collect();
+    // A delete with an id is a row of no entity.
+    let rows = world.rows.iter().filter(|row| !row.delete || row.id.is_none());
+    let passing: Vec<&Row> = rows.filter(|row| row.delete || view.passes(row)).collect();
     ReadingCounts {
         present: count("present"),
         not_found: count("not_found"),

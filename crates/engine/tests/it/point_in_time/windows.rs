@@ -70,7 +70,7 @@ fn random_window(random: &mut Random) -> Window {
     }
 }
 
-fn view(windows: &[Window]) -> ViewVersion {
+pub(super) fn view(windows: &[Window]) -> ViewVersion {
     let reference = |text: &str| Reference { project: None, name: name(text) };
     let address = |text: &str| Address { project: name("shop"), name: name(text) };
     let features = CALLS.iter().enumerate().flat_map(|(number, call)| {
@@ -303,6 +303,7 @@ fn every_call(random: &mut Random, world: &World, question: Question, memory: u6
         clockless: false,
         assumed: world.assumed,
         valid_until: false,
+        ids: false,
         then_by: None,
         columns: World::columns(),
         readings: readings.collect(),
