@@ -114,7 +114,7 @@ impl Node {
         self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
     }
 
-    /// Gives a source a number as `docs/formats/live-store.md` says.
+    /// Gives a source a number as `docs/formats/live-entries.md` says.
     pub(crate) fn number(&self, source: &SourceVersion, number: u32) -> SourceNumber {
         let table = self.engine.table_of(source).unwrap();
         let mut value = vec![1];
