@@ -2,7 +2,7 @@
 
 import importlib.util
 import io
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -213,6 +213,42 @@ def test_windows_are_what_duckdb_says(example, question: str) -> None:
                 assert not wrong, f"{view} {name}_{suffix}: {len(wrong)} of {len(mine)} differ, first {wrong[0]}"
                 compared += len(mine)
     assert compared > 15_000, compared
+
+
+def test_what_is_derived_and_the_label_are_what_duckdb_says(example) -> None:
+    """One row in two hundred: the features of the weather and the hour, and the delays of the three hours ahead."""
+    project = example("flights")
+    everything = project.train("how_late", "data/departures.parquet")
+    ours = everything.append_column("row", pa.array(range(everything.num_rows)))
+    ours = ours.take([*range(7, ours.num_rows, 200), ours.num_rows - 1])
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.register("spine", ours.select(["row", "scheduled_at", "origin"]))
+    for name in ("flights", "weather"):
+        connection.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{FOLDER}/data/{name}.parquet')")
+    theirs = connection.sql("""
+        WITH w AS (SELECT s.row, s.scheduled_at - w.observed_at <= INTERVAL 3 HOUR AS fresh, w.*
+                   FROM spine s ASOF LEFT JOIN weather w ON s.origin = w.origin AND s.scheduled_at >= w.observed_at),
+        v AS (SELECT row, CASE WHEN fresh THEN nullif(wind_gust, 0) / nullif(wind_speed, 0) END AS gust_factor,
+                     CASE WHEN fresh THEN temp <= 32 AND precip > 0 END AS is_icy,
+                     CASE WHEN fresh THEN visib END AS visibility FROM w),
+        l AS (SELECT s.row, avg(f.dep_delay) AS mean_delay FROM spine s LEFT JOIN flights f ON f.origin = s.origin
+                AND f.left_at >= s.scheduled_at AND f.left_at < s.scheduled_at + INTERVAL 3 HOUR GROUP BY s.row)
+        SELECT date_part('hour', s.scheduled_at AT TIME ZONE 'America/New_York') AS hour,
+               gust_factor, is_icy, is_icy OR visibility < 3 AS is_bad, visibility,
+               CASE WHEN s.scheduled_at + INTERVAL 3 HOUR <= (SELECT max(left_at) FROM flights) THEN mean_delay END
+                 AS mean_delay_ahead
+        FROM spine s JOIN v USING (row) JOIN l USING (row) ORDER BY s.row""").to_arrow_table()
+    assert theirs.num_rows == ours.num_rows > 1_600
+    for name in theirs.column_names:
+        mine, other = ours[name].to_pylist(), theirs[name].to_pylist()
+        wrong = [(place, a, b) for place, (a, b) in enumerate(zip(mine, other, strict=True)) if a != b]
+        assert not wrong, f"{name} differs in {len(wrong)} rows, first {wrong[0]}"
+        assert len({value for value in mine if value is not None}) > 1, f"{name} says something"
+    dropped = project.train("how_late", "data/departures.parquet", "--immature", "drop")
+    horizon = pc.max(pq.read_table(FOLDER / "data" / "flights.parquet")["left_at"]).as_py() - timedelta(hours=3)
+    assert dropped.equals(everything.filter(pc.less_equal(everything["scheduled_at"], horizon)))
+    assert 0 < dropped.num_rows < everything.num_rows
 
 
 def test_the_figures_of_the_readme_are_what_asof_answers(example) -> None:

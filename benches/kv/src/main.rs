@@ -1,11 +1,13 @@
 //! Which embedded engine for the online store: `cargo run --release -- ENGINE FOLDER`, ENGINE one of
-//! fjall, redb, lmdb. One line of figures per engine.
+//! fjall, redb, lmdb. One line of figures per engine. Live intake is measured by `intake` ([`intake`]).
 //!
 //! The data is the store's own: 5 views x 100,000 entities x 4 rows, keys of 54 bytes laid out as
 //! `docs/formats/online-store.md` has them, values of 200 bytes of which half compress. Rows come in
 //! random order of entities, in durable batches of 20,000, as a materialisation writes them.
 
 mod engines;
+mod intake;
+mod live;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +20,10 @@ const ENTITIES: u64 = 100_000;
 const VERSIONS: u64 = 4;
 const BATCH: usize = 20_000;
 const SECONDS: u64 = 12;
+
+/// The one that asof itself runs on.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
@@ -118,7 +124,14 @@ fn write_events(engine: &dyn Engine, state: &mut u64, time: u64, events: u64) {
 }
 
 fn main() {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if(|arg| arg == "torn").is_some() {
+        return intake::torn(&PathBuf::from(args.next().unwrap()));
+    }
+    if args.next_if(|arg| arg == "intake").is_some() {
+        let (name, folder) = (args.next().unwrap(), PathBuf::from(args.next().unwrap()));
+        return intake::run(&name, &folder, args.next().as_deref() == Some("ids"));
+    }
     let (name, folder) = (args.next().unwrap(), PathBuf::from(args.next().unwrap()));
     if args.next().as_deref() == Some("--die") {
         // The child of the reopening: commits, then ends without closing anything.

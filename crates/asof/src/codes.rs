@@ -25,17 +25,20 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 177] = [
+const INVALID: [(&str, &str); 189] = [
     ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
     ("bad_aggregate", "An `agg` is one call of an aggregate: a name, one expression over a row or `*`, constants behind it, `filter (where ...)`. What is computed of several aggregates is computed where they are used."),
+    ("bad_arrow", "The body of a push says it is an Arrow IPC stream and is none, or is cut short. Nothing of it was taken; send the stream format, not the file format."),
     ("bad_as_of", "`as_of` is not an instant. Write it as 2013-06-01T12:00:00Z, with a zone or Z."),
     ("bad_config", "asof.yaml has problems. All are listed above the message, each with its line and what to do."),
+    ("bad_content_type", "The body is of a content type that this endpoint does not take. Rows are pushed as application/json, application/x-ndjson or application/vnd.apache.arrow.stream."),
     ("bad_definitions", "The files of the project have problems. All are listed above the message, each with its file, line and column, what is wrong and what to do."),
     ("bad_feature", "A feature is asked for in a form that is none. Write `view.feature`, `view.*` or `project.view.feature`."),
+    ("bad_idempotency_key", "An Idempotency-Key is one line of 1 to 255 plain characters, made once for each batch, e.g. a UUID."),
     ("bad_json", "The request's body is not JSON, or not of the shape this endpoint takes. The message says where; /docs shows an example."),
     ("bad_key", "Keys are given to `asof get` as KEY=VALUE, once per entity: seller_id=42 seller_id=43."),
     ("bad_key_column", "A column of `entities` is no list. Every key has a list with one value per entity: {\"seller_id\": [42]}."),
@@ -45,8 +48,11 @@ const INVALID: [(&str, &str); 177] = [
     ("bad_name", "Names of projects and things have lower-case letters, digits and underscores, begin with a letter and are at most 63 long."),
     ("bad_query", "The query part of the request's URL is not what the endpoint takes. /docs shows what it takes."),
     ("bad_request", "The request is not HTTP that this endpoint can read. /docs shows an example."),
+    ("bad_request_value", "A value of `request` is not of the type that the derived declares, or stands not in a list. The message names the column and the position, never the value."),
     ("bad_root", "The project's folder has a path that is not UTF-8 text. Move the project into a folder whose path is."),
     ("bad_row", "A row of a file breaks a rule of its source, and the file was not loaded. Mend the file, or load with --on-bad-row quarantine: then bad rows go to a table of their own, each with its reason."),
+    ("bad_rows", "Rows of a pushed batch break a rule of their source, or an expression of a view fails on them; nothing of the batch was taken. Each is named with its number, from 1: mend them or leave them out, and send the batch again."),
+    ("bad_rows_given", "`asof push` takes one file, or - for standard input, or one row as COLUMN=VALUE."),
     ("bad_server_url", "The URL of the node to speak to is none. Write http://HOST:PORT or https://HOST:PORT."),
     ("bad_setting", "A variable or flag has a value its setting cannot take. `asof doctor` shows every setting and where it comes from."),
     ("bad_spine_time", "The spine's time column is not a time. Give a timestamp or a text of times, or integers with a unit: --time COLUMN:ms."),
@@ -56,12 +62,13 @@ const INVALID: [(&str, &str); 177] = [
     ("bad_type", "A type is written that there is none of. The message lists the types; docs/reference/definitions.md explains them."),
     ("bad_upload", "The body of a load of several files is not as long as `files` says. Nothing was loaded; send it again. A file that grew while it was sent gives this as well."),
     ("bad_window", "A window is 1m to 365d long, or `all`; its `resolution` is at most its length, and `all`, which has no lower edge, has none."),
+    ("batch_too_large", "A pushed batch has at most 100,000 rows. Send it in several; for a past of many rows use `asof load`."),
     ("beyond_history", "Online the past is answered as far back as the view's `history` says. Ask offline with `asof train` and a spine of the keys and times, or give the view a longer history."),
     ("body_broken", "The request's body ended before it was whole. Nothing was done with it; send it again."),
     ("body_stalled", "The request's body stood still for too long, or came at next to nothing a second. Nothing was done with it; send it again."),
     ("body_too_large", "The request's body is over the limit. Split the request; for many rows use `asof train`."),
     ("both_asked", "A service and single features were asked for at once. Ask for one or the other."),
-    ("clockless", "A source with `event_time: none` holds facts without a clock: nothing of it has a ttl, a history or a time at which it is available. Name its `event_time`, or leave those keys out."),
+    ("clockless", "A source with `event_time: none` holds facts without a clock: nothing of it has a ttl, a history or a time at which it is available, and no label is read of it. Name its `event_time`, or leave those keys out."),
     ("column_collision", "Two output columns would have the same name: two features, or a feature and a column of the spine or a key. Give one of them another with `as:`, or ask for full names, which are view__feature."),
     ("column_hidden", "A column stands in the files of a source and in the names of their `key=value` folders, and the folders' value is read. To read the files' own, set `options: {hive_partitioning: false}`."),
     ("column_left_out", "A column of the data has a type there is no counterpart of, so it is left out. A source with `sql` can cast it."),
@@ -115,7 +122,10 @@ const INVALID: [(&str, &str); 177] = [
     ("key_twice", "A key column is given twice. Give it once, with one value per entity."),
     ("key_type", "A source's column is bound to an entity's key of another type. Bind another column, or cast it in a source's `sql`."),
     ("key_types", "Two views take a key of the same name, of different types. Give one of them another name in its role: `keys: {KEY: OTHER_NAME}`."),
+    ("live_entry_newer", "The live store has entries that a newer Asof wrote. Use the version that wrote them, or a newer one."),
+    ("live_rows_newer", "The intake log has rows that a newer Asof wrote. Use the version that wrote them, or a newer one."),
     ("missing_key", "Something that must be given is not: a key of a document, or a key column of a request. The message names it."),
+    ("missing_request_column", "Derived features read something of the request that it does not bring. Add it to `request`, one value per entity: {\"request\": {\"price\": [199]}}; in a spine it is a column."),
     ("new_column", "A file brings a column that the stored source does not have. Add it to the source's `schema` and apply, or leave it out of the file; nothing was loaded."),
     ("no_entities", "A request for features names at least one entity: {\"entities\": {\"seller_id\": [42]}}."),
     ("no_features", "Neither a service nor a feature is asked for. Name a service, or features as `view.feature` or `view.*`."),
@@ -148,6 +158,7 @@ const INVALID: [(&str, &str); 177] = [
     ("registry_newer", "The registry was written by a newer program. Use that one, or restore the backup made before."),
     ("relative_path", "A path that goes to a node is absolute, since the node stands in another folder."),
     ("request_collision", "What a request brings has the name of a key or of an output column; in a spine they stand side by side. Give one of them another name."),
+    ("request_column_in_entities", "`entities` holds keys, and one of its columns is what derived features read of the request. Put it into `request`: {\"request\": {\"price\": [199]}}."),
     ("request_column_not_found", "A derived feature names something that is no feature and that the request does not bring. Features are `view.feature`; what the request brings is declared under `request`."),
     ("request_types", "Two derived take what the request brings under one name as two types. Declare it with one type, and cast it where it is used."),
     ("retention_too_short", "A row must be kept online as long as it can answer: `retention` is at least `ttl`."),
@@ -159,6 +170,7 @@ const INVALID: [(&str, &str); 177] = [
     ("source_files_differ", "The files of a source have different columns. Give all the same, or say `options: {union_by_name: true}`."),
     ("source_glob", "A source's path has so many `{..}` that it stands for too many globs. Use `*`, or give a folder."),
     ("source_not_files", "Only sources of files are loaded; this one is a query or a Delta table, which is read where it is."),
+    ("source_not_pushed", "Rows were pushed to a source that is read from where it stands. Write `push: true` with a `schema` in its definition, or push to another."),
     ("source_not_stored", "The source is read in place, so there is nothing to load. Write `store: true` to keep its rows in a table of its own."),
     ("source_option", "An option of a source's files is none of its format, or has a value it cannot take."),
     ("source_partitions", "The files of a source have different key=value folders. Give all the same, or say `options: {hive_partitioning: false}`."),
@@ -185,7 +197,7 @@ const INVALID: [(&str, &str); 177] = [
     ("unknown_format", "The ending of --out names no format. End it in .parquet, .csv, .ndjson or .arrow, or say --format."),
     ("unknown_key", "A key is written that is none: of a document, or of the entities asked for. The hint names the nearest."),
     ("unknown_option", "The format has no such option. The hint names the nearest."),
-    ("unknown_request_column", "`request` holds a column that no feature asked for reads. Leave it out; features derived from request columns are not built yet."),
+    ("unknown_request_column", "`request` holds a column that no feature asked for reads. Leave it out; keys stand in `entities`."),
     ("unsupported_type", "A column has a type there is no counterpart of. Leave it out, or cast it where it is made."),
     ("unused_key", "A warning: a key of a definition has no effect beside another. Remove it."),
     ("usage", "The command line cannot be read: a command, flag or value it does not have, or one that is missing. `asof COMMAND --help` shows what there is. The exit code is 2."),
@@ -227,7 +239,7 @@ const NOT_FOUND: [(&str, &str); 17] = [
 ];
 
 #[rustfmt::skip]
-const CONFLICT: [(&str, &str); 20] = [
+const CONFLICT: [(&str, &str); 22] = [
     ("address_taken", "Another program listens on the address. Often it is another `asof up`: `asof doctor` in its folder shows its process. Choose another address with --listen; port 0 takes a free one."),
     ("apply_conflict", "Somebody applied another change to this project after your plan was made. The message names the changes and who made them. Get them into your folder, plan again, apply again."),
     ("backup_exists", "A backup goes into a folder that does not exist yet, so that none is written over. Name another."),
@@ -237,6 +249,7 @@ const CONFLICT: [(&str, &str); 20] = [
     ("derived_stale", "A derived feature stands on a view or derived of another project that has changed since it was agreed. Apply the derived feature's own project again."),
     ("folder_in_use", "The demo writes into a folder that does not exist yet, or that it wrote itself. Name another: asof demo DIR."),
     ("id_exists", "An id that was chosen for a run or record is taken. Choose another, or leave it out."),
+    ("idempotency_key_reused", "The Idempotency-Key named another batch of this source within the last seven days. Send a new batch under a key of its own; send an old one again as it was."),
     ("online_store_owned", "Another process has the online store open. Stop it, or ask it."),
     ("removal_not_allowed", "The folder is the whole of its project: what it does not define would be removed. Say --allow-remove if that is meant."),
     ("run_not_running", "A run that has ended cannot end again."),
@@ -245,6 +258,7 @@ const CONFLICT: [(&str, &str); 20] = [
     ("source_stale", "A source with `sql` was applied with other versions of the sources of another project than stand. Apply the source's project again: its views become new versions over what stands."),
     ("stands_on_nothing", "A version stands on a thing that is gone or has changed since the plan. Plan again, apply again."),
     ("table_busy", "Others wrote to the same table again and again while this load tried. Nothing was loaded; try again."),
+    ("view_changed", "A view was given another version while its rows were brought up. Nothing answers otherwise than before; materialise it again."),
     ("thing_in_use", "What would be removed is used by others, which the message names. Remove those first, in the same apply where they are of the same project."),
     ("training_set_changed", "What a training set was made from is no longer as it was, so it cannot be made again. The message names what is gone or changed."),
     ("view_stale", "A view was applied with another version of its source than stands: the source belongs to another project, which changed it. Apply the view's project again: the view becomes a new version over what stands. Until then it is not read, since its rows would mix two rules."),
@@ -266,9 +280,10 @@ const FORBIDDEN: [(&str, &str); 3] = [
 ];
 
 #[rustfmt::skip]
-const EXHAUSTED: [(&str, &str); 5] = [
+const EXHAUSTED: [(&str, &str); 6] = [
     ("disk_full", "The disk is full. What was acknowledged is kept; free space and try again."),
     ("limit_reached", "A query or training set reached a limit on bytes, nesting, rows or memory, which the message names. Ask for less at once, or raise `memory`."),
+    ("live_store_busy", "Rows are pushed faster than the disk takes them. Nothing of this batch was stored; send it again after the time the hint says."),
     ("too_many_connections", "The server has as many connections open as it allows. Keep connections open and use them again."),
     ("too_many_operations", "As many trainings, loads and other long operations go on as the node allows, and as many more wait as may. Ask again when some have ended; `asof status` shows them, and `operations` in asof.yaml says how many go on at once."),
     ("too_many_rows", "There are more rows than one answer can hold. Ask in several parts."),
@@ -286,12 +301,13 @@ const TIMEOUT: [(&str, &str); 2] = [
 ];
 
 #[rustfmt::skip]
-const UNAVAILABLE: [(&str, &str); 17] = [
+const UNAVAILABLE: [(&str, &str); 18] = [
     ("answer_broken", "The node's answer ended before it was whole: the node stopped, or the network broke. What was asked may have been done; look, then ask again."),
     ("backup_failed", "A file of a backup could not be read or written. The backup is not made; try again when the disk is well."),
     ("client_gone", "The client closed its connection before the answer was whole, so the work was ended."),
     ("file_unavailable", "A file cannot be read or written now. The message says why."),
     ("file_unusable", "A file or folder of this machine cannot be used. The message says why."),
+    ("live_store_stopped", "A write to the disk failed, so nothing more is acknowledged. Look at the disk and restart the node: what was acknowledged is there. Whether a batch without an answer is there is known then; sending it again under its Idempotency-Key is safe."),
     ("no_answer", "A question was asked at the terminal and not answered. Say --yes to go on without."),
     ("no_threads", "The system gives this program no threads. Look at its limits (ulimit -u)."),
     ("not_an_asof_server", "Something answers at the URL, and it is no node of Asof. Look at --server, ASOF_SERVER or `server` in asof.yaml."),
@@ -307,11 +323,12 @@ const UNAVAILABLE: [(&str, &str); 17] = [
 ];
 
 #[rustfmt::skip]
-const INTERNAL: [(&str, &str); 14] = [
+const INTERNAL: [(&str, &str); 15] = [
     ("backup_damaged", "A file of the backup is not what its list says, so nothing was restored. Use another backup."),
     ("bad_answer", "The node answered something this program cannot read. Are both of the same version? `asof doctor` shows both."),
     ("damaged", "Stored bytes are not what was written. Restore a backup, or materialise again."),
     ("internal", "A defect of Asof. Please report it with the message and, of a node, its log."),
+    ("live_store_damaged", "The store of pushed rows is not what was written. Keep its folder and restore a backup: rows pushed since the last flush stand nowhere else."),
     ("online_row_damaged", "A stored row is not what was written. `asof materialize VIEW` writes the view anew."),
     ("online_store_damaged", "The online store is not what was written. Restore a backup, or remove the folder `online` of the data directory and materialise again."),
     ("panic", "A request met a defect of Asof; the server goes on. Please report it with the server's log."),

@@ -17,6 +17,7 @@ pub(crate) const FILES: &[(&str, &[u8])] = files![
     "asof.yaml",
     "features/delays.yaml",
     "features/entities.yaml",
+    "features/how_late.yaml",
     "features/late_departure.yaml",
     "features/planes.yaml",
     "features/previous_flight.yaml",

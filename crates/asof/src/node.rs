@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use asof_engine::{Engine, EngineConfig};
-use asof_flow::Flow;
+use asof_flow::{Flow, FlushBounds};
 use asof_model::{Clock, Name};
+use asof_online::views::LiveGenerations;
 use asof_registry::Registry;
 use asof_serve::Reader;
 use asof_server::{Access, App, CopyOnline, Limits, Listen, Rooms, Server};
@@ -110,14 +111,40 @@ impl Node {
         let online = opened.await.map_err(|_| {
             Problem::new(asof_model::Kind::Internal, "internal", "the online store was not opened")
         })??;
+        let path = config.data_dir.join("live");
+        let floor = engine.greatest_position().await?;
+        let options = asof_online::live::LiveOptions {
+            floor,
+            cache: room.cache,
+            memory: room.rows,
+            waiting: room.rows,
+            ..asof_online::live::LiveOptions::new(Arc::clone(&config.clock))
+        };
+        let opened = tokio::task::spawn_blocking(move || asof_online::live::open(&path, &options));
+        let live = opened.await.map_err(|_| {
+            Problem::new(asof_model::Kind::Internal, "internal", "the live store was not opened")
+        })??;
+        let of_store = Arc::clone(&live);
+        let opened = tokio::task::spawn_blocking(move || LiveGenerations::open(of_store));
+        let live_views = Arc::new(opened.await.map_err(|_| {
+            Problem::new(asof_model::Kind::Internal, "internal", "the views of the live store were not read")
+        })??);
         let clock = Arc::clone(&config.clock);
         let stop = CancellationToken::new();
         let rooms = Rooms {
-            reader: Reader::new(Arc::clone(&online), Arc::clone(&clock)),
+            reader: Reader::deriving(Arc::clone(&online), Arc::clone(&clock), Arc::new(engine.clone()))
+                .with_live(Arc::clone(&live_views)),
             flow: Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&clock))
                 .with_batch_bytes(room.batch)
+                .with_intake(Arc::clone(&live), Arc::clone(&live_views) as Arc<dyn asof_flow::LiveViews>)
+                .with_views(live_views)
+                .with_live(Arc::clone(&live), floor, FlushBounds::default())
                 .with_operations(config.operations),
-            copy_online: CopyOnline(Arc::new(move |to| Ok(online.backup(to)?))),
+            copy_online: CopyOnline(Arc::new(move |to| {
+                online.backup(&to.join("online"))?;
+                // Before the tables that its log goes into: what is gone from the log is in them.
+                Ok(live.backup(&to.join("live"))?)
+            })),
             project: config.project.clone(),
             registry,
             engine,
@@ -184,9 +211,11 @@ impl Node {
         self.certificate.get().cloned()
     }
 
-    /// Materialises every view at its own `refresh`, until the node is told to stop.
+    /// Materialises every view at its own `refresh` and moves pushed rows into their tables, until the node is told to
+    /// stop.
     pub async fn refresh(&self) {
-        self.rooms.flow.refresh_forever(self.stop.clone()).await;
+        let flow = &self.rooms.flow;
+        tokio::join!(flow.refresh_forever(self.stop.clone()), flow.flush_forever(self.stop.clone()));
     }
 
     /// Waits for what goes on to end and the stores to be closed.
@@ -198,20 +227,22 @@ impl Node {
     }
 }
 
-/// What the online store takes beside the memory of queries, in bytes: less than usual in a node that is
+/// What the online and the live store take beside the memory of queries, in bytes: less than usual in a node that is
 /// told to be small, never more.
 struct Room {
     /// Of the store's pages.
     cache: usize,
     /// Rows of a materialisation that are gathered before each commit.
     batch: usize,
+    /// Pushed rows that memory takes before they are written to a table.
+    rows: usize,
 }
 
 impl Room {
     fn of(memory: u64) -> Room {
         let share =
             |part: u64, most: u64| usize::try_from((memory / part).clamp(4 << 20, most)).unwrap_or(4 << 20);
-        Room { cache: share(4, 256 << 20), batch: share(8, 64 << 20) }
+        Room { cache: share(4, 256 << 20), batch: share(8, 64 << 20), rows: share(16, 64 << 20) }
     }
 }
 

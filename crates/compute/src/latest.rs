@@ -15,13 +15,16 @@ pub enum Status {
     Expired,
     /// A key of the request or spine row is null.
     NoKey,
+    /// A label is asked past the greatest event time of its source: what it will be is not known yet.
+    NotMature,
 }
 
 impl Status {
     /// Every status; its place here is its [`Status::code`].
-    pub const ALL: [Status; 4] = [Status::Present, Status::NotFound, Status::Expired, Status::NoKey];
+    pub const ALL: [Status; 5] =
+        [Status::Present, Status::NotFound, Status::Expired, Status::NoKey, Status::NotMature];
 
-    /// Its number in columns of statuses: 0 present, 1 not_found, 2 expired, 3 no_key.
+    /// Its number in columns of statuses: 0 present, 1 not_found, 2 expired, 3 no_key, 4 not_mature.
     pub const fn code(self) -> u8 {
         self as u8
     }
@@ -38,6 +41,7 @@ impl Status {
             Status::NotFound => "not_found",
             Status::Expired => "expired",
             Status::NoKey => "no_key",
+            Status::NotMature => "not_mature",
         }
     }
 }

@@ -8,6 +8,7 @@
 //! - entity keys as bytes: [`KeyEncoder`];
 //! - the spine as an index of slots, and the latest value as states folded into them: [`SpineIndex`],
 //!   [`LatestStates`];
+//! - what is computed of features, requests and their time: [`Derivations`];
 //! - values as bytes for the online store, and which rows it keeps: [`RowLayout`], [`Keeping`], [`retain`].
 //!
 //! Start reading at [`RowOrder`], then [`first_answer`], [`status_at`], [`SpineIndex`].
@@ -17,12 +18,14 @@
 mod aggregate;
 mod arrow_type;
 mod cell;
+mod derivation;
 mod digest;
 mod error;
 mod event_id;
 mod groups;
 mod interval;
 mod key;
+mod ladder;
 mod latest;
 mod literal;
 mod order;
@@ -33,8 +36,10 @@ mod shown;
 mod slots;
 mod spine;
 mod states;
+mod stored_rows;
 mod threads;
 mod window_index;
+mod window_plan;
 mod windows;
 
 pub use aggregate::{
@@ -42,11 +47,13 @@ pub use aggregate::{
     Input, Outcome, Prepared, Ranges, States, aggregate, covering, rows_that_count,
 };
 pub use arrow_type::{arrow_type, conform, from_arrow_type};
+pub use derivation::{Derivation, DerivationError, Derivations, Derive, conform_request};
 pub use digest::RowDigester;
 pub use error::ComputeError;
 pub use event_id::EventId;
 pub use interval::{counts_until, first_answer};
 pub use key::{EntityKeys, KeyEncoder};
+pub use ladder::Ladder;
 pub use latest::{Status, status_at};
 pub use literal::literal_array;
 pub use order::{Op, Position, RowDigest, RowOrder, VersionOrder};
@@ -56,6 +63,10 @@ pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowFields, RowLay
 pub use shown::cells;
 pub use spine::{NONE, Place, SlotRange, SpineIndex, TOUCHED};
 pub use states::{Address, LatestStates};
+pub use stored_rows::{StoredRows, StoredWindows, WindowColumns};
 pub use threads::{Alone, Threads, Work};
 pub use window_index::{WindowAnswers, WindowIndex, WindowPlace, WindowRun};
+pub use window_plan::{
+    KeptStates, PlanRows, PlanStates, PlannedCall, PlannedFeature, WindowPlan, WindowSums, with_default,
+};
 pub use windows::{window_edges, window_instants};

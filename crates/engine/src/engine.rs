@@ -10,7 +10,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use crate::delta::DurableFiles;
+use crate::delta::{DurableFiles, LiveTail, Readers};
 use crate::growth::Bounds;
 use crate::query::Room;
 use crate::{Error, Result};
@@ -38,6 +38,10 @@ pub struct Engine {
 struct Inner {
     config: EngineConfig,
     files: DurableFiles,
+    /// Of data files below its tables.
+    readers: Readers,
+    /// Where rows of push sources are that do not stand in their tables yet.
+    tail: OnceLock<Arc<dyn LiveTail>>,
     environment: Arc<RuntimeEnv>,
     /// Types expressions: the functions there are, names as they are written.
     language: SessionState,
@@ -117,6 +121,8 @@ impl Engine {
             inner: Arc::new(Inner {
                 config,
                 files: DurableFiles::everywhere(),
+                readers: Readers::default(),
+                tail: OnceLock::new(),
                 environment,
                 language,
                 sql: OnceLock::new(),
@@ -133,6 +139,16 @@ impl Engine {
     /// The store below every Delta table of ours: a failed fsync in one of them stops all of them.
     pub(crate) fn files(&self) -> &DurableFiles {
         &self.inner.files
+    }
+
+    /// Who reads data files of its tables.
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.inner.readers
+    }
+
+    /// The store of live rows it follows, once one was given.
+    pub(crate) fn tail_given(&self) -> &OnceLock<Arc<dyn LiveTail>> {
+        &self.inner.tail
     }
 
     /// A fresh session: the engine's memory and threads, no tables, UTC.
@@ -188,6 +204,18 @@ impl Engine {
         match workers.handle().spawn_blocking(work).await {
             Ok(answer) => answer,
             Err(ended) => Err(gone(&ended)),
+        }
+    }
+
+    /// Begins blocking work that goes on beside its caller.
+    pub(crate) fn begin_blocking<T, F>(&self, work: F) -> Result<tokio::task::JoinHandle<Result<T>>>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        match self.inner.workers.as_ref() {
+            Some(workers) => Ok(workers.handle().spawn_blocking(work)),
+            None => Err(Error::internal("the engine has stopped")),
         }
     }
 

@@ -93,6 +93,18 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// What the store of live rows says, which stands outside of this room.
+    #[error("{message}")]
+    Live {
+        /// What the caller can do.
+        kind: Kind,
+        /// Its stable identifier.
+        code: &'static str,
+        /// Its words.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// A defect in Asof or damage to its stores.
     #[error("{what}")]
     Internal {
@@ -130,6 +142,12 @@ impl Error {
         reason == FULL || ["(os error 28)", "(os error 122)"].iter().any(|full| reason.contains(full))
     }
 
+    /// [`Error::Live`]: an error of the store of live rows.
+    pub fn live(error: &dyn Explain) -> Error {
+        let (kind, code, hint) = (error.kind(), error.code(), error.hint());
+        Error::Live { kind, code, message: error.to_string(), hint }
+    }
+
     /// [`Error::Internal`] without an error below.
     pub fn internal(what: impl Into<String>) -> Error {
         Error::Internal { what: what.into(), below: None }
@@ -160,7 +178,7 @@ impl Error {
             | Error::Conflict { message: text, .. }
             | Error::Io { path: text, .. }
             | Error::Internal { what: text, .. } => *text = text.replace(&root, ""),
-            Error::BadRow { .. } | Error::Exhausted { .. } | Error::Timeout { .. } => {}
+            Error::BadRow { .. } | Error::Exhausted { .. } | Error::Timeout { .. } | Error::Live { .. } => {}
         }
         self
     }
@@ -270,13 +288,14 @@ impl Explain for Error {
             Error::Timeout { .. } => Kind::Timeout,
             Error::Io { reason, .. } if Error::is_full(reason) => Kind::Exhausted,
             Error::Io { .. } => Kind::Unavailable,
+            Error::Live { kind, .. } => *kind,
             Error::Internal { .. } => Kind::Internal,
         }
     }
 
     fn code(&self) -> &'static str {
         match self {
-            Error::Invalid { code, .. } | Error::Conflict { code, .. } => code,
+            Error::Invalid { code, .. } | Error::Conflict { code, .. } | Error::Live { code, .. } => code,
             Error::NotFound { .. } => "not_found",
             Error::BadRow { .. } => "bad_row",
             Error::Changed { .. } => "changed",
@@ -294,6 +313,7 @@ impl Explain for Error {
             | Error::NotFound { hint, .. }
             | Error::BadRow { hint, .. }
             | Error::Conflict { hint, .. }
+            | Error::Live { hint, .. }
             | Error::Exhausted { hint, .. } => hint.clone(),
             Error::Changed { .. } => Some("run it again when nobody writes to it".to_owned()),
             Error::Timeout { .. } => Some("ask for less at once, or allow more time".to_owned()),

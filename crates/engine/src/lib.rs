@@ -18,6 +18,7 @@ mod engine;
 mod error;
 pub mod expression;
 mod growth;
+pub mod intake;
 mod integers;
 pub mod point_in_time;
 mod progress;

@@ -1,15 +1,21 @@
-//! Data in motion: files into stored sources ([`Flow::load`]), views into the online store.
+//! Data in motion: files into stored sources ([`Flow::load`]), pushed rows into the store of live rows
+//! ([`Flow::push`]) and from its log into their tables ([`Flow::flush`]), views into the online stores.
 //!
 //! It says in which order things happen and keeps the record of runs; how rows are read, checked and
 //! stored is `asof-engine`'s, how they lie online is `asof-online`'s.
 
 mod error;
+mod flush;
+mod live_views;
 mod load;
 mod materialize;
+mod numbers;
 mod operation;
+mod push;
 mod refresh;
 mod seats;
 mod status;
+mod tail;
 mod writer;
 
 use std::sync::Arc;
@@ -18,14 +24,19 @@ use std::time::Duration;
 use asof_engine::{Engine, Progress, ProgressEvent};
 use asof_model::Clock;
 use asof_online::OnlineStore;
+use asof_online::views::LiveGenerations;
 use asof_registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
+pub use asof_engine::intake::{BodyFormat, PushedOp};
+pub use asof_online::live::Durability;
 pub use error::{FlowError, Result};
+pub use flush::{FlushBounds, FlushFailure, FlushPause, FlushReport, FlushStatus};
 pub use load::LoadReport;
 pub use materialize::MaterializeReport;
+pub use push::{AcceptedBatch, IntakeStatus, LiveViews, NoLiveViews, PushReport, PushRequest};
 pub use seats::{Operation, OperationCount, Operations, Seat};
 pub use status::{ViewFailure, ViewStatus};
 
@@ -36,6 +47,12 @@ pub struct Flow {
     pub(crate) engine: Engine,
     pub(crate) online: Arc<dyn OnlineStore>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The store of live rows and its log; none in a node that takes none.
+    pub(crate) log: Option<Arc<flush::Log>>,
+    /// The views in the store of live rows; none in a node that has none.
+    pub(crate) live_views: Option<Arc<LiveGenerations>>,
+    /// Takes pushed rows; none in a node that takes none.
+    pub(crate) live: Option<Arc<push::Live>>,
     pub(crate) views: Arc<status::Views>,
     /// What goes on, whoever waits for it.
     pub(crate) tasks: TaskTracker,
@@ -73,6 +90,9 @@ impl Flow {
             engine,
             online,
             clock,
+            log: None,
+            live_views: None,
+            live: None,
             views: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -80,6 +100,13 @@ impl Flow {
             retry: RETRY,
             operations: Operations::default(),
         }
+    }
+
+    /// The same, which keeps views over windows and over pushed sources in the store of live rows.
+    #[must_use]
+    pub fn with_views(mut self, live: Arc<LiveGenerations>) -> Flow {
+        self.live_views = Some(live);
+        self
     }
 
     /// The same, gathering so many bytes of rows before each commit of a materialisation; 64 MiB is

@@ -16,6 +16,7 @@ use asof_registry::{NewRun, RunKind};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::live_views::is_live;
 use crate::load::may_see;
 use crate::operation::{caught, panicked};
 use crate::status::Behind;
@@ -145,7 +146,12 @@ impl Flow {
         };
         let done = caught(async {
             let begun = self.clock.now();
-            let done = self.bring_up(&catalog, view, &progress).await?;
+            let done = match &self.live_views {
+                Some(live) if is_live(&catalog, view) => {
+                    self.bring_up_live(live, &catalog, view, &progress).await?
+                }
+                _ => self.bring_up(&catalog, view, &progress).await?,
+            };
             self.views.looked(&address, Behind::of(view, begun, &[]));
             Ok(done)
         })
@@ -285,6 +291,9 @@ impl Flow {
 
     /// Lets go of the generations of views that are no more.
     pub(crate) async fn sweep_removed(self) -> Result<()> {
+        if let Some(live) = &self.live_views {
+            self.sweep_live_removed(live).await?;
+        }
         for record in self.generations().await?.iter() {
             let removed = || self.registry.catalog().view(&record.view).is_none();
             if !removed() {
@@ -457,7 +466,7 @@ impl Said {
 }
 
 impl MaterializeReport {
-    fn of(view: &ViewVersion) -> MaterializeReport {
+    pub(crate) fn of(view: &ViewVersion) -> MaterializeReport {
         MaterializeReport {
             view: view.address.to_string(),
             version: view.id.to_string(),

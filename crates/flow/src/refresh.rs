@@ -10,6 +10,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::live_views::is_live;
 use crate::{Flow, FlowError, Operation};
 
 /// How many views are brought up to date at once; a slow one leaves room for the others.
@@ -46,6 +47,9 @@ impl Flow {
         let mut running: JoinSet<bool> = JoinSet::new();
         let mut aside: JoinSet<()> = JoinSet::new();
         aside.spawn(self.clone().look_forever());
+        if let Some(live) = self.live_views.clone() {
+            aside.spawn(self.clone().tile_forever(live));
+        }
         let mut swept: Option<Revision> = None;
         let mut turns: BTreeMap<Id, Address> = BTreeMap::new();
         loop {
@@ -55,8 +59,8 @@ impl Flow {
                 aside.spawn(sweep(self.clone()));
             }
             let now = Instant::now();
-            agree(&mut due, &catalog, now);
-            for view in kept_online(&catalog) {
+            agree(self, &mut due, &catalog, now);
+            for view in kept_online(self, &catalog) {
                 let Some(turn) = due.get_mut(&view.address) else { continue };
                 let ready = !turn.running && turn.at.is_some_and(|at| at <= now);
                 if ready && running.len() < AT_ONCE {
@@ -106,7 +110,7 @@ impl Flow {
             tokio::time::sleep(LOOK.max(took.saturating_mul(LOOK_SHARE))).await;
             let begun = Instant::now();
             let views: Vec<Address> =
-                kept_online(&self.registry.catalog()).map(|view| view.address.clone()).collect();
+                kept_online(&self, &self.registry.catalog()).map(|view| view.address.clone()).collect();
             for view in views {
                 self.look(&view).await;
             }
@@ -115,15 +119,20 @@ impl Flow {
     }
 }
 
-/// The views whose rows are kept online.
-pub(crate) fn kept_online(catalog: &Catalog) -> impl Iterator<Item = &Arc<ViewVersion>> {
-    catalog.views().filter(|view| catalog.is_offline_only(view).is_none())
+/// The views whose rows are kept online: all of them, where there is a store for each sort.
+pub(crate) fn kept_online<'a>(
+    flow: &Flow,
+    catalog: &'a Catalog,
+) -> impl Iterator<Item = &'a Arc<ViewVersion>> + 'a {
+    let live = flow.live_views.is_some();
+    let kept = move |view: &&'a Arc<ViewVersion>| live || !is_live(catalog, view);
+    catalog.views().filter(|view| catalog.is_offline_only(view).is_none()).filter(kept)
 }
 
 /// New views and new versions are due now; what is gone is forgotten.
-fn agree(due: &mut BTreeMap<Address, Due>, catalog: &Catalog, now: Instant) {
+fn agree(flow: &Flow, due: &mut BTreeMap<Address, Due>, catalog: &Catalog, now: Instant) {
     due.retain(|address, turn| turn.running || catalog.view(address).is_some());
-    for view in kept_online(catalog) {
+    for view in kept_online(flow, catalog) {
         let turn = due.entry(view.address.clone()).or_insert_with(|| Due {
             version: view.id.clone(),
             at: Some(now),

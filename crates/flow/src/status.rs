@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use asof_engine::rows::{Unit, ViewProgress};
 use asof_model::{Address, Catalog, Length, Name, Principal, Timestamp, VersionId, ViewVersion};
+use asof_online::views::LiveGeneration;
 use asof_online::{Generation, GenerationState, OnlineStore};
 use asof_registry::RunError;
 use serde::Serialize;
 
+use crate::live_views::{is_live, is_pushed};
 use crate::load::may_see;
 use crate::materialize::next_record;
 use crate::refresh::kept_online;
@@ -30,10 +32,10 @@ pub struct ViewStatus {
     pub materialized: bool,
     /// The generation that answers.
     pub generation: Option<u32>,
-    /// Rows online.
-    pub rows: u64,
-    /// Entities online.
-    pub keys: u64,
+    /// Rows online; none of a view in the live store, where that is not known without reading them.
+    pub rows: Option<u64>,
+    /// Entities online; none as of `rows`.
+    pub keys: Option<u64>,
     /// The greatest `max(e, v)` of its rows that is not in the future.
     pub newest: Option<Timestamp>,
     /// Microseconds since then.
@@ -168,7 +170,7 @@ impl Flow {
             may_see(principal, project)?;
         }
         let looking = async {
-            for view in seen(&self.registry.catalog(), principal, project) {
+            for view in seen(self, &self.registry.catalog(), principal, project) {
                 self.look(&view.address).await;
             }
         };
@@ -196,22 +198,26 @@ impl Flow {
         let usage = self.usage().await?;
         let now = self.clock.now();
         let mut all = Vec::new();
-        for view in seen(&catalog, principal, project) {
+        for view in seen(self, &catalog, principal, project) {
             let live = live_of(&records, view);
             let usage = live.and_then(|live| usage.generations.iter().find(|it| it.id == live.id));
             let behind = self.views.behind(view);
             let since = |at: Timestamp| now.0.saturating_sub(at.0).max(0);
             let newest = live.and_then(|live| live.newest);
-            let succeeded_at = live.and_then(|live| live.succeeded_at);
+            let lives = self.live_views.is_some() && is_live(&catalog, view);
+            let lively = self.answers_live(view);
+            let succeeded_at = live
+                .and_then(|live| live.succeeded_at)
+                .or_else(|| lively.as_ref().and_then(|it| it.record.succeeded_at));
             let stale = catalog.source_of(view).err().map(|stale| RunError::of(&stale));
             let stale = stale.map(|error| ViewFailure { at: now, error });
             all.push(ViewStatus {
                 view: view.address.clone(),
                 version: view.id.clone(),
-                materialized: live.is_some(),
-                generation: live.map(|live| live.id.0),
-                rows: usage.map_or(0, |usage| usage.rows),
-                keys: usage.map_or(0, |usage| usage.keys),
+                materialized: live.is_some() || lively.is_some(),
+                generation: live.map(|live| live.id.0).or(lively.as_ref().map(|it| it.record.id.0)),
+                rows: if lives { None } else { Some(usage.map_or(0, |usage| usage.rows)) },
+                keys: if lives { None } else { Some(usage.map_or(0, |usage| usage.keys)) },
                 newest,
                 age_micros: newest.map(since),
                 succeeded_at,
@@ -229,6 +235,11 @@ impl Flow {
         Ok(all)
     }
 
+    /// The generation of the live store that answers for this version of a view.
+    fn answers_live(&self, view: &ViewVersion) -> Option<Arc<LiveGeneration>> {
+        self.live_views.as_ref()?.live(&view.address, &view.id)
+    }
+
     /// How many views were not brought up yet and have not failed either, of how many; from the records alone.
     ///
     /// # Errors
@@ -238,11 +249,12 @@ impl Flow {
         let records = self.generations().await?;
         let waits = |view: &ViewVersion| {
             live_of(&records, view).is_none()
+                && self.answers_live(view).is_none()
                 && self.views.failure(&view.address).is_none()
                 && catalog.source_of(view).is_ok()
         };
-        let waiting = kept_online(&catalog).filter(|view| waits(view)).count();
-        Ok((waiting, kept_online(&catalog).count()))
+        let waiting = kept_online(self, &catalog).filter(|view| waits(view)).count();
+        Ok((waiting, kept_online(self, &catalog).count()))
     }
 
     /// Looks at one view's source for what is not online yet, and keeps what was found. Where somebody looks
@@ -268,10 +280,16 @@ impl Flow {
     async fn look_alone(&self, address: &Address, at: Timestamp) -> Result<()> {
         let catalog = self.registry.catalog();
         let Some(view) = catalog.view(address) else { return Ok(()) };
-        let read = match live_of(&self.generations().await?, view) {
-            Some(live) => self.progress_of(live.id).await?.read,
-            None => ViewProgress::default(),
-        };
+        let read =
+            match (live_of(&self.generations().await?, view), &self.live_views, self.answers_live(view)) {
+                (_, Some(_), Some(_)) if is_pushed(&catalog, view) => {
+                    self.views.looked(address, Behind::of(view, at, &[]));
+                    return Ok(());
+                }
+                (_, Some(live), Some(lively)) => self.live_progress(live, lively.record.id).await?,
+                (Some(live), ..) => self.progress_of(live.id).await?.read,
+                _ => ViewProgress::default(),
+            };
         let behind = match self.engine.rows(&catalog, view, &read).await {
             Ok(rows) => Behind::of(view, at, rows.units()),
             Err(_) => Behind { version: view.id.clone(), at, rows: None, units: 0 },
@@ -283,11 +301,12 @@ impl Flow {
 
 /// The views that a principal may see, of a project or of all.
 fn seen<'a>(
+    flow: &Flow,
     catalog: &'a Catalog,
     principal: &'a Principal,
     project: Option<&'a Name>,
 ) -> impl Iterator<Item = &'a Arc<ViewVersion>> {
-    kept_online(catalog).filter(move |view| {
+    kept_online(flow, catalog).filter(move |view| {
         let home = &view.address.project;
         principal.projects.as_ref().is_none_or(|open| open.contains(home))
             && project.is_none_or(|project| project == home)

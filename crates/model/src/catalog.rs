@@ -445,14 +445,15 @@ impl Catalog {
         self.projects.get(&address.project)?.views.get(&address.name)
     }
 
-    /// Why a view is not kept online, as what its rows are; none where it is: windows, and versions of events, are
-    /// answered offline only as yet.
+    /// Why a view is not kept online, as what its rows are; none where it is: versions of events that are not pushed
+    /// are answered offline only as yet.
     pub fn is_offline_only(&self, view: &ViewVersion) -> Option<&'static str> {
-        let has_id = |source: &Arc<SourceVersion>| source.definition.id.is_some();
-        match view.definition.is_window() {
-            true => Some("of windows"),
-            false => self.source(&view.source).is_some_and(has_id).then_some("over a source with `id`"),
-        }
+        let versions = |source: &Arc<SourceVersion>| {
+            source.definition.id.is_some() && !matches!(source.definition.place, crate::Place::Push { .. })
+        };
+        self.source(&view.source)
+            .is_some_and(versions)
+            .then_some("over a source with `id` that is not pushed to")
     }
 
     /// All views of all projects.

@@ -89,6 +89,11 @@ impl Source {
         self.store || matches!(self.place, Place::Push { .. })
     }
 
+    /// Whether every row is taken to be visible when it happened: no row has a `v` of its own.
+    pub fn is_seen_at_once(&self) -> bool {
+        self.available_at.is_none() && !matches!(self.place, Place::Push { .. })
+    }
+
     /// The sources its query reads, each once, in the order of the text; none of a source of files.
     pub fn reads(&self) -> Vec<Reference> {
         let mut found = Vec::new();

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::check::{named_ring, ring};
 use crate::select::of_features;
 use crate::{
-    Address, Definition, Derived, Diagnostic, Diagnostics, Feature, Input, Located, Name, Project,
-    REQUEST_TIME, Reference, ThingKind,
+    Address, Definition, Derived, Diagnostic, Diagnostics, Expression, Feature, Input, Located, Name,
+    Project, REQUEST_TIME, Reference, ThingKind,
 };
 
 /// What a name in an expression of a derived feature means, as far as its form says.
@@ -73,6 +73,36 @@ impl Derived {
             }
         }
         found
+    }
+}
+
+impl Expression {
+    /// The names in the expression of a derived feature, each once as it is written between the points, with the
+    /// position among `inputs` of what it means; none where one of them means no input. `home`: the project that the
+    /// derived stands in.
+    pub fn reads(&self, home: &Name, inputs: &[Input]) -> Option<Vec<(String, usize)>> {
+        let mut found: Vec<(String, usize)> = Vec::new();
+        for (parts, ..) in self.names() {
+            let named = Named::of(&parts);
+            let means = |input: &Input| match (input, &named) {
+                (Input::RequestTime, Named::RequestTime) => true,
+                (Input::Request { column }, Named::Bare(name)) => column.as_str() == name,
+                (
+                    Input::Feature { view: address, feature } | Input::Derived { derived: address, feature },
+                    Named::Feature(of, named),
+                ) => {
+                    let project = of.project.as_ref().unwrap_or(home);
+                    *feature == *named && address.project == *project && address.name == of.name
+                }
+                _ => false,
+            };
+            let position = inputs.iter().position(means)?;
+            let written = parts.join(".");
+            if !found.iter().any(|(other, _)| *other == written) {
+                found.push((written, position));
+            }
+        }
+        Some(found)
     }
 }
 

@@ -130,6 +130,18 @@ pub enum SelectError {
         /// The type there.
         second_type: DataType,
     },
+    /// A label of facts without a clock, which are the same at every time.
+    #[error(
+        "label `{label}` is read {after} after the time asked, and source `{source_name}` has no event time"
+    )]
+    ClocklessLabel {
+        /// The label: its feature.
+        label: String,
+        /// How long after.
+        after: String,
+        /// The source.
+        source_name: String,
+    },
     /// A derived feature cannot be told: it stands on too many, one on the other.
     #[error("derived feature `{feature}` stands on more than {most} derived features, one on the other")]
     TooDeep {
@@ -184,6 +196,7 @@ impl Explain for SelectError {
             SelectError::KeyTypes { .. } => "key_types",
             SelectError::RequestCollision { .. } => "request_collision",
             SelectError::RequestTypes { .. } => "request_types",
+            SelectError::ClocklessLabel { .. } => "clockless",
             SelectError::TooDeep { .. } => "derived_too_deep",
             SelectError::Stale { .. } => "service_stale",
             SelectError::ViewStale(stale) => stale.code(),
@@ -216,6 +229,9 @@ impl Explain for SelectError {
             }
             SelectError::RequestTypes { column, .. } => {
                 Some(format!("declare `{column}` with one type in `request`, and cast it where it is used"))
+            }
+            SelectError::ClocklessLabel { label, .. } => {
+                Some(format!("ask for `{label}` as a feature, or give the source an `event_time`"))
             }
             SelectError::TooDeep { .. } => Some("write some of them into one expression".to_owned()),
             SelectError::ViewStale(stale) => stale.hint(),

@@ -70,6 +70,9 @@ pub struct Recipe {
     /// What a value over a window that is out of range, or over its cap, did.
     #[serde(default, skip_serializing_if = "OnOverflow::is_refuse")]
     pub on_overflow: OnOverflow,
+    /// What a spine row whose labels are not mature did.
+    #[serde(default, skip_serializing_if = "OnImmature::is_keep")]
+    pub on_immature: OnImmature,
     /// What was read of each source.
     pub cuts: Vec<SourceCut>,
     /// The version of the program.
@@ -81,17 +84,27 @@ pub struct Recipe {
 /// What came out of a training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Rows, which are the spine's.
+    /// Rows, which are the spine's, but for those that were dropped.
     pub rows: u64,
-    /// All columns in order: the spine's, then the features.
+    /// Rows of the spine that were dropped, since a label of theirs is not mature.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped: u64,
+    /// All columns in order: the spine's, then the features, then the labels.
     pub columns: Vec<Column>,
     /// The content hash over schema and rows in order, 64 hex digits (`docs/formats/training-set.md`).
     pub content_hash: String,
     /// Counts per reading.
     pub counts: Vec<ReadingCounts>,
+    /// Counts per label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<LabelCounts>,
     /// What a careful user should look at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The rows a training set was asked for.
@@ -187,6 +200,24 @@ impl OnOverflow {
     }
 }
 
+/// What a spine row does, a label of which is not mature: its time lies past what the label's source holds
+/// (SEMANTICS section 3.4).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnImmature {
+    /// It is kept, and that label is null.
+    #[default]
+    Keep,
+    /// The training set does not have it.
+    Drop,
+}
+
+impl OnImmature {
+    fn is_keep(&self) -> bool {
+        *self == OnImmature::Keep
+    }
+}
+
 /// What was read of one source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceCut {
@@ -222,6 +253,9 @@ pub enum Cut {
         position: i64,
         /// The version of the Delta table that was read.
         table_version: u64,
+        /// Of a pushed source with a `past`, what was read of that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        past: Option<PastCut>,
     },
     /// Files read in place, in the order of their paths.
     Files(Vec<FileIdentity>),
@@ -236,6 +270,15 @@ pub enum Cut {
     },
     /// A query over other sources.
     Sql(Vec<SourceCut>),
+}
+
+/// What was read of the past of a pushed source, in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastCut {
+    /// How the visible times of its rows were known.
+    pub visible: VisibleTimes,
+    /// The files, in the order of their paths.
+    pub files: Vec<FileIdentity>,
 }
 
 /// Which file was read. Two identities of one path differ where the file was changed or replaced.
@@ -280,4 +323,27 @@ pub struct ReadingCounts {
     pub other_present: u64,
     /// Spine rows that another row, or none, would answer under the question not asked.
     pub differs: u64,
+}
+
+/// How one label was answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelCounts {
+    /// Its name in the output.
+    pub label: String,
+    /// The view it is read from, `view` or `project.view`.
+    pub view: String,
+    /// The names the view's keys have in the spine, in the entity's order.
+    pub keys: Vec<String>,
+    /// Rows answered by a row of the view.
+    pub present: u64,
+    /// Rows without one.
+    pub not_found: u64,
+    /// Rows whose row was past its ttl or `valid_until`.
+    pub expired: u64,
+    /// Rows with a null key.
+    pub no_key: u64,
+    /// Null values in rows that answer.
+    pub null_values: u64,
+    /// Rows of the spine that are asked past the greatest event time of the source, kept or dropped.
+    pub not_mature: u64,
 }

@@ -1,6 +1,8 @@
 //! What can go wrong in this room, by what the caller can do about it.
 
-use asof_model::{Explain, Kind};
+use std::time::Duration;
+
+use asof_model::{Explain, Kind, Timestamp};
 
 use crate::GenerationId;
 
@@ -46,6 +48,30 @@ pub enum Error {
         /// The directory.
         path: String,
     },
+    /// More waits to be written than the store holds back.
+    #[error("the live store `{path}` has {waiting} bytes waiting to be written, and takes no more now")]
+    Busy {
+        /// The directory.
+        path: String,
+        /// Bytes that wait.
+        waiting: usize,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// The idempotency key was used for another batch.
+    #[error("the idempotency key was used for another batch of this source, at {at}")]
+    KeyReused {
+        /// `v` of that batch.
+        at: Timestamp,
+    },
+    /// A write to disk failed, so that it is not known what is there: nothing is acknowledged any more.
+    #[error("the live store `{path}` has stopped: {reason}")]
+    Stopped {
+        /// The directory.
+        path: String,
+        /// What failed.
+        reason: String,
+    },
     /// A file cannot be used; nothing of the operation was acknowledged.
     #[error("cannot {doing} the online store `{path}`: {reason}")]
     Io {
@@ -64,6 +90,14 @@ pub enum Error {
         /// What was found.
         what: String,
     },
+    /// The files are not what this program wrote, and hold rows that may stand nowhere else.
+    #[error("the live store `{path}` is damaged: {what}")]
+    LiveDamaged {
+        /// The directory.
+        path: String,
+        /// What was found.
+        what: String,
+    },
     /// A generation, key or batch is larger than the format holds.
     #[error("{what} is longer than {limit} bytes")]
     TooLong {
@@ -77,12 +111,12 @@ pub enum Error {
 impl Explain for Error {
     fn kind(&self) -> Kind {
         match self {
-            Error::Owned { .. } | Error::BackupExists { .. } => Kind::Conflict,
+            Error::Owned { .. } | Error::BackupExists { .. } | Error::KeyReused { .. } => Kind::Conflict,
             Error::Newer { .. } | Error::TooLong { .. } => Kind::Invalid,
             Error::NoGeneration { .. } => Kind::NotFound,
-            Error::Full { .. } => Kind::Exhausted,
-            Error::Io { .. } => Kind::Unavailable,
-            Error::Damaged { .. } => Kind::Internal,
+            Error::Full { .. } | Error::Busy { .. } => Kind::Exhausted,
+            Error::Io { .. } | Error::Stopped { .. } => Kind::Unavailable,
+            Error::Damaged { .. } | Error::LiveDamaged { .. } => Kind::Internal,
         }
     }
 
@@ -93,8 +127,12 @@ impl Explain for Error {
             Error::NoGeneration { .. } => "generation_not_found",
             Error::BackupExists { .. } => "backup_exists",
             Error::Full { .. } => "disk_full",
+            Error::Busy { .. } => "live_store_busy",
+            Error::KeyReused { .. } => "idempotency_key_reused",
+            Error::Stopped { .. } => "live_store_stopped",
             Error::Io { .. } => "online_store_unavailable",
             Error::Damaged { .. } => "online_store_damaged",
+            Error::LiveDamaged { .. } => "live_store_damaged",
             Error::TooLong { .. } => "online_row_too_long",
         }
     }
@@ -105,9 +143,24 @@ impl Explain for Error {
             Error::Newer { .. } => Some("use the Asof that wrote it, or a newer one".to_owned()),
             Error::BackupExists { .. } => Some("name a folder that does not exist yet".to_owned()),
             Error::Full { .. } => Some("free space and try again; nothing was lost".to_owned()),
+            Error::Busy { retry_after, .. } => {
+                Some(format!("send it again in {} ms; nothing of it was stored", retry_after.as_millis()))
+            }
+            Error::KeyReused { .. } => {
+                Some("send another batch with a key of its own, or the first one as it was".to_owned())
+            }
+            Error::Stopped { .. } => Some(
+                "look at the disk, then restart; what was acknowledged is there, and sending again with the same \
+                 idempotency key is safe"
+                    .to_owned(),
+            ),
             Error::Damaged { .. } => {
                 Some("restore a backup, or remove the folder and materialise again".to_owned())
             }
+            Error::LiveDamaged { .. } => Some(
+                "keep the folder, and restore a backup: rows pushed since the last flush stand nowhere else"
+                    .to_owned(),
+            ),
             Error::NoGeneration { .. } | Error::Io { .. } | Error::TooLong { .. } => None,
         }
     }

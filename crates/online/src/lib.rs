@@ -23,9 +23,11 @@ mod embedded;
 mod error;
 mod generation;
 mod key;
+pub mod live;
 mod lock;
 mod rows;
 mod store;
+pub mod views;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -53,14 +53,13 @@ pub(crate) struct Written<T> {
 pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<Written<T>>> + Send + 'c>>;
 
 fn migrations() -> Migrator {
-    let start = Migration::new(
-        1,
-        "start".into(),
-        MigrationType::Simple,
-        include_str!("../migrations/0001_start.sql").into_sql_str(),
-        false,
-    );
-    Migrator::with_migrations(vec![start])
+    let step = |version: i64, name: &'static str, sql: &'static str| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(vec![
+        step(1, "start", include_str!("../migrations/0001_start.sql")),
+        step(2, "derived", include_str!("../migrations/0002_derived.sql")),
+    ])
 }
 
 impl Registry {

@@ -1,10 +1,11 @@
-//! The entities of a request.
+//! The entities of a request, and what it brings for derived features.
 
 use arrow::array::{Array, ArrayRef};
 
 use crate::{Result, ServeError};
 
-/// Key columns by name, all of one length: the entities asked for, row by row.
+/// Columns by name, all of one length: the keys of the entities asked for, row by row, and beside them what the
+/// request brings for derived features, as they stand side by side in a spine.
 #[derive(Debug, Clone)]
 pub struct EntityColumns {
     columns: Vec<(String, ArrayRef)>,
@@ -35,6 +36,11 @@ impl EntityColumns {
         }
         let rows = columns.first().map_or(0, |(_, array)| array.len());
         Ok(EntityColumns { columns, rows })
+    }
+
+    /// A request without keys or anything else: for features of its time alone, so many times.
+    pub fn none(rows: usize) -> EntityColumns {
+        EntityColumns { columns: Vec::new(), rows }
     }
 
     /// The column of this name.

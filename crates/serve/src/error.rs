@@ -1,5 +1,6 @@
 //! What can go wrong in this room, by what the caller can do about it.
 
+use asof_compute::DerivationError;
 use asof_model::{Address, DataType, Explain, Kind, SelectError, Timestamp};
 
 /// The room's result.
@@ -29,6 +30,27 @@ pub enum ServeError {
         /// The keys there are.
         known: String,
     },
+    /// What derived features take of the request is not there.
+    #[error("the request has no `{column}` ({data_type}), which derived features read")]
+    MissingRequest {
+        /// Its name.
+        column: String,
+        /// Its type.
+        data_type: DataType,
+    },
+    /// What the request brings for derived features is of another type.
+    #[error("`{column}` of the request is {expected}, not {found}")]
+    RequestType {
+        /// Its name.
+        column: String,
+        /// The type declared.
+        expected: DataType,
+        /// The Arrow type given.
+        found: String,
+    },
+    /// A derived feature cannot be computed of this request.
+    #[error(transparent)]
+    Derived(#[from] DerivationError),
     /// The same key column twice.
     #[error("the key column `{key}` is given twice")]
     KeyTwice {
@@ -97,14 +119,6 @@ pub enum ServeError {
         /// The present T.
         now: Timestamp,
     },
-    /// A feature that is computed, which nothing here does yet.
-    #[error("output column `{column}` is {what}, which is not built yet online")]
-    NotComputed {
-        /// The column.
-        column: String,
-        /// What it is.
-        what: &'static str,
-    },
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] asof_online::Error),
@@ -126,14 +140,16 @@ impl Explain for ServeError {
         match self {
             ServeError::MissingKey { .. }
             | ServeError::ExtraKey { .. }
+            | ServeError::MissingRequest { .. }
+            | ServeError::RequestType { .. }
             | ServeError::KeyTwice { .. }
             | ServeError::UnequalLengths { .. }
             | ServeError::KeyType { .. }
             | ServeError::KeyConflict { .. }
             | ServeError::BeyondHistory { .. }
-            | ServeError::NotComputed { .. }
             | ServeError::AfterNow { .. } => Kind::Invalid,
             ServeError::NotMaterialized { .. } => Kind::Unavailable,
+            ServeError::Derived(error) => error.kind(),
             ServeError::Select(error) => error.kind(),
             ServeError::Store(error) => error.kind(),
             ServeError::Row { .. } => Kind::Internal,
@@ -145,6 +161,9 @@ impl Explain for ServeError {
         match self {
             ServeError::MissingKey { .. } => "missing_key",
             ServeError::ExtraKey { .. } => "unknown_key",
+            ServeError::MissingRequest { .. } => "missing_request_column",
+            ServeError::RequestType { .. } => "bad_request_value",
+            ServeError::Derived(error) => error.code(),
             ServeError::KeyTwice { .. } => "key_twice",
             ServeError::UnequalLengths { .. } => "unequal_lengths",
             ServeError::KeyType { .. } => "bad_key_type",
@@ -152,7 +171,6 @@ impl Explain for ServeError {
             ServeError::NotMaterialized { .. } => "view_not_materialized",
             ServeError::BeyondHistory { .. } => "beyond_history",
             ServeError::AfterNow { .. } => "as_of_after_now",
-            ServeError::NotComputed { .. } => "not_built_yet",
             ServeError::Select(error) => error.code(),
             ServeError::Store(error) => error.code(),
             ServeError::Row { .. } => "online_row_damaged",
@@ -166,6 +184,11 @@ impl Explain for ServeError {
                 Some(format!("add the column `{key}`, one value per entity"))
             }
             ServeError::ExtraKey { known, .. } => Some(format!("it takes {known}")),
+            ServeError::MissingRequest { column, .. } => {
+                Some(format!("add `{column}` to `request`, one value per entity"))
+            }
+            ServeError::RequestType { expected, .. } => Some(format!("give the values as {expected}")),
+            ServeError::Derived(error) => error.hint(),
             ServeError::KeyTwice { .. } => Some("give each key column once".to_owned()),
             ServeError::UnequalLengths { .. } => Some("every column has one value per entity".to_owned()),
             ServeError::KeyType { expected, .. } => Some(format!("give the values as {expected}")),
@@ -178,7 +201,6 @@ impl Explain for ServeError {
                 "ask offline: `asof train` with a spine that holds the keys and this time; or give view `{}` a longer `history`",
                 view.name
             )),
-            ServeError::NotComputed { .. } => Some("ask for it offline: `asof train`".to_owned()),
             ServeError::AfterNow { .. } => Some("leave out as_of for the present".to_owned()),
             ServeError::Select(error) => error.hint(),
             ServeError::Store(error) => error.hint(),

@@ -3,11 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use asof_compute::{RowError, RowValue, Status};
+use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+use asof_compute::{Outcome, RowError, RowLayout, RowValue, Status};
 use asof_model::{OutputColumn, Timestamp};
 
-use crate::prepared::PreparedReading;
+use crate::prepared::{Derived, Output, PreparedReading, defect};
 use crate::{PreparedSelection, Result, ServeError};
 
 /// What a request is answered with.
@@ -23,7 +23,7 @@ pub struct Features {
     selection: Arc<PreparedSelection>,
     entities: usize,
     bytes: Vec<u8>,
-    /// By reading and entity.
+    /// By reading and entity; behind them, where anything is derived, that by entity.
     rows: Vec<Row>,
     /// Of the values of long rows, where their bytes are; none of a null.
     values: Vec<Option<Range<usize>>>,
@@ -34,6 +34,8 @@ pub struct Features {
 enum Row {
     /// Nowhere: all are null.
     Nothing,
+    /// In [`PreparedReading::default`].
+    Default,
     /// In these bytes, as they were stored.
     Whole(Range<usize>),
     /// Of the features asked for alone, from this one of the values on.
@@ -56,6 +58,8 @@ pub struct ReadingStatus {
     /// Per entity: the event time of the row that answered, also where it is expired; none where there
     /// is no row, a delete, or a fact without a clock.
     pub event_time: Vec<Option<Timestamp>>,
+    /// Of a view over windows, for each of its features asked for, in their order, what came of it per entity.
+    pub outcomes: Vec<Vec<Outcome>>,
 }
 
 impl Features {
@@ -66,7 +70,9 @@ impl Features {
             readings: Vec::with_capacity(readings),
             entities,
             bytes: Vec::with_capacity(values * 10),
-            rows: Vec::with_capacity(readings * entities),
+            rows: Vec::with_capacity(
+                (readings + usize::from(!selection.derived.given.is_empty())) * entities,
+            ),
             values: Vec::new(),
             selection,
         }
@@ -79,6 +85,7 @@ impl Features {
             keys: Arc::clone(&reading.keys),
             status: Vec::with_capacity(self.entities),
             event_time: Vec::with_capacity(self.entities),
+            outcomes: Vec::new(),
         });
         Answer { features: self, reading }
     }
@@ -97,12 +104,59 @@ impl Features {
     pub fn columns(&self) -> impl Iterator<Item = FeatureColumn<'_>> {
         let outputs = self.selection.outputs.iter().zip(&self.selection.selection().columns);
         outputs.filter_map(|(output, about)| {
-            let reading = self.selection.readings.get(output.reading)?;
-            let feature = *reading.features.get(output.feature)?;
-            let first = output.reading * self.entities;
-            let rows = self.rows.get(first..first + self.entities)?;
-            Some(FeatureColumn { about, features: self, reading, rows, feature, asked: output.feature })
+            let values = match *output {
+                Output::Read { reading, feature } => self.read(reading, feature)?,
+                Output::Derived(place) => Values {
+                    features: self,
+                    reading: None,
+                    layout: &self.selection.derived.layout,
+                    rows: self.rows_of(self.selection.readings.len())?,
+                    feature: place,
+                    asked: place,
+                },
+            };
+            Some(FeatureColumn { about, values })
         })
+    }
+
+    /// The rows of a reading, or of what is derived, which stands behind all readings.
+    fn rows_of(&self, reading: usize) -> Option<&[Row]> {
+        let first = reading * self.entities;
+        self.rows.get(first..first + self.entities)
+    }
+
+    /// The values of a feature that a reading was asked for.
+    fn read(&self, reading: usize, asked: usize) -> Option<Values<'_>> {
+        let rows = self.rows_of(reading)?;
+        let reading = self.selection.readings.get(reading)?;
+        let feature = *reading.places.get(asked)?;
+        Some(Values { features: self, reading: Some(reading), layout: &reading.layout, rows, feature, asked })
+    }
+
+    /// Computes what is derived of what was read, of the request and of its time.
+    pub(crate) fn derive(&mut self, request: &[ArrayRef]) -> Result<()> {
+        let selection = Arc::clone(&self.selection);
+        let Derived { steps, inputs, given, layout } = &selection.derived;
+        if given.is_empty() {
+            return Ok(());
+        }
+        let inputs = inputs.iter().map(|(reading, feature)| {
+            let values = self.read(*reading, *feature);
+            values.ok_or_else(|| defect("a derived feature reads what was not read"))?.array()
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let time = TimestampMicrosecondArray::from_value(self.at.0, self.entities).with_timezone("UTC");
+        let made = steps.run(&inputs, request, &(Arc::new(time) as ArrayRef), self.entities)?;
+        let columns: Vec<ArrayRef> =
+            given.iter().filter_map(|step| made.get(*step).map(Arc::clone)).collect();
+        let bad = |error: RowError| ServeError::Derived(defect(&format!("a derived feature: {error}")));
+        let encoder = layout.encoder(&columns).map_err(bad)?;
+        for row in 0..self.entities {
+            let from = self.bytes.len();
+            encoder.encode(row, &mut self.bytes).map_err(bad)?;
+            self.rows.push(Row::Whole(from..self.bytes.len()));
+        }
+        Ok(())
     }
 }
 
@@ -111,13 +165,21 @@ impl Features {
 pub struct FeatureColumn<'a> {
     /// Its name and type.
     pub about: &'a OutputColumn,
+    values: Values<'a>,
+}
+
+/// Where the values of a feature are.
+#[derive(Debug, Clone, Copy)]
+struct Values<'a> {
     features: &'a Features,
-    reading: &'a PreparedReading,
+    /// None of what is derived.
+    reading: Option<&'a PreparedReading>,
+    layout: &'a RowLayout,
     /// By entity.
     rows: &'a [Row],
-    /// In the reading's layout.
+    /// In the layout.
     feature: usize,
-    /// Among the reading's features.
+    /// Among the features taken of long rows.
     asked: usize,
 }
 
@@ -125,13 +187,27 @@ impl<'a> FeatureColumn<'a> {
     /// The value for each entity; none where it is null. An error, [`FeatureColumn::bad`], is where what is
     /// stored is not of the column's type; it is small, since it passes with every value.
     pub fn values(&self) -> impl Iterator<Item = Result<Option<RowValue<'a>>, RowError>> + use<'a> {
-        let FeatureColumn { reading, feature, .. } = *self;
-        self.bytes().map(move |bytes| bytes?.map(|bytes| reading.layout.value(feature, bytes)).transpose())
+        let Values { layout, feature, .. } = self.values;
+        self.values.bytes().map(move |bytes| bytes?.map(|bytes| layout.value(feature, bytes)).transpose())
+    }
+
+    /// The status of each value of a feature over windows, which has one of its own; none of any other.
+    pub fn statuses(&self) -> Option<impl Iterator<Item = &'static str> + use<'a>> {
+        let Values { features, asked, .. } = self.values;
+        let (reading, _) = self.about.read()?;
+        let reading = features.readings.get(reading)?;
+        let outcomes = reading.outcomes.get(asked)?;
+        Some(outcomes.iter().zip(&reading.status).map(|(outcome, status)| match (status, outcome) {
+            (Status::NoKey, _) => Status::NoKey.name(),
+            (_, Outcome::Present) => "present",
+            (_, Outcome::Nothing) => "null",
+            (_, Outcome::Overflow) => "overflow",
+        }))
     }
 
     /// What a value's error makes of the request.
     pub fn bad(&self, source: RowError) -> ServeError {
-        self.reading.bad_row(source)
+        self.values.bad(source)
     }
 
     /// The values as an array of `asof_compute::arrow_type`.
@@ -139,10 +215,23 @@ impl<'a> FeatureColumn<'a> {
     /// # Errors
     /// [`crate::ServeError::Row`] where what is stored is not of the column's type.
     pub fn array(&self) -> Result<ArrayRef> {
+        self.values.array()
+    }
+}
+
+impl<'a> Values<'a> {
+    fn bad(&self, source: RowError) -> ServeError {
+        match self.reading {
+            Some(reading) => reading.bad_row(source),
+            None => ServeError::Derived(defect(&format!("a derived feature: {source}"))),
+        }
+    }
+
+    fn array(&self) -> Result<ArrayRef> {
         let array = || {
-            let mut builder = self.reading.layout.builder(self.feature, self.rows.len())?;
+            let mut builder = self.layout.builder(self.feature, self.rows.len())?;
             for bytes in self.bytes() {
-                self.reading.layout.append(self.feature, bytes?, &mut builder)?;
+                self.layout.append(self.feature, bytes?, &mut builder)?;
             }
             builder.finish()
         };
@@ -150,12 +239,14 @@ impl<'a> FeatureColumn<'a> {
     }
 
     fn bytes(&self) -> impl Iterator<Item = Result<Option<&'a [u8]>, RowError>> + use<'a> {
-        let FeatureColumn { features, reading, rows, feature, asked, .. } = *self;
+        let Values { features, layout, rows, feature, asked, reading } = *self;
         rows.iter().map(move |row| match row {
             Row::Nothing => Ok(None),
-            Row::Whole(place) => {
-                reading.layout.bytes(features.bytes.get(place.clone()).unwrap_or_default(), feature)
-            }
+            Row::Default => match reading.and_then(|reading| reading.default.as_ref()) {
+                Some(row) => layout.bytes(row, feature),
+                None => Ok(None),
+            },
+            Row::Whole(place) => layout.bytes(features.bytes.get(place.clone()).unwrap_or_default(), feature),
             Row::Values(first) => Ok(match features.values.get(first + asked) {
                 Some(Some(place)) => features.bytes.get(place.clone()),
                 _ => None,
@@ -178,7 +269,26 @@ impl Answer<'_> {
 
     /// Answers with nulls.
     pub(crate) fn nothing(&mut self, status: Status, event_time: Option<Timestamp>) {
-        self.said(Row::Nothing, status, event_time);
+        let stands_in = self.reading.default.is_some() && status != Status::NoKey;
+        self.said(if stands_in { Row::Default } else { Row::Nothing }, status, event_time);
+    }
+
+    /// Answers with what windows came to, whatever counted in them.
+    pub(crate) fn counted(&mut self, row: &[u8], status: Status) -> Result<()> {
+        self.present(row, None)?;
+        if let Some(reading) = self.features.readings.last_mut()
+            && let Some(last) = reading.status.last_mut()
+        {
+            *last = status;
+        }
+        Ok(())
+    }
+
+    /// What each feature asked for came to, for all entities.
+    pub(crate) fn outcomes(&mut self, outcomes: Vec<Vec<Outcome>>) {
+        if let Some(reading) = self.features.readings.last_mut() {
+            reading.outcomes = outcomes;
+        }
     }
 
     /// Answers with a row's values.
@@ -193,7 +303,7 @@ impl Answer<'_> {
             Row::Whole(keep(row))
         } else {
             let first = features.values.len();
-            for feature in &reading.features {
+            for feature in &reading.places {
                 let value = reading.layout.bytes(row, *feature);
                 features.values.push(value.map_err(|source| reading.bad_row(source))?.map(&mut keep));
             }

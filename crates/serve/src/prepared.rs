@@ -2,10 +2,17 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use asof_compute::{KeyEncoder, RowLayout, arrow_type};
-use asof_model::{Address, DataType, History, Length, OutputColumn, Selection, VersionId};
+use arrow::array::{ArrayRef, new_null_array};
+use asof_compute::{
+    Derivation, DerivationError, Derivations, Derive, KeyEncoder, RowLayout, arrow_type, literal_array,
+};
+use asof_model::{
+    Address, DataType, DerivedFeature, History, Kind, Length, Name, Origin, OutputColumn, Place, Selection,
+    VersionId, ViewVersion,
+};
 use asof_online::{Generation, GenerationId, GenerationState};
 
+use crate::live::LiveReading;
 use crate::{Result, ServeError};
 
 /// A selection with everything that does not depend on the request: key encoders, row layouts, and
@@ -18,6 +25,7 @@ pub struct PreparedSelection {
     pub(crate) readings: Vec<PreparedReading>,
     /// By output column.
     pub(crate) outputs: Vec<Output>,
+    pub(crate) derived: Derived,
     heads: OnceLock<Vec<Vec<u8>>>,
     found: Mutex<Option<Resolved>>,
 }
@@ -46,23 +54,46 @@ pub(crate) struct PreparedReading {
     pub(crate) view: Address,
     /// The view as answers name it: `view`, or `project.view` where it is another project's.
     pub(crate) said: Arc<str>,
-    version: VersionId,
+    pub(crate) version: VersionId,
     pub(crate) keys: Arc<[String]>,
     pub(crate) entity: usize,
     pub(crate) layout: RowLayout,
     pub(crate) ttl: Option<Length>,
     pub(crate) history: History,
     pub(crate) retention: Option<Length>,
-    /// The features asked for, by position.
+    /// The features asked for, by position in the view.
     pub(crate) features: Vec<usize>,
+    /// For each of them its place in `layout`.
+    pub(crate) places: Vec<usize>,
+    /// A row of what stands in for features where no row answers; none where all are null then.
+    pub(crate) default: Option<Vec<u8>>,
+    /// How it is read from the live store, where its rows are there.
+    pub(crate) live: Option<LiveReading>,
 }
 
 /// Where an output column comes from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Output {
-    pub(crate) reading: usize,
-    /// In [`PreparedReading::features`].
-    pub(crate) feature: usize,
+pub(crate) enum Output {
+    /// A row of a reading.
+    Read {
+        reading: usize,
+        /// In [`PreparedReading::features`].
+        feature: usize,
+    },
+    /// What is derived: its place in [`Derived::layout`].
+    Derived(usize),
+}
+
+/// What is computed of rows, request and time.
+#[derive(Debug)]
+pub(crate) struct Derived {
+    pub(crate) steps: Derivations,
+    /// Parallel to [`Derivations::features`]: the reading, and the place in [`PreparedReading::features`].
+    pub(crate) inputs: Vec<(usize, usize)>,
+    /// The steps that columns are of.
+    pub(crate) given: Vec<usize>,
+    /// A row of what they give.
+    pub(crate) layout: RowLayout,
 }
 
 /// Where each reading's rows are, as of one state of the store's records.
@@ -84,35 +115,25 @@ impl Resolved {
 }
 
 impl PreparedSelection {
-    /// Makes a selection ready.
+    /// Makes a selection ready in which nothing is derived.
+    ///
+    /// # Errors
+    /// As [`PreparedSelection::deriving`].
+    pub fn new(selection: Selection) -> Result<Arc<PreparedSelection>> {
+        PreparedSelection::deriving(selection, &NothingDerived)
+    }
+
+    /// Makes a selection ready, its derived features compiled by `by`.
     ///
     /// # Errors
     /// [`ServeError::KeyConflict`] where one name stands for keys of two types; [`ServeError::Row`]
-    /// where a feature's type cannot be stored; [`ServeError::NotComputed`] where one is derived or over a window.
-    pub fn new(selection: Selection) -> Result<Arc<PreparedSelection>> {
-        if let Some(column) = selection.columns.iter().find(|column| column.read().is_none()) {
-            return Err(ServeError::NotComputed { column: column.name.clone(), what: "a derived feature" });
-        }
-        let over_window = |column: &&asof_model::OutputColumn| {
-            let reading = column.read().and_then(|(reading, _)| selection.readings.get(reading));
-            reading.is_some_and(|reading| reading.view.definition.is_window())
-        };
-        if let Some(column) = selection.columns.iter().find(over_window) {
-            let what = "an aggregate over a window";
-            return Err(ServeError::NotComputed { column: column.name.clone(), what });
-        }
-        let of_versions = |column: &&asof_model::OutputColumn| {
-            let reading = column.read().and_then(|(reading, _)| selection.readings.get(reading));
-            reading.is_some_and(|reading| reading.source.definition.id.is_some())
-        };
-        if let Some(column) = selection.columns.iter().find(of_versions) {
-            let what = "read from a source with `id`";
-            return Err(ServeError::NotComputed { column: column.name.clone(), what });
-        }
+    /// where a feature's type cannot be stored;
+    /// [`ServeError::Derived`] where one is derived and cannot be compiled.
+    pub fn deriving(selection: Selection, by: &dyn Derive) -> Result<Arc<PreparedSelection>> {
+        let steps = Derivations::compile(&selection, by)?;
         let mut keys: Vec<RequestKey> = Vec::new();
         let mut entities: Vec<EntityKeys> = Vec::new();
         let mut readings: Vec<PreparedReading> = Vec::new();
-        let mut outputs = vec![Output { reading: 0, feature: 0 }; selection.columns.len()];
         for (at, reading) in selection.readings.iter().enumerate() {
             let view = &reading.view;
             let mut columns = Vec::with_capacity(view.keys.len());
@@ -146,18 +167,22 @@ impl PreparedSelection {
                 entities.push(entity);
                 entities.len() - 1
             });
-            let types: Vec<_> = view.features.iter().map(|feature| arrow_type(&feature.data_type)).collect();
-            let layout = RowLayout::new(&types)
-                .map_err(|source| ServeError::Row { view: view.address.clone(), source })?;
-            let mut features = Vec::new();
-            for (output, column) in outputs.iter_mut().zip(&selection.columns) {
-                if let Some((reading, feature)) = column.read()
-                    && reading == at
-                {
-                    *output = Output { reading: at, feature: features.len() };
-                    features.push(feature);
-                }
-            }
+            let features = selection.taken(at);
+            let pushed = matches!(reading.source.definition.place, Place::Push { .. });
+            let windows = view.definition.is_window();
+            // Windows are added up for the features asked for; rows are stored with all of them.
+            let stored: Vec<usize> =
+                if windows { features.clone() } else { (0..view.features.len()).collect() };
+            let types: Vec<_> = stored
+                .iter()
+                .filter_map(|feature| view.features.get(*feature))
+                .map(|feature| arrow_type(&feature.data_type))
+                .collect();
+            let bad = |source| ServeError::Row { view: view.address.clone(), source };
+            let layout = RowLayout::new(&types).map_err(bad)?;
+            let default = if windows { None } else { default_row(view, &layout)? };
+            let place = |feature: &usize| stored.iter().position(|other| other == feature);
+            let places = features.iter().filter_map(place).collect();
             let own = view.address.project == selection.project;
             readings.push(PreparedReading {
                 view: view.address.clone(),
@@ -169,12 +194,25 @@ impl PreparedSelection {
                 ttl: view.definition.ttl,
                 history: view.definition.history,
                 retention: view.definition.retention,
+                live: (windows || pushed).then(|| LiveReading::of(view, &features)),
                 features,
+                places,
+                default,
             });
         }
+        let (outputs, derived) = outputs(&selection, &readings, steps)?;
         let heads = OnceLock::new();
         let found = Mutex::new(None);
-        Ok(Arc::new(PreparedSelection { selection, keys, entities, readings, outputs, heads, found }))
+        Ok(Arc::new(PreparedSelection {
+            selection,
+            keys,
+            entities,
+            readings,
+            outputs,
+            derived,
+            heads,
+            found,
+        }))
     }
 
     /// What was prepared.
@@ -209,6 +247,9 @@ impl PreparedSelection {
                         && record.view == reading.view
                         && record.version == reading.version
                 };
+                if reading.live.is_some() {
+                    return Ok(usize::MAX);
+                }
                 let newest = records.iter().rposition(mine);
                 newest.ok_or_else(|| ServeError::NotMaterialized { view: reading.view.clone() })
             })
@@ -217,4 +258,69 @@ impl PreparedSelection {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(resolved.clone());
         Ok(resolved)
     }
+}
+
+/// The values of a view's features where no row answers, as a row; none where all are null.
+fn default_row(view: &ViewVersion, layout: &RowLayout) -> Result<Option<Vec<u8>>> {
+    if view.features.iter().all(|typed| typed.feature.default.is_none()) {
+        return Ok(None);
+    }
+    let columns = view.features.iter().map(|typed| match &typed.feature.default {
+        Some(literal) => literal_array(literal, &typed.data_type),
+        None => Ok(new_null_array(&arrow_type(&typed.data_type), 1)),
+    });
+    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
+    let bad = |source| ServeError::Row { view: view.address.clone(), source };
+    let mut row = Vec::new();
+    layout.encoder(&columns).map_err(bad)?.encode(0, &mut row).map_err(bad)?;
+    Ok(Some(row))
+}
+
+/// Where every column of a selection comes from.
+fn outputs(
+    selection: &Selection,
+    readings: &[PreparedReading],
+    steps: Derivations,
+) -> Result<(Vec<Output>, Derived)> {
+    let lost = |what: &str| ServeError::Derived(defect(&format!("a selection lacks {what} that it names")));
+    let place = |(reading, feature): (usize, usize)| {
+        let taken = readings.get(reading)?.features.iter().position(|taken| *taken == feature)?;
+        Some((reading, taken))
+    };
+    let inputs = steps.features().iter().map(|it| place(*it).ok_or_else(|| lost("a feature")));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let (mut given, mut types) = (Vec::new(), Vec::new());
+    let outputs = selection.columns.iter().map(|column| match column.from {
+        Origin::Feature { reading, feature } => {
+            let (reading, feature) = place((reading, feature)).ok_or_else(|| lost("a feature"))?;
+            Ok(Output::Read { reading, feature })
+        }
+        Origin::Derived { step } => {
+            given.push(step);
+            types.push(arrow_type(&column.data_type));
+            Ok(Output::Derived(given.len() - 1))
+        }
+    });
+    let outputs = outputs.collect::<Result<Vec<_>>>()?;
+    let layout = RowLayout::new(&types).map_err(|_| lost("the type of a derived feature"))?;
+    Ok((outputs, Derived { steps, inputs, given, layout }))
+}
+
+/// Compiles nothing: for selections of views alone.
+#[derive(Debug)]
+pub(crate) struct NothingDerived;
+
+impl Derive for NothingDerived {
+    fn compile(
+        &self,
+        _: &Name,
+        _: &DerivedFeature,
+        _: &[DataType],
+    ) -> Result<Arc<dyn Derivation>, DerivationError> {
+        Err(defect("this reader was given nothing to compile it with"))
+    }
+}
+
+pub(crate) fn defect(message: &str) -> DerivationError {
+    DerivationError { kind: Kind::Internal, code: "internal", message: message.to_owned(), hint: None }
 }

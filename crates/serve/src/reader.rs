@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, BinaryArray};
-use asof_compute::{Keeping, RowError, Status, arrow_type, status_at};
-use asof_model::{Ask, Catalog, Clock, Name, Revision, Timestamp};
+use asof_compute::{Derive, Keeping, RowError, Status, arrow_type, conform_request, status_at};
+use asof_model::{Ask, Catalog, Clock, Name, RequestColumn, Revision, Timestamp};
+use asof_online::views::LiveGenerations;
 use asof_online::{OnlineStore, Snapshot, Wanted};
 
 use crate::features::Answer;
-use crate::prepared::{PreparedReading, Resolved};
+use crate::live::{At, Found};
+use crate::prepared::{NothingDerived, PreparedReading, Resolved};
 use crate::{EntityColumns, Features, PreparedSelection, Result, ServeError};
 
 /// How many prepared selections are kept; past it all are made anew as they are asked for.
@@ -24,11 +26,13 @@ pub struct Reader {
 
 struct Inner {
     store: Arc<dyn OnlineStore>,
+    /// What is pushed, and windows; its sequencer gives T.
+    live: Option<Arc<LiveGenerations>>,
     clock: Arc<dyn Clock>,
-    /// The greatest T answered, so that the present never goes back. The last `v` given to a pushed
-    /// row has its place beside it.
+    /// The greatest T answered where there is no live store, so that the present never goes back.
     answered: AtomicI64,
     prepared: Mutex<Prepared>,
+    derive: Arc<dyn Derive>,
 }
 
 #[derive(Default)]
@@ -52,10 +56,27 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// Reads from this store.
+    /// Reads from this store, what views hold.
     pub fn new(store: Arc<dyn OnlineStore>, clock: Arc<dyn Clock>) -> Reader {
+        Reader::deriving(store, clock, Arc::new(NothingDerived))
+    }
+
+    /// Reads from this store, and computes what is derived of it, compiled by `derive`: the engine, which this room
+    /// does not know.
+    pub fn deriving(store: Arc<dyn OnlineStore>, clock: Arc<dyn Clock>, derive: Arc<dyn Derive>) -> Reader {
         let answered = AtomicI64::new(i64::MIN);
-        Reader { inner: Arc::new(Inner { store, clock, answered, prepared: Mutex::default() }) }
+        let inner = Inner { store, live: None, clock, answered, prepared: Mutex::default(), derive };
+        Reader { inner: Arc::new(inner) }
+    }
+
+    /// The same, which reads pushed rows and windows too, and takes T from where they are given their `v`.
+    #[must_use]
+    pub fn with_live(self, live: Arc<LiveGenerations>) -> Reader {
+        let Inner { store, clock, derive, .. } = self.inner.as_ref();
+        let (store, clock, derive) = (Arc::clone(store), Arc::clone(clock), Arc::clone(derive));
+        let answered = AtomicI64::new(i64::MIN);
+        let inner = Inner { store, live: Some(live), clock, answered, prepared: Mutex::default(), derive };
+        Reader { inner: Arc::new(inner) }
     }
 
     /// What is asked in a project, made ready; kept until the catalog has another revision.
@@ -79,7 +100,8 @@ impl Reader {
                 return Ok(Arc::clone(found));
             }
         }
-        let made = PreparedSelection::new(catalog.select(project, ask, full_names)?)?;
+        let selection = catalog.select(project, ask, full_names)?;
+        let made = PreparedSelection::deriving(selection, self.inner.derive.as_ref())?;
         let mut prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if prepared.revision < revision || prepared.count >= PREPARED {
             *prepared = Prepared { revision, ..Prepared::default() };
@@ -105,53 +127,78 @@ impl Reader {
         as_of: Option<Timestamp>,
     ) -> Result<Features> {
         let keys = encode_keys(selection, entities)?;
+        let request = request_columns(selection, entities)?;
         let snapshot = self.inner.store.snapshot()?;
         let resolved = selection.resolve(&snapshot.generations()?)?;
-        let (now, at) = self.instant(selection, &resolved, as_of)?;
-        let mut features = Features::new(Arc::clone(selection), at, keys.first().map_or(0, Array::len));
-        for (position, reading) in selection.readings.iter().enumerate() {
-            let keys = keys.get(reading.entity).ok_or_else(|| reading.damaged())?;
-            read(&mut features, snapshot.as_ref(), reading, resolved.id(position), keys, now)?;
-        }
-        Ok(features)
-    }
-
-    /// The present, and the T of a request.
-    fn instant(
-        &self,
-        selection: &PreparedSelection,
-        resolved: &Resolved,
-        as_of: Option<Timestamp>,
-    ) -> Result<(Timestamp, Timestamp)> {
         let generations = (0..selection.readings.len()).filter_map(|at| resolved.generation(at));
         // A clock that was set back must not ask for a T at which rows were already let go.
-        let judged = generations.map(|generation| generation.judged_at).max();
-        let floor = judged.unwrap_or(Timestamp::BEFORE_ALL).max(self.inner.clock.now());
-        let now = Timestamp(self.inner.answered.fetch_max(floor.0, Ordering::AcqRel)).max(floor);
-        let Some(as_of) = as_of else { return Ok((now, now)) };
-        if as_of > now {
-            return Err(ServeError::AfterNow { as_of, now });
-        }
-        for (at, reading) in selection.readings.iter().enumerate() {
-            let kept = reading.keeping(now).horizon;
-            let horizon =
-                resolved.generation(at).map_or(Timestamp::BEFORE_ALL, |generation| generation.horizon);
-            let from = kept.max(horizon);
-            if as_of < from {
-                return Err(ServeError::BeyondHistory { view: reading.view.clone(), as_of, from });
+        let judged =
+            generations.map(|generation| generation.judged_at).max().unwrap_or(Timestamp::BEFORE_ALL);
+        let lives = selection.readings.iter().map(|reading| {
+            let live = reading.live.as_ref();
+            live.map(|live| live.resolve(reading, self.inner.live.as_deref())).transpose()
+        });
+        let lives = lives.collect::<Result<Vec<Option<Arc<Found>>>>>()?;
+        let live = self.inner.live.as_ref().map(|live| live.store().read_from(judged)).transpose()?;
+        let now = match &live {
+            Some(live) => live.answer_time(),
+            None => {
+                let floor = judged.max(self.inner.clock.now());
+                Timestamp(self.inner.answered.fetch_max(floor.0, Ordering::AcqRel)).max(floor)
+            }
+        };
+        let at = instant(selection, &resolved, &lives, now, as_of)?;
+        let mut features =
+            Features::new(Arc::clone(selection), at, keys.first().map_or(entities.rows(), Array::len));
+        for (position, reading) in selection.readings.iter().enumerate() {
+            let keys = keys.get(reading.entity).ok_or_else(|| reading.damaged())?;
+            match (lives.get(position), &live, self.inner.live.as_deref()) {
+                (Some(Some(found)), Some(live), Some(of)) => {
+                    let at = At { of, from: live.as_ref(), keeping: reading.keeping(now), at };
+                    crate::live::read(&mut features, reading, found, &at, keys)?;
+                }
+                _ => read(&mut features, snapshot.as_ref(), reading, resolved.id(position), keys, now)?,
             }
         }
-        Ok((now, as_of))
+        features.derive(&request)?;
+        Ok(features)
     }
+}
+
+/// The T of a request, which may be of the past.
+fn instant(
+    selection: &PreparedSelection,
+    resolved: &Resolved,
+    lives: &[Option<Arc<Found>>],
+    now: Timestamp,
+    as_of: Option<Timestamp>,
+) -> Result<Timestamp> {
+    let Some(as_of) = as_of else { return Ok(now) };
+    if as_of > now {
+        return Err(ServeError::AfterNow { as_of, now });
+    }
+    for (at, reading) in selection.readings.iter().enumerate() {
+        let kept = reading.keeping(now).horizon;
+        let live = lives.get(at).and_then(|live| live.as_ref()).map(|live| live.generation.record.horizon);
+        let materialized = resolved.generation(at).map(|generation| generation.horizon);
+        let from = kept.max(live.or(materialized).unwrap_or(Timestamp::BEFORE_ALL));
+        if as_of < from {
+            return Err(ServeError::BeyondHistory { view: reading.view.clone(), as_of, from });
+        }
+    }
+    Ok(as_of)
 }
 
 /// The bytes of every entity's keys, for each set of keys that is read by.
 fn encode_keys(selection: &PreparedSelection, entities: &EntityColumns) -> Result<Vec<BinaryArray>> {
     let wanted = selection.keys();
+    let request = &selection.selection().request;
     for name in entities.names() {
-        if !wanted.iter().any(|key| key.name == name) {
-            let known: Vec<String> =
-                wanted.iter().map(|key| format!("`{}` ({})", key.name, key.data_type)).collect();
+        let of_request = || request.iter().any(|column| column.name.as_str() == name);
+        if !wanted.iter().any(|key| key.name == name) && !of_request() {
+            let keys = wanted.iter().map(|key| (key.name.as_str(), &key.data_type));
+            let all = keys.chain(request.iter().map(|it| (it.name.as_str(), &it.data_type)));
+            let known: Vec<String> = all.map(|(name, kind)| format!("`{name}` ({kind})")).collect();
             return Err(ServeError::ExtraKey { key: name.to_owned(), known: known.join(", ") });
         }
     }
@@ -180,6 +227,23 @@ fn encode_keys(selection: &PreparedSelection, entities: &EntityColumns) -> Resul
         encoded.push(entity.encoder.encode(&own)?);
     }
     Ok(encoded)
+}
+
+/// What the request brings for derived features, in the order of the selection.
+fn request_columns(selection: &PreparedSelection, entities: &EntityColumns) -> Result<Vec<ArrayRef>> {
+    let of = |column: &RequestColumn| {
+        let (name, data_type) = (column.name.to_string(), column.data_type.clone());
+        let Some(array) = entities.get(&name) else {
+            return Err(ServeError::MissingRequest { column: name, data_type });
+        };
+        let found = array.data_type();
+        conform_request(array, column).map_err(|_| ServeError::RequestType {
+            column: name,
+            expected: data_type,
+            found: found.to_string(),
+        })
+    };
+    selection.selection().request.iter().map(of).collect()
 }
 
 impl PreparedReading {

@@ -1,4 +1,4 @@
-//! Reads the `entities` of a request into typed key columns, strictly: a value is what its key's type says
+//! Reads the `entities` of a request into typed key columns, and its `request` into what derived features read, strictly: a value is what its column's type says
 //! or the whole request is refused. The text of an error says where, never the value.
 
 use std::borrow::Cow;
@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, FixedSizeBinaryBuilder,
-    PrimitiveBuilder, StringBuilder, TimestampMicrosecondBuilder,
+    Float32Builder, Float64Builder, ListArray, PrimitiveBuilder, StringBuilder, StructArray,
+    TimestampMicrosecondBuilder,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    ArrowPrimitiveType, Field, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
 };
+use asof_compute::arrow_type;
 use asof_model::{DataType, Timestamp, nearest};
 use base64::Engine as _;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -118,9 +121,81 @@ pub(crate) fn read(
             }
             Some(_) => {}
         }
-        arrays.push(column(key, &values)?);
+        let place = |index: usize, wrong: Wrong| {
+            let message = format!(
+                "`entities.{}[{index}]` is {wrong}; the key `{}` is {}",
+                key.name, key.name, key.data_type
+            );
+            Failure::invalid("bad_key_value", message).hint(form(key.data_type))
+        };
+        arrays.push(column(key.data_type, &values, &place)?);
     }
     Ok((arrays, length.map_or(0, |(length, _)| length)))
+}
+
+/// Reads what a request brings for derived features, in the order of `wanted`; as many values each as there are
+/// entities, or, where none are asked for, 1 to `most`.
+///
+/// # Errors
+/// A column missing or too many, another number of values, or one that is not of its column's type.
+pub(crate) fn read_request(
+    given: Option<&RawColumns<'_>>,
+    wanted: &[Wanted<'_>],
+    keys: &[Wanted<'_>],
+    asked: &str,
+    rows: Option<usize>,
+    most: usize,
+) -> Result<(Vec<ArrayRef>, Option<usize>), Failure> {
+    let given = given.map(|columns| columns.0.as_slice()).unwrap_or_default();
+    for (name, _) in given {
+        if wanted.iter().any(|column| column.name == name) {
+            continue;
+        }
+        let message = format!("`request` has a column `{name}`, which no feature of {asked} reads");
+        let failure = Failure::invalid("unknown_request_column", message);
+        let near = nearest(name, wanted.iter().map(|column| column.name));
+        return Err(match near {
+            _ if keys.iter().any(|key| key.name == name) => {
+                failure.hint(format!("`{name}` is a key: it stands in `entities`"))
+            }
+            Some(near) => failure.hint(format!("did you mean `{near}`?")),
+            None if wanted.is_empty() => failure.hint("leave `request` out: nothing asked for reads any"),
+            None => failure.hint(format!("{asked} takes {}", listed(wanted))),
+        });
+    }
+    let mut rows = rows;
+    let mut arrays = Vec::with_capacity(wanted.len());
+    for Wanted { name, data_type } in wanted {
+        let Some((_, text)) = given.iter().find(|(other, _)| other == name) else {
+            let message = format!(
+                "`request` has no column `{name}` ({data_type}), which {asked} needs for derived features"
+            );
+            return Err(Failure::invalid("missing_request_column", message)
+                .hint(format!("add \"request\": {{\"{name}\": [VALUE]}}, one value per entity")));
+        };
+        let values: Vec<&RawValue> = serde_json::from_str(text.get()).map_err(|_| {
+            let message = format!("`request.{name}` is {}, not a list of values", json_kind(text.get()));
+            Failure::invalid("bad_request_value", message).hint(format!("write \"{name}\": [VALUE]"))
+        })?;
+        let expected = *rows.get_or_insert(values.len());
+        if values.len() != expected {
+            let message =
+                format!("`request.{name}` has {} values, not one for each entity ({expected})", values.len());
+            return Err(
+                Failure::invalid("unequal_lengths", message).hint("every column has one value per entity")
+            );
+        }
+        if expected == 0 || expected > most {
+            let message = format!("`request.{name}` has {expected} values; 1 to {most} are answered at once");
+            return Err(Failure::invalid("too_many_entities", message).hint("split the request"));
+        }
+        let place = |index: usize, wrong: Wrong| {
+            let message = format!("`request.{name}[{index}]` is {wrong}; `{name}` is {data_type}");
+            Failure::invalid("bad_request_value", message).hint(form(data_type))
+        };
+        arrays.push(column(data_type, &values, &place)?);
+    }
+    Ok((arrays, rows))
 }
 
 fn extra(name: &str, wanted: &[Wanted<'_>], asked: &str) -> Failure {
@@ -156,17 +231,10 @@ pub(crate) fn json_kind(text: &str) -> &'static str {
 /// Why one value is not of its type: what it is instead, or what is wrong with it.
 type Wrong = Cow<'static, str>;
 
-fn column(key: &Wanted<'_>, values: &[&RawValue]) -> Result<ArrayRef, Failure> {
-    let place = |index: usize, wrong: Wrong| {
-        Failure::invalid(
-            "bad_key_value",
-            format!(
-                "`entities.{}[{index}]` is {wrong}; the key `{}` is {}",
-                key.name, key.name, key.data_type
-            ),
-        )
-        .hint(form(key.data_type))
-    };
+/// How a wrong value is told, by its place in the column.
+type Place<'a> = &'a dyn Fn(usize, Wrong) -> Failure;
+
+fn column(data_type: &DataType, values: &[&RawValue], place: Place<'_>) -> Result<ArrayRef, Failure> {
     macro_rules! each {
         ($builder:expr, $read:expr) => {{
             let mut builder = $builder;
@@ -182,7 +250,7 @@ fn column(key: &Wanted<'_>, values: &[&RawValue]) -> Result<ArrayRef, Failure> {
         }};
     }
     let count = values.len();
-    Ok(match key.data_type {
+    Ok(match data_type {
         DataType::Bool => each!(BooleanBuilder::with_capacity(count), |text: &str| match text {
             "true" => Ok(true),
             "false" => Ok(false),
@@ -199,7 +267,7 @@ fn column(key: &Wanted<'_>, values: &[&RawValue]) -> Result<ArrayRef, Failure> {
         DataType::Decimal { precision, scale } => {
             let builder = Decimal128Builder::with_capacity(count)
                 .with_precision_and_scale(*precision, *scale)
-                .map_err(|error| Failure::invalid("bad_key_value", error.to_string()))?;
+                .map_err(|error| place(0, error.to_string().into()))?;
             each!(builder, |text: &str| decimal(text, *precision, *scale))
         }
         DataType::String => each!(StringBuilder::with_capacity(count, 16 * count), string),
@@ -230,24 +298,96 @@ fn column(key: &Wanted<'_>, values: &[&RawValue]) -> Result<ArrayRef, Failure> {
                     builder.append_null();
                 } else {
                     let bytes = uuid(value.get()).map_err(|wrong| place(index, wrong))?;
-                    builder
-                        .append_value(bytes)
-                        .map_err(|error| Failure::invalid("bad_key_value", error.to_string()))?;
+                    builder.append_value(bytes).map_err(|error| place(index, error.to_string().into()))?;
                 }
             }
             Arc::new(builder.finish())
         }
-        DataType::Float32 | DataType::Float64 | DataType::Json | DataType::List(_) | DataType::Struct(_) => {
-            return Err(Failure::new(
-                asof_model::Kind::Internal,
-                "bad_key_type",
-                format!("the key `{}` is {}, which no key can be", key.name, key.data_type),
-            ));
+        DataType::Float32 => each!(Float32Builder::with_capacity(count), float::<f32>),
+        DataType::Float64 => each!(Float64Builder::with_capacity(count), float::<f64>),
+        DataType::Json => each!(StringBuilder::with_capacity(count, 16 * count), json),
+        DataType::List(item) => {
+            let (mut items, mut owners, mut lengths) = (Vec::new(), Vec::new(), Vec::with_capacity(count));
+            for (index, value) in values.iter().enumerate() {
+                let before = items.len();
+                if value.get() != "null" {
+                    let found: Vec<&RawValue> = serde_json::from_str(value.get())
+                        .map_err(|_| place(index, json_kind(value.get()).into()))?;
+                    items.extend(found);
+                }
+                owners.resize(items.len(), index);
+                lengths.push(items.len() - before);
+            }
+            let values_of = |at: usize, wrong: Wrong| {
+                place(owners.get(at).copied().unwrap_or_default(), format!("a list with {wrong}").into())
+            };
+            let child = column(item, &items, &values_of)?;
+            let field = Arc::new(Field::new_list_field(arrow_type(item), true));
+            let list = ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), child, nulls(values));
+            Arc::new(list.map_err(|error| place(0, error.to_string().into()))?)
+        }
+        DataType::Struct(fields) => {
+            let mut objects: Vec<Option<RawColumns<'_>>> = Vec::with_capacity(count);
+            for (index, value) in values.iter().enumerate() {
+                let object =
+                    (value.get() != "null").then(|| serde_json::from_str::<RawColumns<'_>>(value.get()));
+                let object = object.transpose().map_err(|_| place(index, json_kind(value.get()).into()))?;
+                let known = |name: &str| fields.iter().any(|(field, _)| field == name);
+                if object.iter().flat_map(|it| &it.0).any(|(name, _)| !known(name)) {
+                    return Err(place(index, "an object with a field that the type does not have".into()));
+                }
+                objects.push(object);
+            }
+            let mut children = Vec::with_capacity(fields.len());
+            for (name, data_type) in fields {
+                let of = |object: &Option<RawColumns<'_>>| -> Option<String> {
+                    let found = object.as_ref()?.0.iter().find(|(field, _)| field == name);
+                    found.map(|(_, value)| value.get().to_owned())
+                };
+                let texts: Vec<String> =
+                    objects.iter().map(|it| of(it).unwrap_or_else(|| "null".to_owned())).collect();
+                let raw: Vec<&RawValue> = texts
+                    .iter()
+                    .map(|text| serde_json::from_str(text))
+                    .collect::<Result<_, _>>()
+                    .map_err(|_| place(0, "no JSON".into()))?;
+                let of_field = |at: usize, wrong: Wrong| {
+                    place(at, format!("an object whose `{name}` is {wrong}").into())
+                };
+                children.push(column(data_type, &raw, &of_field)?);
+            }
+            let kinds = fields.iter().map(|(name, kind)| Field::new(name, arrow_type(kind), true));
+            let made = StructArray::try_new_with_length(kinds.collect(), children, nulls(values), count);
+            Arc::new(made.map_err(|error| place(0, error.to_string().into()))?)
         }
     })
 }
 
-fn integers<T>(values: &[&RawValue], place: impl Fn(usize, Wrong) -> Failure) -> Result<ArrayRef, Failure>
+/// Which values are null.
+fn nulls(values: &[&RawValue]) -> Option<NullBuffer> {
+    Some(values.iter().map(|value| value.get() != "null").collect())
+}
+
+/// A float as a JSON number, or as a string: what JSON has no number for is one, and so is each word of a command line.
+fn float<T: std::str::FromStr + Into<f64> + Copy>(text: &str) -> Result<T, Wrong> {
+    let quoted = text.starts_with('"');
+    let digits = if quoted { string(text)? } else { Cow::Borrowed(text) };
+    let special = quoted && matches!(&*digits, "NaN" | "Infinity" | "-Infinity");
+    let number = digits.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b))
+        && digits.bytes().next().is_some_and(|b| b.is_ascii_digit() || b == b'-');
+    let wrong = || Wrong::from(if quoted { "a string that is no number" } else { json_kind(text) });
+    if !special && !number {
+        return Err(wrong());
+    }
+    let value = digits.parse::<T>().map_err(|_| wrong())?;
+    if special || value.into().is_finite() {
+        Ok(value)
+    } else {
+        Err(Wrong::from("a number outside its range"))
+    }
+}
+
+fn integers<T>(values: &[&RawValue], place: Place<'_>) -> Result<ArrayRef, Failure>
 where
     T: ArrowPrimitiveType,
     T::Native: std::str::FromStr,
@@ -299,6 +439,15 @@ fn string(text: &str) -> Result<Cow<'_, str>, Wrong> {
     serde_json::from_str::<Text<'_>>(text)
         .map(|text| text.0)
         .map_err(|_| Wrong::from("a string with a broken escape"))
+}
+
+/// JSON, within a string.
+fn json(text: &str) -> Result<Cow<'_, str>, Wrong> {
+    let text = string(text)?;
+    match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(Wrong::from("a string that is not JSON")),
+    }
 }
 
 /// A decimal as a string or as a number written without exponent: exact, never through a float.
@@ -369,6 +518,12 @@ fn form(data_type: &DataType) -> String {
         DataType::Date => "write a date as \"2013-06-01\"".to_owned(),
         DataType::Timestamp => "write a time as \"2013-06-01T12:00:00Z\"".to_owned(),
         DataType::Uuid => "write a uuid as \"00000000-0000-0000-0000-000000000000\"".to_owned(),
+        DataType::Float32 | DataType::Float64 => {
+            "write a number, or \"NaN\", \"Infinity\" or \"-Infinity\" as a string".to_owned()
+        }
+        DataType::Json => "write JSON as a string, e.g. \"{}\"".to_owned(),
+        DataType::List(item) => format!("write a list; of its items: {}", form(item)),
+        DataType::Struct(_) => "write an object with the fields of the type".to_owned(),
         _ => "write a whole number without fraction or exponent, or its digits as a string".to_owned(),
     }
 }
@@ -415,6 +570,58 @@ mod tests {
             assert_eq!(values.join(","), expected, "{data_type} {json}");
         }
         assert!(ask("int64", r#"{"k": [null]}"#).unwrap().as_primitive::<Int64Type>().is_null(0));
+    }
+
+    fn brought(data_type: &str, json: &str) -> Result<ArrayRef, String> {
+        let data_type = DataType::parse(data_type).unwrap();
+        let given: RawColumns<'_> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let wanted = [Wanted { name: "k", data_type: &data_type }];
+        let read = read_request(Some(&given), &wanted, &[], "service `s`", None, 3);
+        read.map(|(mut arrays, _)| arrays.remove(0)).map_err(|failure| {
+            let body = failure.body;
+            format!("{}: {} ({})", body.code, body.message, body.hint.unwrap_or_default())
+        })
+    }
+
+    /// What no key can be and a request can bring.
+    #[test]
+    fn values_of_requests_are_read_exactly() {
+        for (data_type, json, expected) in [
+            ("float64", "[1, -0.1, null]", "1.0;-0.1;"),
+            ("float64", r#"["NaN", "-Infinity", "1e3"]"#, "NaN;-inf;1000.0"),
+            ("float32", "[16777217]", "16777216.0"),
+            ("json", r#"["{\"a\": 1}", "null", null]"#, r#"{"a": 1};null;"#),
+            ("list<int8>", "[[1, null], [], null]", "[1, ];[];"),
+            ("list<list<string>>", r#"[[["a"], null]]"#, "[[a], ]"),
+            (
+                "struct<a: int64, b: list<bool>>",
+                r#"[{"b": [true], "a": 7}, {}, null]"#,
+                "{a: 7, b: [true]};{a: , b: };",
+            ),
+        ] {
+            let array = brought(data_type, &format!("{{\"k\": {json}}}")).unwrap();
+            assert_eq!(*array.data_type(), arrow_type(&DataType::parse(data_type).unwrap()));
+            let values: Vec<String> =
+                (0..array.len()).map(|row| array_value_to_string(&array, row).unwrap()).collect();
+            assert_eq!(values.join(";"), expected, "{data_type} {json}");
+        }
+        let mut table = String::new();
+        for (data_type, json) in [
+            ("float64", r#"["zebra"]"#),
+            ("float64", "[true]"),
+            ("float64", "[1e400]"),
+            ("float64", r#"["inf"]"#),
+            ("json", r#"["{"]"#),
+            ("list<int8>", "[[1], [2, 300]]"),
+            ("list<int8>", "[1]"),
+            ("struct<a: int64>", r#"[{"a": 1}, {"a": "x"}]"#),
+            ("struct<a: int64>", r#"[{"b": 1}]"#),
+        ] {
+            let error = brought(data_type, &format!("{{\"k\": {json}}}")).expect_err(json);
+            assert!(!error.contains("zebra"), "{error}");
+            table.push_str(&format!("{data_type} {json}\n    {error}\n"));
+        }
+        insta::assert_snapshot!(table);
     }
 
     #[test]

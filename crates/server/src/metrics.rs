@@ -39,6 +39,13 @@ pub(crate) struct OfView {
     pub(crate) view: String,
 }
 
+/// One source of one project, of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OfSource {
+    pub(crate) project: String,
+    pub(crate) source: String,
+}
+
 /// One sort of long operation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OfOperation {
@@ -60,6 +67,12 @@ pub(crate) struct Metrics {
     pub(crate) running: Family<OfOperation, Gauge>,
     pub(crate) waiting: Family<OfOperation, Gauge>,
     pub(crate) refused: Counter,
+    pub(crate) pushed: Family<OfSource, Counter>,
+    pub(crate) live_log: Gauge,
+    pub(crate) live_tables: Gauge,
+    pub(crate) live_memory: Gauge,
+    pub(crate) live_waiting: Gauge,
+    pub(crate) live_position: Gauge,
 }
 
 impl Default for Metrics {
@@ -83,6 +96,12 @@ impl Default for Metrics {
             running: Family::default(),
             waiting: Family::default(),
             refused: Counter::default(),
+            pushed: Family::default(),
+            live_log: Gauge::default(),
+            live_tables: Gauge::default(),
+            live_memory: Gauge::default(),
+            live_waiting: Gauge::default(),
+            live_position: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests answered, by endpoint and status", metrics.requests.clone());
@@ -131,6 +150,23 @@ impl Default for Metrics {
             "Long operations that were refused, as many waiting already",
             metrics.refused.clone(),
         );
+        registry.register(
+            "pushed_rows",
+            "Rows that were pushed and stored, by source",
+            metrics.pushed.clone(),
+        );
+        let live = [
+            ("live_log", "The intake log of pushed rows", &metrics.live_log),
+            ("live_tables", "The tables behind the intake log", &metrics.live_tables),
+            ("live_memory", "Pushed rows in memory that the intake log alone keeps", &metrics.live_memory),
+        ];
+        for (name, help, gauge) in live {
+            registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        }
+        let waiting = "Pushed batches that wait to be acknowledged";
+        registry.register("live_batches_waiting", waiting, metrics.live_waiting.clone());
+        let position = "The last position given to a pushed row";
+        registry.register("live_position", position, metrics.live_position.clone());
         Metrics { registry, ..metrics }
     }
 }

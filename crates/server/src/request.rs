@@ -151,6 +151,27 @@ pub(crate) fn known_project(principal: &Principal, catalog: &Catalog, project: &
     })
 }
 
+/// The project asked in: the one named, else the node's own, else the only one.
+pub(crate) fn project_of<'a>(
+    state: &'a Shared,
+    principal: &Principal,
+    catalog: &'a Catalog,
+    named: Option<&'a Name>,
+) -> Result<&'a Name, Failure> {
+    if let Some(named) = named {
+        known_project(principal, catalog, named)?;
+        return Ok(named);
+    }
+    let visible = |project: &&Name| crate::access::may_see(principal, project);
+    let own = state.project.as_ref().filter(|own| catalog.projects.contains_key(*own)).filter(visible);
+    let mut all = catalog.projects.keys().filter(visible);
+    let only = all.next().filter(|_| all.next().is_none());
+    own.or(only).ok_or_else(|| {
+        Failure::invalid("project_needed", "the request names no project, and this node has none or several")
+            .hint("say `project`; GET /v1/projects/*/things lists them")
+    })
+}
+
 /// Refuses who may not see every project what holds them all.
 pub(crate) fn sees_all(principal: &Principal) -> Result<(), Failure> {
     if principal.projects.is_none() {

@@ -22,7 +22,8 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::work::Work;
 
-/// Copies the online store into a folder, durably, while it is in use.
+/// Copies the stores of rows for serving into the folder of a backup, each under its own name, durably, while they
+/// are in use.
 #[derive(Clone)]
 pub struct CopyOnline(pub Arc<dyn Fn(&Path) -> Result<(), Failure> + Send + Sync>);
 
@@ -43,7 +44,7 @@ pub struct Rooms {
     pub flow: Flow,
     /// The newest rows, read.
     pub reader: Reader,
-    /// Copies the online store for a backup.
+    /// Copies the online store and the live store for a backup.
     pub copy_online: CopyOnline,
     /// The project that requests mean when they name none.
     pub project: Option<Name>,

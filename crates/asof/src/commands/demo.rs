@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::TimestampMicrosecondType;
-use asof_model::{Action, FileFormat, OnNullKey, OnOverflow, Question, ThingKind, Timestamp, TrainingSet};
+use asof_model::{Action, FileFormat, OnImmature, OnNullKey, OnOverflow, Question, ThingKind, Timestamp, TrainingSet};
 use asof_server::{
     ApplyAnswer, ApplyRequest, MaterializeAnswer, MaterializeRequest, RunAnswer, TrainQuery,
 };
@@ -189,6 +189,7 @@ async fn train(
         question: Question::Known,
         on_null_key: OnNullKey::Keep,
         on_overflow: OnOverflow::Refuse,
+        on_immature: OnImmature::Keep,
         format: FileFormat::Arrow,
         spine_format: Some(FileFormat::Parquet),
         spine_name: Some("departures.parquet".to_owned()),

@@ -9,7 +9,8 @@ use crate::table::{Table, terminal_width};
 /// Flags of `get`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The service, unless --features is given; then the keys: `seller_id=42`, once per entity.
+    /// The service, unless --features is given; then the keys: `seller_id=42`, once per entity, and what derived
+    /// features read of the request: `price=199`.
     #[arg(required = true, value_name = "SERVICE | KEY=VALUE")]
     words: Vec<String>,
     /// These features instead of a service's: `view.feature,view.*`.
@@ -64,12 +65,28 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     }
     let client = context.client().await?;
     let mut answer: Result<Value, Problem> = client.post("/v1/features", &request).await;
-    // A word of the command line is text; only a boolean key cannot be read from text.
-    if answer.as_ref().is_err_and(|problem| problem.body.code == "bad_key_value")
-        && booleans(&mut entities)
+    // Only the node knows which words are keys, and which are what derived features read of the request.
+    let mut brought: Map<String, Value> = Map::new();
+    if let Err(problem) = &answer
+        && problem.body.code == "request_column_in_entities"
     {
+        let named = problem.body.message.split_once(", no key of ").map_or("", |(named, _)| named);
+        for name in named.split('`').skip(3).step_by(2) {
+            brought.extend(entities.remove(name).map(|values| (name.to_owned(), values)));
+        }
         request.insert("entities".to_owned(), Value::Object(entities.clone()));
+        request.insert("request".to_owned(), Value::Object(brought.clone()));
         answer = client.post("/v1/features", &request).await;
+    }
+    // A word of the command line is text; only a boolean cannot be read from text.
+    let wrong = |code: &str| matches!(code, "bad_key_value" | "bad_request_value");
+    if answer.as_ref().is_err_and(|problem| wrong(&problem.body.code)) {
+        let (keys, values) = (booleans(&mut entities), booleans(&mut brought));
+        if keys || values {
+            request.insert("entities".to_owned(), Value::Object(entities.clone()));
+            request.insert("request".to_owned(), Value::Object(brought.clone()));
+            answer = client.post("/v1/features", &request).await;
+        }
     }
     let listed = words.iter().any(|word| word.contains([',', '[']));
     let answer = answer.map_err(in_words_of_the_command).map_err(|problem| match &problem.body.hint {
@@ -100,9 +117,14 @@ fn in_words_of_the_command(mut problem: Problem) -> Problem {
         "unequal_lengths" => message
             .strip_prefix("the columns of `entities` differ in length: ")
             .map(|rest| format!("every entity has all keys, and there are more of one than of another: {rest}")),
-        "bad_key_value" => message.split_once(" is ").and_then(|(place, rest)| {
+        "missing_request_column" => message
+            .strip_prefix("`request` has no column ")
+            .and_then(|rest| rest.split_once(", which "))
+            .map(|(column, needs)| format!("the value of {column} is missing, which {needs}")),
+        "bad_key_value" | "bad_request_value" => message.split_once(" is ").and_then(|(place, rest)| {
             let place = quoted(place)?;
-            let (key, at) = place.strip_prefix("entities.")?.strip_suffix(']')?.rsplit_once('[')?;
+            let place = place.strip_prefix("entities.").or_else(|| place.strip_prefix("request."))?;
+            let (key, at) = place.strip_suffix(']')?.rsplit_once('[')?;
             let entity = at.parse::<usize>().ok()? + 1;
             let rest = rest
                 .replacen("a string that is ", "", 1)
@@ -118,6 +140,9 @@ fn in_words_of_the_command(mut problem: Problem) -> Problem {
         if let Some(hint) = &mut problem.body.hint {
             *hint = hint.replace(", or its digits as a string", "").replace("as a string, e.g. \"12.50\"", "as 12.50");
             *hint = hint.replace("write a string in double quotes", "write it as KEY=VALUE").replace('"', "");
+            if problem.body.code == "missing_request_column" {
+                *hint = format!("write it as {}=VALUE", quoted(&message.replace("`request`", "")).unwrap_or_default());
+            }
         }
     }
     problem

@@ -41,6 +41,8 @@ commands! {
     Diff diff "diff",
     /// Copy files into the table of a stored source
     Load load "load",
+    /// Push rows to a source, durable when it answers
+    Push push "push",
     /// Bring views up to date in the online store
     Materialize materialize "materialize",
     /// Show how fresh every view is

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use asof_server::{StatusAnswer, StatusOfOperations};
+use asof_server::{StatusAnswer, StatusOfIntake, StatusOfOperations};
 
 use crate::client::path;
 use crate::context::Context;
@@ -31,6 +31,21 @@ fn busy(operations: &StatusOfOperations) -> Option<String> {
     Some(text)
 }
 
+/// What is held of pushed rows, once there was one; `pushed rows: up to position 5,000; log 0.7 MB, tables 0.0 MB`.
+fn held(intake: &StatusOfIntake) -> Option<String> {
+    if intake.accepted == 0 {
+        return None;
+    }
+    let size = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let position = grouped(u64::try_from(intake.accepted).unwrap_or(0));
+    let (log, tables) = (size(intake.log_bytes), size(intake.table_bytes));
+    let mut text = format!("pushed rows: up to position {position}; log {log}, tables {tables}");
+    if intake.waiting > 0 {
+        text = format!("{text}; {} batches waiting", grouped(intake.waiting));
+    }
+    Some(text)
+}
+
 /// Shows.
 pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
     let printer = context.printer;
@@ -42,10 +57,18 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
         if busy(&answer.operations).is_some() {
             printer.json_line(&serde_json::json!({"operations": answer.operations}));
         }
+        if let Some(intake) = &answer.intake
+            && held(intake).is_some()
+        {
+            printer.json_line(&serde_json::json!({"intake": intake}));
+        }
         return Ok(());
     }
     if let Some(busy) = busy(&answer.operations) {
         printer.line(busy);
+    }
+    if let Some(intake) = answer.intake.as_ref().and_then(held) {
+        printer.line(intake);
     }
     if answer.views.is_empty() {
         printer.say("No views stand yet; `asof apply` makes the folder's definitions stand.");
@@ -57,7 +80,7 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
             view.view.clone(),
             view.version.short().to_owned(),
             view.state.clone(),
-            grouped(view.rows),
+            view.rows.map_or_else(|| "?".to_owned(), grouped),
             view.rows_behind.map_or_else(|| "?".to_owned(), grouped),
             view.age_seconds.map_or_else(|| "never".to_owned(), |age| took(std::time::Duration::from_secs_f64(age.max(0.0)))),
             view.refresh.clone().unwrap_or_default(),

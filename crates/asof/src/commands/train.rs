@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use asof_model::{Definition, FileFormat, OnNullKey, OnOverflow, Place, Project, Question, TrainingSet};
+use asof_model::{Definition, FileFormat, OnImmature, OnNullKey, OnOverflow, Place, Project, Question, TrainingSet};
 use asof_server::{Body, RebuildQuery, RunAnswer, SpineFile, TrainQuery};
 use clap::ValueEnum;
 use console::Style;
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// What a value over a window does that is out of range, or over its cap.
     #[arg(long, value_name = "WHAT", default_value = "refuse")]
     on_overflow: Overflow,
+    /// What a row does, a label of which lies past what its source holds: it is kept with a null, or dropped.
+    #[arg(long, value_name = "WHAT", default_value = "keep")]
+    immature: Immature,
     /// Name columns `view__feature`.
     #[arg(long)]
     full_names: bool,
@@ -77,6 +80,12 @@ enum NullKey {
 enum Overflow {
     Refuse,
     Null,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Immature {
+    Keep,
+    Drop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -249,6 +258,10 @@ async fn question(
         on_overflow: match args.on_overflow {
             Overflow::Refuse => OnOverflow::Refuse,
             Overflow::Null => OnOverflow::Null,
+        },
+        on_immature: match args.immature {
+            Immature::Keep => OnImmature::Keep,
+            Immature::Drop => OnImmature::Drop,
         },
         format,
         spine_format: args.spine_format.map(FileFormat::from),
@@ -440,6 +453,35 @@ pub(crate) fn counts(set: &TrainingSet) -> Table {
     table
 }
 
+/// The counts of every label, where there are any.
+pub(crate) fn labels(set: &TrainingSet) -> Option<Table> {
+    let mut table = Table::new(&[
+        "label", "view", ">present", ">null", ">not_found", ">expired", ">no_key", ">not_mature",
+    ]);
+    for counts in &set.outcome.labels {
+        table.row([
+            counts.label.clone(),
+            counts.view.clone(),
+            grouped(counts.present),
+            grouped(counts.null_values),
+            grouped(counts.not_found),
+            grouped(counts.expired),
+            grouped(counts.no_key),
+            grouped(counts.not_mature),
+        ]);
+    }
+    (!set.outcome.labels.is_empty()).then_some(table)
+}
+
+/// What became of rows that are not mature.
+pub(crate) fn not_mature(set: &TrainingSet) -> String {
+    let done = match set.recipe.on_immature {
+        OnImmature::Keep => "is null there".to_owned(),
+        OnImmature::Drop => format!("dropped its row: {} in all", counted(set.outcome.dropped, "row")),
+    };
+    format!("not_mature: rows whose label lies past the last event of its source; it {done}")
+}
+
 /// What the last two columns say.
 pub(crate) fn differs(set: &TrainingSet) -> String {
     let other = match set.recipe.question {
@@ -457,6 +499,10 @@ pub(crate) fn report(printer: Printer, set: &TrainingSet, out: Option<&Path>, el
     printer.say("");
     printer.say(counts(set).text(0, console::colors_enabled_stderr()));
     printer.say(format!("{}\n", differs(set)));
+    if let Some(labels) = labels(set) {
+        printer.say(labels.text(0, console::colors_enabled_stderr()));
+        printer.say(format!("{}\n", not_mature(set)));
+    }
     for warning in &outcome.warnings {
         printer.warn(warning);
     }

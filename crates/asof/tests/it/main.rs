@@ -5,6 +5,8 @@ mod busy;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod derived;
+#[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod memory;
@@ -18,5 +20,7 @@ mod power_loss;
 mod project;
 #[cfg(test)]
 mod projects;
+#[cfg(test)]
+mod pushing;
 #[cfg(test)]
 mod wrong;

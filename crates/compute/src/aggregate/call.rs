@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use asof_model::DataType;
+use asof_model::{DataType, Literal};
 
 /// An argument's type and constants, from which an [`super::Aggregate`] makes a [`super::Function`].
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,17 @@ pub enum Constant {
     Text(String),
     /// A truth value.
     Bool(bool),
+}
+
+impl From<&Literal> for Constant {
+    fn from(literal: &Literal) -> Constant {
+        match literal {
+            Literal::Int(value) => Constant::Int(*value),
+            Literal::Float(value) => Constant::Float(value.value()),
+            Literal::Text(value) => Constant::Text(value.clone()),
+            Literal::Bool(value) => Constant::Bool(*value),
+        }
+    }
 }
 
 /// Why an aggregate cannot be called so.

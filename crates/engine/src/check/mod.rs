@@ -3,6 +3,7 @@
 //! Every problem is reported at once, at its place in the text. A thing that stands on a broken one is
 //! passed over in silence.
 
+mod derived;
 mod source;
 mod view;
 
@@ -16,7 +17,7 @@ use asof_model::{
 };
 
 use crate::expression::Problem;
-use crate::source::open;
+use crate::source::{open, opened};
 use crate::{Engine, Error, Result};
 
 /// What a step of the check knows and fills.
@@ -64,7 +65,7 @@ impl Engine {
             };
             check.sources().await;
             check.views();
-            check.not_computed();
+            check.derived();
             Ok((check.types, check.out))
         };
         match self.run(work).await {
@@ -77,12 +78,12 @@ impl Engine {
     }
 
     /// How many rows a source has: counted where footers or a table's log say it, judged by size for
-    /// text files, none for a query. `root`: the folder that relative paths start from.
+    /// text files, none for a query and for what is pushed. `root`: the folder that relative paths start from.
     ///
     /// # Errors
     /// As opening the source.
     pub async fn estimate_rows(&self, source: &SourceVersion, root: &Path) -> Result<Option<u64>> {
-        if matches!(source.definition.place, Place::Sql { .. }) {
+        if matches!(source.definition.place, Place::Sql { .. } | Place::Push { .. }) {
             return Ok(None);
         }
         let mut catalog = Catalog::default();
@@ -104,7 +105,7 @@ impl Check<'_> {
             {
                 match source.place {
                     Place::Sql { .. } => drop(waiting.insert(&source.name, (it, source))),
-                    Place::Push { .. } => self.pushed(it, source),
+                    Place::Push { .. } => self.pushed(it, source).await,
                     Place::Files { .. } => {
                         let before = self.out.len();
                         self.source(it, source).await;
@@ -176,31 +177,20 @@ impl Check<'_> {
         }
     }
 
-    /// Refuses derived features and labels.
-    fn not_computed(&mut self) {
-        for it in &self.project.definitions {
-            let (what, span, hint) = match &it.value {
-                Definition::Derived(_) => (
-                    "`derived`",
-                    it.span(),
-                    "compute it where the features are used, or as a feature of one view",
-                ),
-                Definition::Service(service) if !service.labels.is_empty() => {
-                    ("`labels`", it.key(&["labels"]), "read the label's column from the spine")
-                }
-                _ => continue,
-            };
-            let message = format!("{what} in {} `{}` is not built yet", it.value.kind(), it.value.name());
-            self.out.push(Diagnostic::error("not_built_yet", message).at(span).hint(hint));
+    /// A source that is pushed to: its columns are what its schema says.
+    async fn pushed(&mut self, at: &Located<Definition>, source: &Source) {
+        self.declared_only(at, source).await;
+        if let Place::Push { past: Some(_) } = source.place {
+            self.past(at, source).await;
         }
     }
 
-    /// Refuses a source that is pushed to. Its columns are known, so what stands on it is checked.
-    fn pushed(&mut self, at: &Located<Definition>, source: &Source) {
-        let message = format!("`push` in source `{}` is not built yet", source.name);
-        let hint = "give a `path`, with `store: true` where rows are taken in by `asof load`";
-        self.out.push(Diagnostic::error("not_built_yet", message).at(at.key(&["push"])).hint(hint));
-        self.put(source, source.schema.clone());
+    /// The files of its past have its columns, in types that can be read as those.
+    async fn past(&mut self, at: &Located<Definition>, source: &Source) {
+        let version = SourceVersion { columns: source.schema.clone(), ..self.version(source) };
+        if let Err(error) = opened::check_past(self.engine, &self.catalog, &version).await {
+            self.failed(&error, source, at.at(&["past"]));
+        }
     }
 
     /// Takes a source's columns as found.

@@ -31,14 +31,8 @@ impl Check<'_> {
             Err(error) => {
                 let missing = matches!(error.code(), "source_file_missing" | "source_no_files");
                 if missing && source.store && !source.schema.is_empty() {
-                    // Its files come later; the schema says what they will have.
-                    let raw = source
-                        .schema
-                        .iter()
-                        .map(|it| (it.name.clone(), text_or_own(&it.data_type)))
-                        .collect();
-                    let found = Found { columns: source.schema.clone(), raw, ..Found::default() };
-                    return self.found(at, source, found, None).await;
+                    // Its files come later.
+                    return self.declared_only(at, source).await;
                 }
                 let error = if missing && source.store {
                     error.with_hint("put a first file there, or declare the columns in `schema`")
@@ -64,6 +58,13 @@ impl Check<'_> {
             Ok(found) => self.found(at, source, found, Some(&opened)).await,
             Err(error) => self.failed(&error, source, at.at(&["path"])),
         }
+    }
+
+    /// A source of which there is nothing to look at yet: its schema says what its rows will have.
+    pub(super) async fn declared_only(&mut self, at: &Located<Definition>, source: &Source) {
+        let raw = source.schema.iter().map(|it| (it.name.clone(), text_or_own(&it.data_type))).collect();
+        let found = Found { columns: source.schema.clone(), raw, ..Found::default() };
+        self.found(at, source, found, None).await;
     }
 
     /// A query over other sources. False: it reads one that is not known yet; one that never will be is

@@ -15,10 +15,10 @@ use deltalake_core::{DeltaTable, DeltaTableError, ObjectStore};
 use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use parquet::arrow::AsyncArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
+use super::flush::staged;
 use super::stored::{INTAKE, Layout, file_marker};
 use super::table::broken;
 use crate::{Error, Result};
@@ -138,11 +138,7 @@ impl Staging {
             }
         }
         remove(table, &adds).await;
-        Err(Error::Conflict {
-            code: "table_busy",
-            message: format!("the table `{}` is written to by too many others", layout.folder.display()),
-            hint: Some("load again".to_owned()),
-        })
+        Err(busy(&layout.folder))
     }
 }
 
@@ -155,7 +151,17 @@ pub(crate) struct Mark {
     pub(crate) before: i64,
 }
 
-const MAX_ROUNDS: usize = 1_000;
+/// Rounds of trying to commit, each lost to another writer.
+pub(super) const MAX_ROUNDS: usize = 1_000;
+
+/// Others commit without end.
+pub(super) fn busy(folder: &Path) -> Error {
+    Error::Conflict {
+        code: "table_busy",
+        message: format!("the table `{}` is written to by too many others", folder.display()),
+        hint: Some("try again".to_owned()),
+    }
+}
 
 /// What one try to commit came to.
 pub(crate) enum Attempt {
@@ -165,12 +171,26 @@ pub(crate) enum Attempt {
     LookAgain,
 }
 
-/// Tries to commit onto exactly the version that `table` holds.
+/// Tries to commit rows onto exactly the version that `table` holds.
 pub(crate) async fn commit(
     table: &mut DeltaTable,
     folder: &Path,
     adds: Vec<Add>,
     transactions: Vec<Transaction>,
+    about: HashMap<String, serde_json::Value>,
+) -> Result<Attempt> {
+    let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+    let actions = adds.into_iter().map(Action::Add).collect();
+    commit_actions(table, folder, actions, transactions, operation, about).await
+}
+
+/// Tries to commit onto exactly the version that `table` holds.
+pub(super) async fn commit_actions(
+    table: &mut DeltaTable,
+    folder: &Path,
+    actions: Vec<Action>,
+    transactions: Vec<Transaction>,
+    operation: DeltaOperation,
     about: HashMap<String, serde_json::Value>,
 ) -> Result<Attempt> {
     let failed = |e| broken("commit to the table", folder, e);
@@ -179,11 +199,10 @@ pub(crate) async fn commit(
         .with_application_transactions(transactions)
         // No retry inside: it would go onto a version whose position nobody compared.
         .with_max_retries(0);
-    let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
     let prepared = {
         let state = table.snapshot().map_err(failed)?;
         CommitBuilder::from(properties)
-            .with_actions(adds.into_iter().map(Action::Add).collect())
+            .with_actions(actions)
             .build(Some(state), table.log_store(), operation)
             .into_prepared_commit_future()
             .await
@@ -391,14 +410,7 @@ async fn moved(table: &DeltaTable, layout: &Layout, adds: &[Add], by: i64) -> Re
     let mut files = Files::new(table, layout.table.clone(), &layout.folder, Sizes::default());
     let at = layout.table.index_of(&layout.seq)?;
     for add in adds {
-        let path = layout.folder.join(&add.path);
-        let file = std::fs::File::open(&path).map_err(|e| Error::io("read the file", &path, &e))?;
-        let damaged = |e: parquet::errors::ParquetError| {
-            Error::internal(format!("the staged file `{}` cannot be read: {e}", path.display()))
-        };
-        let reader =
-            ParquetRecordBatchReaderBuilder::try_new(file).and_then(|b| b.build()).map_err(damaged)?;
-        for batch in reader {
+        for batch in staged(&layout.folder, &add.path)? {
             let batch = batch?;
             let mut columns = batch.columns().to_vec();
             let positions = columns[at].as_primitive::<arrow::datatypes::Int64Type>();

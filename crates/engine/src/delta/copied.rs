@@ -42,7 +42,7 @@ impl Engine {
 }
 
 /// The folders of tables below a folder.
-fn tables(below: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn tables(below: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![below.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -5,22 +5,33 @@
 //! durable ([`durable`]).
 
 mod append;
+mod compact;
 mod copied;
 mod durable;
+mod flush;
 mod foreign;
 mod load;
 mod quarantine;
+mod readers;
 mod scan;
 mod stored;
 mod table;
+mod tail;
 
 #[cfg(test)]
 mod append_suite;
 #[cfg(test)]
+mod flush_suite;
+#[cfg(test)]
 mod suite_scan;
 
+pub use compact::Compacted;
 pub(crate) use durable::DurableFiles;
+pub use flush::Flushed;
 pub(crate) use foreign::Foreign;
 pub use load::{FileLoad, LoadFile, OnBadRow, Standing};
-pub(crate) use scan::{in_order, stored_files};
+pub(crate) use readers::Readers;
+pub(crate) use scan::{in_order, reaches, stored_files};
 pub(crate) use stored::Layout;
+pub(crate) use tail::tail_file;
+pub use tail::{HeldTail, LiveBatch, LiveTail, SharedTail};

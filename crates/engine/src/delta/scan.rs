@@ -23,6 +23,8 @@ use crate::{Engine, Error, Result};
 pub(crate) struct StoredFile {
     /// Where it lies.
     pub(crate) path: PathBuf,
+    /// The least position of its rows, where the log says it.
+    pub(crate) first: Option<i64>,
     /// The greatest position of its rows, where the log says it.
     pub(crate) last: Option<i64>,
 }
@@ -36,19 +38,17 @@ pub(crate) async fn position(engine: &Engine, source: &SourceVersion) -> Result<
     }
 }
 
-/// The data files of a stored source, in the order of their names, its last position (no less than the
-/// cut asked for), and the version of its table.
+/// The data files of a stored source, in the order of their names, its last position, and the version of its
+/// table.
 ///
 /// # Errors
-/// As [`stored_scan`].
+/// [`Error::Io`], [`Error::Internal`] and [`Error::Invalid`] where the table cannot be read.
 pub(crate) async fn stored_files(
     engine: &Engine,
     source: &SourceVersion,
-    cut: Option<i64>,
 ) -> Result<(Vec<StoredFile>, Option<i64>, u64)> {
     let layout = Layout::of(&engine.config().data_dir, source)?;
     let Some(table) = table::open(engine.files(), &layout.folder).await? else {
-        reaches(source, None, cut)?;
         return Ok((Vec::new(), None, 0));
     };
     layout.check(&table)?;
@@ -56,24 +56,25 @@ pub(crate) async fn stored_files(
     let mut files: Vec<StoredFile> = state
         .log_data()
         .iter()
-        .map(|file| StoredFile {
-            path: layout.folder.join(file.path().as_ref()),
-            last: file.stats().and_then(|statistics| greatest(&statistics, &layout.seq)),
+        .map(|file| {
+            let (first, last) = file.stats().map(|it| span(&it, &layout.seq)).unwrap_or_default();
+            StoredFile { path: layout.folder.join(file.path().as_ref()), first, last }
         })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let last = Some(layout.last_position(&table).await?).filter(|last| *last > 0);
-    reaches(source, last, cut)?;
     Ok((files, last, table.version().unwrap_or(0)))
 }
 
-/// The greatest number of a column, as the statistics of a file say it.
-fn greatest(statistics: &str, column: &str) -> Option<i64> {
-    let statistics: serde_json::Value = serde_json::from_str(statistics).ok()?;
-    statistics.get("maxValues")?.get(column)?.as_i64()
+/// The least and the greatest number of a column, as the statistics of a file say them.
+pub(super) fn span(statistics: &str, column: &str) -> (Option<i64>, Option<i64>) {
+    let statistics: serde_json::Value = serde_json::from_str(statistics).unwrap_or_default();
+    let of = |which: &str| statistics.get(which)?.get(column)?.as_i64();
+    (of("minValues"), of("maxValues"))
 }
 
-pub(super) fn reaches(source: &SourceVersion, last: Option<i64>, cut: Option<i64>) -> Result<()> {
+/// Refuses where what is there now ends before what was read then.
+pub(crate) fn reaches(source: &SourceVersion, last: Option<i64>, cut: Option<i64>) -> Result<()> {
     match cut {
         Some(cut) if last.is_none_or(|last| last < cut) => Err(Error::Changed {
             what: "stored source",

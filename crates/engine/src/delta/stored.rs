@@ -13,6 +13,12 @@ use crate::{Error, Result};
 /// The application whose transaction version is the table's last position.
 pub(crate) const INTAKE: &str = "asof.intake";
 
+/// The property that says whose positions a table has: [`STORES`], or else its own.
+pub(crate) const POSITIONS: &str = "asof.positions";
+
+/// Those that the store of live rows gave.
+pub(crate) const STORES: &str = "store";
+
 /// The version of the layout, in the table's property `asof.format`: `docs/formats/stored-source.md`.
 const FORMAT: &str = "1";
 
@@ -105,11 +111,16 @@ impl Layout {
         })
     }
 
+    /// What the table is called: `PROJECT/SOURCE/FAMILY`.
+    pub(crate) fn name(&self, source: &SourceVersion) -> String {
+        format!("{}/{}/{}", source.address.project, source.address.name, self.family)
+    }
+
     /// What the table's properties say at its making.
     pub(crate) fn properties(&self, source: &SourceVersion) -> Vec<(&'static str, String)> {
         let own = [&self.event_time, &self.visible_at, &self.seq];
         let own: Vec<String> = own.iter().map(|name| format!("`{name}`")).collect();
-        vec![
+        let mut properties = vec![
             ("asof.format", FORMAT.to_owned()),
             ("asof.source", source.address.to_string()),
             ("asof.column.event_time", self.event_time.clone()),
@@ -119,7 +130,14 @@ impl Layout {
             // Statistics outlive deleted rows in the log, so no column of a user's ever has any.
             ("delta.dataSkippingStatsColumns", own.join(",")),
             ("delta.appendOnly", "false".to_owned()),
-        ]
+        ];
+        if let Place::Push { .. } = source.definition.place {
+            properties.push((POSITIONS, STORES.to_owned()));
+            // A commit a minute: a cut is a position, so old versions are needed by their readers alone.
+            properties.push(("delta.logRetentionDuration", "interval 2 days".to_owned()));
+            properties.push(("delta.deletedFileRetentionDuration", "interval 2 days".to_owned()));
+        }
+        properties
     }
 
     /// Refuses a table that a newer Asof laid out otherwise.
@@ -176,6 +194,12 @@ fn family(source: &SourceVersion) -> Result<String> {
         && let Some(parts) = parts.as_object_mut()
     {
         parts.insert("options".to_owned(), serde_json::json!(options));
+    }
+    // A store's positions and a load's are two counts, so a table has those of one. Which version of an event
+    // stands is judged as rows are accepted, so what names events belongs to the rows as well.
+    if let (Place::Push { .. }, Some(parts)) = (&definition.place, parts.as_object_mut()) {
+        let versions = definition.id.as_ref().map(|id| serde_json::json!([id, definition.order_by]));
+        parts.insert("push".to_owned(), serde_json::json!({ "versions": versions }));
     }
     let text = serde_json::to_string(&parts)
         .map_err(|e| Error::internal(format!("a source that cannot be written down: {e}")))?;

@@ -1,7 +1,7 @@
 //! Aggregates of window views, typed over the columns of a source.
 
 use asof_compute::{Constant, Function, FunctionCall, aggregate};
-use asof_model::{Call, Column, Literal, nearest};
+use asof_model::{Call, Column, DataType, nearest};
 
 use super::{Compiled, Problem, Purpose, compile};
 use crate::Engine;
@@ -13,6 +13,8 @@ pub struct CompiledAggregate {
     pub function: Function,
     /// What it is of; none: the row itself.
     pub argument: Option<Compiled>,
+    /// The type of that: a column's own, which its Arrow type alone does not tell (json).
+    pub argument_type: Option<DataType>,
     /// Rows that count.
     pub filter: Option<Compiled>,
 }
@@ -62,27 +64,18 @@ pub fn compile_call(
             .map_err(|problem| (CallPart::Filter, problem))
     });
     let filter = filter.transpose()?;
-    let constants = call.parameters.iter().map(constant).collect();
+    let constants = call.parameters.iter().map(Constant::from).collect();
     let argument_type = argument.as_ref().zip(call.argument.as_ref()).map(|(compiled, written)| {
         // A column keeps its own type, which an Arrow type alone does not tell (json).
         let own = written.as_column();
         let own = own.and_then(|own| columns.iter().find(|column| column.name == own));
         own.map_or(compiled.data_type(), |column| &column.data_type).clone()
     });
-    let asked = FunctionCall { argument: argument_type, constants };
+    let asked = FunctionCall { argument: argument_type.clone(), constants };
     let function = member.function(&asked).map_err(|error| {
         let problem = Problem::whole(text, "aggregate_call", error.to_string());
         let usage = member.documentation().usage;
         (CallPart::Whole, problem.hint(format!("it is called as `{usage}`")))
     })?;
-    Ok(CompiledAggregate { function, argument, filter })
-}
-
-fn constant(literal: &Literal) -> Constant {
-    match literal {
-        Literal::Int(value) => Constant::Int(*value),
-        Literal::Float(value) => Constant::Float(value.value()),
-        Literal::Text(value) => Constant::Text(value.clone()),
-        Literal::Bool(value) => Constant::Bool(*value),
-    }
+    Ok(CompiledAggregate { function, argument, argument_type, filter })
 }

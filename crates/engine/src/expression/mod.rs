@@ -1,4 +1,5 @@
-//! SQL expressions of definitions, compiled by DataFusion over the columns of a source.
+//! SQL expressions of definitions, compiled by DataFusion over the columns of a source, and those of derived
+//! features over features, the request and its time ([`compile_derived`]).
 //!
 //! [`compile`] types an expression and refuses what a definition may not hold: unknown names (with the
 //! nearest), functions whose answer depends on when or where they run, aggregates, windows,
@@ -11,6 +12,7 @@
 //! source has no column of that name. Names are matched as written, and else without regard to case.
 
 mod aggregate;
+mod derived;
 mod guard;
 mod problem;
 mod read;
@@ -33,7 +35,10 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 
 pub use aggregate::{CallPart, CompiledAggregate, compile_call};
+pub use derived::{CompiledDerived, compile_derived};
 pub use problem::Problem;
+
+use self::read::Names;
 
 use crate::growth::{self, Bounds};
 use crate::integers::{self, RunsOver};
@@ -86,34 +91,13 @@ pub fn compile(
     clock: bool,
     purpose: Purpose,
 ) -> Result<Compiled, Problem> {
-    let state = engine.language();
     let mut fields: Vec<Field> =
         columns.iter().map(|column| Field::new(&column.name, arrow_type(&column.data_type), true)).collect();
     let own_time = clock && !columns.iter().any(|column| column.name == EVENT_TIME);
     if own_time {
         fields.push(Field::new(EVENT_TIME, arrow_type(&DataType::Timestamp), true));
     }
-    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
-    let read = read::read(text, &names, state)?;
-    let schema = DFSchema::try_from(Schema::new(fields.clone()))
-        .map_err(|e| Problem::whole(text, "expression_failed", plain(&e)))?;
-    let (physical, found) = match plan(&read, &schema, state, engine.bounds()) {
-        Ok(planned) => planned,
-        Err(error) => return Err(problem::locate(text, &read, (&schema, state, engine.bounds()), &error)),
-    };
-    growth::check_constants(&physical).map_err(|error| {
-        let problem = Problem::whole(text, "expression_too_large", format!("makes too much: {error}"));
-        problem.hint("a feature is a value of its row: make it smaller")
-    })?;
-    let Some(mut data_type) = from_arrow_type(&found) else {
-        let problem =
-            Problem::whole(text, "expression_type", format!("gives {found}, which no feature can be"));
-        return Err(problem.hint("cast it, e.g. `cast(... as bigint)`"));
-    };
-    // A null literal alone is null of any type.
-    if found == arrow::datatypes::DataType::Null {
-        data_type = DataType::String;
-    }
+    let Typed { physical, data_type, .. } = typed(engine, text, fields, Names::OfColumns)?;
     match purpose {
         Purpose::Condition if data_type != DataType::Bool => {
             let problem = Problem::whole(
@@ -154,6 +138,40 @@ pub fn compile(
     }
     needs.sort();
     Ok(Compiled { text: text.to_owned(), physical, data_type, needs })
+}
+
+/// What an expression is, and of which type.
+struct Typed {
+    read: SqlExpr,
+    physical: Arc<dyn PhysicalExpr>,
+    data_type: DataType,
+}
+
+/// Types an expression over these fields.
+fn typed(engine: &Engine, text: &str, fields: Vec<Field>, of: Names) -> Result<Typed, Problem> {
+    let state = engine.language();
+    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+    let read = read::read(text, &names, of, state)?;
+    let schema = DFSchema::try_from(Schema::new(fields.clone()))
+        .map_err(|e| Problem::whole(text, "expression_failed", plain(&e)))?;
+    let (physical, found) = match plan(&read, &schema, state, engine.bounds()) {
+        Ok(planned) => planned,
+        Err(error) => return Err(problem::locate(text, &read, (&schema, state, engine.bounds()), &error)),
+    };
+    growth::check_constants(&physical).map_err(|error| {
+        let problem = Problem::whole(text, "expression_too_large", format!("makes too much: {error}"));
+        problem.hint("a feature is a value of its row: make it smaller")
+    })?;
+    let Some(mut data_type) = from_arrow_type(&found) else {
+        let problem =
+            Problem::whole(text, "expression_type", format!("gives {found}, which no feature can be"));
+        return Err(problem.hint("cast it, e.g. `cast(... as bigint)`"));
+    };
+    // A null literal alone is null of any type.
+    if found == arrow::datatypes::DataType::Null {
+        data_type = DataType::String;
+    }
+    Ok(Typed { read, physical, data_type })
 }
 
 fn plan(

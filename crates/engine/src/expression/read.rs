@@ -18,8 +18,17 @@ const MOST_TOKENS: usize = 4_000;
 /// How deep parentheses and calls may nest.
 const DEEPEST: usize = 50;
 
+/// What the names in an expression are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Columns of a source; behind a point a field of a struct.
+    OfColumns,
+    /// Features, with the points in their names, and what a request brings.
+    OfFeatures,
+}
+
 /// The expression, every column name written exactly as the column has it.
-pub(super) fn read(text: &str, names: &[&str], state: &SessionState) -> Result<SqlExpr, Problem> {
+pub(super) fn read(text: &str, names: &[&str], of: Names, state: &SessionState) -> Result<SqlExpr, Problem> {
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|e| {
         let at = place(text, e.location.line, e.location.column);
@@ -49,7 +58,7 @@ pub(super) fn read(text: &str, names: &[&str], state: &SessionState) -> Result<S
         let found = parser.peek_token();
         return Err(wrong(&parser, format!("does not end before `{found}`")));
     }
-    let mut checker = Checker { text, names, state, functions: Vec::new() };
+    let mut checker = Checker { text, names, of, state, functions: Vec::new() };
     match VisitMut::visit(&mut expression, &mut checker) {
         ControlFlow::Break(problem) => Err(*problem),
         ControlFlow::Continue(()) => Ok(expression),
@@ -59,6 +68,7 @@ pub(super) fn read(text: &str, names: &[&str], state: &SessionState) -> Result<S
 struct Checker<'a> {
     text: &'a str,
     names: &'a [&'a str],
+    of: Names,
     state: &'a SessionState,
     functions: Vec<&'a str>,
 }
@@ -107,6 +117,7 @@ impl Checker<'_> {
                 "random" | "rand" | "uuid" => {
                     "a feature is the same in training and serving: take it from a column"
                 }
+                _ if self.of == Names::OfFeatures => "use `request_time`, the time asked",
                 _ => "use the row's own `event_time`, or a column",
             };
             return Err(Box::new(problem.hint(hint)));
@@ -157,6 +168,14 @@ impl VisitorMut for Checker<'_> {
     fn pre_visit_expr(&mut self, expression: &mut SqlExpr) -> ControlFlow<Self::Break> {
         let checked = match expression {
             SqlExpr::Identifier(ident) => self.resolve(ident),
+            SqlExpr::CompoundIdentifier(parts) if self.of == Names::OfFeatures => {
+                let whole: Vec<&str> = parts.iter().map(|part| part.value.as_str()).collect();
+                let span = Span::union_iter(parts.iter().map(|part| part.span));
+                let mut name = Ident::with_span(span, whole.join("."));
+                let resolved = self.resolve(&mut name);
+                *expression = SqlExpr::Identifier(name);
+                resolved
+            }
             SqlExpr::CompoundIdentifier(parts) => match parts.first_mut() {
                 Some(first) => self.resolve(first),
                 None => Ok(()),

@@ -118,7 +118,8 @@ impl ReadingAnswers {
         for status in &self.status {
             by_status[usize::from(*status)] += 1;
         }
-        let [present, not_found, expired, no_key] = by_status;
+        // Whether a label is mature is asked of its times, not here.
+        let [present, not_found, expired, no_key, _] = by_status;
         let count = |flag: u8| self.otherwise.iter().filter(|found| **found & flag != 0).count() as u64;
         ReadingCounts {
             present,

@@ -2,21 +2,26 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt8Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::concat;
 use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
-use asof_compute::{KeyEncoder, conform, has_order_numbers};
+use asof_compute::{
+    ComputeError, DerivationError, Derivations, KeyEncoder, conform, conform_request, has_order_numbers,
+};
 use asof_model::{
-    Address, Catalog, Column, Cut, DataType, Name, OnOverflow, Question, Reading, Selection, SourceCut,
-    SourceVersion, Timestamp,
+    Address, Catalog, Column, Cut, DataType, Name, OnImmature, OnOverflow, Origin, Question, Reading,
+    Selection, SourceCut, SourceVersion, Timestamp,
 };
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
-use super::answers::ReadingCounts;
+use super::answers::{CHUNK, ReadingCounts};
+use super::asked::{Asked, Pass, Questions};
 use super::ends::Ends;
+use super::mature::{Reach, kept, kept_rows, masked};
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
 use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
 use super::versions::ends_of;
@@ -27,7 +32,7 @@ use crate::source::{ScanColumns, SourceScan, fixed, open, scan_opened};
 use crate::threads::in_parallel;
 use crate::{Engine, Error, Progress, Result};
 
-/// A spine: rows with keys and a time, and anything else.
+/// A spine: rows with keys, a time, what requests bring, and anything else.
 #[derive(Debug, Clone)]
 pub struct SpineRows {
     /// The rows, in order; all batches of one schema.
@@ -42,7 +47,11 @@ pub struct PointInTimeAnswer {
     pub readings: Vec<ReadingCounts>,
     /// What was read, per source.
     pub cuts: Vec<(Address, Cut)>,
-    /// The answers, as many rows as the spine, in its order; cut anywhere.
+    /// Per label of the selection, how many rows of the spine are not mature.
+    pub not_mature: Vec<u64>,
+    /// Which rows of the spine are answered, where those that are not mature are dropped; none: all.
+    pub kept: Option<BooleanArray>,
+    /// The answers, as many rows as the spine has that are kept, in its order; cut anywhere.
     pub batches: BoxStream<'static, Result<AnswerBatch>>,
 }
 
@@ -53,12 +62,31 @@ pub struct AnswerBatch {
     pub rows: usize,
     /// The selection's output columns, in order.
     pub columns: Vec<ArrayRef>,
+    /// The selection's labels, in order.
+    pub labels: Vec<ArrayRef>,
+    /// Per label, [`asof_compute::Status::code`] of each row.
+    pub label_status: Vec<UInt8Array>,
     /// Per reading of the selection, [`asof_compute::Status::code`] of each row.
-    pub status: Vec<arrow::array::UInt8Array>,
+    pub status: Vec<UInt8Array>,
     /// Per reading, the event time of the row that answers or has expired, else null.
     pub event_time: Vec<ArrayRef>,
     /// Per reading, whether the other question answers otherwise.
-    pub differs: Vec<arrow::array::BooleanArray>,
+    pub differs: Vec<BooleanArray>,
+}
+
+impl AnswerBatch {
+    /// Some of the rows.
+    pub(crate) fn slice(&self, from: usize, rows: usize) -> AnswerBatch {
+        AnswerBatch {
+            rows,
+            columns: self.columns.iter().map(|it| it.slice(from, rows)).collect(),
+            labels: self.labels.iter().map(|it| it.slice(from, rows)).collect(),
+            label_status: self.label_status.iter().map(|it| it.slice(from, rows)).collect(),
+            status: self.status.iter().map(|it| it.slice(from, rows)).collect(),
+            event_time: self.event_time.iter().map(|it| it.slice(from, rows)).collect(),
+            differs: self.differs.iter().map(|it| it.slice(from, rows)).collect(),
+        }
+    }
 }
 
 /// In which manner a spine is answered.
@@ -68,6 +96,8 @@ pub struct Manner {
     pub question: Question,
     /// What a value over a window does that is out of range, or over its cap.
     pub on_overflow: OnOverflow,
+    /// What a row of the spine does, a label of which is not mature.
+    pub on_immature: OnImmature,
 }
 
 impl From<Question> for Manner {
@@ -76,8 +106,8 @@ impl From<Question> for Manner {
     }
 }
 
-/// Answers a spine: reads each source once, whatever number of views and roles stand on it, on the
-/// engine's own threads. Sources named in `at` are read as they were read then, the others as they are.
+/// Answers a spine: reads each source once, whatever number of views and roles stand on it, and for labels once
+/// more per length of time after the spine's, on the engine's own threads. What is derived is computed as answers are given. Sources named in `at` are read as they were read then, the others as they are.
 /// When this returns all sources are read, and checked not to have changed.
 ///
 /// # Errors
@@ -98,18 +128,40 @@ pub async fn answer(
     let on = engine.clone();
     on.run(async move {
         let threads = engine.config().threads;
-        let (columns, key_sets) = spine_columns(&spine, &selection, threads)?;
+        let derivations = Derivations::compile(&selection, &engine).map_err(derived)?;
+        let reach = Reach::of(&engine, &catalog, &selection, &at).await?;
+        let mut spine = spine;
+        let mut times = times_of(&spine)?;
+        let mut immature = reach.immature(micros(&times));
+        let not_mature = immature.iter().map(|it| it.count_set_bits() as u64).collect();
+        let mut answered = None;
+        if manner.on_immature == OnImmature::Drop && !immature.is_empty() {
+            let keep = kept(&immature, times.len());
+            spine.batches = kept_rows(&spine.batches, &keep)?;
+            times = times_of(&spine)?;
+            immature = reach.immature(micros(&times));
+            answered = Some(keep);
+        }
+        let questions = Questions::of(&selection);
+        let (columns, key_sets) = spine_columns(&spine, &times, &questions, threads)?;
+        let request = request_columns(&spine, &selection)?;
         drop(spine);
-        let columns = Arc::new(columns);
         tracing::debug!(rows = columns.rows(), "the spine's keys and times are there");
         let mut groups = Vec::new();
-        let mut cuts = Vec::new();
-        for (source, members) in by_source(&selection) {
-            let spec = spec(&engine, &selection, &source, &members, &key_sets, manner);
-            let spec = Arc::new(spec);
-            let at = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
+        // A source that is read several times is read as it was the first time.
+        let mut cuts = reach.cuts;
+        for pass in questions.passes() {
+            let source = Arc::clone(&pass.source);
+            let columns = match pass.after {
+                Some(after) => Arc::new(columns.after(after)),
+                None => Arc::clone(&columns),
+            };
+            let spec = Arc::new(spec(&engine, &questions, &pass, &key_sets, manner));
+            let before = cuts.iter().find(|(address, _)| *address == source.address).map(|(_, cut)| cut);
+            let recorded = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
+            let cut = before.or(recorded);
             let (until, told) = (columns.last_time(), progress.clone());
-            let (scan, keys, ends) = scan_for(&engine, &catalog, &source, &spec, until, at, told).await?;
+            let (scan, keys, ends) = scan_for(&engine, &catalog, &source, &spec, until, cut, told).await?;
             let fetch = scan.fetch.clone();
             let hooks = Hooks { progress: progress.clone(), fetch, keys, ends, ..Hooks::default() };
             let counts = Arc::clone(&hooks.counts);
@@ -124,19 +176,34 @@ pub async fn answer(
             )?;
             let stream = first_polled(exec.execute(0, engine.session().task_ctx())?).await?;
             let scan = engine.blocking(move || scan.verify().map(|()| scan)).await?;
-            cuts.push((source.address.clone(), scan.identity.clone()));
-            groups.push(Group { members, spec, counts, stream });
+            if before.is_none() {
+                cuts.push((source.address.clone(), scan.identity.clone()));
+            }
+            groups.push(Group { members: pass.members, counts, stream });
         }
-        Ok(assemble(&selection, groups, cuts))
+        let assembly = Assembly::new(selection, questions, derivations, request, times, immature);
+        let (readings, batches) = assembly.begin(groups);
+        Ok(PointInTimeAnswer { readings, cuts, not_mature, kept: answered, batches })
     })
     .await
 }
 
+/// An error of what is derived as one of this room.
+pub(super) fn derived(error: DerivationError) -> Error {
+    let DerivationError { kind, code, message, hint } = error;
+    match kind {
+        asof_model::Kind::Exhausted => {
+            Error::Exhausted { what: message, limit: "what one value may take".to_owned(), hint }
+        }
+        asof_model::Kind::Internal => Error::internal(message),
+        _ => Error::Invalid { code, message, hint },
+    }
+}
+
 /// One source's operator, answering.
 struct Group {
-    /// Its readings, as the selection numbers them.
+    /// What it answers, as the questions number it.
     members: Vec<usize>,
-    spec: Arc<Spec>,
     counts: Arc<Mutex<Vec<ReadingCounts>>>,
     stream: SendableRecordBatchStream,
 }
@@ -149,60 +216,86 @@ fn key_set(reading: &Reading) -> KeySet {
     (reading.keys.clone(), types)
 }
 
-/// The spine's times, and its distinct key sets.
-fn spine_columns(
+/// A column of the spine, each part of it read by `read`.
+fn spine_column(
     spine: &SpineRows,
-    selection: &Selection,
-    threads: usize,
-) -> Result<(SpineColumns, Vec<KeySet>)> {
-    let column = |(name, data_type): (&str, &DataType)| -> Result<ArrayRef> {
-        let chunks = spine
-            .batches
-            .iter()
-            .map(|batch| {
-                let found = batch.column_by_name(name).ok_or_else(|| {
-                    let schema = batch.schema();
-                    let there: Vec<&str> =
-                        schema.fields().iter().map(|field| field.name().as_str()).collect();
-                    Error::NotFound {
-                        what: "spine column",
-                        name: name.to_owned(),
-                        hint: Some(format!("the spine has {}", there.join(", "))),
-                    }
-                })?;
-                conform(found, data_type).map_err(|bad| key_error(name, bad))
-            })
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        match chunks.as_slice() {
-            [] => Ok(arrow::array::new_empty_array(&asof_compute::arrow_type(data_type))),
-            [only] => Ok(Arc::clone(only)),
-            chunks => Ok(concat(&chunks.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
-        }
-    };
-    let mut sets: Vec<KeySet> = Vec::new();
-    for reading in &selection.readings {
-        let set = key_set(reading);
-        if !sets.contains(&set) {
-            sets.push(set);
-        }
+    name: &str,
+    data_type: &DataType,
+    read: impl Fn(&ArrayRef) -> Result<ArrayRef, ComputeError>,
+) -> Result<ArrayRef> {
+    let chunks = spine
+        .batches
+        .iter()
+        .map(|batch| {
+            let found = batch.column_by_name(name).ok_or_else(|| {
+                let schema = batch.schema();
+                let there: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                Error::NotFound {
+                    what: "spine column",
+                    name: name.to_owned(),
+                    hint: Some(format!("the spine has {}", there.join(", "))),
+                }
+            })?;
+            read(found).map_err(|bad| key_error(name, bad))
+        })
+        .collect::<Result<Vec<ArrayRef>>>()?;
+    match chunks.as_slice() {
+        [] => Ok(arrow::array::new_empty_array(&asof_compute::arrow_type(data_type))),
+        [only] => Ok(Arc::clone(only)),
+        chunks => Ok(concat(&chunks.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
     }
-    let time = [(spine.time.as_str(), &DataType::Timestamp)].into_iter();
-    let keys = sets.iter().flat_map(|(names, types)| names.iter().map(Name::as_str).zip(types));
-    let mut columns = in_parallel(time.chain(keys).collect(), threads, column)?.into_iter();
-    let times = columns.next().ok_or_else(|| Error::internal("the spine's times are not read"))?;
+}
+
+/// The spine's times.
+fn times_of(spine: &SpineRows) -> Result<ArrayRef> {
+    let kind = DataType::Timestamp;
+    let times = spine_column(spine, &spine.time, &kind, |column| conform(column, &kind))?;
     if times.null_count() > 0 {
         let row = (0..times.len()).find(|row| times.is_null(*row)).unwrap_or_default();
         let message = format!("spine column `{}` has no time in row {}", spine.time, row + 1);
         return Err(Error::invalid("null_time", message)
             .with_hint("every spine row needs a time: drop the row or fill it"));
     }
+    Ok(times)
+}
+
+fn micros(times: &ArrayRef) -> &[i64] {
+    times.as_primitive::<TimestampMicrosecondType>().values()
+}
+
+/// What the spine brings for derived features, as a request would.
+fn request_columns(spine: &SpineRows, selection: &Selection) -> Result<Vec<ArrayRef>> {
+    let of = |column: &asof_model::RequestColumn| {
+        let read = |found: &ArrayRef| conform_request(found, column);
+        spine_column(spine, column.name.as_str(), &column.data_type, read)
+    };
+    selection.request.iter().map(of).collect()
+}
+
+/// The spine's times, and its distinct key sets.
+fn spine_columns(
+    spine: &SpineRows,
+    times: &ArrayRef,
+    questions: &Questions,
+    threads: usize,
+) -> Result<(Arc<SpineColumns>, Vec<KeySet>)> {
+    let mut sets: Vec<KeySet> = Vec::new();
+    for asked in &questions.asked {
+        let set = key_set(&asked.reading);
+        if !sets.contains(&set) {
+            sets.push(set);
+        }
+    }
+    let keys = sets.iter().flat_map(|(names, types)| names.iter().map(Name::as_str).zip(types));
+    let column = |(name, kind): (&str, &DataType)| spine_column(spine, name, kind, |it| conform(it, kind));
+    let mut columns = in_parallel(keys.collect(), threads, column)?.into_iter();
     let mut keys = Vec::new();
     for (_, types) in &sets {
         let of_set: Vec<ArrayRef> = columns.by_ref().take(types.len()).collect();
         keys.push(KeyEncoder::new(types).keys(&of_set).map_err(compute)?);
     }
     let times = times.as_primitive::<TimestampMicrosecondType>().values().clone();
-    Ok((SpineColumns::new(times, keys), sets))
+    Ok((Arc::new(SpineColumns::new(times, keys)), sets))
 }
 
 fn key_error(column: &str, bad: asof_compute::ComputeError) -> Error {
@@ -213,36 +306,13 @@ fn key_error(column: &str, bad: asof_compute::ComputeError) -> Error {
     Error::Invalid { code: bad.code(), message: format!("spine column `{column}`: {text}"), hint }
 }
 
-/// The readings of a selection, by the source they stand on, in order of first use.
-fn by_source(selection: &Selection) -> Vec<(Arc<SourceVersion>, Vec<usize>)> {
-    let mut groups: Vec<(Arc<SourceVersion>, Vec<usize>)> = Vec::new();
-    for (number, reading) in selection.readings.iter().enumerate() {
-        let same = |group: &&mut (Arc<SourceVersion>, Vec<usize>)| {
-            group.0.address == reading.source.address && group.0.id == reading.source.id
-        };
-        match groups.iter_mut().find(same) {
-            Some(group) => group.1.push(number),
-            None => groups.push((Arc::clone(&reading.source), vec![number])),
-        }
-    }
-    groups
-}
-
-fn spec(
-    engine: &Engine,
-    selection: &Selection,
-    source: &SourceVersion,
-    members: &[usize],
-    key_sets: &[KeySet],
-    manner: Manner,
-) -> Spec {
+fn spec(engine: &Engine, questions: &Questions, pass: &Pass, key_sets: &[KeySet], manner: Manner) -> Spec {
+    let source = pass.source.as_ref();
     let definition = &source.definition;
-    let readings = members.iter().filter_map(|number| {
-        let reading = selection.readings.get(*number)?;
+    let readings = pass.members.iter().filter_map(|number| {
+        let Asked { reading, features: taken, .. } = questions.asked.get(*number)?;
         let view = &reading.view;
-        let taken = selection.taken(*number);
-        let asked = |feature: usize| taken.contains(&feature);
-        let features = view.features.iter().enumerate().filter(|(at, _)| asked(*at));
+        let features = view.features.iter().enumerate().filter(|(at, _)| taken.contains(at));
         Some(ReadingSpec {
             view: view.address.to_string(),
             spine_keys: key_sets.iter().position(|set| *set == key_set(reading))?,
@@ -264,11 +334,12 @@ fn spec(
                 .collect(),
         })
     });
-    let assumed = definition.available_at.is_none();
+    let assumed = definition.is_seen_at_once();
     Spec {
         source: source.address.to_string(),
-        question: manner.question,
-        compare: !assumed || definition.id.is_some(),
+        // A label is what came of it, late rows and all.
+        question: if pass.after.is_some() { Question::Event } else { manner.question },
+        compare: (!assumed || definition.id.is_some()) && pass.after.is_none(),
         clockless: definition.event_time.is_none(),
         assumed,
         valid_until: definition.valid_until.is_some(),
@@ -287,7 +358,7 @@ fn then_by(engine: &Engine, source: &SourceVersion) -> Option<String> {
     let definition = &source.definition;
     let text = &definition.order_by.as_ref().filter(|_| {
         // Without a clock a second row is an error, whatever its order.
-        definition.available_at.is_none() && definition.event_time.is_some()
+        definition.is_seen_at_once() && definition.event_time.is_some()
     })?;
     let order = compile(engine, &text.text, &source.columns, false, Purpose::Order).ok()?;
     // Nothing but the column's name, which may be written in other case.
@@ -350,45 +421,132 @@ async fn first_polled(mut stream: SendableRecordBatchStream) -> Result<SendableR
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, first.chain(stream))))
 }
 
-fn assemble(selection: &Selection, groups: Vec<Group>, cuts: Vec<(Address, Cut)>) -> PointInTimeAnswer {
-    let mut readings = vec![ReadingCounts::default(); selection.readings.len()];
-    // Per reading of the selection, its group and its number there.
-    let mut places = vec![(0, 0); selection.readings.len()];
-    let mut specs = Vec::with_capacity(groups.len());
-    let mut streams = Vec::with_capacity(groups.len());
-    for (number, group) in groups.into_iter().enumerate() {
-        let counts = std::mem::take(&mut *group.counts.lock().unwrap_or_else(PoisonError::into_inner));
-        for (at, (member, counts)) in group.members.iter().zip(counts).enumerate() {
-            readings[*member] = counts;
-            places[*member] = (number, at);
-        }
-        specs.push(group.spec);
-        streams.push(group.stream);
+/// What the answers of all operators are put together with.
+struct Assembly {
+    selection: Selection,
+    questions: Questions,
+    derivations: Derivations,
+    /// What the spine brings for derived features.
+    request: Vec<ArrayRef>,
+    times: ArrayRef,
+    /// Per label which rows are not mature.
+    immature: Vec<BooleanBuffer>,
+    /// Per question, its group and its number there.
+    places: Vec<(usize, usize)>,
+}
+
+impl Assembly {
+    fn new(
+        selection: Selection,
+        questions: Questions,
+        derivations: Derivations,
+        request: Vec<ArrayRef>,
+        times: ArrayRef,
+        immature: Vec<BooleanBuffer>,
+    ) -> Assembly {
+        let places = vec![(0, 0); questions.asked.len()];
+        Assembly { selection, questions, derivations, request, times, immature, places }
     }
-    let selection = selection.clone();
-    let standing: Vec<Option<RecordBatch>> = vec![None; streams.len()];
-    let batches = futures::stream::try_unfold((streams, standing), move |(mut streams, mut standing)| {
-        let (selection, places) = (selection.clone(), places.clone());
-        async move {
-            for (stream, standing) in streams.iter_mut().zip(&mut standing) {
-                if standing.is_none() {
-                    *standing = stream.try_next().await?;
-                }
+
+    /// What the readings of the selection come to, and the answers.
+    fn begin(mut self, groups: Vec<Group>) -> (Vec<ReadingCounts>, BoxStream<'static, Result<AnswerBatch>>) {
+        let mut readings = vec![ReadingCounts::default(); self.questions.asked.len()];
+        let mut streams = Vec::with_capacity(groups.len());
+        for (number, group) in groups.into_iter().enumerate() {
+            let counts = std::mem::take(&mut *group.counts.lock().unwrap_or_else(PoisonError::into_inner));
+            for (at, (member, counts)) in group.members.iter().zip(counts).enumerate() {
+                readings[*member] = counts;
+                self.places[*member] = (number, at);
             }
-            // All operators answer the same spine, in batches of sizes of their own.
-            let Some(batches) = standing.iter().cloned().collect::<Option<Vec<RecordBatch>>>() else {
-                return Ok(None);
-            };
-            let Some(rows) = batches.iter().map(RecordBatch::num_rows).min() else { return Ok(None) };
-            let now: Vec<RecordBatch> = batches.iter().map(|batch| batch.slice(0, rows)).collect();
-            let rest = |batch: RecordBatch| {
-                (batch.num_rows() > rows).then(|| batch.slice(rows, batch.num_rows() - rows))
-            };
-            standing = batches.into_iter().map(rest).collect();
-            Ok(Some((answer_batch(&selection, &places, &now)?, (streams, standing))))
+            streams.push(group.stream);
         }
-    });
-    PointInTimeAnswer { readings, cuts, batches: ahead(batches.boxed()) }
+        readings.truncate(self.selection.readings.len());
+        let standing: Vec<Option<RecordBatch>> = vec![None; streams.len()];
+        let (assembly, first) = (Arc::new(self), 0);
+        let batches = futures::stream::try_unfold(
+            (streams, standing, first),
+            move |(mut streams, mut standing, first)| {
+                let assembly = Arc::clone(&assembly);
+                async move {
+                    for (stream, standing) in streams.iter_mut().zip(&mut standing) {
+                        if standing.is_none() {
+                            *standing = stream.try_next().await?;
+                        }
+                    }
+                    // All operators answer the same spine, in batches of sizes of their own. Where nothing is read,
+                    // and all is computed of what the spine brings, there is none of them.
+                    let Some(batches) = standing.iter().cloned().collect::<Option<Vec<RecordBatch>>>() else {
+                        return Ok(None);
+                    };
+                    let left = assembly.times.len() - first;
+                    let rows = batches.iter().map(RecordBatch::num_rows).min().unwrap_or(left.min(CHUNK));
+                    if batches.is_empty() && rows == 0 {
+                        return Ok(None);
+                    }
+                    let now: Vec<RecordBatch> = batches.iter().map(|batch| batch.slice(0, rows)).collect();
+                    let rest = |batch: RecordBatch| {
+                        (batch.num_rows() > rows).then(|| batch.slice(rows, batch.num_rows() - rows))
+                    };
+                    standing = batches.into_iter().map(rest).collect();
+                    let answers = assembly.answers(&now, first, rows)?;
+                    Ok(Some((answers, (streams, standing, first + rows))))
+                }
+            },
+        );
+        (readings, ahead(batches.boxed()))
+    }
+
+    /// The answers to so many spine rows, from this one on.
+    fn answers(&self, batches: &[RecordBatch], first: usize, rows: usize) -> Result<AnswerBatch> {
+        let Assembly { selection, questions, .. } = self;
+        let column = |asked: usize, name: &str| -> Result<ArrayRef> {
+            let (group, at) = self.places[asked];
+            let name = ReadingSpec::column(at, name);
+            let found = batches[group].column_by_name(&name).cloned();
+            found.ok_or_else(|| Error::internal(format!("the operator gives no column `{name}`")))
+        };
+        let feature = |asked: usize, feature: usize| {
+            let view = &questions.asked[asked].reading.view;
+            column(asked, view.features[feature].feature.name.as_str())
+        };
+        let mut steps: Vec<ArrayRef> = Vec::new();
+        if !self.derivations.is_empty() {
+            let read = self.derivations.features().iter();
+            let read = read.map(|(reading, at)| feature(*reading, *at)).collect::<Result<Vec<_>>>()?;
+            let request: Vec<ArrayRef> = self.request.iter().map(|it| it.slice(first, rows)).collect();
+            let times = self.times.slice(first, rows);
+            steps = self.derivations.run(&read, &request, &times, rows).map_err(derived)?;
+        }
+        let columns = selection.columns.iter().map(|output| match output.from {
+            Origin::Feature { reading, feature: at } => feature(reading, at),
+            Origin::Derived { step } => {
+                let made = steps.get(step).cloned();
+                made.ok_or_else(|| Error::internal(format!("nothing computes column `{}`", output.name)))
+            }
+        });
+        let mut labels = Vec::with_capacity(selection.labels.len());
+        let mut label_status = Vec::with_capacity(selection.labels.len());
+        for ((label, asked), immature) in selection.labels.iter().zip(&questions.labels).zip(&self.immature) {
+            let (values, status) = (feature(*asked, label.feature)?, column(*asked, STATUS)?);
+            let is_window = label.reading.view.definition.is_window();
+            let (values, status) = masked(&values, &status, is_window, &immature.slice(first, rows))?;
+            labels.push(values);
+            label_status.push(status);
+        }
+        let all = 0..selection.readings.len();
+        let status = |reading| Ok(column(reading, STATUS)?.as_primitive::<UInt8Type>().clone());
+        Ok(AnswerBatch {
+            rows,
+            columns: columns.collect::<Result<_>>()?,
+            labels,
+            label_status,
+            status: all.clone().map(status).collect::<Result<_>>()?,
+            event_time: all.clone().map(|reading| column(reading, EVENT_TIME)).collect::<Result<_>>()?,
+            differs: all
+                .map(|reading| Ok(column(reading, DIFFERS)?.as_boolean().clone()))
+                .collect::<Result<_>>()?,
+        })
+    }
 }
 
 /// Answers put together on the engine's threads while the caller is busy with those before.
@@ -411,35 +569,4 @@ fn ahead(mut batches: BoxStream<'static, Result<AnswerBatch>>) -> BoxStream<'sta
         Some((Err(gone(&ended)), (receiver, tasks)))
     })
     .boxed()
-}
-
-fn answer_batch(
-    selection: &Selection,
-    places: &[(usize, usize)],
-    batches: &[RecordBatch],
-) -> Result<AnswerBatch> {
-    let column = |reading: usize, name: &str| -> Result<ArrayRef> {
-        let (group, at) = places[reading];
-        let name = ReadingSpec::column(at, name);
-        let found = batches[group].column_by_name(&name).cloned();
-        found.ok_or_else(|| Error::internal(format!("the operator gives no column `{name}`")))
-    };
-    let columns = selection.columns.iter().map(|output| {
-        let (reading, feature) = output
-            .read()
-            .ok_or_else(|| Error::internal(format!("nothing computes column `{}` yet", output.name)))?;
-        let view = &selection.readings[reading].view;
-        column(reading, view.features[feature].feature.name.as_str())
-    });
-    let all = 0..selection.readings.len();
-    let status = |reading| Ok(column(reading, STATUS)?.as_primitive::<UInt8Type>().clone());
-    Ok(AnswerBatch {
-        rows: batches.first().map_or(0, RecordBatch::num_rows),
-        columns: columns.collect::<Result<_>>()?,
-        status: all.clone().map(status).collect::<Result<_>>()?,
-        event_time: all.clone().map(|reading| column(reading, EVENT_TIME)).collect::<Result<_>>()?,
-        differs: all
-            .map(|reading| Ok(column(reading, DIFFERS)?.as_boolean().clone()))
-            .collect::<Result<_>>()?,
-    })
 }

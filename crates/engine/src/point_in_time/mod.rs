@@ -22,12 +22,16 @@
 //! an interval of t: in a segment tree over its key's slots instead of one slot ([`ended`]), or in windows added where
 //! it begins to count and taken back where it ends ([`windows`]).
 //!
+//! Labels are asked some time after the spine's times, in passes of their own ([`asked`]), and are null where their
+//! source does not reach so far ([`mature`]). What is derived is computed of the answers, batch by batch.
+//!
 //! Facts without a clock have no second row of any key, asked for or not: [`second_rows`] sees to it.
 //!
 //! Files are not pruned by ttl: a row past its ttl still makes the difference between `expired` and
 //! `not_found`.
 
 mod answers;
+mod asked;
 mod buffer;
 mod codec;
 mod cursors;
@@ -37,6 +41,7 @@ mod ends;
 mod facts;
 mod fold;
 mod gather;
+mod mature;
 mod operator;
 mod second_rows;
 #[cfg(test)]
@@ -54,6 +59,7 @@ pub use codec::{Codec, FindSpine};
 pub use driver::{AnswerBatch, Manner, PointInTimeAnswer, SpineRows, answer};
 pub use ends::{Ends, NamedBy};
 pub(crate) use fold::{passing, true_only};
+pub(crate) use mature::kept_rows;
 pub use operator::{Hooks, Mode, PointInTimeExec};
 pub use spec::{FeatureSpec, ReadingSpec, Spec, SpineColumns};
 pub use versions::{VersionScans, Versions};

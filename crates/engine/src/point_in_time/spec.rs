@@ -155,6 +155,12 @@ impl SpineColumns {
         SpineColumns { times, keys, hash: OnceLock::new() }
     }
 
+    /// The same keys, asked so long after. No time is past the last there is: what is asked then is not mature.
+    pub(super) fn after(&self, after: Length) -> SpineColumns {
+        let later = |time: &i64| time.saturating_add(after.micros()).min(Timestamp::LAST.0);
+        SpineColumns::new(self.times.iter().map(later).collect(), self.keys.clone())
+    }
+
     /// How many rows.
     pub fn rows(&self) -> usize {
         self.times.len()

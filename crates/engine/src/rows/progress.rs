@@ -27,6 +27,9 @@ pub(super) enum Seen {
     Stored {
         /// The last one read.
         position: i64,
+        /// The files of its past, read as a whole.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        past: Vec<FileIdentity>,
     },
     /// All of it, as it was at this cut.
     Whole(Cut),
@@ -41,7 +44,9 @@ struct Written {
 impl Seen {
     pub(super) fn of_cut(cut: Cut) -> Seen {
         match cut {
-            Cut::Stored { position, .. } => Seen::Stored { position },
+            Cut::Stored { position, past, .. } => {
+                Seen::Stored { position, past: past.map(|past| past.files).unwrap_or_default() }
+            }
             cut => Seen::Whole(cut),
         }
     }
@@ -84,7 +89,9 @@ impl Seen {
 /// whatever becomes of its table.
 fn same(was: &Cut, now: &Cut) -> bool {
     match (was, now) {
-        (Cut::Stored { position: was, .. }, Cut::Stored { position: now, .. }) => was == now,
+        (Cut::Stored { position: was, past: past_was, .. }, Cut::Stored { position: now, past, .. }) => {
+            was == now && past_was == past
+        }
         (Cut::Sql(was), Cut::Sql(now)) => {
             was.len() == now.len()
                 && was.iter().zip(now).all(|(was, now)| {
@@ -119,7 +126,7 @@ mod tests {
             (file.path.as_str(), file.size, file.modified.0),
             ("/data/a.parquet", 1037, 1_700_000_002_000_000)
         );
-        assert_eq!(found[2].1, Seen::Stored { position: 20_000 });
+        assert_eq!(found[2].1, Seen::Stored { position: 20_000, past: Vec::new() });
         assert!(matches!(&found[3].1, Seen::Whole(Cut::Delta { version: 7, .. })));
         assert!(matches!(&found[4].1, Seen::Whole(Cut::Sql(sources)) if sources.len() == 2));
         let newer = br#"{"format":2,"seen":{"nothing like before":1}}"#;
@@ -131,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_holds_the_same_rows() {
-        let stored = |position, table_version| Cut::Stored { position, table_version };
+        let stored = |position, table_version| Cut::Stored { position, table_version, past: None };
         let delta = |version| Cut::Delta { table_id: "t".to_owned(), version, files: Vec::new() };
         let query = |source_id: &str, cut| {
             Cut::Sql(vec![asof_model::SourceCut {

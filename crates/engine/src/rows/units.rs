@@ -72,15 +72,17 @@ pub(super) async fn of_whole(
     since: &ViewProgress,
 ) -> Result<New> {
     let was = since.units.get(ROWS).map(|seen| Seen::from_bytes(seen)).transpose()?;
-    if let (true, Some(Seen::Stored { position: was })) = (source.definition.store, &was) {
+    if let (true, Some(Seen::Stored { position: was, past: past_was })) =
+        (source.definition.is_stored(), &was)
+    {
         // Files that hold nothing new are not even opened.
-        let grown = opened::stored(engine, source, None, Some(*was)).await?;
+        let grown =
+            opened::stored(engine, Some(&opened::root(catalog, source)?), source, None, Some(*was)).await?;
         match Seen::of_cut(grown.cut()) {
-            Seen::Stored { position } if position == *was => return Ok((Vec::new(), None)),
-            Seen::Stored { position } if position > *was => {
-                // Positions are given row by row.
-                let rows = u64::try_from(position - was).ok();
-                let unit = unit_of(engine, source, &grown, Some(*was), rows).await?;
+            Seen::Stored { past, .. } if past != *past_was => {}
+            Seen::Stored { position, .. } if position == *was => return Ok((Vec::new(), None)),
+            Seen::Stored { position, .. } if position > *was => {
+                let unit = unit_of(engine, source, &grown, Some(*was), grown.rows()).await?;
                 return Ok((vec![unit], None));
             }
             _ => {}
@@ -90,11 +92,7 @@ pub(super) async fn of_whole(
     if was.as_ref().is_some_and(|was| was.has_all_of(&Seen::of_cut(opened.cut()))) {
         return Ok((Vec::new(), None));
     }
-    let rows = match &opened {
-        Opened::Stored { columns, .. } => u64::try_from(columns.upto).ok(),
-        Opened::Delta { table, .. } => table.rows(),
-        Opened::Files(_) | Opened::Query(_) => None,
-    };
+    let rows = opened.rows();
     let Some(was) = was else {
         return Ok((vec![unit_of(engine, source, &opened, None, rows).await?], None));
     };

@@ -19,7 +19,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Par
 use futures::StreamExt;
 
 use super::files::{Batches, OpenFile, Part};
-use super::rules::{Place, Rules};
+use super::rules::{FileRules, Place, Rules};
 use crate::{Error, Result};
 
 /// How many low bits of an address number the row within its file.
@@ -29,14 +29,14 @@ pub(crate) const ROW_BITS: u32 = 40;
 #[derive(Debug)]
 pub(crate) struct FilesExec {
     files: Arc<Vec<OpenFile>>,
-    rules: Arc<Rules>,
+    rules: FileRules,
     dealt: Vec<Vec<(usize, Part)>>,
     properties: Arc<PlanProperties>,
 }
 
 impl FilesExec {
     /// Parts are dealt largest first, each to the partition with least.
-    pub(crate) fn new(files: Arc<Vec<OpenFile>>, rules: Arc<Rules>, partitions: usize) -> FilesExec {
+    pub(crate) fn new(files: Arc<Vec<OpenFile>>, rules: FileRules, partitions: usize) -> FilesExec {
         let mut parts = parts(&files, &rules);
         parts.sort_by_key(|(size, at, part)| (std::cmp::Reverse(*size), *at, *part));
         let partitions = partitions.clamp(1, parts.len().max(1));
@@ -54,7 +54,7 @@ impl FilesExec {
 
     /// Partitions are runs of parts, in their order, about so many: for threads that each take the next run
     /// when they are through with one.
-    pub(crate) fn in_runs(files: Arc<Vec<OpenFile>>, rules: Arc<Rules>, runs: usize) -> FilesExec {
+    pub(crate) fn in_runs(files: Arc<Vec<OpenFile>>, rules: FileRules, runs: usize) -> FilesExec {
         let parts = parts(&files, &rules);
         let all: u64 = parts.iter().map(|(size, ..)| (*size).max(1)).sum();
         let most = all.div_ceil(runs.max(1) as u64);
@@ -76,10 +76,10 @@ impl FilesExec {
         FilesExec::dealt(files, rules, dealt)
     }
 
-    fn dealt(files: Arc<Vec<OpenFile>>, rules: Arc<Rules>, dealt: Vec<Vec<(usize, Part)>>) -> FilesExec {
+    fn dealt(files: Arc<Vec<OpenFile>>, rules: FileRules, dealt: Vec<Vec<(usize, Part)>>) -> FilesExec {
         let partitions = dealt.len();
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(rules.schema())),
+            EquivalenceProperties::new(Arc::clone(rules.own().schema())),
             Partitioning::UnknownPartitioning(partitions),
             EmissionType::Incremental,
             Boundedness::Bounded,
@@ -90,9 +90,9 @@ impl FilesExec {
 }
 
 /// The parts of files that are needed, as far as statistics say, in their order: with their sizes.
-fn parts(files: &[OpenFile], rules: &Rules) -> Vec<(u64, usize, Part)> {
+fn parts(files: &[OpenFile], rules: &FileRules) -> Vec<(u64, usize, Part)> {
     let of_file = |(at, file): (usize, &OpenFile)| {
-        let needed = file.parts().into_iter().filter(|(_, part)| !file.is_past_need(*part, rules));
+        let needed = file.parts().into_iter().filter(|(_, part)| !file.is_past_need(*part, rules.of(file)));
         needed.map(|(size, part)| (size, at, part)).collect::<Vec<_>>()
     };
     files.iter().enumerate().flat_map(of_file).collect()
@@ -100,7 +100,7 @@ fn parts(files: &[OpenFile], rules: &Rules) -> Vec<(u64, usize, Part)> {
 
 impl DisplayAs for FilesExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FilesExec: source={}, files={}", self.rules.source(), self.files.len())
+        write!(f, "FilesExec: source={}, files={}", self.rules.own().source(), self.files.len())
     }
 }
 
@@ -145,12 +145,12 @@ impl ExecutionPlan for FilesExec {
         };
         let reading = Reading {
             files: Arc::clone(&self.files),
-            rules: Arc::clone(&self.rules),
+            rules: self.rules.clone(),
             parts: parts.clone().into_iter(),
-            batch: context.session_config().batch_size() * self.rules.batches(),
+            batch: context.session_config().batch_size() * self.rules.own().batches(),
             open: None,
         };
-        let schema: SchemaRef = Arc::clone(self.rules.schema());
+        let schema: SchemaRef = Arc::clone(self.rules.own().schema());
         let batches = futures::stream::iter(reading.map(|batch| batch.map_err(DataFusionError::from)));
         Ok(make_cooperative(Box::pin(RecordBatchStreamAdapter::new(schema, batches))))
     }
@@ -256,7 +256,7 @@ impl ExecutionPlan for RulesExec {
 /// One partition being read: part by part, batch by batch.
 struct Reading {
     files: Arc<Vec<OpenFile>>,
-    rules: Arc<Rules>,
+    rules: FileRules,
     parts: std::vec::IntoIter<(usize, Part)>,
     batch: usize,
     open: Option<(usize, Batches)>,
@@ -268,7 +268,7 @@ impl Reading {
             let Some((at, batches)) = &mut self.open else {
                 let Some((at, part)) = self.parts.next() else { return Ok(None) };
                 let Some(file) = self.files.get(at) else { return Ok(None) };
-                self.open = Some((at, file.read(part, &self.rules, self.batch)?));
+                self.open = Some((at, file.read(part, self.rules.of(file), self.batch)?));
                 continue;
             };
             let at = *at;
@@ -279,7 +279,7 @@ impl Reading {
                     let Some(file) = self.files.get(at) else { return Ok(None) };
                     let place = Place { file: file.shown(), before: Some(before) };
                     let address = ((at as u64) << ROW_BITS) | before;
-                    return self.rules.apply(&raw, place, address).map(Some);
+                    return self.rules.of(file).apply(&raw, place, address).map(Some);
                 }
             }
         }

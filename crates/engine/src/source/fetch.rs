@@ -10,7 +10,7 @@ use asof_model::{Column, Source};
 
 use super::exec::ROW_BITS;
 use super::files::OpenFile;
-use super::rules::{Given, Place, Rules};
+use super::rules::{FileRules, Given, Place, Rules};
 use super::{FetchRows, ScanColumns, fixed};
 use crate::{Engine, Error, Result};
 
@@ -21,8 +21,10 @@ pub(crate) struct FilesFetch {
     columns: Vec<Column>,
     files: Arc<Vec<OpenFile>>,
     given: Given,
+    /// Some files hold the past of a push source.
+    past: bool,
     /// Rules made for the columns asked for before; a caller asks for few sets, many times.
-    made: Mutex<BTreeMap<Vec<String>, Arc<Rules>>>,
+    made: Mutex<BTreeMap<Vec<String>, FileRules>>,
 }
 
 impl fmt::Debug for FilesFetch {
@@ -45,31 +47,36 @@ impl FilesFetch {
         files: &Arc<Vec<OpenFile>>,
         given: Given,
     ) -> FilesFetch {
+        let past = files.iter().any(OpenFile::is_past);
         FilesFetch {
             engine: engine.clone(),
             source: source.clone(),
             columns: columns.to_vec(),
             files: Arc::clone(files),
             given,
+            past,
             made: Mutex::default(),
         }
     }
 
-    fn rules(&self, columns: &[String]) -> Result<Arc<Rules>> {
+    fn rules(&self, columns: &[String]) -> Result<FileRules> {
         let lock = || self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(rules) = lock().get(columns) {
-            return Ok(Arc::clone(rules));
+            return Ok(rules.clone());
         }
         let own = |name: &String| fixed::ALL.contains(&name.as_str());
         let want = ScanColumns {
             columns: columns.iter().filter(|name| !own(name)).cloned().collect(),
             ..ScanColumns::default()
         };
-        let given = if columns.iter().any(own) { self.given.clone() } else { Given::Unwanted };
-        let name = self.source.name.as_str();
-        let rules = Rules::over(&self.engine, name, &self.source, &self.columns, &want, given)?;
-        let rules = Arc::new(rules);
-        lock().insert(columns.to_vec(), Arc::clone(&rules));
+        let made = |given: &Given| {
+            let given = if columns.iter().any(own) { given.clone() } else { Given::Unwanted };
+            let name = self.source.name.as_str();
+            Rules::over(&self.engine, name, &self.source, &self.columns, &want, given)
+        };
+        let past = self.past.then(|| made(&Given::Nothing)).transpose()?;
+        let rules = FileRules::new(made(&self.given)?, past);
+        lock().insert(columns.to_vec(), rules.clone());
         Ok(rules)
     }
 }
@@ -83,7 +90,7 @@ impl FetchRows for FilesFetch {
     ) -> Result<()> {
         let rules = self.rules(columns)?;
         let order: Vec<usize> =
-            columns.iter().map(|name| rules.schema().index_of(name)).collect::<Result<_, _>>()?;
+            columns.iter().map(|name| rules.own().schema().index_of(name)).collect::<Result<_, _>>()?;
         let mut rest = addresses;
         while let Some(first) = rest.first() {
             let at = usize::try_from(first >> ROW_BITS).unwrap_or(usize::MAX);
@@ -91,6 +98,7 @@ impl FetchRows for FilesFetch {
                 .files
                 .get(at)
                 .ok_or_else(|| Error::internal(format!("no file has the address {first}")))?;
+            let rules = rules.of(file);
             let ours = rest.iter().take_while(|address| **address >> ROW_BITS == first >> ROW_BITS).count();
             let (mut ours, after) = rest.split_at(ours);
             rest = after;
@@ -107,7 +115,7 @@ impl FetchRows for FilesFetch {
                 }
                 let mut within = &rows[from..to];
                 for batch in
-                    file.read_selected(group, &rules, BATCH, within.iter().map(|row| row - first).collect())?
+                    file.read_selected(group, rules, BATCH, within.iter().map(|row| row - first).collect())?
                 {
                     let raw = batch?;
                     let Some((numbers, later)) = within.split_at_checked(raw.num_rows()) else {

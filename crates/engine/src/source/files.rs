@@ -1,12 +1,13 @@
 //! The files of a source, opened once and held until the last row of a scan is read.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
-use arrow::datatypes::{DataType as ArrowType, Field, Schema};
-use asof_model::{Column, FileIdentity, Format};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
+use arrow::datatypes::{DataType as ArrowType, Field, Int64Type, Schema};
+use asof_model::{Column, FileIdentity, Format, Timestamp};
 
 use super::columns::can_read;
 use super::csv::CsvFile;
@@ -19,7 +20,6 @@ use super::rules::{Given, Rules};
 use crate::{Error, Result};
 
 /// One file, open.
-#[derive(Debug)]
 pub(crate) struct OpenFile {
     pub(super) found: Found,
     pub(crate) held: Arc<Held>,
@@ -28,6 +28,19 @@ pub(crate) struct OpenFile {
     footer: Option<u64>,
     pub(crate) data: Data,
     pub(super) options: Options,
+    /// It holds the past of a push source.
+    past: bool,
+    /// Let go of after the file.
+    _kept: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenFile")
+            .field("found", &self.found)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a file holds.
@@ -112,7 +125,7 @@ pub(crate) fn open_one(found: Found, format: Format, options: &Options) -> Resul
         Format::Ndjson => Data::Ndjson(NdjsonFile::open(Arc::clone(&held))),
         Format::Delta => return Err(Error::internal("a Delta table is not read as files")),
     };
-    Ok(OpenFile { found, held, identity, footer, data, options: options.clone() })
+    Ok(OpenFile { found, held, identity, footer, data, options: options.clone(), past: false, _kept: None })
 }
 
 /// Refuses a file that begins as one of another kind does.
@@ -137,6 +150,21 @@ fn not_text(held: &Held, format: Format) -> Result<()> {
 }
 
 impl OpenFile {
+    /// The same, with something that is let go of when nobody reads the file any more.
+    pub(crate) fn keeping(self, kept: Arc<dyn Any + Send + Sync>) -> OpenFile {
+        OpenFile { _kept: Some(kept), ..self }
+    }
+
+    /// The same, as a file of the past of a push source.
+    pub(crate) fn of_past(self) -> OpenFile {
+        OpenFile { past: true, ..self }
+    }
+
+    /// Whether it holds the past of a push source.
+    pub(crate) fn is_past(&self) -> bool {
+        self.past
+    }
+
     /// What exactly it is.
     pub(crate) fn identity(&self) -> &FileIdentity {
         &self.identity
@@ -208,13 +236,47 @@ impl OpenFile {
 
     /// Whether no row of a part is needed, as far as its statistics say.
     pub(crate) fn is_past_need(&self, part: Part, rules: &Rules) -> bool {
-        match (&self.data, part, rules.prunes_by()) {
-            (Data::Parquet(file), Part::Group(group), Some(column)) => {
-                let found = file.range(group, column, &rules.inputs());
-                found.is_some_and(|(least, greatest)| rules.is_past_need(&least, &greatest))
+        let Some(until) = rules.needed_until() else { return false };
+        // A part that holds a time that is none, or a null, is read: for its error, or to count it.
+        self.span(part, rules, &rules.inputs()).is_some_and(|(least, _)| least > until)
+    }
+
+    /// The greatest event time of its rows, [`Timestamp::BEFORE_ALL`] where it has none; none where its statistics
+    /// do not say it of every row.
+    pub(crate) fn last_event(&self, rules: &Rules) -> Option<Timestamp> {
+        let timed_by = [rules.timed_by()?.to_owned()];
+        let parts = self.parts();
+        parts.into_iter().try_fold(Timestamp::BEFORE_ALL, |last, (_, part)| {
+            let all = match rules.given() {
+                Given::Stored(own) => self.ends_by(part, &own.seq, own.upto),
+                _ => true,
+            };
+            let (_, greatest) = self.span(part, rules, &timed_by).filter(|_| all)?;
+            if rules.leaves_out(greatest) {
+                return None;
             }
-            _ => false,
-        }
+            Some(last.max(greatest))
+        })
+    }
+
+    /// The least and the greatest event time of a part, by its statistics; none where these columns may hold a null
+    /// there.
+    fn span(&self, part: Part, rules: &Rules, complete: &[String]) -> Option<(Timestamp, Timestamp)> {
+        let (Data::Parquet(file), Part::Group(group)) = (&self.data, part) else { return None };
+        // What the name of a folder says is read instead of what is in the file.
+        let column = rules.timed_by().filter(|column| self.partition(column).is_none())?;
+        let (least, greatest) = file.range(group, column, complete)?;
+        rules.span(&least, &greatest)
+    }
+
+    /// Whether no number of a column of a part is greater, by its statistics.
+    fn ends_by(&self, part: Part, column: &str, last: i64) -> bool {
+        let (Data::Parquet(file), Part::Group(group)) = (&self.data, part) else { return false };
+        let found = file.range(group, column, &[]);
+        found.is_some_and(|(_, greatest)| {
+            let greatest = greatest.as_primitive_opt::<Int64Type>();
+            greatest.is_some_and(|it| it.len() == 1 && it.is_valid(0) && it.value(0) <= last)
+        })
     }
 
     /// Reads a part: the columns that the rules need, as the file has them.

@@ -17,7 +17,7 @@ mod footer;
 pub(crate) mod identity;
 pub(crate) mod infer;
 pub(crate) mod instants;
-mod ndjson;
+pub(crate) mod ndjson;
 pub(crate) mod opened;
 pub(crate) mod options;
 mod pages;
@@ -28,7 +28,7 @@ mod taken;
 
 use std::sync::Arc;
 
-use asof_model::{Catalog, Cut, SourceVersion};
+use asof_model::{Catalog, Cut, SourceVersion, Timestamp};
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use columns::convert;
@@ -38,7 +38,6 @@ use self::exec::FilesExec;
 use self::fetch::FilesFetch;
 use self::files::OpenFile;
 pub(crate) use self::opened::{Opened, open};
-use self::rules::Rules;
 use crate::{Engine, Result};
 
 /// The longest record of a CSV file and the longest line of an NDJSON file: 64 MiB. One is held whole while
@@ -92,7 +91,7 @@ pub struct ScanColumns {
     pub named: bool,
     /// Rows of later event times are not needed: row groups whose statistics say that they hold no others,
     /// and no null that would be counted, are left out.
-    pub until: Option<asof_model::Timestamp>,
+    pub until: Option<Timestamp>,
     /// Read what was read then: a stored source up to that position, a Delta table at that version,
     /// the files of that record ([`crate::Error::Changed`] where one is gone or another). None: as it is now.
     pub at: Option<Cut>,
@@ -179,18 +178,31 @@ pub(crate) async fn scan_opened(
     let files = opened.addressed().filter(|_| want.address);
     let numbered = want.numbered && opened.is_numbered();
     let want = ScanColumns { address: files.is_some() || numbered, ..want.clone() };
-    let name = source.address.name.as_str();
-    let given = opened.given();
-    let rules = Rules::over(engine, name, &source.definition, &source.columns, &want, given.clone())?;
-    let (rules, threads) = (Arc::new(rules), engine.config().threads);
+    let (rules, threads) = (opened.rules(engine, source, &want)?, engine.config().threads);
     let plan: Arc<dyn ExecutionPlan> = match files {
         Some(files) => Arc::new(FilesExec::in_runs(Arc::clone(files), rules, threads * RUNS)),
         None if want.named && !opened.is_numbered() => opened.plan(engine, &rules, 1).await?,
         None => opened.plan(engine, &rules, threads).await?,
     };
     let fetch = files.map(|files| {
-        let fetch = FilesFetch::new(engine, &source.definition, &source.columns, files, given);
+        let fetch = FilesFetch::new(engine, &source.definition, &source.columns, files, opened.given());
         Arc::new(fetch) as Arc<dyn FetchRows>
     });
     Ok(SourceScan { plan, identity: opened.cut(), fetch, files: opened.files() })
+}
+
+/// The greatest event time of an open source, [`Timestamp::BEFORE_ALL`] where it has no rows; none where the
+/// statistics of its files do not say it of every row.
+///
+/// # Errors
+/// Where a rule of the source is broken.
+pub(crate) fn last_event(
+    engine: &Engine,
+    source: &SourceVersion,
+    opened: &Opened,
+) -> Result<Option<Timestamp>> {
+    let Some(files) = opened.addressed() else { return Ok(None) };
+    let rules = opened.rules(engine, source, &ScanColumns::default())?;
+    let of = |last: Timestamp, file: &OpenFile| Some(last.max(file.last_event(rules.of(file))?));
+    Ok(files.iter().try_fold(Timestamp::BEFORE_ALL, of))
 }

@@ -2,13 +2,14 @@
 //!
 //! A key that is not there is null. Numbers keep their digits: they are read from their own text.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, ListArray, RecordBatch, RecordBatchOptions,
-    StringArray, StringBuilder, StructArray,
+    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch,
+    RecordBatchOptions, StringArray, StringBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema};
@@ -34,7 +35,7 @@ pub(crate) struct NdjsonFile {
 
 /// How deep the values of a line may nest. What nests deeper is refused before anything descends into it:
 /// a stack has an end, and a line of brackets must not reach it.
-const DEEPEST: usize = 64;
+pub(crate) const DEEPEST: usize = 64;
 
 /// How deep a type may nest ([`DataType::parse`]); what nests deeper within a column is JSON.
 const DEEPEST_TYPE: usize = 16;
@@ -149,11 +150,7 @@ pub(crate) const JSON: &str = "asof.json";
 pub(crate) fn typed(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, BadValue> {
     let wrong = || BadValue { row: 0, reason: "is not JSON".to_owned() };
     let texts = array.as_any().downcast_ref::<StringArray>().ok_or_else(wrong)?;
-    let cells: Vec<Option<&RawValue>> = texts
-        .iter()
-        .map(|text| text.map(serde_json::from_str).transpose())
-        .collect::<Result<_, _>>()
-        .map_err(|_| wrong())?;
+    let cells: Vec<Option<&str>> = texts.iter().collect();
     build(kind, &cells)
 }
 
@@ -236,7 +233,7 @@ impl Lines {
 }
 
 /// Whether brackets outside texts stand deeper than this within each other, whatever else the text is.
-fn is_deeper(text: &str, limit: usize) -> bool {
+pub(crate) fn is_deeper(text: &str, limit: usize) -> bool {
     let mut depth = 0_usize;
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -339,34 +336,55 @@ impl Iterator for NdjsonBatches {
     }
 }
 
-/// Cells as an array of a type.
-fn build(kind: &DataType, cells: &[Option<&RawValue>]) -> Result<ArrayRef, BadValue> {
+/// The text that a JSON string stands for.
+fn plain(quoted: &str) -> Option<Cow<'_, str>> {
+    match quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        // Nothing in it stands for anything else.
+        Some(inner) if !inner.contains('\\') => Some(Cow::Borrowed(inner)),
+        _ => serde_json::from_str(quoted).ok().map(Cow::Owned),
+    }
+}
+
+/// Texts that are all whole numbers of 64 bits, as most are; none where one is something else.
+fn whole(texts: &[Option<&str>]) -> Option<ArrayRef> {
+    let mut out = Vec::with_capacity(texts.len());
+    for text in texts {
+        out.push(match text {
+            Some(text) if text.starts_with('+') => return None,
+            Some(text) => Some(text.parse::<i64>().ok()?),
+            None => None,
+        });
+    }
+    Some(Arc::new(Int64Array::from(out)))
+}
+
+/// Cells, each the text of a JSON value, as an array of a type.
+fn build(kind: &DataType, cells: &[Option<&str>]) -> Result<ArrayRef, BadValue> {
     let wrong = |row: usize| BadValue { row, reason: format!("is not a value of type {kind}") };
-    let present =
-        |cell: &Option<&RawValue>| cell.map(RawValue::get).filter(|text| *text != "null").map(str::to_owned);
-    let texts: Vec<Option<String>> = cells.iter().map(present).collect();
+    let texts: Vec<Option<&str>> = cells.iter().map(|cell| cell.filter(|text| *text != "null")).collect();
     // Values that a quoted text or a bare number may stand for, read by the same rules as CSV cells.
     let as_text = |quoted: bool, bare: bool| -> Result<ArrayRef, BadValue> {
-        let mut plain: Vec<Option<String>> = Vec::with_capacity(texts.len());
+        let mut out =
+            StringBuilder::with_capacity(texts.len(), texts.iter().flatten().map(|it| it.len()).sum());
         for (row, text) in texts.iter().enumerate() {
-            plain.push(match text {
-                None => None,
+            match text {
+                None => out.append_null(),
                 Some(text) if text.starts_with('"') && quoted => {
-                    Some(serde_json::from_str(text).map_err(|_| wrong(row))?)
+                    out.append_value(plain(text).ok_or_else(|| wrong(row))?);
                 }
                 Some(text) if bare && text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
-                    Some(text.clone())
+                    out.append_value(text);
                 }
                 Some(_) => return Err(wrong(row)),
-            });
+            }
         }
-        Ok(Arc::new(StringArray::from(plain)))
+        Ok(Arc::new(out.finish()))
     };
     Ok(match kind {
         DataType::Bool => {
             let mut out = Vec::with_capacity(texts.len());
             for (row, text) in texts.iter().enumerate() {
-                out.push(match text.as_deref() {
+                out.push(match *text {
                     None => None,
                     Some("true") => Some(true),
                     Some("false") => Some(false),
@@ -382,7 +400,7 @@ fn build(kind: &DataType, cells: &[Option<&RawValue>]) -> Result<ArrayRef, BadVa
             };
             let mut out = Vec::with_capacity(texts.len());
             for (row, text) in texts.iter().enumerate() {
-                out.push(match text.as_deref() {
+                out.push(match *text {
                     None => None,
                     Some("\"NaN\"") => Some(f64::NAN),
                     Some("\"Infinity\"") => Some(f64::INFINITY),
@@ -413,17 +431,17 @@ fn build(kind: &DataType, cells: &[Option<&RawValue>]) -> Result<ArrayRef, BadVa
             None => arrow::array::new_null_array(&arrow_type(kind), texts.len()),
         },
         DataType::List(item) => {
-            let mut inner: Vec<Option<&RawValue>> = Vec::new();
+            let mut inner: Vec<Option<&str>> = Vec::new();
             let mut lengths = Vec::with_capacity(cells.len());
             let mut owners = Vec::new();
-            for (row, cell) in cells.iter().enumerate() {
-                let values: Vec<&RawValue> = match (&texts[row], cell) {
-                    (Some(_), Some(cell)) => serde_json::from_str(cell.get()).map_err(|_| wrong(row))?,
-                    _ => Vec::new(),
+            for (row, text) in texts.iter().enumerate() {
+                let values: Vec<&RawValue> = match text {
+                    Some(text) => serde_json::from_str(text).map_err(|_| wrong(row))?,
+                    None => Vec::new(),
                 };
                 lengths.push(values.len());
                 owners.extend(std::iter::repeat_n(row, values.len()));
-                inner.extend(values.into_iter().map(Some));
+                inner.extend(values.into_iter().map(|value| Some(value.get())));
             }
             let values = build(item, &inner).map_err(|bad| BadValue {
                 row: owners.get(bad.row).copied().unwrap_or(0),
@@ -436,18 +454,18 @@ fn build(kind: &DataType, cells: &[Option<&RawValue>]) -> Result<ArrayRef, BadVa
         }
         DataType::Struct(wanted) => {
             let mut objects: Vec<Option<BTreeMap<String, &RawValue>>> = Vec::with_capacity(cells.len());
-            for (row, cell) in cells.iter().enumerate() {
-                objects.push(match (&texts[row], cell) {
-                    (Some(_), Some(cell)) => Some(serde_json::from_str(cell.get()).map_err(|_| wrong(row))?),
-                    _ => None,
+            for (row, text) in texts.iter().enumerate() {
+                objects.push(match text {
+                    Some(text) => Some(serde_json::from_str(text).map_err(|_| wrong(row))?),
+                    None => None,
                 });
             }
             let mut fields = Vec::with_capacity(wanted.len());
             let mut columns = Vec::with_capacity(wanted.len());
             for (name, kind) in wanted {
-                let cells: Vec<Option<&RawValue>> = objects
+                let cells: Vec<Option<&str>> = objects
                     .iter()
-                    .map(|object| object.as_ref().and_then(|object| object.get(name).copied()))
+                    .map(|object| object.as_ref().and_then(|object| object.get(name)).map(|cell| cell.get()))
                     .collect();
                 fields.push(Field::new(name, arrow_type(kind), true));
                 columns.push(build(kind, &cells)?);
@@ -455,6 +473,10 @@ fn build(kind: &DataType, cells: &[Option<&RawValue>]) -> Result<ArrayRef, BadVa
             let nulls = NullBuffer::from_iter(texts.iter().map(Option::is_some));
             Arc::new(StructArray::try_new(fields.into(), columns, Some(nulls)).map_err(|_| wrong(0))?)
         }
+        DataType::Int64 => match whole(&texts) {
+            Some(found) => found,
+            None => convert(&as_text(false, true)?, kind)?,
+        },
         // An integer: its own digits, nothing that would have to be rounded.
         _ => convert(&as_text(false, true)?, kind)?,
     })

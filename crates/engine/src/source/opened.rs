@@ -7,24 +7,46 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use asof_model::{Catalog, Column, Cut, FileIdentity, Format, Place, SourceCut, SourceVersion, VisibleTimes};
+use asof_compute::Position;
+use asof_model::{
+    Catalog, Column, Cut, FileIdentity, Format, PastCut, Place, SourceCut, SourceVersion, Timestamp,
+    VisibleTimes,
+};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::ScanColumns;
 use super::exec::{FilesExec, RulesExec};
 use super::files::{self, OpenFile};
 use super::find::Found;
 use super::query::Query;
-use super::rules::{Given, Rules, StoredColumns};
-use crate::delta::{Foreign, Layout, in_order, stored_files};
+use super::rules::{FileRules, Given, Rules, StoredColumns};
+use crate::delta::{Foreign, Layout, in_order, reaches, stored_files, tail_file};
 use crate::{Engine, Error, Result};
 
 /// One snapshot of a source.
 #[derive(Debug, Clone)]
 pub(crate) enum Opened {
     Files(Arc<Vec<OpenFile>>),
-    Stored { files: Arc<Vec<OpenFile>>, columns: StoredColumns, version: u64 },
-    Delta { table: Arc<Foreign>, path: String },
+    Stored {
+        files: Arc<Vec<OpenFile>>,
+        columns: StoredColumns,
+        version: u64,
+        rows: Option<u64>,
+        past: Option<OpenedPast>,
+    },
+    Delta {
+        table: Arc<Foreign>,
+        path: String,
+    },
     Query(Arc<Query>),
+}
+
+/// The past of a push source, of which the last files are.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenedPast {
+    cut: PastCut,
+    /// Rows of this event time and later do not count.
+    until: Option<Timestamp>,
 }
 
 /// How deep sources with `sql` may stand on each other.
@@ -48,8 +70,8 @@ pub(crate) fn open<'a>(
             .with_hint("let each source with `sql` read only sources that do not read it"));
         }
         let root = root(catalog, source)?;
-        if source.definition.store {
-            return stored(engine, source, at, None).await;
+        if source.definition.is_stored() {
+            return stored(engine, Some(&root), source, at, None).await;
         }
         if let Place::Files { path, .. } = &source.definition.place {
             there(&root, path)?;
@@ -96,10 +118,7 @@ pub(crate) fn open<'a>(
                 });
                 Ok(Opened::Files(Arc::new(files.await?)))
             }
-            Place::Push { .. } => {
-                let message = format!("source `{name}` is pushed to, which is not built yet");
-                Err(Error::invalid("not_built_yet", message).with_hint("give it a `path`"))
-            }
+            Place::Push { .. } => Err(Error::internal("what is pushed is stored")),
             Place::Sql { text } => {
                 let query = Query::open(engine, catalog, source, text, at, depth).await?;
                 Ok(Opened::Query(Arc::new(query)))
@@ -122,9 +141,12 @@ fn there(root: &Path, path: &str) -> Result<()> {
         .with_hint("if the folder was moved, run `asof apply` in it: the new place is known from then on"))
 }
 
-/// Opens a stored source; with `after`, without the data files that hold no later position.
+/// Opens a stored source; with `after`, without the data files that hold no later position. Of what is pushed
+/// and not in the table yet a file is made for as long as it is read, the last of them.
+/// `root`: the folder that the path of its past starts from; none where the past is not to be looked at.
 pub(crate) async fn stored(
     engine: &Engine,
+    root: Option<&Path>,
     source: &SourceVersion,
     at: Option<&Cut>,
     after: Option<i64>,
@@ -134,26 +156,131 @@ pub(crate) async fn stored(
         Some(Cut::Stored { position, .. }) => Some(*position),
         _ => None,
     };
-    let (listed, last, version) = stored_files(engine, source, cut.filter(|cut| *cut > 0)).await?;
+    // The log before the table: what is moved in between is in both then, and not in neither.
+    let held = match &source.definition.place {
+        Place::Push { .. } => engine.hold_tail().await?,
+        Place::Files { .. } | Place::Sql { .. } => None,
+    };
+    let end = held.as_ref().map(|held| held.end().0);
+    let (listed, last, version) = stored_files(engine, source).await?;
+    reaches(source, last.max(end.filter(|end| *end > 0)), cut.filter(|cut| *cut > 0))?;
+    let upto = cut.or(end).or(last).unwrap_or(0);
+    let tail = match &held {
+        Some(held) => {
+            let past = Position(last.max(after).unwrap_or(0));
+            tail_file(engine, source, &layout, held, (past, Position(upto))).await?
+        }
+        None => None,
+    };
+    drop(held);
+    let tailed = tail.as_ref().map_or(0, |(_, rows)| *rows);
+    let readers = engine.readers().clone();
+    let dense = !matches!(source.definition.place, Place::Push { .. });
     let files = engine.blocking(move || {
         let options = super::options::Options::read(Format::Parquet, &std::collections::BTreeMap::new())?;
-        let mut open = Vec::with_capacity(listed.len());
+        let mut open = Vec::with_capacity(listed.len() + 1);
         let held_before = |last: Option<i64>| last.zip(after).is_some_and(|(last, after)| last <= after);
+        // Positions of a load are given row by row.
+        let mut rows = if dense { u64::try_from(upto - after.unwrap_or(0)).ok() } else { Some(tailed) };
         for file in listed.into_iter().filter(|file| !held_before(file.last)) {
             let shown = file.path.file_name().map(|name| name.to_string_lossy().into_owned());
-            let found = Found { shown: shown.unwrap_or_default(), path: file.path, partitions: Vec::new() };
-            open.push(files::open_one(found, Format::Parquet, &options)?);
+            let path = file.path.clone();
+            let found = Found { shown: shown.unwrap_or_default(), path, partitions: Vec::new() };
+            let held = Arc::new(readers.hold(&file.path));
+            let opened = files::open_one(found, Format::Parquet, &options)?.keeping(held);
+            if !dense {
+                let counts = file.first.is_some_and(|first| first > after.unwrap_or(0))
+                    && file.last.is_some_and(|last| last <= upto);
+                rows = rows.filter(|_| counts).map(|rows| rows + opened.estimate());
+            }
+            open.push(opened);
         }
-        Ok(open)
+        if let Some((passing, _)) = tail {
+            let found = Found {
+                path: passing.path().to_owned(),
+                shown: "rows that are not in the table yet".to_owned(),
+                partitions: Vec::new(),
+            };
+            open.push(files::open_one(found, Format::Parquet, &options)?.keeping(Arc::new(passing)));
+        }
+        Ok((open, rows))
     });
+    let (mut files, mut rows) = files.await?;
+    let mut past = None;
+    if let Some((opened, of)) = past_of(engine, root, source, at).await? {
+        past = Some(of);
+        // Read as a whole once, and then known by what it is.
+        if after.is_none() {
+            let exact =
+                opened.iter().all(OpenFile::is_parquet) && past.as_ref().is_some_and(|it| it.until.is_none());
+            let more: u64 = opened.iter().map(OpenFile::estimate).sum();
+            rows = rows.filter(|_| exact).map(|rows| rows + more);
+            files.extend(opened.into_iter().map(OpenFile::of_past));
+        }
+    }
     let columns = StoredColumns {
         event_time: layout.event_time,
         visible_at: layout.visible_at,
         seq: layout.seq,
         op: layout.op,
-        upto: cut.or(last).unwrap_or(0),
+        upto,
     };
-    Ok(Opened::Stored { files: Arc::new(files.await?), columns, version })
+    Ok(Opened::Stored { files: Arc::new(files), columns, version, rows, past })
+}
+
+/// Refuses where the past of a push source cannot be read with the source's columns; no row is looked at.
+pub(crate) async fn check_past(engine: &Engine, catalog: &Catalog, source: &SourceVersion) -> Result<()> {
+    let root = root(catalog, source)?;
+    let Some((files, past)) = past_of(engine, Some(&root), source, None).await? else { return Ok(()) };
+    let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
+    let (name, definition) = (source.address.name.as_str(), &source.definition);
+    let rules =
+        Rules::over(engine, name, definition, &source.columns, &want, Given::Nothing)?.before(past.until);
+    engine
+        .blocking(move || {
+            for file in &files {
+                let Some((_, part)) = file.parts().into_iter().next() else { continue };
+                file.read(part, &rules, 1).map(drop)?;
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// The files of the past of a push source, if it has one.
+async fn past_of(
+    engine: &Engine,
+    root: Option<&Path>,
+    source: &SourceVersion,
+    at: Option<&Cut>,
+) -> Result<Option<(Vec<OpenFile>, OpenedPast)>> {
+    let Place::Push { past: Some(past) } = &source.definition.place else { return Ok(None) };
+    let root = root.map(Path::to_owned).unwrap_or_default();
+    there(&root, &past.path)?;
+    if past.format == Format::Delta {
+        let message = format!("source `{}`: a `past` in a Delta table is not built yet", source.address.name);
+        return Err(Error::invalid("not_built_yet", message)
+            .with_hint("bring it in with `asof load`, or name its data as Parquet files"));
+    }
+    let (path, format, options) = (past.path.clone(), past.format, past.options.clone());
+    let at = match at {
+        Some(Cut::Stored { past: Some(past), .. }) => Some(past.files.clone()),
+        _ => None,
+    };
+    let files = engine.blocking(move || {
+        let opened = files::open(&root, &path, format, &options)?;
+        match at {
+            Some(at) => as_recorded(opened, &at),
+            None => Ok(opened),
+        }
+    });
+    let files = files.await?;
+    let visible = match source.definition.available_at {
+        Some(_) => VisibleTimes::Declared,
+        None => VisibleTimes::Assumed,
+    };
+    let cut = PastCut { visible, files: files.iter().map(|file| file.identity.clone()).collect() };
+    Ok(Some((files, OpenedPast { cut, until: past.until })))
 }
 
 /// The files of a record, out of those there are now: files that came later are left out.
@@ -189,9 +316,11 @@ impl Opened {
     pub(crate) fn cut(&self) -> Cut {
         match self {
             Opened::Files(files) => Cut::Files(files.iter().map(|file| file.identity.clone()).collect()),
-            Opened::Stored { columns, version, .. } => {
-                Cut::Stored { position: columns.upto, table_version: *version }
-            }
+            Opened::Stored { columns, version, past, .. } => Cut::Stored {
+                position: columns.upto,
+                table_version: *version,
+                past: past.as_ref().map(|past| past.cut.clone()),
+            },
             Opened::Delta { table, .. } => {
                 Cut::Delta { table_id: table.table_id.clone(), version: table.version, files: Vec::new() }
             }
@@ -222,8 +351,9 @@ impl Opened {
     /// The files whose rows have addresses.
     pub(crate) fn addressed(&self) -> Option<&Arc<Vec<OpenFile>>> {
         match self {
-            Opened::Stored { files, .. } => Some(files),
-            Opened::Files(files) if files.iter().all(OpenFile::is_parquet) => Some(files),
+            Opened::Stored { files, .. } | Opened::Files(files) if files.iter().all(OpenFile::is_parquet) => {
+                Some(files)
+            }
             _ => None,
         }
     }
@@ -231,6 +361,22 @@ impl Opened {
     /// Whether a row can be told by its file and its number there.
     pub(crate) fn is_numbered(&self) -> bool {
         matches!(self, Opened::Files(_) | Opened::Stored { .. })
+    }
+
+    /// The rules of its rows.
+    pub(crate) fn rules(
+        &self,
+        engine: &Engine,
+        source: &SourceVersion,
+        want: &ScanColumns,
+    ) -> Result<FileRules> {
+        let name = source.address.name.as_str();
+        let of = |given| Rules::over(engine, name, &source.definition, &source.columns, want, given);
+        let past = match self {
+            Opened::Stored { past: Some(past), .. } => Some(of(Given::Nothing)?.before(past.until)),
+            _ => None,
+        };
+        Ok(FileRules::new(of(self.given())?, past))
     }
 
     /// What a plan over it has of the fixed columns.
@@ -255,14 +401,15 @@ impl Opened {
     pub(crate) async fn plan(
         &self,
         engine: &Engine,
-        rules: &Arc<Rules>,
+        rules: &FileRules,
         threads: usize,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(match self {
             Opened::Files(files) | Opened::Stored { files, .. } => {
-                Arc::new(FilesExec::new(Arc::clone(files), Arc::clone(rules), threads))
+                Arc::new(FilesExec::new(Arc::clone(files), rules.clone(), threads))
             }
             Opened::Delta { table, path } => {
+                let rules = rules.own();
                 let mut input = table.scan(engine, &rules.inputs()).await?;
                 if threads == 1 {
                     input = in_order(input)?;
@@ -271,6 +418,7 @@ impl Opened {
                 Arc::new(RulesExec::new(input, Arc::clone(rules), &place, |error, _| error.into()))
             }
             Opened::Query(query) => {
+                let rules = rules.own();
                 let input = query.plan(&rules.inputs()).await?;
                 let failing = |error, source: &str| {
                     crate::query::fault::on_row(error, &format!("source `{source}`: its `sql`"))
@@ -278,6 +426,15 @@ impl Opened {
                 Arc::new(RulesExec::new(input, Arc::clone(rules), "the result of its `sql`", failing))
             }
         })
+    }
+
+    /// How many rows it gives, where that is known without reading them.
+    pub(crate) fn rows(&self) -> Option<u64> {
+        match self {
+            Opened::Stored { rows, .. } => *rows,
+            Opened::Delta { table, .. } => table.rows(),
+            Opened::Files(_) | Opened::Query(_) => None,
+        }
     }
 
     /// How many rows there are: counted where footers or a log say it, else judged by size.
@@ -294,9 +451,10 @@ impl Opened {
 
 /// How the visible times of a source's rows are known.
 pub(crate) fn visible_times(source: &SourceVersion) -> VisibleTimes {
-    match source.definition.available_at {
-        Some(_) => VisibleTimes::Declared,
-        None => VisibleTimes::Assumed,
+    match (&source.definition.place, &source.definition.available_at) {
+        (Place::Push { .. }, _) => VisibleTimes::Recorded,
+        (_, Some(_)) => VisibleTimes::Declared,
+        (_, None) => VisibleTimes::Assumed,
     }
 }
 

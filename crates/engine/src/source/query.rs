@@ -27,7 +27,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::ScanColumns;
 use super::opened::{Opened, open};
-use super::rules::Rules;
+use super::rules::{FileRules, Rules};
 use crate::integers::NoWrapping;
 use crate::{Engine, Error, Result, growth};
 use asof_model::nearest;
@@ -344,10 +344,15 @@ impl TableProvider for SourceTable {
             _ => super::rules::Given::Unwanted,
         };
         let fixed = matches!(given, super::rules::Given::Stored(_));
-        let rules =
-            Rules::over(&self.engine, name, &self.source.definition, &self.source.columns, &want, given)?;
+        let rules = match fixed {
+            true => self.opened.rules(&self.engine, &self.source, &want)?,
+            false => {
+                let (definition, columns) = (&self.source.definition, &self.source.columns);
+                FileRules::new(Rules::over(&self.engine, name, definition, columns, &want, given)?, None)
+            }
+        };
         // One thread, one order: which row is first, and what a sum of floats rounds to, hang on it.
-        let plan = self.opened.plan(&self.engine, &Arc::new(rules), 1).await?;
+        let plan = self.opened.plan(&self.engine, &rules, 1).await?;
         if !fixed {
             return Ok(plan);
         }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, Scalar, TimestampMicrosecondArray,
+    UInt64Array, new_null_array,
 };
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
@@ -14,6 +15,7 @@ use asof_model::{Column, DataType, Source, TimeRule, TimeUnit, Timestamp, neares
 use jiff::tz::TimeZone;
 
 use super::columns::{as_instants, canonical, convert, field, is_instant};
+use super::files::OpenFile;
 use super::instants::{BadValue, NO_TIME, constant, has_offset, instant_type, instants, zone};
 use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
@@ -53,6 +55,8 @@ pub(crate) struct Rules {
     /// Only what the fold itself reads of most rows.
     thin: bool,
     until: Option<Timestamp>,
+    /// Rows of this event time and later are left out.
+    before: Option<Timestamp>,
     /// Neither `event_time` nor `available_at`: every row is visible before all time.
     timeless: bool,
     /// Floats are given in their one form; off for input that is no source and comes out as it came.
@@ -79,6 +83,33 @@ pub(crate) struct StoredColumns {
     pub op: String,
     /// Rows with a greater position are left out.
     pub upto: i64,
+}
+
+/// The rules of files that are read together: the past of a push source stands in files of its own sort.
+#[derive(Debug, Clone)]
+pub(crate) struct FileRules {
+    own: Arc<Rules>,
+    past: Option<Arc<Rules>>,
+}
+
+impl FileRules {
+    /// `past`: of files that hold the past, and of the same columns.
+    pub(crate) fn new(own: Rules, past: Option<Rules>) -> FileRules {
+        FileRules { own: Arc::new(own), past: past.map(Arc::new) }
+    }
+
+    /// Of all files but those of the past.
+    pub(crate) fn own(&self) -> &Arc<Rules> {
+        &self.own
+    }
+
+    /// Of this file.
+    pub(crate) fn of(&self, file: &OpenFile) -> &Arc<Rules> {
+        match &self.past {
+            Some(past) if file.is_past() => past,
+            _ => &self.own,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -219,6 +250,7 @@ impl Rules {
             address: want.address || want.named,
             thin: want.address,
             until: want.until,
+            before: None,
             timeless: source.event_time.is_none() && source.available_at.is_none(),
             canonical: true,
         })
@@ -245,6 +277,7 @@ impl Rules {
             address: false,
             thin: false,
             until: None,
+            before: None,
             timeless: false,
             canonical: false,
         }
@@ -254,6 +287,17 @@ impl Rules {
     pub(crate) fn unconverted(mut self) -> Rules {
         self.canonical = false;
         self
+    }
+
+    /// The same, for rows that happened before this; all where it is none.
+    pub(crate) fn before(mut self, before: Option<Timestamp>) -> Rules {
+        self.before = before;
+        self
+    }
+
+    /// Whether rows of this event time are left out.
+    pub(crate) fn leaves_out(&self, event_time: Timestamp) -> bool {
+        self.before.is_some_and(|before| event_time >= before)
     }
 
     /// How many batches of the usual size are read at once: rows that are read for their keys and times alone
@@ -267,33 +311,36 @@ impl Rules {
         &self.given
     }
 
-    /// Whether all rows of a part are later than any that is needed, judged by the least and the greatest
-    /// value of the column of event times, as the file has them.
-    pub(crate) fn is_past_need(&self, least: &ArrayRef, greatest: &ArrayRef) -> bool {
-        let Some(until) = self.until else { return false };
-        // Text is not in the order of its instants: offsets, and what stands behind the seconds.
+    /// The last event time that is needed; none: all.
+    pub(crate) fn needed_until(&self) -> Option<Timestamp> {
+        self.until
+    }
+
+    /// The event times that the least and the greatest value of the column of event times are, as the file has them;
+    /// none where one is no time, or where the order of the values is not that of their times.
+    pub(crate) fn span(&self, least: &ArrayRef, greatest: &ArrayRef) -> Option<(Timestamp, Timestamp)> {
+        // Text is not in the order of its instants: offsets, and what stands behind the seconds. Older files hold
+        // the least and the greatest of unsigned numbers as if they were signed.
         let data_type = least.data_type();
-        if !data_type.is_integer()
+        if !data_type.is_signed_integer()
             && !matches!(data_type, ArrowType::Timestamp(..) | ArrowType::Date32 | ArrowType::Date64)
         {
-            return false;
+            return None;
         }
         let unit = match (&self.given, &self.event_time) {
             (Given::Nothing, Some(Instant::Column { unit, zone: None, .. })) => *unit,
             (Given::Stored(_), _) => None,
-            _ => return false,
+            _ => return None,
         };
         let read = |found: &ArrayRef| {
             let found = instants(found, unit, None).ok()?;
-            (found.len() == 1 && found.is_valid(0)).then(|| found.value(0))
+            (found.len() == 1 && found.is_valid(0)).then(|| Timestamp(found.value(0)))
         };
-        // A part that holds a time that is none is read, for its error.
-        matches!((read(least), read(greatest)), (Some(least), Some(_)) if least > until.0)
+        read(least).zip(read(greatest))
     }
 
-    /// The column of event times, where parts can be left out by it.
-    pub(crate) fn prunes_by(&self) -> Option<&str> {
-        self.until?;
+    /// The column of event times, where statistics of it say something of them.
+    pub(crate) fn timed_by(&self) -> Option<&str> {
         match (&self.given, &self.event_time) {
             (Given::Nothing, Some(Instant::Column { name, zone: None, .. })) => Some(name),
             (Given::Stored(columns), _) => Some(&columns.event_time),
@@ -372,6 +419,13 @@ impl Rules {
             let within = arrow::compute::kernels::cmp::lt_eq(find(&columns.seq)?, &upto)?;
             if within.true_count() < rows {
                 return Ok(filter_record_batch(&whole, &within)?);
+            }
+        }
+        if let (Some(before), Given::Nothing) = (self.before, &self.given) {
+            let before = Scalar::new(TimestampMicrosecondArray::from(vec![before.0]).with_timezone("UTC"));
+            let earlier = arrow::compute::kernels::cmp::lt(whole.column(0), &before)?;
+            if earlier.true_count() < rows {
+                return Ok(filter_record_batch(&whole, &earlier)?);
             }
         }
         Ok(whole)

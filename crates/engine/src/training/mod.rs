@@ -1,4 +1,4 @@
-//! Training sets: spine in, the same rows out with a column per feature.
+//! Training sets: spine in, the same rows out with a column per feature, and behind them one per label.
 //!
 //! [`Engine::train`] reads the spine ([`spine`]), has it answered as of its own times
 //! ([`crate::point_in_time`]), and gives the spine's rows, every one, once, in their order, with the
@@ -24,7 +24,8 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use asof_compute::arrow_type;
 use asof_model::{
-    Ask, Catalog, FileFormat, Name, OnNullKey, OnOverflow, Outcome, Question, Recipe, Selection, TrainingSet,
+    Ask, Catalog, FileFormat, Name, OnImmature, OnNullKey, OnOverflow, Origin, Outcome, Question, Reading,
+    Recipe, Selection, TrainingSet,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -36,7 +37,7 @@ pub use write::TrainingWriter;
 use self::kept::Kept;
 use self::spine::Spine;
 pub(crate) use self::spine::WRITTEN_AS_FLOAT;
-use crate::point_in_time::{AnswerBatch, Manner, SpineRows, answer};
+use crate::point_in_time::{AnswerBatch, Manner, SpineRows, answer, kept_rows};
 use crate::query::SqlScope;
 use crate::{Engine, Error, Progress, Result};
 
@@ -62,6 +63,8 @@ pub struct TrainRequest {
     pub on_null_key: OnNullKey,
     /// What a value over a window does that is out of range, or over its cap.
     pub on_overflow: OnOverflow,
+    /// What a row does, a label of which is not mature.
+    pub on_immature: OnImmature,
     /// The format the set will be written in; goes into the record.
     pub output: FileFormat,
 }
@@ -163,6 +166,7 @@ impl Engine {
                 question: request.question,
                 on_null_key: request.on_null_key,
                 on_overflow: request.on_overflow,
+                on_immature: request.on_immature,
                 output: request.output,
             },
             &request.selection,
@@ -201,14 +205,25 @@ impl Engine {
         let schema = output_schema(&spine.schema, &selection)?;
         tracing::debug!(rows = spine.rows, "the spine is read");
         let asked = SpineRows { batches: spine.asked.clone(), time: spine::TIME.to_owned() };
-        let manner = Manner { question: recipe.question, on_overflow: recipe.on_overflow };
+        let manner = Manner {
+            question: recipe.question,
+            on_overflow: recipe.on_overflow,
+            on_immature: recipe.on_immature,
+        };
         let answers = answer(self, &catalog, &selection, &asked, manner, at, Some(progress)).await?;
         tracing::debug!("all sources are read");
         recipe.cuts = record::cuts(&selection, &answers.cuts)?;
         let counts = record::counts(&selection, &answers.readings);
         let warnings = record::warnings(recipe.question, &selection, &counts);
+        let batches = match &answers.kept {
+            Some(kept) => kept_rows(&spine.batches, kept)?,
+            None => spine.batches,
+        };
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         let outcome = Outcome {
-            rows: spine.rows,
+            rows,
+            dropped: spine.rows - rows,
+            labels: record::labels(&selection, &answers.not_mature),
             columns: record::columns(&schema),
             content_hash: String::new(),
             counts,
@@ -217,8 +232,8 @@ impl Engine {
         Ok(Training {
             content: ContentHash::new(&schema),
             schema,
-            rows: spine.rows,
-            spine: spine.batches.into_iter(),
+            rows,
+            spine: batches.into_iter(),
             standing: None,
             answers: answers.batches,
             waiting: None,
@@ -231,7 +246,7 @@ impl Engine {
 }
 
 impl Training {
-    /// The spine's columns, then the features.
+    /// The spine's columns, then the features, then the labels.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -267,10 +282,13 @@ impl Training {
             self.standing = Some(spine.slice(rows, spine.num_rows() - rows));
         }
         if rows < answers.rows {
-            self.waiting = Some(rest(&answers, rows));
+            self.waiting = Some(answers.slice(rows, answers.rows - rows));
         }
         let mut columns: Vec<ArrayRef> = spine.columns().iter().map(|it| it.slice(0, rows)).collect();
-        columns.extend(answers.columns.iter().map(|it| it.slice(0, rows)));
+        let answers = answers.slice(0, rows);
+        record::count_labels(&mut self.outcome.labels, &answers);
+        columns.extend(answers.columns);
+        columns.extend(answers.labels);
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
         self.content.update(&batch)?;
@@ -335,17 +353,6 @@ fn start(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
 }
 
-fn rest(answers: &AnswerBatch, from: usize) -> AnswerBatch {
-    let left = answers.rows - from;
-    AnswerBatch {
-        rows: left,
-        columns: answers.columns.iter().map(|it| it.slice(from, left)).collect(),
-        status: answers.status.iter().map(|it| it.slice(from, left)).collect(),
-        event_time: answers.event_time.iter().map(|it| it.slice(from, left)).collect(),
-        differs: answers.differs.iter().map(|it| it.slice(from, left)).collect(),
-    }
-}
-
 /// The spine's fields, then one per output column; refuses names that stand twice.
 fn output_schema(spine: &SchemaRef, selection: &Selection) -> Result<SchemaRef> {
     let mut fields: Vec<FieldRef> = spine.fields().iter().cloned().collect();
@@ -356,25 +363,42 @@ fn output_schema(spine: &SchemaRef, selection: &Selection) -> Result<SchemaRef> 
             return Err(Error::invalid("spine_column_twice", message).with_hint("rename one of them"));
         }
     }
-    for column in &selection.columns {
-        let feature = column.read().and_then(|(reading, feature)| {
-            let reading = selection.readings.get(reading)?;
-            let feature = reading.view.features.get(feature)?;
-            Some(format!("feature `{}.{}`", reading.view.address.name, feature.feature.name))
-        });
-        let feature = feature.unwrap_or_else(|| format!("feature `{}`", column.name));
-        if let Some(other) = taken.get(column.name.as_str()) {
-            let message = format!("{other} and {feature} would both be column `{}`", column.name);
+    let columns = selection.columns.iter().map(|column| {
+        let feature = match column.from {
+            Origin::Feature { reading, feature } => selection.readings.get(reading).and_then(|reading| {
+                let feature = reading.view.features.get(feature)?;
+                Some((&reading.view.address.name, &feature.feature.name))
+            }),
+            Origin::Derived { step } => selection
+                .steps
+                .get(step)
+                .and_then(|step| Some((&step.derived.address.name, &step.feature()?.feature.name))),
+        };
+        let said = feature.map_or_else(
+            || format!("feature `{}`", column.name),
+            |(of, feature)| format!("feature `{of}.{feature}`"),
+        );
+        (&column.name, &column.data_type, said)
+    });
+    let labels = selection.labels.iter().map(|it| (&it.name, &it.data_type, format!("label `{}`", it.name)));
+    for (name, data_type, feature) in columns.chain(labels) {
+        if let Some(other) = taken.get(name.as_str()) {
+            let message = format!("{other} and {feature} would both be column `{name}`");
             return Err(Error::invalid("column_collision", message)
                 .with_hint("ask for full names (`view__feature`), or give one another name with `as:`"));
         }
-        taken.insert(&column.name, feature);
-        fields.push(Arc::new(Field::new(&column.name, arrow_type(&column.data_type), true)));
+        taken.insert(name, feature);
+        fields.push(Arc::new(Field::new(name, arrow_type(data_type), true)));
     }
     Ok(Arc::new(Schema::new(fields)))
 }
 
 /// The distinct names of keys that a selection asks the spine with.
 fn key_names(selection: &Selection) -> BTreeSet<&Name> {
-    selection.readings.iter().flat_map(|reading| &reading.keys).collect()
+    all_readings(selection).flat_map(|reading| &reading.keys).collect()
+}
+
+/// The readings of a selection, those of its labels behind.
+fn all_readings(selection: &Selection) -> impl Iterator<Item = &Reading> {
+    selection.readings.iter().chain(selection.labels.iter().map(|label| &label.reading))
 }

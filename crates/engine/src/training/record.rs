@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::array::Array;
 use arrow::datatypes::Schema;
-use asof_compute::from_arrow_type;
+use asof_compute::{Status, from_arrow_type};
 use asof_model::{
-    Address, Ask, Catalog, Column, Cut, DataType, DerivedVersion, FileFormat, FileIdentity, LabelReading,
-    Name, OnNullKey, OnOverflow, Question, Reading, ReadingCounts, Recipe, Selection, SourceCut,
-    SourceVersion, SpineRecord, Step, StoredReading, TimeRule, TrainingSet, Version, ViewVersion,
-    VisibleTimes,
+    Address, Ask, Catalog, Column, Cut, DataType, DerivedVersion, FileFormat, FileIdentity, LabelCounts,
+    LabelReading, Name, OnImmature, OnNullKey, OnOverflow, Question, Reading, ReadingCounts, Recipe,
+    Selection, SourceCut, SourceVersion, SpineRecord, Step, StoredReading, TimeRule, TrainingSet, Version,
+    ViewVersion,
 };
 
-use crate::point_in_time;
+use super::all_readings;
+use crate::point_in_time::{self, AnswerBatch};
+use crate::source::opened::visible_times;
 use crate::{Engine, Error, Result};
 
 /// What was asked besides the selection and the spine.
@@ -23,6 +26,7 @@ pub(super) struct Asked {
     pub(super) question: Question,
     pub(super) on_null_key: OnNullKey,
     pub(super) on_overflow: OnOverflow,
+    pub(super) on_immature: OnImmature,
     pub(super) output: FileFormat,
 }
 
@@ -37,8 +41,7 @@ pub(super) fn recipe(
     let mut views: Vec<ViewVersion> = Vec::new();
     let mut sources: Vec<SourceVersion> = Vec::new();
     let mut waiting: Vec<Arc<SourceVersion>> = Vec::new();
-    let labels = selection.labels.iter().map(|label| &label.reading);
-    for reading in selection.readings.iter().chain(labels) {
+    for reading in all_readings(selection) {
         if !views.iter().any(|it| it.address == reading.view.address) {
             views.push(reading.view.as_ref().clone());
         }
@@ -86,6 +89,7 @@ pub(super) fn recipe(
         question: asked.question,
         on_null_key: asked.on_null_key,
         on_overflow: asked.on_overflow,
+        on_immature: asked.on_immature,
         cuts: Vec::new(),
         code_version: engine.config().code_version.clone(),
         output: asked.output,
@@ -137,13 +141,10 @@ pub(super) fn restore(set: &TrainingSet) -> Result<(Catalog, Selection)> {
 pub(super) fn cuts(selection: &Selection, read: &[(Address, Cut)]) -> Result<Vec<SourceCut>> {
     read.iter()
         .map(|(address, cut)| {
-            let source = selection.readings.iter().map(|it| &it.source).find(|it| it.address == *address);
+            let source = all_readings(selection).map(|it| &it.source).find(|it| it.address == *address);
             let source = source
                 .ok_or_else(|| Error::internal(format!("source `{address}` was read and not asked for")))?;
-            let visible = match source.definition.available_at {
-                Some(_) => VisibleTimes::Declared,
-                None => VisibleTimes::Assumed,
-            };
+            let visible = visible_times(source);
             Ok(SourceCut { source: address.clone(), source_id: source.id.clone(), visible, cut: cut.clone() })
         })
         .collect()
@@ -185,7 +186,11 @@ fn compare(source: &str, then: &Cut, now: &Cut) -> Result<()> {
         (Cut::Stored { position: then, .. }, Cut::Stored { position: now, .. }) if then != now => {
             changed(format!("holds rows up to position {now}, and the training set was made up to {then}"))
         }
-        (Cut::Stored { .. }, Cut::Stored { .. }) => Ok(()),
+        (Cut::Stored { past: then, .. }, Cut::Stored { past: now, .. }) => match (then, now) {
+            (Some(then), Some(now)) => files(source, &then.files, &now.files),
+            (None, None) => Ok(()),
+            _ => changed("has a `past` now and had none, or the other way round".to_owned()),
+        },
         (Cut::Delta { table_id: then, .. }, Cut::Delta { table_id: now, .. }) if then != now => {
             changed("is another table than it was".to_owned())
         }
@@ -242,6 +247,41 @@ pub(super) fn counts(selection: &Selection, found: &[point_in_time::ReadingCount
             differs: found.differ,
         })
         .collect()
+}
+
+/// The counts of each label before its answers are counted.
+pub(super) fn labels(selection: &Selection, not_mature: &[u64]) -> Vec<LabelCounts> {
+    let labels = selection.labels.iter().zip(not_mature);
+    labels
+        .map(|(label, not_mature)| LabelCounts {
+            label: label.name.clone(),
+            view: view_name(&selection.project, &label.reading.view.address),
+            keys: label.reading.keys.iter().map(ToString::to_string).collect(),
+            not_mature: *not_mature,
+            ..LabelCounts::default()
+        })
+        .collect()
+}
+
+/// Counts the answers of labels.
+pub(super) fn count_labels(counts: &mut [LabelCounts], answers: &AnswerBatch) {
+    let labels = answers.labels.iter().zip(&answers.label_status);
+    for (counts, (values, status)) in counts.iter_mut().zip(labels) {
+        let nulls = values.logical_nulls();
+        for (row, code) in status.values().iter().enumerate() {
+            match Status::from_code(*code) {
+                Some(Status::Present) => {
+                    counts.present += 1;
+                    counts.null_values += u64::from(nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)));
+                }
+                Some(Status::NotFound) => counts.not_found += 1,
+                Some(Status::Expired) => counts.expired += 1,
+                Some(Status::NoKey) => counts.no_key += 1,
+                // Counted over the whole spine.
+                Some(Status::NotMature) | None => {}
+            }
+        }
+    }
 }
 
 /// What a careful user should look at: under *known*, a view that answers under half of what *event*

@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::{
 };
 
 use super::kept::{Kept, Staging, unchanged};
-use super::{SpineInput, key_names};
+use super::{SpineInput, all_readings, key_names};
 use crate::query::SqlLimits;
 use crate::source::ScanColumns;
 use crate::source::files::open_one;
@@ -191,7 +191,8 @@ async fn open(
     engine
         .blocking(move || {
             let shown = name.as_deref().unwrap_or(NAMELESS);
-            let (schema, batches) = batches(&reader, kept.path(), shown, format, &key_types(&selection))?;
+            let types = Types::of(&selection);
+            let (schema, batches) = batches(&reader, kept.path(), shown, format, &types)?;
             let time = time_column(&schema, time)?;
             let keys = keys(&schema, &selection)?;
             let mut rows = 0;
@@ -207,11 +208,32 @@ async fn open(
         .await
 }
 
+/// The types that a selection gives columns of a spine.
+struct Types {
+    keys: Vec<Column>,
+    /// Those of what a request brings.
+    request: Vec<Column>,
+}
+
+impl Types {
+    fn of(selection: &Selection) -> Types {
+        let request = selection
+            .request
+            .iter()
+            .map(|it| Column { name: it.name.to_string(), data_type: it.data_type.clone() });
+        Types { keys: key_types(selection), request: request.collect() }
+    }
+
+    fn find(&self, name: &str) -> Option<&Column> {
+        self.keys.iter().chain(&self.request).find(|it| it.name == name)
+    }
+}
+
 /// The types that keys have in the selection, where it has one type for the name.
 fn key_types(selection: &Selection) -> Vec<Column> {
     let mut types: Vec<Column> = Vec::new();
     let mut several: Vec<String> = Vec::new();
-    for reading in &selection.readings {
+    for reading in all_readings(selection) {
         for (name, key) in reading.keys.iter().zip(&reading.view.keys) {
             match types.iter().find(|it| it.name == name.as_str()) {
                 Some(other) if other.data_type != key.key.data_type => several.push(name.to_string()),
@@ -230,7 +252,7 @@ fn batches(
     path: &Path,
     shown: &str,
     format: FileFormat,
-    types: &[Column],
+    types: &Types,
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let failed = |reason: &str| {
         let line = reason.lines().next().unwrap_or_default();
@@ -335,7 +357,7 @@ fn text_rows(
     path: &Path,
     shown: &str,
     format: Format,
-    types: &[Column],
+    types: &Types,
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     const NAME: &str = "spine";
     let found = Found { path: path.to_owned(), shown: shown.to_owned(), partitions: Vec::new() };
@@ -343,7 +365,7 @@ fn text_rows(
     let file = open_one(found, format, &options)?;
     let mut columns = infer(NAME, std::slice::from_ref(&file), &[])?.columns;
     for column in &mut columns {
-        if let Some(known) = types.iter().find(|it| it.name == column.name) {
+        if let Some(known) = types.find(&column.name) {
             column.data_type = known.data_type.clone();
         }
     }
@@ -366,13 +388,19 @@ fn text_rows(
 }
 
 /// An error of reading text, in the words of a spine: it is read as a source is, and is none.
-fn of_spine(error: Error, types: &[Column]) -> Error {
+fn of_spine(error: Error, types: &Types) -> Error {
     match error {
         Error::BadRow { place, reason, hint, .. } => {
-            let key = types.iter().find(|key| place.ends_with(&format!("column `{}`", key.name)));
-            let key =
-                key.or_else(|| types.iter().find(|it| reason.starts_with(&format!("column `{}`", it.name))));
-            let hint = match key {
+            let named = |columns: &'_ [Column]| -> Option<Column> {
+                let ends = columns.iter().find(|it| place.ends_with(&format!("column `{}`", it.name)));
+                let starts = |it: &&Column| reason.starts_with(&format!("column `{}`", it.name));
+                ends.or_else(|| columns.iter().find(starts)).cloned()
+            };
+            let request = named(&types.request);
+            let hint = match named(&types.keys) {
+                None if request.is_some() => request.map(|column| {
+                    format!("mend the cell: derived features take `{}` as {}", column.name, column.data_type)
+                }),
                 Some(key) if asof_compute::arrow_type(&key.data_type).is_integer() => Some(format!(
                     "the key `{}` is {} in its entity; {WRITTEN_AS_FLOAT}",
                     key.name, key.data_type
@@ -494,15 +522,13 @@ fn time_column(schema: &Schema, wanted: Option<Wanted>) -> Result<TimeColumn> {
     }
 }
 
-/// The places of the columns that keys are read from.
+/// The places of the columns that keys and derived features are read from.
 fn keys(schema: &Schema, selection: &Selection) -> Result<Vec<usize>> {
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let mut places = Vec::new();
     for key in key_names(selection) {
         let Ok(place) = schema.index_of(key.as_str()) else {
-            let view = selection
-                .readings
-                .iter()
+            let view = all_readings(selection)
                 .find(|reading| reading.keys.contains(key))
                 .map_or_else(String::new, |reading| {
                     format!("view `{}` is asked by it; ", reading.view.address.name)
@@ -518,6 +544,21 @@ fn keys(schema: &Schema, selection: &Selection) -> Result<Vec<usize>> {
             });
         };
         places.push(place);
+    }
+    for column in &selection.request {
+        let name = column.name.as_str();
+        let place = schema.index_of(name).map_err(|_| {
+            let near = nearest(name, names.iter().copied());
+            let way = near.map_or_else(|| shown(schema), |near| format!("did you mean the column `{near}`?"));
+            Error::NotFound {
+                what: "request column of the spine",
+                name: name.to_owned(),
+                hint: Some(format!("derived features take it, as {}; {way}", column.data_type)),
+            }
+        })?;
+        if !places.contains(&place) {
+            places.push(place);
+        }
     }
     Ok(places)
 }

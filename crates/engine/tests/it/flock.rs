@@ -11,9 +11,9 @@ use asof_engine::query::{Recall, SqlLimits, SqlScope};
 use asof_engine::training::{SpineInput, TrainRequest, Training, TrainingReport};
 use asof_model::{
     About, Address, Ask, Catalog, DataType, Feature, Features, FileFormat, Format, History, Key, Length,
-    Name, OnNullKey, OnOverflow, Origin, OutputColumn, Principal, Question, Reading, Reference, Revision,
-    Selection, SourceVersion, SystemTable, TrainingSet, TypedFeature, Version, VersionId, View, ViewKey,
-    ViewVersion,
+    Name, OnImmature, OnNullKey, OnOverflow, Origin, OutputColumn, Principal, Question, Reading, Reference,
+    Revision, Selection, SourceVersion, SystemTable, TrainingSet, TypedFeature, Version, VersionId, View,
+    ViewKey, ViewVersion,
 };
 use futures::TryStreamExt;
 
@@ -190,6 +190,7 @@ impl Flock {
             question: Question::Known,
             on_null_key: OnNullKey::Keep,
             on_overflow: OnOverflow::Refuse,
+            on_immature: OnImmature::Keep,
             output: FileFormat::Parquet,
         }
     }

@@ -10,7 +10,7 @@ use crate::project::{Folder, columns, files, said, table, version};
 const SOON: Duration = Duration::from_secs(60);
 
 /// What stands when these definitions are applied.
-fn applied(folder: &Folder, definitions: &str) -> Catalog {
+pub(crate) fn applied(folder: &Folder, definitions: &str) -> Catalog {
     let file = |path: &str, text: &str| ProjectFile { path: path.to_owned(), text: text.to_owned() };
     let (project, told) =
         Project::read(&[file("asof.yaml", "project: shop"), file("features/a.yaml", definitions)]);

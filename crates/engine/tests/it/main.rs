@@ -1,11 +1,20 @@
 //! The engine against real files. One module a subject; add a line for yours.
 
 #[cfg(test)]
+mod applied;
+#[cfg(test)]
 mod compat;
+#[cfg(test)]
+mod derived;
 #[cfg(test)]
 mod expressions;
 #[cfg(test)]
 mod flock;
+#[cfg(test)]
+mod intake;
+mod labels;
+#[cfg(test)]
+mod live_rows;
 #[cfg(test)]
 mod load;
 #[cfg(test)]

@@ -9,8 +9,8 @@ use asof_engine::delta::OnBadRow;
 use asof_engine::no_progress;
 use asof_engine::training::{SpineInput, TrainRequest, TrainingReport};
 use asof_model::{
-    Ask, Catalog, DataType, FileFormat, Format, Key, OnNullKey, OnOverflow, Origin, OutputColumn, Place,
-    Question, Reading, Revision, Selection, Source, SourceVersion, Version, ViewKey, ViewVersion,
+    Ask, Catalog, DataType, FileFormat, Format, Key, OnImmature, OnNullKey, OnOverflow, Origin, OutputColumn,
+    Place, Question, Reading, Revision, Selection, Source, SourceVersion, Version, ViewKey, ViewVersion,
 };
 
 use crate::flock::{recorded, view_version};
@@ -85,6 +85,7 @@ fn train(
         question: Question::Known,
         on_null_key: OnNullKey::Keep,
         on_overflow: OnOverflow::Refuse,
+        on_immature: OnImmature::Keep,
         output: FileFormat::Parquet,
     };
     let roots = BTreeMap::from([(name("shop"), folder.root().to_owned())]);

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod flushing;
+#[cfg(test)]
 mod increments;
 #[cfg(test)]
 mod interrupted;
@@ -12,6 +14,10 @@ mod killed;
 mod loading;
 #[cfg(test)]
 mod materialize;
+#[cfg(test)]
+mod pushed;
+#[cfg(test)]
+mod pushing;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]

@@ -66,7 +66,9 @@ impl<'a> Reader<'a> {
                 match error.code {
                     "expression_not_of_the_row" => {
                         error.message = error.message.replace("not on the row", "not on the request");
-                        error.hint = Some(format!("write `{REQUEST_TIME}`, the time asked"));
+                        error.hint = Some(format!(
+                            "the time asked is `{REQUEST_TIME}`; what else is of the moment comes with the `request`"
+                        ));
                     }
                     "expression_aggregate" => {
                         error.message =

@@ -140,6 +140,13 @@ impl<'a> Choosing<'a> {
         let names: Vec<&Name> = view.features.iter().map(|it| &it.feature.name).collect();
         let feature = position(&asked, &label.view, &label.feature, &names).map_err(|error| vec![error])?;
         let reading = self.new_reading(view, &label.keys)?;
+        if reading.source.definition.event_time.is_none() {
+            return Err(vec![SelectError::ClocklessLabel {
+                label: format!("{}.{}", label.view, label.feature),
+                after: label.after.to_string(),
+                source_name: shown(self.project, &reading.source.address),
+            }]);
+        }
         let name = label_name(label, full_names);
         let own = self.of_label(&reading, feature, label.after);
         let columns = self.chosen.columns.iter().find(|it| it.name == name).map(|it| self.of_column(it));

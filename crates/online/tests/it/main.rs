@@ -5,6 +5,10 @@ mod crash;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod live;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod views;

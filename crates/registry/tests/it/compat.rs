@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use asof_model::{Action, Principal, ThingKind};
 use asof_registry::RunState;
 
-use crate::fixture::{name, open, shop};
+use crate::fixture::{apply, by, derived, name, open, shop};
 use crate::records::{outcome, recipe};
 
 fn folder() -> PathBuf {
@@ -37,6 +37,31 @@ async fn a_registry_of_version_1_opens() {
     assert_eq!((runs[0].id.as_str(), runs[0].state), ("first", RunState::Done));
 }
 
+/// The tables of the first version took no derived features.
+#[tokio::test]
+async fn a_registry_of_version_1_takes_derived_features() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("registry.db");
+    std::fs::copy(folder().join("registry-1.db"), &path).unwrap();
+    let put = derived("shop", "margins");
+    let registry = open(&path).await;
+    let base = registry.catalog().revision;
+    registry.apply(&by("ann"), apply("shop", base, vec![put.clone()])).await.unwrap();
+    registry.close().await;
+    let registry = open(&path).await;
+    let catalog = registry.catalog();
+    let standing: Vec<_> = catalog.projects[&name("shop")].versions().collect();
+    assert_eq!(standing, [&shop()[..3], std::slice::from_ref(&put)].concat());
+    // What stood before still cannot be altered, and what stands is one row of the versions.
+    let history = registry.history(&name("shop"), ThingKind::Derived, &name("margins")).await.unwrap();
+    assert_eq!((history.len(), history[0].action, &history[0].version), (1, Action::Created, &put));
+    registry.close().await;
+    for sql in ["DELETE FROM version", "UPDATE version SET body = '{}'", "UPDATE standing SET revision = 99"]
+    {
+        crate::opening::execute(&path, sql).await.unwrap_err();
+    }
+}
+
 /// Run by hand when a version of the tables is released:
 /// `cargo test -p asof-registry writes_the_file -- --ignored`.
 #[tokio::test]
@@ -44,8 +69,6 @@ async fn a_registry_of_version_1_opens() {
 async fn writes_the_file_of_this_version() {
     use asof_model::Revision;
     use asof_registry::{Apply, NewRun, RunKind};
-
-    use crate::fixture::{apply, by};
 
     let scratch = tempfile::tempdir().unwrap();
     let registry = open(&scratch.path().join("registry.db")).await;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use asof_model::{
-    About, Address, Clock, Column, DataType, Entity, EntityVersion, Expression, Feature, Features, Format,
-    History, Key, Name, NullKeys, Origin, OutputColumn, Pick, Place, Principal, Reference, Revision, Service,
-    ServiceVersion, Source, SourceVersion, StoredReading, StoredSelection, TimeRule, Timestamp, TypedFeature,
-    Version, VersionId, View, ViewKey, ViewVersion,
+    About, Address, Clock, Column, DataType, Derived, DerivedFeature, DerivedVersion, Entity, EntityVersion,
+    Expression, Feature, Features, Format, History, Input, Key, Name, NullKeys, Origin, OutputColumn, Pick,
+    Place, Principal, Reference, RequestColumn, Revision, Service, ServiceVersion, Source, SourceVersion,
+    StoredReading, StoredSelection, TimeRule, Timestamp, TypedFeature, Version, VersionId, View, ViewKey,
+    ViewVersion,
 };
 use asof_registry::{Apply, Registry};
 
@@ -176,6 +177,35 @@ pub(crate) fn service(address: Address, view: &Version) -> Version {
             steps: Vec::new(),
             labels: Vec::new(),
         },
+    }))
+}
+
+/// A derived of one feature, of what requests bring alone.
+pub(crate) fn derived(project: &str, thing: &str) -> Version {
+    let request = vec![RequestColumn { name: name("price"), data_type: DataType::Float64 }];
+    let feature = Feature {
+        name: name("doubled"),
+        expression: Expression { text: "price * 2".to_owned() },
+        aggregate: None,
+        default: None,
+        sensitivity: None,
+        about: About::default(),
+    };
+    Version::Derived(Arc::new(DerivedVersion {
+        address: at(project, thing),
+        id: id(&format!("d{thing}")),
+        definition: Derived {
+            name: name(thing),
+            request,
+            features: vec![feature.clone()],
+            about: about("pricing", "", &[]),
+        },
+        features: vec![DerivedFeature {
+            feature,
+            data_type: DataType::Float64,
+            inputs: vec![Input::Request { column: name("price") }],
+        }],
+        stands_on: Vec::new(),
     }))
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use asof_model::Explain;
 use asof_model::{
-    Ask, FileFormat, OnNullKey, OnOverflow, Outcome, Principal, Question, Recipe, Revision, SpineRecord,
-    StoredSelection,
+    Ask, FileFormat, OnImmature, OnNullKey, OnOverflow, Outcome, Principal, Question, Recipe, Revision,
+    SpineRecord, StoredSelection,
 };
 use asof_registry::{NewRun, RegistryError, RunError, RunKind, RunState};
 
@@ -41,6 +41,7 @@ pub(crate) fn recipe() -> Recipe {
         question: Question::Known,
         on_null_key: OnNullKey::Keep,
         on_overflow: OnOverflow::Refuse,
+        on_immature: OnImmature::Keep,
         cuts: vec![],
         code_version: "0.1.0".to_owned(),
         output: FileFormat::Parquet,
@@ -48,7 +49,15 @@ pub(crate) fn recipe() -> Recipe {
 }
 
 pub(crate) fn outcome() -> Outcome {
-    Outcome { rows: 3, columns: vec![], content_hash: "11".repeat(32), counts: vec![], warnings: vec![] }
+    Outcome {
+        rows: 3,
+        dropped: 0,
+        columns: vec![],
+        content_hash: "11".repeat(32),
+        counts: vec![],
+        labels: vec![],
+        warnings: vec![],
+    }
 }
 
 #[tokio::test]

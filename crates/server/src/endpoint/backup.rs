@@ -24,8 +24,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     open: false,
     patience: Patience::Long,
     summary: "Copy all stores of the node into a new folder",
-    about: "On the node's machine. The folder appears when it is whole. First the registry, then the online store, then the \
-            tables and spines: each holds all that the one before names, so a restored node is consistent.",
+    about: "On the node's machine. The folder appears when it is whole. First the registry, then the online store and the live \
+            store, then the tables and spines: each holds all that the one before names, so a restored node is consistent.",
     route: || post(backup),
     operation: || {
         json!({
@@ -100,7 +100,7 @@ async fn make(state: Shared, to: PathBuf, gone: CancellationToken) -> Result<Bac
     let copied = tokio::task::spawn_blocking(move || -> Result<Unfinished, Failure> {
         let cut_off = || gone.is_cancelled();
         let aside = unfinished.aside.clone();
-        (online.0)(&aside.join("online"))?;
+        (online.0)(&aside)?;
         copy_growing(&data_dir.join("offline"), &aside.join("offline"), &cut_off)?;
         copy_growing(&data_dir.join("spines"), &aside.join("spines"), &cut_off)?;
         Ok(unfinished)

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use asof_compute::RowError;
-use asof_model::{Ask, Catalog, Name, OutputColumn, Principal, Timestamp};
+use asof_model::{Ask, Name, OutputColumn, Principal, Timestamp};
 use asof_serve::{EntityColumns, Features, PreparedSelection};
 use axum::extract::State;
 use axum::response::Response;
@@ -15,7 +15,7 @@ use super::{Endpoint, Patience};
 use crate::access::Caller;
 use crate::entities::{self, RawColumns, Text, Wanted};
 use crate::error::Failure;
-use crate::request::{JsonBytes, json_response, known_project};
+use crate::request::{JsonBytes, json_response, project_of};
 use crate::rooms::Shared;
 use crate::values::{self, Ints, Unwritable};
 
@@ -28,7 +28,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     about: "Of a service or of features by name, for one or many entities, now or `as_of` an instant within the views' history. \
             The answer is whole or an error. Integers keep all their digits (`\"ints\": \"string\"` writes int64 and uint64 as strings), \
             floats read back as the same number, NaN and infinities are strings, times are RFC 3339 with microseconds, bytes are base64, \
-            decimals and uuids are strings, a json column is a string that holds JSON. Status and event time are given once per view and role.",
+            decimals and uuids are strings, a json column is a string that holds JSON. Status and event time are given once per view and role; \
+            a feature over a window has a status of its own as well, present, null or overflow.",
     route: || post(features),
     operation: || {
         json!({
@@ -44,7 +45,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                     "features": {"type": "array", "items": {"type": "string"}, "description": "Instead of a service: view.feature, view.*, project.view.feature"},
                     "full_names": {"type": "boolean"},
                     "entities": {"type": "object", "description": "A column per key, one value per entity"},
-                    "request": {"type": "object", "description": "Columns of derived features"},
+                    "request": {"type": "object", "description": "What derived features read of the request: a column each, one value per entity"},
                     "as_of": {"type": "string", "format": "date-time"},
                     "include": {"type": "array", "items": {"enum": ["status", "event_time"]}},
                     "ints": {"enum": ["number", "string"]},
@@ -107,7 +108,7 @@ async fn features(
         .transpose()
         .map_err(|error| Failure::invalid("bad_as_of", format!("`as_of`: {error}")))?;
     let catalog = state.registry.catalog();
-    let project = project(&state, &principal, &catalog, request.project.as_ref())?;
+    let project = project_of(&state, &principal, &catalog, request.project.as_ref())?;
     let listed = |features: &Vec<Text<'_>>| features.iter().map(|text| text.0.clone().into_owned()).collect();
     let ask = super::train::ask(
         request.service.as_ref().map(|text| &*text.0),
@@ -121,20 +122,9 @@ async fn features(
             format!("project `{reading}` is not open to `{}`", principal.name),
         ));
     }
-    if let Some((name, _)) = request.request.as_ref().and_then(|columns| columns.0.first()) {
-        return Err(Failure::invalid(
-            "unknown_request_column",
-            format!("`request` has a column `{name}`, which no feature of {} reads", said(&ask)),
-        )
-        .hint("leave `request` out: no derived features are asked for"));
-    }
-    let wanted: Vec<Wanted<'_>> =
-        prepared.keys().iter().map(|key| Wanted { name: &key.name, data_type: &key.data_type }).collect();
-    let (arrays, rows) = entities::read(&request.entities, &wanted, &said(&ask), MOST)?;
-    let columns = wanted.iter().map(|key| key.name.to_owned()).zip(arrays).collect();
-    let entities = EntityColumns::new(columns)?;
+    let (entities, rows) = asked(&prepared, &request, &said(&ask))?;
     let (include, ints) = (request.include, request.ints);
-    let answer = if rows * prepared.selection().readings.len() <= QUICK {
+    let answer = if rows * prepared.selection().readings.len().max(1) <= QUICK {
         write(&state.reader.read(&prepared, &entities, as_of)?, &include, ints)
     } else {
         let (reader, include) = (state.reader.clone(), include.clone());
@@ -149,30 +139,44 @@ async fn features(
     answer.map(json_response)
 }
 
-/// The project asked in: the one named, else the node's own, else the only one.
-fn project<'a>(
-    state: &'a Shared,
-    principal: &Principal,
-    catalog: &'a Catalog,
-    named: Option<&'a Name>,
-) -> Result<&'a Name, Failure> {
-    if let Some(named) = named {
-        known_project(principal, catalog, named)?;
-        return Ok(named);
+/// What a request asks for: keys, and beside them what derived features read of it.
+fn asked(
+    prepared: &PreparedSelection,
+    request: &Request<'_>,
+    said: &str,
+) -> Result<(EntityColumns, usize), Failure> {
+    let keys: Vec<Wanted<'_>> =
+        prepared.keys().iter().map(|key| Wanted { name: &key.name, data_type: &key.data_type }).collect();
+    let brought = prepared.selection().request.iter();
+    let brought: Vec<Wanted<'_>> =
+        brought.map(|it| Wanted { name: it.name.as_str(), data_type: &it.data_type }).collect();
+    let given = request.entities.0.iter().map(|(name, _)| name.as_ref());
+    let misplaced: Vec<String> = given
+        .filter(|name| brought.iter().any(|column| column.name == *name))
+        .map(|name| format!("`{name}`"))
+        .collect();
+    if !misplaced.is_empty() {
+        let message = format!("`entities` holds {}, no key of {said}", misplaced.join(", "));
+        return Err(Failure::invalid("request_column_in_entities", message)
+            .hint("derived features read it of `request`: put it there"));
     }
-    let visible = |project: &&Name| crate::access::may_see(principal, project);
-    let own = state.project.as_ref().filter(|own| catalog.projects.contains_key(*own)).filter(visible);
-    let mut all = catalog.projects.keys().filter(visible);
-    let only = all.next().filter(|_| all.next().is_none());
-    own.or(only).ok_or_else(|| {
-        Failure::invalid("project_needed", "the request names no project, and this node has none or several")
-            .hint("say \"project\": NAME; GET /v1/projects/*/things lists them")
-    })
+    let (mut arrays, rows) = entities::read(&request.entities, &keys, said, MOST)?;
+    let rows = (!keys.is_empty()).then_some(rows);
+    let (read, rows) = entities::read_request(request.request.as_ref(), &brought, &keys, said, rows, MOST)?;
+    arrays.extend(read);
+    let names = keys.iter().chain(&brought).map(|column| column.name.to_owned());
+    // What reads neither keys nor request hangs on the time alone, and is answered once.
+    let rows = rows.unwrap_or(1);
+    let columns: Vec<_> = names.zip(arrays).collect();
+    let columns = if columns.is_empty() { EntityColumns::none(rows) } else { EntityColumns::new(columns)? };
+    Ok((columns, rows))
 }
 
 /// A project of what is asked that the principal may not see.
 fn hidden<'a>(prepared: &'a PreparedSelection, principal: &Principal) -> Option<&'a Name> {
-    let mut projects = prepared.selection().readings.iter().map(|reading| &reading.view.address.project);
+    let selection = prepared.selection();
+    let views = selection.readings.iter().map(|reading| &reading.view.address.project);
+    let mut projects = views.chain(selection.steps.iter().map(|step| &step.derived.address.project));
     projects.find(|project| !crate::access::may_see(principal, project))
 }
 
@@ -207,6 +211,12 @@ fn write(features: &Features, include: &[Include], ints: Ints) -> Result<Vec<u8>
                 Failure::new(asof_model::Kind::Internal, "unwritable_column", text)
             }
         })?;
+        if include.contains(&Include::Status)
+            && let Some(statuses) = column.statuses()
+        {
+            out.extend_from_slice(b",\"status\":");
+            listed(&mut out, &statuses.collect::<Vec<_>>(), |out, status| values::text(out, status));
+        }
         out.push(b'}');
     }
     out.push(b']');

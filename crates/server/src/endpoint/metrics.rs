@@ -21,7 +21,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     open: false,
     patience: Patience::Short,
     summary: "Counters of this node for Prometheus",
-    about: "Requests and their times by endpoint; long operations that go on, wait and were refused; age, failure and rows behind of every view, the last as of \
+    about: "Requests and their times by endpoint; long operations that go on, wait and were refused; rows pushed and what the live store holds; age, failure and rows behind of every view, the last as of \
             when its source was last looked at (`asof_view_rows_behind_age_seconds`): asking this reads no source.",
     route: || get(metrics),
     operation: || json!({"responses": {"200": {"description": "OpenMetrics text", "content": {"text/plain": {"schema": {"type": "string"}}}}}}),
@@ -31,6 +31,17 @@ async fn metrics(_: Caller, State(state): State<Shared>) -> impl IntoResponse {
     match state.flow.last_status(&Principal::owner(), None).await {
         Ok(views) => views.iter().for_each(|view| observe(&state, view)),
         Err(error) => tracing::warn!(%error, "the metrics of views are not known"),
+    }
+    match state.flow.intake_status().await {
+        Ok(Some(live)) => {
+            state.metrics.live_log.set(whole(live.log_bytes));
+            state.metrics.live_tables.set(whole(live.table_bytes));
+            state.metrics.live_memory.set(whole(live.memory_bytes));
+            state.metrics.live_waiting.set(whole(live.waiting));
+            state.metrics.live_position.set(live.accepted);
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the metrics of the live store are not known"),
     }
     let operations = state.flow.operations();
     for count in operations.counts() {
@@ -61,5 +72,7 @@ fn observe(state: &Shared, view: &ViewStatus) {
         state.metrics.behind_age.get_or_create(&of).set(age as f64 / 1e6);
     }
     state.metrics.failed.get_or_create(&of).set(i64::from(view.last_error.is_some()));
-    state.metrics.rows.get_or_create(&of).set(whole(view.rows));
+    if let Some(rows) = view.rows {
+        state.metrics.rows.get_or_create(&of).set(whole(rows));
+    }
 }

@@ -11,6 +11,7 @@ mod materialize;
 mod metrics;
 mod openapi;
 mod plan;
+mod push;
 mod ready;
 mod rebuild;
 mod root;
@@ -30,11 +31,12 @@ pub use backup::{BackupAnswer, BackupRequest};
 pub use load::{LoadAnswer, LoadFiles, LoadQuery, LoadedFile, OnBadRow, UploadedFile};
 pub use materialize::{MaterializeAnswer, MaterializeRequest, MaterializedView};
 pub use plan::{PlanAnswer, PlanRequest, RowsToMaterialize};
+pub use push::{PushAnswer, PushDurability, PushOp, PushQuery};
 pub use rebuild::RebuildQuery;
 pub use run::RunAnswer;
 pub use runs::Runs;
 pub use sql::SqlRequest;
-pub use status::{StatusAnswer, StatusOfOperations, StatusOfView};
+pub use status::{StatusAnswer, StatusOfIntake, StatusOfOperations, StatusOfView};
 pub use things::Things;
 pub use train::{SpineFile, TrainQuery};
 pub use training_sets::{TrainingSetLine, TrainingSets};
@@ -87,6 +89,7 @@ pub(crate) enum Patience {
 /// Every operation of the server.
 pub(crate) const ENDPOINTS: &[Endpoint] = &[
     features::ENDPOINT,
+    push::ENDPOINT,
     plan::ENDPOINT,
     apply::ENDPOINT,
     things::ENDPOINT,

@@ -22,14 +22,15 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     patience: Patience::Short,
     summary: "How fresh every view is in the online store, and what the node is busy with",
     about: "Rows kept, rows of the source that are not materialised yet, time since the last materialisation and its error. \
-            Long operations that go on and that wait are those of all projects. `/metrics` shows the same for machines.",
+            Long operations that go on and that wait, and what is held of pushed rows, are those of all projects. `/metrics` shows the same for machines.",
     route: || get(status),
     operation: || {
         json!({
             "parameters": [{"name": "project", "in": "query", "required": true, "schema": {"type": "string"}, "description": "The project"}],
             "responses": {"200": {"description": "The views", "content": {"application/json": {"example": {
                 "views": [{"view": "origin_weather", "version": "0f3a...", "state": "ready", "rows": 26_115, "rows_behind": 0, "behind_age_seconds": 0.0, "age_seconds": 12.5, "refresh": "1h"}],
-                "operations": {"at_once": 2, "running": {"train": 1}, "waiting": {}}
+                "operations": {"at_once": 2, "running": {"train": 1}, "waiting": {}},
+                "intake": {"accepted": 5_000, "trimmed": 0, "log_bytes": 700_000, "table_bytes": 0, "memory_bytes": 650_000, "waiting": 0}
             }}}}},
         })
     },
@@ -43,6 +44,26 @@ pub struct StatusAnswer {
     /// What the node is busy with.
     #[serde(default)]
     pub operations: StatusOfOperations,
+    /// What the live store holds of pushed rows, of all projects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intake: Option<StatusOfIntake>,
+}
+
+/// What the live store holds of pushed rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusOfIntake {
+    /// The last position given.
+    pub accepted: i64,
+    /// Everything up to this position is gone from the log.
+    pub trimmed: i64,
+    /// Bytes of its log.
+    pub log_bytes: u64,
+    /// Bytes of its tables.
+    pub table_bytes: u64,
+    /// Bytes in memory that its log alone keeps.
+    pub memory_bytes: u64,
+    /// Batches that wait to be acknowledged.
+    pub waiting: u64,
 }
 
 /// Long operations of a node, of all projects; plans and applies have as many seats of their own.
@@ -66,9 +87,9 @@ pub struct StatusOfView {
     /// `ready`, or `missing` where this version does not answer yet.
     pub state: String,
     /// Rows online.
-    pub rows: u64,
+    pub rows: Option<u64>,
     /// Entities online.
-    pub keys: u64,
+    pub keys: Option<u64>,
     /// Rows of the source that are not materialised; none where that is not known.
     pub rows_behind: Option<u64>,
     /// Seconds since the source was looked at for them; none where it never was.
@@ -125,5 +146,13 @@ async fn status(
         running: of(|count| count.running),
         waiting: of(|count| count.waiting),
     };
-    Ok(Answer(StatusAnswer { views, operations }))
+    let intake = state.flow.intake_status().await?.map(|intake| StatusOfIntake {
+        accepted: intake.accepted,
+        trimmed: intake.trimmed,
+        log_bytes: intake.log_bytes,
+        table_bytes: intake.table_bytes,
+        memory_bytes: intake.memory_bytes,
+        waiting: intake.waiting,
+    });
+    Ok(Answer(StatusAnswer { views, operations, intake }))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use asof_engine::training::{SpineInput, TrainRequest, Training};
 use asof_flow::Operation;
-use asof_model::{Ask, FileFormat, Name, OnNullKey, OnOverflow, Principal, Question};
+use asof_model::{Ask, FileFormat, Name, OnImmature, OnNullKey, OnOverflow, Principal, Question};
 use asof_registry::{NewRun, RunError, RunKind};
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -29,7 +29,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     patience: Patience::Long,
     summary: "Make a training set",
     about: "The body is the spine: rows with the entities' keys and a time. The answer is the same rows, in order, with a \
-            column per feature as known at each row's time. It is recorded: ask `/v1/runs/{run}` for its id. An answer that came \
+            column per feature as known at each row's time, and behind them the labels of the service. It is recorded: ask `/v1/runs/{run}` for its id. An answer that came \
             to its end is recorded; one that breaks off is not, and its run says why.",
     route: || post(train),
     operation: || {
@@ -44,6 +44,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                 {"name": "question", "in": "query", "schema": {"enum": ["known", "event"]}, "description": "Which rows count; `known` if not said"},
                 {"name": "on_null_key", "in": "query", "schema": {"enum": ["keep", "refuse"]}, "description": "What a null key does; `keep` if not said"},
                 {"name": "on_overflow", "in": "query", "schema": {"enum": ["refuse", "null"]}, "description": "What a value over a window does that is out of range or over its cap; `refuse` if not said"},
+                {"name": "on_immature", "in": "query", "schema": {"enum": ["keep", "drop"]}, "description": "What a row does, a label of which lies past what its source holds; `keep`, with a null label, if not said"},
                 {"name": "format", "in": "query", "schema": {"enum": ["parquet", "csv", "ndjson", "arrow"]}, "description": "Of the answer; parquet if not said"},
                 {"name": "spine_format", "in": "query", "schema": {"enum": ["parquet", "csv", "ndjson", "arrow"]}, "description": "Of the body"},
                 {"name": "spine_name", "in": "query", "schema": text, "description": "The spine's file name, for the record"},
@@ -83,6 +84,9 @@ pub struct TrainQuery {
     /// What a value over a window does that is out of range, or over its cap.
     #[serde(default)]
     pub on_overflow: OnOverflow,
+    /// What a row does, a label of which lies past what its source holds.
+    #[serde(default)]
+    pub on_immature: OnImmature,
     /// The format of the answer.
     #[serde(default = "parquet")]
     pub format: FileFormat,
@@ -183,6 +187,7 @@ async fn train(
         question: query.question,
         on_null_key: query.on_null_key,
         on_overflow: query.on_overflow,
+        on_immature: query.on_immature,
         output: query.format,
     };
     let (engine, progress) = (state.engine.clone(), state.work.progress(&run));

@@ -79,7 +79,7 @@ pub fn latest_n(view: &View, answer: (Status, Option<&Row>)) -> Option<i64> {
     match answer {
         (Status::Present, row) => row.and_then(|row| row.n),
         (Status::NotFound | Status::Expired, _) => view.default,
-        (Status::NoKey, _) => None,
+        (Status::NoKey | Status::NotMature, _) => None,
     }
 }
 

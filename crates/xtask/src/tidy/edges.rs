@@ -52,6 +52,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("sqlx", &["asof-registry"]),
     ("rusqlite", &["asof-registry"]),
     ("fjall", &["asof-online"]),
+    ("lsm-tree", &["asof-online"]),
     ("redb", &["asof-online"]),
     ("heed", &["asof-online"]),
     ("redis", &["asof-online"]),

@@ -1,0 +1,700 @@
+//! Views whose rows are in the live store: over windows, and over pushed sources.
+//!
+//! A generation is found by every batch that is pushed from its beginning on; what came before is read from the
+//! source and put beside it, and then it takes the place of the one before. Of a source that is not pushed to, what
+//! is new is put into the generation that answers, a unit in one batch; too large a unit makes a new generation aside.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use asof_compute::{Keeping, Ladder, Op, Position, RowLayout, RowOrder, StoredWindows, arrow_type};
+use asof_engine::intake::{Intake, KeptKey, KeyBinding, kept_key};
+use asof_engine::rows::{EvaluatedRows, Unit, UnitRead, ViewColumns, ViewProgress, ViewRows};
+use asof_engine::{Progress, ProgressEvent};
+use asof_model::{Catalog, Length, Place, Timestamp, ViewVersion};
+use asof_online::live::{Version, Writing};
+use asof_online::views::{Holds, LiveGeneration, LiveGenerations, LiveRecord, Tiler, ViewRow};
+use asof_online::{GenerationId, GenerationState};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::materialize::{MaterializeReport, blocking};
+use crate::operation::caught;
+use crate::push::{AcceptedBatch, LiveViews};
+use crate::{Flow, FlowError, Result};
+
+/// Bytes of rows that are put in one batch while a generation is built: who pushes waits behind it.
+const BATCH: usize = 1 << 20;
+/// Bytes of rows that are put in one batch into a generation that answers; more make a new one.
+const AT_ONCE: usize = 32 << 20;
+/// How often entities with many new rows are looked at for tiles.
+const TICK: Duration = Duration::from_secs(1);
+/// What happened less than so long ago is left out of tiles, in microseconds: most of it is still on its way.
+const LAG: i64 = 2_000_000;
+
+/// Whether a view's rows are in the live store.
+pub(crate) fn is_live(catalog: &Catalog, view: &ViewVersion) -> bool {
+    view.definition.is_window() || is_pushed(catalog, view)
+}
+
+/// Whether the rows of a view's source are pushed.
+pub(crate) fn is_pushed(catalog: &Catalog, view: &ViewVersion) -> bool {
+    let source = catalog.source(&view.source);
+    source.is_some_and(|source| matches!(source.definition.place, Place::Push { .. }))
+}
+
+/// What rows of a view are kept, as of this T. A window's own reach stands in for a retention.
+pub(crate) fn keeping(view: &ViewVersion, now: Timestamp) -> Keeping {
+    let windows = || {
+        let over = view.features.iter().filter_map(|typed| typed.feature.aggregate.as_ref());
+        let reaches = over.flat_map(|over| &over.windows).map(|named| named.window.reach());
+        // One without a lower edge reaches back to the beginning.
+        let reaches: Option<Vec<Length>> = reaches.collect();
+        reaches.and_then(|reaches| reaches.into_iter().max_by_key(|reach| reach.micros()))
+    };
+    let own = view.definition.retention;
+    let retention = if view.definition.is_window() { own.or_else(windows) } else { own };
+    Keeping::at(now, view.definition.history, retention)
+}
+
+/// How the rows of a view over windows are stored in a generation, and the lengths of its tiles.
+pub(crate) fn stored_windows(
+    view: &ViewVersion,
+    record: &LiveRecord,
+) -> Result<Option<(StoredWindows, Ladder)>> {
+    let Holds::Windows { arguments } = &record.holds else { return Ok(None) };
+    let features = view.features.iter().map(|typed| (&typed.feature, &typed.data_type));
+    let stored = StoredWindows::new(features, arguments)
+        .map_err(|error| FlowError::Internal { what: format!("view `{}`: {error}", view.address) })?;
+    let ladder = Ladder::of(stored.plan().windows());
+    Ok(Some((stored, ladder)))
+}
+
+impl Flow {
+    /// Brings a view up to date whose rows are in the live store.
+    pub(crate) async fn bring_up_live(
+        &self,
+        live: &Arc<LiveGenerations>,
+        catalog: &Arc<Catalog>,
+        view: &ViewVersion,
+        progress: &Progress,
+    ) -> Result<MaterializeReport> {
+        self.sweep_live(live, view).await?;
+        let standing = live.live(&view.address, &view.id);
+        let mut why = None;
+        if let Some(standing) = standing {
+            if is_pushed(catalog, view) {
+                return self.said(live, &standing, MaterializeReport::of(view)).await;
+            }
+            let said = self.live_progress(live, standing.record.id).await?;
+            let rows = self.engine.rows(catalog, view, &said).await?;
+            match rows.changed() {
+                Some(changed) => why = Some(changed.to_owned()),
+                None => match self.add_live(live, view, &standing, &rows, progress).await? {
+                    Some(report) => return Ok(report),
+                    None => why = Some("more is new than is put in at once".to_owned()),
+                },
+            }
+        }
+        self.build_live(live, catalog, view, why, progress).await
+    }
+
+    /// Builds a generation beside the one that answers, and lets it take that one's place.
+    async fn build_live(
+        &self,
+        live: &Arc<LiveGenerations>,
+        catalog: &Arc<Catalog>,
+        view: &ViewVersion,
+        why: Option<String>,
+        progress: &Progress,
+    ) -> Result<MaterializeReport> {
+        let source = Arc::clone(catalog.source_of(view).map_err(asof_engine::Error::from)?);
+        let columns = self.engine.view_columns(&source, view)?;
+        let holds = match view.definition.is_window() {
+            true => Holds::Windows { arguments: arguments(&columns) },
+            false => Holds::Latest,
+        };
+        let generation = {
+            let (live, view) = (Arc::clone(live), view.clone());
+            blocking(move || Ok(live.begin(&view.address, &view.id, &view.source, holds)?)).await?
+        };
+        let id = generation.record.id;
+        let built = self.fill_live(live, catalog, view, &generation, &columns, progress).await;
+        let (mut report, seen) = match built {
+            Ok(built) => built,
+            Err(error) => {
+                let live = Arc::clone(live);
+                if let Err(error) = blocking(move || Ok(live.remove(id)?)).await {
+                    tracing::warn!(view = %view.address, %error, "rows of a view could not be let go of");
+                }
+                return Err(error);
+            }
+        };
+        if source.definition.id.is_some() && report.rows_added > 0 {
+            // Which of them a later version ended is not asked here yet: it would be answered from them.
+            let live = Arc::clone(live);
+            blocking(move || Ok(live.remove(id)?)).await?;
+            let message = format!(
+                "view `{}` stands over pushed rows with ids that came before it, which is not built yet online",
+                view.address
+            );
+            let error = asof_engine::Error::invalid("not_built_yet", message);
+            return Err(error.with_hint("its features are trained on as they are: `asof train`").into());
+        }
+        report.rebuilt = why;
+        let now = self.clock.now();
+        let standing = self.registry.catalog().view(&view.address).map(|view| view.id.clone());
+        let (live_, view_) = (Arc::clone(live), view.clone());
+        blocking(move || {
+            let change = |record: &mut LiveRecord| {
+                if record.view != view_.address {
+                    return;
+                }
+                if record.id == id && record.state == GenerationState::Building {
+                    record.state = GenerationState::Live;
+                    record.succeeded_at = Some(now);
+                    record.horizon = keeping(&view_, now).horizon;
+                } else if record.version == view_.id || Some(&record.version) != standing.as_ref() {
+                    record.state = GenerationState::Dropped;
+                }
+            };
+            live_.change(&change, &mut |_, writing| {
+                seen.iter().try_for_each(|(unit, seen)| {
+                    LiveGenerations::put_progress(id, unit.as_bytes(), seen, writing)
+                })
+            })?;
+            Ok(())
+        })
+        .await?;
+        self.sweep_live(live, view).await?;
+        if live.live(&view.address, &view.id).is_none_or(|found| found.record.id != id) {
+            let message = format!("view `{}` was changed while it was brought up", view.address);
+            let hint = Some("run `asof materialize` again".to_owned());
+            return Err(asof_engine::Error::Conflict { code: "view_changed", message, hint }.into());
+        }
+        self.said(live, &generation, report).await
+    }
+
+    /// Reads everything of the source into a new generation, and makes its tiles. Gives what was read of each unit.
+    async fn fill_live(
+        &self,
+        live: &Arc<LiveGenerations>,
+        catalog: &Arc<Catalog>,
+        view: &ViewVersion,
+        generation: &Arc<LiveGeneration>,
+        columns: &ViewColumns,
+        progress: &Progress,
+    ) -> Result<(MaterializeReport, Vec<(String, Vec<u8>)>)> {
+        let mut report = MaterializeReport::of(view);
+        // After the generation began: what was pushed before is in the source now.
+        let rows = self.engine.rows(catalog, view, &ViewProgress::default()).await?;
+        let mut seen = Vec::new();
+        let mut filler = Filler::new(self, live, view, generation, columns)?;
+        for unit in rows.units() {
+            let (read, back) = self.read_live(&rows, unit, filler, None, &mut report, progress).await?;
+            filler = back;
+            seen.push((unit.name().to_owned(), read.seen));
+        }
+        let filler = blocking(move || {
+            filler.flush(None)?;
+            Ok(filler)
+        })
+        .await?;
+        filler.report(&mut report);
+        if let Some((stored, ladder)) = stored_windows(view, &generation.record)? {
+            let (live, generation) = (Arc::clone(live), Arc::clone(generation));
+            let (until, stop) = (self.clock.now(), self.stop.clone());
+            blocking(move || tile_all(&live, &generation, &stored, &ladder, until, &stop)).await?;
+        }
+        Ok((report, seen))
+    }
+
+    /// Puts what is new into the generation that answers, each unit in one batch; none where that is too much.
+    async fn add_live(
+        &self,
+        live: &Arc<LiveGenerations>,
+        view: &ViewVersion,
+        generation: &Arc<LiveGeneration>,
+        rows: &ViewRows,
+        progress: &Progress,
+    ) -> Result<Option<MaterializeReport>> {
+        let mut report = MaterializeReport::of(view);
+        if rows.units().is_empty() {
+            return Ok(Some(self.said(live, generation, report).await?));
+        }
+        let catalog = self.registry.catalog();
+        let source = Arc::clone(catalog.source_of(view).map_err(asof_engine::Error::from)?);
+        let columns = self.engine.view_columns(&source, view)?;
+        for unit in rows.units() {
+            let filler = Filler::new(self, live, view, generation, &columns)?;
+            let (read, filler) =
+                self.read_live(rows, unit, filler, Some(AT_ONCE), &mut report, progress).await?;
+            if filler.bytes > AT_ONCE {
+                return Ok(None);
+            }
+            let unit = unit.name().to_owned();
+            let filler = blocking(move || {
+                let mut filler = filler;
+                filler.flush(Some((unit.as_bytes(), &read.seen)))?;
+                Ok(filler)
+            })
+            .await?;
+            filler.report(&mut report);
+        }
+        let (live_, id, now) = (Arc::clone(live), generation.record.id, self.clock.now());
+        let horizon = keeping(view, now).horizon;
+        blocking(move || {
+            let change = |record: &mut LiveRecord| {
+                if record.id == id {
+                    record.succeeded_at = Some(now);
+                    record.horizon = record.horizon.max(horizon);
+                }
+            };
+            Ok(live_.change(&change, &mut |_, _| Ok(()))?)
+        })
+        .await?;
+        Ok(Some(self.said(live, generation, report).await?))
+    }
+
+    /// Reads a unit; `most`: past so many bytes the rest is not kept.
+    async fn read_live(
+        &self,
+        rows: &ViewRows,
+        unit: &Unit,
+        filler: Filler,
+        most: Option<usize>,
+        report: &mut MaterializeReport,
+        progress: &Progress,
+    ) -> Result<(UnitRead, Filler)> {
+        let (to, mut from) = mpsc::channel::<EvaluatedRows>(2);
+        let (said, before) = (Arc::clone(progress), report.rows_read);
+        let total = unit.rows().map(|rows| before + rows);
+        let draining = blocking(move || {
+            let (mut filler, mut done) = (filler, before);
+            while let Some(rows) = from.blocking_recv() {
+                done += rows.len() as u64;
+                filler.take(&rows, most)?;
+                said(ProgressEvent { phase: "materialize", done, total, unit: "rows" });
+            }
+            Ok(filler)
+        });
+        let reading = async {
+            tokio::select! {
+                read = caught(async { Ok(rows.read(unit, to).await?) }) => read,
+                () = self.stop.cancelled() => Err(FlowError::Stopping),
+            }
+        };
+        // However the reading ends, what was taken of it is waited for.
+        let (read, drained) = tokio::join!(reading, draining);
+        // Where the store failed, the engine only knows that nobody took its rows.
+        let filler = drained?;
+        let read = read?;
+        report.units += 1;
+        report.rows_read += read.rows;
+        report.never_known += read.never_known;
+        report.null_keys += read.null_keys;
+        Ok((read, filler))
+    }
+
+    pub(crate) async fn live_progress(
+        &self,
+        live: &Arc<LiveGenerations>,
+        id: GenerationId,
+    ) -> Result<ViewProgress> {
+        let live = Arc::clone(live);
+        let entries = blocking(move || Ok(live.progress(id)?)).await?;
+        let mut said = ViewProgress::default();
+        for (unit, seen) in entries {
+            said.units.insert(String::from_utf8_lossy(&unit).into_owned(), seen);
+        }
+        Ok(said)
+    }
+
+    /// Lets go of what of a view's rows nobody is answered from.
+    async fn sweep_live(&self, live: &Arc<LiveGenerations>, view: &ViewVersion) -> Result<()> {
+        let gone: Vec<GenerationId> = live
+            .all()
+            .iter()
+            .map(|generation| &generation.record)
+            .filter(|record| record.view == view.address && record.state != GenerationState::Live)
+            .map(|record| record.id)
+            .collect();
+        let live = Arc::clone(live);
+        blocking(move || Ok(gone.into_iter().try_for_each(|id| live.remove(id))?)).await
+    }
+
+    /// Lets go of the rows of views that are no more.
+    pub(crate) async fn sweep_live_removed(&self, live: &Arc<LiveGenerations>) -> Result<()> {
+        for generation in live.all().iter() {
+            let record = &generation.record;
+            let gate = self.views.gate(&record.view);
+            let _alone = gate.lock().await;
+            if self.stop.is_cancelled() {
+                return Err(FlowError::Stopping);
+            }
+            if self.registry.catalog().view(&record.view).is_none() {
+                let (live, id) = (Arc::clone(live), record.id);
+                blocking(move || Ok(live.remove(id)?)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn said(
+        &self,
+        live: &Arc<LiveGenerations>,
+        generation: &Arc<LiveGeneration>,
+        mut report: MaterializeReport,
+    ) -> Result<MaterializeReport> {
+        report.generation = generation.record.id.0;
+        let (live, table) = (Arc::clone(live), generation.table.clone());
+        report.keys = blocking(move || {
+            let mut keys = 0;
+            table.entities(live.store().read()?.as_ref(), None, &mut |_| {
+                keys += 1;
+                Ok(true)
+            })?;
+            Ok(keys)
+        })
+        .await?;
+        Ok(report)
+    }
+
+    /// Makes tiles of entities with many new rows, again and again.
+    pub(crate) async fn tile_forever(self, live: Arc<LiveGenerations>) {
+        let mut known: HashMap<GenerationId, Option<Arc<(StoredWindows, Ladder)>>> = HashMap::new();
+        loop {
+            tokio::time::sleep(TICK).await;
+            let noted = live.noted();
+            let catalog = self.registry.catalog();
+            for generation in live.all().iter() {
+                let record = &generation.record;
+                let entities: Vec<Vec<u8>> = noted
+                    .iter()
+                    .filter(|(id, _)| *id == record.id)
+                    .map(|(_, entity)| entity.clone())
+                    .collect();
+                if entities.is_empty() || record.state != GenerationState::Live {
+                    continue;
+                }
+                let windows = known.entry(record.id).or_insert_with(|| {
+                    let view = catalog.view(&record.view).filter(|view| view.id == record.version)?;
+                    stored_windows(view, record).ok().flatten().map(Arc::new)
+                });
+                let Some(windows) = windows.clone() else { continue };
+                let (live, generation, now) = (Arc::clone(&live), Arc::clone(generation), self.clock.now());
+                let done = blocking(move || {
+                    let (stored, ladder) = windows.as_ref();
+                    tile(&live, &generation, stored, ladder, now, &entities)
+                });
+                if let Err(error) = done.await {
+                    tracing::warn!(view = %record.view, %error, "tiles of a view could not be made");
+                }
+            }
+        }
+    }
+}
+
+fn arguments(columns: &ViewColumns) -> Vec<asof_model::DataType> {
+    let count = columns.columns.len().saturating_sub(columns.filters);
+    columns.columns.iter().take(count).map(|column| column.data_type.clone()).collect()
+}
+
+fn advanced<'a>(
+    live: &'a LiveGenerations,
+    generation: &'a LiveGeneration,
+    (stored, ladder): (&'a StoredWindows, &'a Ladder),
+    now: Timestamp,
+) -> Result<Tiler<'a>> {
+    let tiler = Tiler { store: live.store().as_ref(), table: &generation.table, stored, ladder };
+    let until = ladder.start(0, Timestamp(now.0.saturating_sub(LAG)));
+    let id = generation.record.id;
+    tiler.advance(until, &mut |writing| LiveGenerations::mark(id, until, writing))?;
+    Ok(tiler)
+}
+
+fn tile(
+    live: &LiveGenerations,
+    generation: &LiveGeneration,
+    stored: &StoredWindows,
+    ladder: &Ladder,
+    now: Timestamp,
+    entities: &[Vec<u8>],
+) -> Result<()> {
+    let tiler = advanced(live, generation, (stored, ladder), now)?;
+    for entity in entities {
+        while !tiler.entity(entity)?.done {}
+    }
+    Ok(())
+}
+
+fn tile_all(
+    live: &LiveGenerations,
+    generation: &LiveGeneration,
+    stored: &StoredWindows,
+    ladder: &Ladder,
+    now: Timestamp,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let tiler = advanced(live, generation, (stored, ladder), now)?;
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        // A few at a time, so that no snapshot is held for long.
+        let mut some: Vec<Vec<u8>> = Vec::new();
+        generation.table.entities(live.store().read()?.as_ref(), after.as_deref(), &mut |entity| {
+            some.push(entity.to_vec());
+            Ok(some.len() < 256)
+        })?;
+        let Some(last) = some.last().cloned() else { return Ok(()) };
+        for entity in &some {
+            if stop.is_cancelled() {
+                return Err(FlowError::Stopping);
+            }
+            while !tiler.entity(entity)?.done {}
+        }
+        after = Some(last);
+    }
+}
+
+impl LiveViews for LiveGenerations {
+    fn fits(&self, intake: &Intake, catalog: &Catalog) -> bool {
+        let source = &intake.source().address;
+        self.all().iter().map(|generation| &generation.record).all(|record| {
+            let stands = || catalog.view(&record.view).is_some_and(|view| view.id == record.version);
+            record.source != *source
+                || record.state == GenerationState::Dropped
+                || !stands()
+                || intake.views().any(|(view, _)| view.address == record.view && view.id == record.version)
+        })
+    }
+
+    fn write(&self, batch: &AcceptedBatch<'_>, writing: &mut Writing) -> asof_online::Result<()> {
+        let source = &batch.intake.source().address;
+        for generation in self.all().iter() {
+            let record = &generation.record;
+            if record.source != *source || record.state == GenerationState::Dropped {
+                continue;
+            }
+            let of = |(view, _): &(&Arc<ViewVersion>, &ViewColumns)| {
+                view.address == record.view && view.id == record.version
+            };
+            match batch.intake.views().enumerate().find(|(_, view)| of(view)) {
+                Some((number, (view, columns))) => {
+                    let rows = batch.rows.views().get(number).map(Vec::as_slice).unwrap_or_default();
+                    write_view(self, generation, view, columns, rows, batch, writing)?;
+                }
+                // Of a version that does not stand any more: it would answer without these rows if it did again.
+                None => self.drop_within(record.id, writing)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes what one view keeps of a batch.
+fn write_view(
+    live: &LiveGenerations,
+    generation: &LiveGeneration,
+    view: &ViewVersion,
+    columns: &ViewColumns,
+    rows: &[EvaluatedRows],
+    batch: &AcceptedBatch<'_>,
+    writing: &mut Writing,
+) -> asof_online::Result<()> {
+    let refused =
+        |reason: String| asof_online::Error::Io { doing: "push to", path: "live".to_owned(), reason };
+    let (table, given) = (&generation.table, batch.given);
+    let keeping = keeping(view, given.visible_at);
+    let layout = RowLayout::new(&columns.arrow_types()).map_err(|error| refused(error.to_string()))?;
+    let mut values = Vec::new();
+    for rows in rows {
+        let encoder = match rows.op {
+            Op::Value => Some(layout.encoder(&rows.features).map_err(|error| refused(error.to_string()))?),
+            Op::Delete => None,
+        };
+        for (row, number) in rows.rows.iter().enumerate() {
+            let position = batch.positions.get(*number as usize).copied().unwrap_or(Position::NONE);
+            // Left out of the batch, or too old to count at any T that is answered.
+            if position == Position::NONE {
+                continue;
+            }
+            let order = rows.accepted(row, given.visible_at, position);
+            if keeping.is_past(order.event_time) {
+                continue;
+            }
+            values.clear();
+            if let Some(encoder) = &encoder {
+                encoder.encode(row, &mut values).map_err(|error| refused(error.to_string()))?;
+            }
+            let key = rows.keys.value(row);
+            let valid_until = rows.valid_until(row);
+            let row = ViewRow { key, order: &order, number: 0, valid_until, values: &values };
+            if table.put(&row, given.first, writing)? {
+                live.note(generation.record.id, key);
+            }
+        }
+    }
+    if given.rows.is_empty() {
+        return Ok(());
+    }
+    let binding = KeyBinding::of(view);
+    let mut end = |version: &Version, at: Timestamp| -> asof_online::Result<()> {
+        let key = kept_key(&version.kept, binding).map_err(|error| refused(error.to_string()))?;
+        let KeptKey::Key(key) = key else { return Ok(()) };
+        let order = RowOrder {
+            event_time: version.event_time,
+            visible_at: version.visible_at,
+            order_by: version.order_by.clone(),
+            position: version.position,
+            op: Op::Value,
+            digest: version.digest,
+        };
+        let row = ViewRow { key, order: &order, number: 0, valid_until: None, values: &[] };
+        table.end(&row, at, given.first, writing)
+    };
+    for row in given.rows {
+        if let Some(before) = &row.before {
+            end(before, batch.rows.visible_at(row.row).unwrap_or(given.visible_at))?;
+        }
+        if let Some(after) = &row.after {
+            let own = Version {
+                visible_at: batch.rows.visible_at(row.row).unwrap_or(given.visible_at),
+                order_by: batch.rows.order_by(row.row).into(),
+                position: row.position,
+                digest: batch.rows.digest(row.row),
+                event_time: batch.rows.event_time(row.row),
+                content: batch.rows.content(row.row),
+                kept: batch.rows.kept(row.row).into(),
+            };
+            end(&own, after.visible_at)?;
+        }
+    }
+    Ok(())
+}
+
+/// A row on its way into a generation.
+struct Held {
+    key: Vec<u8>,
+    order: RowOrder,
+    number: u64,
+    valid_until: Option<Timestamp>,
+    values: Vec<u8>,
+}
+
+/// Rows of a source on their way into a generation.
+struct Filler {
+    live: Arc<LiveGenerations>,
+    generation: Arc<LiveGeneration>,
+    view: asof_model::Address,
+    layout: RowLayout,
+    keeping: Keeping,
+    rows: Vec<Held>,
+    bytes: usize,
+    next: u64,
+    added: u64,
+    past_retention: u64,
+}
+
+impl Filler {
+    fn new(
+        flow: &Flow,
+        live: &Arc<LiveGenerations>,
+        view: &ViewVersion,
+        generation: &Arc<LiveGeneration>,
+        columns: &ViewColumns,
+    ) -> Result<Filler> {
+        let types: Vec<_> = columns.columns.iter().map(|column| arrow_type(&column.data_type)).collect();
+        let layout =
+            RowLayout::new(&types).map_err(|source| FlowError::Row { view: view.address.clone(), source })?;
+        Ok(Filler {
+            live: Arc::clone(live),
+            generation: Arc::clone(generation),
+            view: view.address.clone(),
+            layout,
+            keeping: keeping(view, flow.clock.now()),
+            rows: Vec::new(),
+            bytes: 0,
+            // Rows without a position are told apart by it, also from those of units that were put before.
+            next: flow.clock.now().0.cast_unsigned() << 20,
+            added: 0,
+            past_retention: 0,
+        })
+    }
+
+    /// Takes rows; those past `most` bytes are counted and not kept.
+    fn take(&mut self, rows: &EvaluatedRows, most: Option<usize>) -> Result<()> {
+        let bad = |source| FlowError::Row { view: self.view.clone(), source };
+        let encoder = match rows.op {
+            Op::Value => Some(self.layout.encoder(&rows.features).map_err(bad)?),
+            Op::Delete => None,
+        };
+        for row in 0..rows.len() {
+            let order = rows.order(row);
+            // What was pushed since it began is there already.
+            if order.position > Position(self.generation.record.begun) {
+                continue;
+            }
+            if self.keeping.is_past(order.event_time) {
+                self.past_retention += 1;
+                continue;
+            }
+            let mut values = Vec::new();
+            if let Some(encoder) = &encoder {
+                encoder.encode(row, &mut values).map_err(bad)?;
+            }
+            let key = rows.keys.value(row).to_vec();
+            self.bytes += key.len() + values.len() + 64;
+            if most.is_some_and(|most| self.bytes > most) {
+                continue;
+            }
+            let number = self.next;
+            self.next += 1;
+            self.rows.push(Held { key, order, number, valid_until: rows.valid_until(row), values });
+            if most.is_none() && self.bytes >= BATCH {
+                flush(&self.live, &self.generation, &mut self.rows, None, &mut self.added)?;
+                self.bytes = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what is held, with what is said of the unit that it is of.
+    fn flush(&mut self, seen: Option<(&[u8], &[u8])>) -> Result<()> {
+        flush(&self.live, &self.generation, &mut self.rows, seen, &mut self.added)
+    }
+
+    fn report(&self, report: &mut MaterializeReport) {
+        report.rows_added += self.added;
+        report.past_retention += self.past_retention;
+    }
+}
+
+fn flush(
+    live: &LiveGenerations,
+    generation: &LiveGeneration,
+    rows: &mut Vec<Held>,
+    seen: Option<(&[u8], &[u8])>,
+    added: &mut u64,
+) -> Result<()> {
+    if rows.is_empty() && seen.is_none() {
+        return Ok(());
+    }
+    let id = generation.record.id;
+    live.store().write(&mut |s, writing| {
+        for held in rows.iter() {
+            let Held { key, order, number, valid_until, values } = held;
+            let row = ViewRow { key, order, number: *number, valid_until: *valid_until, values };
+            if generation.table.put(&row, s, writing)? {
+                live.note(id, key);
+            }
+        }
+        match seen {
+            Some((unit, seen)) => LiveGenerations::put_progress(id, unit, seen, writing),
+            None => Ok(()),
+        }
+    })?;
+    *added += rows.len() as u64;
+    rows.clear();
+    Ok(())
+}

@@ -1,0 +1,397 @@
+//! Rows pushed to a source, over real stores.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
+
+use asof_compute::Position;
+use asof_engine::intake::{BodyFormat, KeptKey, KeyBinding, PushedOp, kept_key};
+use asof_engine::{Engine, EngineConfig};
+use asof_flow::{AcceptedBatch, Durability, Flow, FlowError, LiveViews, PushReport, PushRequest};
+use asof_model::{
+    Catalog, Clock, Explain, Principal, Project, ProjectFile, Revision, SourceVersion, Timestamp, resolve,
+};
+use asof_online::live::{LiveOptions, LiveStore, SourceNumber, TableNumber, Writing};
+use asof_registry::{Apply, Registry};
+
+use crate::fixture::{TestClock, address, name};
+
+const SALES: &str = "\
+entity: buyer
+keys: {buyer: string}
+---
+source: sales
+push: true
+schema: {buyer: string, at: timestamp, price: int64}
+event_time: at
+---
+view: spent
+entity: buyer
+source: sales
+features: {price: price}
+";
+
+const EVENTS: &str = "\
+entity: buyer
+keys: {buyer: string}
+---
+source: sales
+push: true
+schema: {id: string, buyer: string, at: timestamp, price: int64}
+event_time: at
+id: id
+delete_when: price = 0
+---
+view: spent
+entity: buyer
+source: sales
+windows: [1d]
+features: {sum: {agg: sum(price)}}
+";
+
+/// What views were told of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    visible_at: Timestamp,
+    positions: Vec<Position>,
+    /// Of the first view: rows of the batch, each with the `s` it would be kept with.
+    rows: Vec<(u32, Position)>,
+    /// The rows that end an older version, with the key that one stood under.
+    ended: Vec<(usize, Option<Vec<u8>>)>,
+}
+
+#[derive(Debug, Default)]
+struct Recorder {
+    told: Mutex<Vec<Told>>,
+    refuses: Mutex<bool>,
+}
+
+impl LiveViews for Recorder {
+    fn write(&self, batch: &AcceptedBatch<'_>, writing: &mut Writing) -> asof_online::Result<()> {
+        if *self.refuses.lock().unwrap() {
+            return Err(asof_online::Error::Full { path: "views".to_owned() });
+        }
+        let (view, _) = batch.intake.views().next().unwrap();
+        let mut rows = Vec::new();
+        for found in &batch.rows.views()[0] {
+            for (at, row) in found.rows.iter().enumerate() {
+                let position = batch.positions[*row as usize];
+                if position == Position::NONE {
+                    continue;
+                }
+                let order = found.accepted(at, batch.given.visible_at, position);
+                rows.push((*row, order.position));
+                writing.put(
+                    TableNumber::new(99).unwrap(),
+                    &order.position.0.to_be_bytes(),
+                    found.keys.value(at),
+                )?;
+            }
+        }
+        let ended = batch.given.rows.iter().filter_map(|row| {
+            let before = row.before.as_ref()?;
+            let key = match kept_key(&before.kept, KeyBinding::of(view)).unwrap() {
+                KeptKey::Key(key) => Some(key.to_vec()),
+                _ => None,
+            };
+            Some((row.row, key))
+        });
+        self.told.lock().unwrap().push(Told {
+            visible_at: batch.given.visible_at,
+            positions: batch.positions.to_vec(),
+            rows,
+            ended: ended.collect(),
+        });
+        Ok(())
+    }
+}
+
+struct Node {
+    root: PathBuf,
+    registry: Registry,
+    engine: Engine,
+    live: Arc<dyn LiveStore>,
+    views: Arc<Recorder>,
+    flow: Flow,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Node {
+    fn open(root: &Path) -> Node {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let data = root.join(".asof");
+        std::fs::create_dir_all(&data).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(TestClock(AtomicI64::new(1_000)));
+        let engine = Engine::new(EngineConfig {
+            data_dir: data.clone(),
+            memory: 256 << 20,
+            threads: 2,
+            code_version: "test".to_owned(),
+        })
+        .unwrap();
+        let registry =
+            runtime.block_on(Registry::open(&data.join("registry.db"), Arc::clone(&clock))).unwrap();
+        let online =
+            asof_online::open(&data.join("online"), &asof_online::Options { cache: 8 << 20 }).unwrap();
+        let options = LiveOptions { cache: 8 << 20, memory: 8 << 20, ..LiveOptions::new(Arc::clone(&clock)) };
+        let live = asof_online::live::open(&data.join("live"), &options).unwrap();
+        let views = Arc::new(Recorder::default());
+        let flow = Flow::new(registry.clone(), engine.clone(), online, clock)
+            .with_intake(Arc::clone(&live), Arc::<Recorder>::clone(&views));
+        Node { root: root.to_owned(), registry, engine, live, views, flow, runtime }
+    }
+
+    /// Makes these definitions the ones that stand.
+    fn apply(&self, definitions: &str) {
+        let file = |path: &str, text: &str| ProjectFile { path: path.to_owned(), text: text.to_owned() };
+        let (project, told) =
+            Project::read(&[file("asof.yaml", "project: shop"), file("features/a.yaml", definitions)]);
+        let project = project.unwrap();
+        assert!(told.is_empty(), "{told:?}");
+        let before = Catalog::default();
+        let (types, told) = self.runtime.block_on(self.engine.check(&project, &self.root, &before));
+        assert!(told.is_empty(), "{told:?}");
+        let (put, told) = resolve(&project, &before, &types);
+        assert!(told.is_empty(), "{told:?}");
+        let base: Revision = self.registry.catalog().revision;
+        let change = Apply { project: name("shop"), root: self.root.clone(), base, put, remove: vec![] };
+        self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
+    }
+
+    fn push(&self, request: PushRequest) -> Result<PushReport, FlowError> {
+        let (owner, shop, sales) = (Principal::owner(), name("shop"), name("sales"));
+        self.runtime.block_on(self.flow.push(&owner, &shop, &sales, request))
+    }
+
+    fn source(&self) -> Arc<SourceVersion> {
+        Arc::clone(self.registry.catalog().source(&address("sales")).unwrap())
+    }
+
+    /// Every batch of the intake log: its source's number, its first `s`, and its rows as `column: value`.
+    fn log(&self) -> Vec<(SourceNumber, i64, String)> {
+        let rows = asof_engine::intake::LiveRows::of(&self.source()).unwrap();
+        let mut found = Vec::new();
+        let log = self.live.log().unwrap();
+        log.entries(Position(0), None, &mut |entry| {
+            let mut reader = rows.reader(8).unwrap();
+            reader.take(entry.rows, entry.visible_at, entry.first, Position(0)).unwrap();
+            let batch = reader.finish().unwrap();
+            assert_eq!(batch.num_rows(), entry.count as usize);
+            let table = arrow::util::pretty::pretty_format_batches(&[batch]).unwrap().to_string();
+            found.push((entry.source, entry.first.0, table));
+            Ok(true)
+        })
+        .unwrap();
+        found
+    }
+
+    fn told(&self) -> Vec<Told> {
+        std::mem::take(&mut *self.views.told.lock().unwrap())
+    }
+}
+
+fn json(body: &str) -> PushRequest {
+    PushRequest::new(body.to_owned(), BodyFormat::Json)
+}
+
+fn keyed(body: &str, key: &str) -> PushRequest {
+    PushRequest { idempotency_key: Some(key.to_owned()), ..json(body) }
+}
+
+fn refused(pushed: Result<PushReport, FlowError>) -> &'static str {
+    pushed.unwrap_err().code()
+}
+
+#[test]
+fn what_is_pushed_is_in_the_log_and_in_the_views_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    node.apply(SALES);
+    let body = r#"[{"buyer": "a", "at": "2024-01-01", "price": 3}, {"at": "2024-01-02"}]"#;
+    let first = node.push(json(body)).unwrap();
+    assert_eq!((first.accepted, first.first, first.durable, first.repeated), (2, Some(1), true, false));
+    assert!(first.already_there.is_empty());
+    let relaxed = PushRequest { durability: Durability::Relaxed, ..json(r#"{"at": "2024-01-01"}"#) };
+    let second = node.push(relaxed).unwrap();
+    assert_eq!((second.accepted, second.first, second.durable), (1, Some(3), false));
+    assert!(second.visible_at > first.visible_at);
+    // Without ids the same rows are other rows.
+    let third = node.push(json(body)).unwrap();
+    assert_eq!((third.accepted, third.first), (2, Some(4)));
+    assert_eq!(node.push(json("[]")).unwrap().first, None);
+
+    let told = node.told();
+    assert_eq!(told.len(), 3, "nothing is written of no rows");
+    assert_eq!(told[0].visible_at, first.visible_at);
+    assert_eq!(
+        (told[0].positions.clone(), told[0].rows.clone()),
+        (vec![Position(1), Position(2)], vec![(0, Position(1))])
+    );
+    let snapshot = node.live.read().unwrap();
+    let kept = snapshot.get(TableNumber::new(99).unwrap(), &4_i64.to_be_bytes()).unwrap();
+    assert!(kept.is_some(), "what views keep is readable with the rows");
+    let log = node.log();
+    assert_eq!(log.iter().map(|(_, first, _)| *first).collect::<Vec<_>>(), [1, 3, 4]);
+    insta_lines(&log[0].2, &["| a     | 2024-01-01T00:00:00Z | 3     | 2024-01-01T00:00:00Z | false |"]);
+    let status = node.runtime.block_on(node.flow.intake_status()).unwrap().unwrap();
+    assert_eq!((status.accepted, status.trimmed), (5, 0));
+
+    // A number is a table's for ever, and another version of the table has another.
+    drop(snapshot);
+    let Node { flow, live, registry, engine, runtime, .. } = node;
+    runtime.block_on(flow.close());
+    drop((flow, live, registry, engine, runtime));
+    let node = Node::open(dir.path());
+    node.push(json(body)).unwrap();
+    node.apply(&SALES.replace("price: int64}", "price: int64, kind: string}"));
+    node.push(json(r#"{"at": "2024-01-01", "kind": "x"}"#)).unwrap();
+    let mut numbers = Vec::new();
+    let log = node.live.log().unwrap();
+    log.entries(Position(0), None, &mut |entry| {
+        numbers.push((entry.source.0, entry.first.0));
+        Ok(true)
+    })
+    .unwrap();
+    assert_eq!(numbers, [(1, 1), (1, 3), (1, 4), (1, 6), (2, 8)]);
+}
+
+fn insta_lines(table: &str, wanted: &[&str]) {
+    for line in wanted {
+        assert!(table.lines().any(|found| found.starts_with(line)), "{line}\nnot in\n{table}");
+    }
+}
+
+#[test]
+fn a_batch_is_all_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    node.apply(SALES);
+    let error = node.push(json(r#"[{"at": "2024-01-01"}, {"price": 1}, {"at": "x"}]"#)).unwrap_err();
+    assert_eq!(error.code(), "bad_rows");
+    let said = error.to_string();
+    assert!(
+        said.contains("2 of 3 rows are bad") && said.contains("row 2: ") && said.contains("row 3: "),
+        "{said}"
+    );
+    *node.views.refuses.lock().unwrap() = true;
+    assert_eq!(refused(node.push(json(r#"{"at": "2024-01-01"}"#))), "disk_full");
+    *node.views.refuses.lock().unwrap() = false;
+    assert!(node.log().is_empty() && node.told().is_empty());
+    assert_eq!(node.push(json(r#"{"at": "2024-01-01"}"#)).unwrap().first, Some(1), "no position is lost");
+    assert_eq!(refused(node.push(keyed("[]", ""))), "bad_idempotency_key");
+    assert_eq!(refused(node.push(keyed("[]", &"k".repeat(256)))), "bad_idempotency_key");
+}
+
+#[test]
+fn a_batch_with_its_key_is_stored_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    node.apply(SALES);
+    let body = r#"[{"buyer": "a", "at": "2024-01-01", "price": 3}]"#;
+    let first = node.push(keyed(body, "one")).unwrap();
+    let again = node.push(keyed(&body.replace("\": ", "\":"), "one")).unwrap();
+    assert_eq!(PushReport { repeated: true, ..first }, again, "the same rows, however they are written");
+    assert_eq!(refused(node.push(keyed(&body.replace('3', "4"), "one"))), "idempotency_key_reused");
+    // What is said to be a delete is another batch.
+    let deleted = PushRequest { op: PushedOp::Delete, ..keyed(body, "one") };
+    assert_eq!(refused(node.push(deleted)), "idempotency_key_reused");
+    assert_eq!(node.push(keyed(body, "two")).unwrap().first, Some(2));
+    assert_eq!(node.log().len(), 2);
+}
+
+#[test]
+fn versions_of_events_end_those_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    node.apply(EVENTS);
+    let row = |id: &str, buyer: &str, price: i64| {
+        format!(r#"{{"id": {id}, "buyer": "{buyer}", "at": "2024-01-01", "price": {price}}}"#)
+    };
+    let (one, two) = (row("\"x\"", "a", 3), row("\"x\"", "b", 4));
+    assert_eq!(node.push(json(&format!("[{one}, {}]", row("null", "a", 3)))).unwrap().accepted, 2);
+    // The newest version again, and a row of its own that is no version of anything.
+    let again = node.push(json(&format!("[{one}, {}]", row("null", "a", 3)))).unwrap();
+    assert_eq!((again.accepted, again.already_there.clone(), again.first), (1, vec![1], Some(3)));
+    let corrected = node.push(json(&two)).unwrap();
+    assert_eq!((corrected.accepted, corrected.first), (1, Some(4)));
+    assert_eq!(node.push(json(&one)).unwrap().accepted, 1, "an older version after a newer one is a new one");
+    let withdrawn = node.push(json(&row("\"x\"", "a", 0))).unwrap();
+    assert_eq!(withdrawn.accepted, 1);
+    assert_eq!(node.push(json(&row("\"x\"", "a", 0))).unwrap().accepted, 0, "it is withdrawn already");
+    assert_eq!(node.push(json(&one)).unwrap().accepted, 1, "it is back");
+    let key = |buyer: &str| {
+        let keys = asof_compute::KeyEncoder::new(&[asof_model::DataType::String]);
+        let array: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec![buyer]));
+        Some(keys.encode(&[array]).unwrap().value(0).to_vec())
+    };
+    let told = node.told();
+    let ended: Vec<_> = told.iter().flat_map(|told| told.ended.clone()).collect();
+    assert_eq!(ended, [(0, key("a")), (0, key("b")), (0, key("a")), (0, None)]);
+    assert_eq!(told[1].positions, [Position::NONE, Position(3)], "a row left out has no position");
+    assert_eq!(told[1].rows, [(1, Position(3))]);
+    assert!(told[4].rows.is_empty(), "a withdrawal is no row of a view");
+    // One batch may hold several versions of an event.
+    let several = node.push(json(&format!("[{two}, {one}, {one}]"))).unwrap();
+    assert_eq!((several.accepted, several.already_there), (2, vec![3]));
+    assert_eq!(node.told()[0].ended, [(0, key("a")), (1, key("b"))]);
+    let nameless = row("null", "a", 0);
+    let error = node.push(json(&nameless)).unwrap_err().to_string();
+    assert!(error.contains("is a delete without an id"), "{error}");
+}
+
+#[test]
+fn definitions_that_changed_are_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    node.apply(SALES);
+    node.push(json(r#"{"at": "2024-01-01", "buyer": "a", "price": 3}"#)).unwrap();
+    node.apply(&SALES.replace("{price: price}", "{price: 1 / price}"));
+    let error = node.push(json(r#"{"at": "2024-01-01", "buyer": "a", "price": 0}"#)).unwrap_err();
+    assert_eq!(error.code(), "bad_rows");
+    assert!(
+        error.to_string().contains("view `spent`: expression `1 / price` fails: division by zero"),
+        "{error}"
+    );
+    // Something else that changed is none of it.
+    node.apply(&format!(
+        "{}---\nentity: other\nkeys: {{o: int64}}\n",
+        SALES.replace("{price: price}", "{price: 1 / price}")
+    ));
+    assert_eq!(node.push(json(r#"{"at": "2024-01-01", "buyer": "a", "price": 1}"#)).unwrap().first, Some(2));
+}
+
+#[test]
+fn many_push_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    node.apply(SALES);
+    let (owner, shop, sales) = (Principal::owner(), name("shop"), name("sales"));
+    let body = r#"[{"at": "2024-01-01"}, {"at": "2024-01-02"}, {"at": "2024-01-03"}]"#;
+    let pushes = (0..100).map(|_| node.flow.push(&owner, &shop, &sales, json(body)));
+    let reports = node.runtime.block_on(futures::future::join_all(pushes));
+    let mut firsts: Vec<i64> = reports.into_iter().map(|report| report.unwrap().first.unwrap()).collect();
+    firsts.sort_unstable();
+    assert_eq!(firsts, (0..100).map(|at| 1 + at * 3).collect::<Vec<_>>());
+    let visible: Vec<Timestamp> = node.told().iter().map(|told| told.visible_at).collect();
+    assert!(visible.is_sorted_by(|one, other| one < other), "each batch has a v of its own");
+}
+
+#[test]
+fn what_takes_no_rows_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    assert_eq!(refused(node.push(json("[]"))), "not_found");
+    std::fs::write(dir.path().join("a.csv"), "buyer,at\na,2024-01-01\n").unwrap();
+    node.apply("source: sales\npath: a.csv\nevent_time: at\n");
+    assert_eq!(refused(node.push(json("[]"))), "source_not_pushed");
+    node.apply(&SALES.replace("sales", "sold"));
+    let (owner, shop) = (Principal::owner(), name("shop"));
+    let pushed = node.runtime.block_on(node.flow.push(&owner, &shop, &name("other"), json("[]")));
+    assert!(pushed.unwrap_err().hint().unwrap().contains("`sold`"));
+    let stranger = Principal { name: "ads".to_owned(), projects: Some(vec![name("ads")]) };
+    let pushed = node.runtime.block_on(node.flow.push(&stranger, &shop, &name("sold"), json("[]")));
+    assert_eq!(refused(pushed), "forbidden");
+    node.runtime.block_on(node.flow.close());
+    assert_eq!(refused(node.push(json("[]"))), "stopping");
+}

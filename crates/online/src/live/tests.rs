@@ -1,0 +1,531 @@
+//! What only the inside can show: the moment between a write and its fsync, an fsync that fails, a log that
+//! was cut or damaged. On real files; only the fsync is held up or fails.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use asof_model::{Clock, Timestamp};
+
+use super::engine::Live;
+use super::log::Fsync;
+use super::record::RecordOf;
+use super::*;
+use crate::Error;
+
+const TABLE: TableNumber = TableNumber::new(1).unwrap();
+
+#[derive(Debug)]
+struct Hand(AtomicI64);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+fn clock(at: i64) -> Arc<Hand> {
+    Arc::new(Hand(AtomicI64::new(at)))
+}
+
+fn options(clock: &Arc<Hand>) -> LiveOptions {
+    let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
+    LiveOptions { cache: 1 << 20, memory: 1 << 20, ..LiveOptions::new(clock) }
+}
+
+fn real() -> Fsync {
+    Arc::new(File::sync_data)
+}
+
+/// Pushes one row `name`, stored under its name with its `v`.
+fn push(store: &dyn LiveStore, name: &str, durability: Durability) -> Result<Accepted> {
+    let intake = Intake { source: SourceNumber(1), rows: Incoming::Plain(1), key: None, durability };
+    store.accept(&intake, &mut |given, writing| {
+        writing.rows().extend_from_slice(name.as_bytes());
+        writing.put(TABLE, name.as_bytes(), &given.visible_at.0.to_be_bytes())
+    })
+}
+
+/// Names and their `v`, as a request sees them at its T.
+fn seen(store: &dyn LiveStore) -> (i64, Vec<(String, i64)>) {
+    let snapshot = store.read().unwrap();
+    let mut rows = Vec::new();
+    snapshot
+        .scan(TABLE, b"", None, Direction::Forward, &mut |key, value| {
+            rows.push((
+                String::from_utf8(key.to_vec()).unwrap(),
+                i64::from_be_bytes(value.try_into().unwrap()),
+            ));
+            Ok(true)
+        })
+        .unwrap();
+    (snapshot.answer_time().0, rows)
+}
+
+/// An fsync that waits while the gate is shut, and counts.
+#[derive(Default)]
+struct Gate {
+    shut: Mutex<bool>,
+    opened: Condvar,
+    /// Those that began.
+    begun: AtomicU64,
+}
+
+impl Gate {
+    fn fsync(self: &Arc<Gate>) -> Fsync {
+        let gate = Arc::clone(self);
+        Arc::new(move |file: &File| {
+            gate.begun.fetch_add(1, Ordering::SeqCst);
+            let mut shut = gate.shut.lock().unwrap();
+            while *shut {
+                shut = gate.opened.wait(shut).unwrap();
+            }
+            drop(shut);
+            file.sync_data()
+        })
+    }
+
+    fn shut(&self, shut: bool) {
+        *self.shut.lock().unwrap() = shut;
+        self.opened.notify_all();
+    }
+
+    /// Waits for an fsync past so many to begin.
+    fn begun_past(&self, count: u64) {
+        while self.begun.load(Ordering::SeqCst) <= count {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn waiting(store: &Live) -> usize {
+    store.usage().unwrap().waiting
+}
+
+/// A request between the write of a batch and its fsync stands one microsecond before the batch, does not
+/// see it, and no batch gets a v at or before its T; after the fsync the next request sees all.
+#[test]
+fn a_request_between_write_and_fsync_does_not_see_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hand, gate) = (clock(1_000), Arc::new(Gate::default()));
+    let store = Live::open(folder.path(), &options(&hand), &gate.fsync()).unwrap();
+    let first = push(&store, "a", Durability::Durable).unwrap();
+    assert_eq!((first.visible_at.0, first.first.0, first.durable), (1_000, 1, true));
+    hand.0.store(2_000, Ordering::SeqCst);
+    assert_eq!(seen(&store), (2_000, vec![("a".to_owned(), 1_000)]));
+    let begun = gate.begun.load(Ordering::SeqCst);
+    gate.shut(true);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| push(&store, "b", Durability::Durable).unwrap());
+        gate.begun_past(begun);
+        assert!(!second.is_finished(), "not acknowledged before the fsync");
+        hand.0.store(5_000, Ordering::SeqCst);
+        assert_eq!(seen(&store), (2_000, vec![("a".to_owned(), 1_000)]), "one microsecond before 2001");
+        let third = scope.spawn(|| push(&store, "c", Durability::Durable).unwrap());
+        while waiting(&store) < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(seen(&store).0, 2_000);
+        assert_eq!(store.log().unwrap().end().0, 1, "the log is what is published");
+        gate.shut(false);
+        assert_eq!(second.join().unwrap().visible_at.0, 2_001);
+        assert_eq!(third.join().unwrap().visible_at.0, 5_000);
+    });
+    let rows = [("a", 1_000), ("b", 2_001), ("c", 5_000)].map(|(name, v)| (name.to_owned(), v));
+    assert_eq!(seen(&store), (5_000, rows.to_vec()));
+    // Read again, in any order, the rows say the same at every T answered: those with v <= T were seen.
+}
+
+#[test]
+fn many_writers_share_an_fsync() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hand, gate) = (clock(1_000), Arc::new(Gate::default()));
+    let store = Live::open(folder.path(), &options(&hand), &gate.fsync()).unwrap();
+    let begun = gate.begun.load(Ordering::SeqCst);
+    gate.shut(true);
+    std::thread::scope(|scope| {
+        let pushes: Vec<_> = (0..40)
+            .map(|n| {
+                let store = &store;
+                scope.spawn(move || push(store, &format!("{n:02}"), Durability::Durable).unwrap())
+            })
+            .collect();
+        while waiting(&store) < 40 {
+            std::thread::yield_now();
+        }
+        gate.shut(false);
+        let mut given: Vec<_> = pushes
+            .into_iter()
+            .map(|push| push.join().unwrap())
+            .map(|it| (it.first.0, it.visible_at.0))
+            .collect();
+        given.sort_unstable();
+        assert_eq!(given, (0..40).map(|n| (n + 1, 1_000 + n)).collect::<Vec<_>>());
+    });
+    let fsyncs = gate.begun.load(Ordering::SeqCst) - begun;
+    assert!(fsyncs <= 3, "{fsyncs} fsyncs for 40 batches");
+    assert_eq!(seen(&store).1.len(), 40);
+}
+
+#[test]
+fn a_relaxed_batch_does_not_wait_and_a_durable_one_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hand, gate) = (clock(1_000), Arc::new(Gate::default()));
+    let store = Live::open(folder.path(), &options(&hand), &gate.fsync()).unwrap();
+    // So that T may be answered while no fsync ends.
+    seen(&store);
+    gate.shut(true);
+    let relaxed = push(&store, "a", Durability::Relaxed).unwrap();
+    assert!(!relaxed.durable);
+    assert_eq!(seen(&store).1.len(), 1, "readable by the next request");
+    std::thread::scope(|scope| {
+        let durable = scope.spawn(|| push(&store, "b", Durability::Durable).unwrap());
+        let log = scope.spawn(|| store.log().unwrap().end().0);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!durable.is_finished());
+        assert!(!log.is_finished(), "what is handed on is durable");
+        gate.shut(false);
+        assert!(durable.join().unwrap().durable);
+        assert!(log.join().unwrap() >= 1);
+    });
+}
+
+#[test]
+fn more_than_may_wait_is_refused_as_busy() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hand, gate) = (clock(1_000), Arc::new(Gate::default()));
+    let options = LiveOptions { waiting: 400, ..options(&hand) };
+    let store = Live::open(folder.path(), &options, &gate.fsync()).unwrap();
+    gate.shut(true);
+    std::thread::scope(|scope| {
+        let store = &store;
+        let pushes: Vec<_> = (0..20)
+            .map(|n| scope.spawn(move || push(store, &format!("{n:02}"), Durability::Durable)))
+            .collect();
+        // All have been put behind the fsync, or refused.
+        while pushes.iter().filter(|push| push.is_finished()).count() + waiting(store) < 20 {
+            std::thread::yield_now();
+        }
+        gate.shut(false);
+        let answers: Vec<_> = pushes.into_iter().map(|push| push.join().unwrap()).collect();
+        let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+        assert!((1..20).contains(&accepted), "{accepted} of 20");
+        for refused in answers.into_iter().filter_map(Result::err) {
+            let Error::Busy { retry_after, waiting, .. } = refused else { panic!("{refused}") };
+            assert!(waiting >= 400 && retry_after > Duration::ZERO);
+        }
+        assert_eq!(seen(store).1.len(), accepted, "nothing accepted is dropped, nothing refused is there");
+        push(store, "again", Durability::Durable).unwrap();
+    });
+}
+
+/// Whichever fsync fails: nothing is acknowledged after it, and opened again the store has each
+/// acknowledged row once, and what it gives on rises.
+#[test]
+fn after_a_failed_fsync_nothing_is_acknowledged() {
+    let mut failed_pushes = 0;
+    for failing in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let calls = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&calls);
+        let fsync: Fsync = Arc::new(move |file: &File| {
+            if count.fetch_add(1, Ordering::SeqCst) + 1 == failing {
+                return Err(std::io::Error::from_raw_os_error(5));
+            }
+            file.sync_data()
+        });
+        let hand = clock(1_000);
+        // Files of the log end often, memory is written often.
+        let options = LiveOptions { memory: 20_000, log_file: 20_000, ..options(&hand) };
+        let (mut acknowledged, mut stopped, mut last_t) = (Vec::new(), false, i64::MIN);
+        match Live::open(folder.path(), &options, &fsync) {
+            Err(error) => assert!(matches!(error, Error::Io { .. }), "{error}"),
+            Ok(store) => {
+                for n in 0..50 {
+                    hand.0.fetch_add(300_000, Ordering::SeqCst);
+                    if n == 30 {
+                        store.trim(Position(15)).ok();
+                    }
+                    let name = format!("{n:03}{}", "x".repeat(1_200));
+                    match push(&store, &name, Durability::Durable) {
+                        Ok(accepted) => {
+                            assert!(!stopped, "fsync {failing}: acknowledged after a failure");
+                            acknowledged.push((name, accepted.visible_at.0));
+                        }
+                        Err(Error::Stopped { .. }) => {
+                            failed_pushes += u64::from(!stopped);
+                            stopped = true;
+                        }
+                        Err(error) => panic!("fsync {failing}: {error}"),
+                    }
+                    if let Ok(snapshot) = store.read() {
+                        last_t = snapshot.answer_time().0;
+                    } else {
+                        stopped = true;
+                    }
+                }
+                assert!(stopped || calls.load(Ordering::SeqCst) < failing, "fsync {failing} went unnoticed");
+            }
+        }
+        let made = calls.load(Ordering::SeqCst);
+        // Opened again, with a clock that was set back.
+        hand.0.store(500, Ordering::SeqCst);
+        let store = Live::open(folder.path(), &options, &real()).unwrap();
+        let (t, rows) = seen(&store);
+        assert!(t >= last_t, "fsync {failing}: T fell from {last_t} to {t}");
+        for (name, v) in &acknowledged {
+            let found: Vec<_> = rows.iter().filter(|(found, _)| found == name).collect();
+            assert!(matches!(found[..], [(_, at)] if at == v), "fsync {failing}: {v} was acknowledged");
+        }
+        assert!(rows.len() <= acknowledged.len() + 1, "fsync {failing}");
+        let after = push(&store, "after", Durability::Durable).unwrap();
+        assert!(rows.iter().all(|(_, v)| *v < after.visible_at.0) && after.visible_at.0 > last_t);
+        if made < failing {
+            assert!(failed_pushes > 30, "{failed_pushes} of {failing}");
+            break;
+        }
+    }
+}
+
+fn only_log(folder: &Path) -> std::path::PathBuf {
+    let mut files: Vec<_> =
+        folder.join("log").read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "log"));
+    assert_eq!(files.len(), 1);
+    files.pop().unwrap()
+}
+
+/// As the process leaves it that is killed: nothing is closed.
+fn killed(folder: &Path, rows: usize) {
+    let hand = clock(1_000);
+    let store = Live::open(folder, &options(&hand), &real()).unwrap();
+    for n in 0..rows {
+        push(&store, &format!("{n:02}"), Durability::Durable).unwrap();
+    }
+    let copy = folder.join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for name in ["log", "tables"] {
+        copy_all(&folder.join(name), &copy.join(name));
+    }
+    std::fs::copy(folder.join("sequence"), copy.join("sequence")).unwrap();
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// What the last write left half done is cut off; what was acknowledged before it stays, and the next opening
+/// goes on from there.
+#[test]
+fn a_torn_end_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    killed(folder.path(), 5);
+    let path = folder.path().join("copy");
+    let log = only_log(&path);
+    let whole = std::fs::read(&log).unwrap();
+    let sizes: Vec<usize> = {
+        let mut at = log::header(log::Before { number: 1, s: Position(0), v: Timestamp(0) }).len();
+        let mut ends = vec![at];
+        while let Some((_, size)) = record::Record::read(&whole[at..]) {
+            at += size;
+            ends.push(at);
+        }
+        assert_eq!((ends.len(), at), (6, whole.len()));
+        ends
+    };
+    let hand = clock(1);
+    for cut in (sizes[3]..whole.len()).step_by(7) {
+        // Cut off, and with zeros or noise where the rest should be.
+        for rest in [vec![], vec![0; 300], vec![0xA5; 300]] {
+            std::fs::write(&log, [&whole[..cut], &rest].concat()).unwrap();
+            let expected = sizes.iter().filter(|end| **end <= cut).count() - 1;
+            let store = Live::open(&path, &options(&hand), &real()).unwrap();
+            assert_eq!(seen(&store).1.len(), expected, "cut at {cut}");
+            let accepted = push(&store, "next", Durability::Durable).unwrap();
+            assert_eq!(accepted.first.0, expected as i64 + 1);
+            drop(store);
+            // Tables know the log's end now: back to what was killed.
+            std::fs::remove_dir_all(path.join("tables")).unwrap();
+        }
+    }
+}
+
+/// A record that was known to be durable and is not what was written is damage, not an end.
+#[test]
+fn damage_before_the_end_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    killed(folder.path(), 5);
+    let path = folder.path().join("copy");
+    let log = only_log(&path);
+    let whole = std::fs::read(&log).unwrap();
+    let head = log::header(log::Before { number: 1, s: Position(0), v: Timestamp(0) }).len();
+    let (_, size) = record::Record::read(&whole[head..]).unwrap();
+    // The last record of all may be one that was never acknowledged.
+    for at in head..head + 4 * size {
+        let mut broken = whole.clone();
+        broken[at] ^= 4;
+        std::fs::write(&log, &broken).unwrap();
+        let refused = Live::open(&path, &options(&clock(1)), &real()).unwrap_err();
+        assert!(matches!(&refused, Error::LiveDamaged { .. }), "byte {at}: {refused}");
+    }
+    let mut broken = whole.clone();
+    broken[head - 20] ^= 4;
+    std::fs::write(&log, &broken).unwrap();
+    assert!(Live::open(&path, &options(&clock(1)), &real()).is_err(), "its header");
+    std::fs::write(&log, &whole).unwrap();
+    assert_eq!(seen(&Live::open(&path, &options(&clock(1)), &real()).unwrap()).1.len(), 5);
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    drop(Live::open(&path, &options(&clock(1)), &real()).unwrap());
+    let file = path.join("sequence");
+    let mut bytes = std::fs::read(&file).unwrap();
+    for at in [0, 4096] {
+        bytes[at + 7] = 9;
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[at..at + 32]).to_le_bytes();
+        bytes[at + 32..at + 40].copy_from_slice(&checksum);
+    }
+    std::fs::write(&file, bytes).unwrap();
+    let refused = Live::open(&path, &options(&clock(1)), &real()).unwrap_err();
+    assert!(matches!(refused, Error::Newer { found: 9, known: 1, .. }), "{refused}");
+    std::fs::remove_file(file).unwrap();
+    // Without it there is nothing but an empty log: a store that was being made.
+    drop(Live::open(&path, &options(&clock(1)), &real()).unwrap());
+}
+
+/// Answers to keys past their time are swept, in steps; one given anew for the same key stays.
+#[test]
+fn keys_past_their_time_are_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let hand = clock(1_000);
+    let store = Live::open(folder.path(), &options(&hand), &real()).unwrap();
+    let send = |key: usize| {
+        let key = format!("{key}");
+        let intake = Intake {
+            source: SourceNumber(1),
+            rows: Incoming::Plain(1),
+            key: Some(IdempotencyKey { key: &key, content: [1; 32] }),
+            durability: Durability::Relaxed,
+        };
+        store.accept(&intake, &mut |_, _| Ok(())).unwrap()
+    };
+    let keys = keys::STEP + 200;
+    for key in 0..keys {
+        assert_eq!(send(key).visible_at.0, 1_000 + key as i64);
+    }
+    // All but the last are over.
+    hand.0.store(1_000 + keys::KEPT + keys as i64 - 2, Ordering::SeqCst);
+    assert!(!send(5).repeated);
+    assert_eq!(intake::sweep(&store.shared).unwrap(), keys::STEP);
+    assert_eq!(intake::sweep(&store.shared).unwrap(), 199);
+    assert_eq!(intake::sweep(&store.shared).unwrap(), 0);
+    assert!(send(5).repeated && send(keys - 1).repeated, "given anew, and not over");
+    assert!(!send(6).repeated);
+}
+
+/// Publishing waits for memory to be written, which waits for an fsync of what is relaxed: under more than
+/// memory takes, nothing waits for itself.
+#[test]
+fn relaxed_batches_past_what_memory_takes_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let hand = clock(1_000);
+    let options = LiveOptions { memory: 1, log_file: 2_000, ..options(&hand) };
+    let store = Live::open(folder.path(), &options, &real()).unwrap();
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in 0..40 {
+                    push(store, &format!("{writer}{n:02}"), Durability::Relaxed).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(seen(&store).1.len(), 320);
+    assert_eq!(store.log().unwrap().end().0, 320);
+}
+
+/// What stands in files of format 1 loads forever, and is written as before.
+#[test]
+fn format_1_loads() {
+    use asof_compute::RowDigest;
+
+    let stored = include_str!("../../tests/compat/live-store-1.txt");
+    let field = |name: &str| -> Vec<u8> {
+        let text = stored.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let text = text.unwrap_or_else(|| panic!("no {name}"));
+        (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+    };
+    let (v, s) = (Timestamp(1_370_044_800_000_000), Position(41));
+
+    let kept = lease::Kept { lease: v, trimmed: Position(7) };
+    assert_eq!(lease::newest(&field("slot")).unwrap(), (3, kept));
+    assert_eq!(lease::slot(3, kept), field("slot"), "written as before");
+
+    let before = log::Before { number: 9, s: Position(40), v: Timestamp(-1) };
+    assert_eq!(log::read_header(&field("header")).unwrap(), Some(before));
+    assert_eq!(log::header(before), field("header"), "written as before");
+
+    let mut writing = Writing::default();
+    writing.rows().extend_from_slice(b"two rows");
+    writing.put(TABLE, b"key", b"value").unwrap();
+    writing.put_if_absent(TABLE, b"new", b"first").unwrap();
+    writing.remove(TABLE, b"gone").unwrap();
+    let mut written = writing.record(RecordOf::Intake(SourceNumber(3), v, s, 2)).unwrap();
+    record::seal(&mut written, 9, 8);
+    let bytes = field("record");
+    let (read, length) = record::Record::read(&bytes).unwrap();
+    assert_eq!((length, read.number, read.entries().count()), (bytes.len(), 9, 3));
+    let expected = LogEntry { source: SourceNumber(3), visible_at: v, first: s, count: 2, rows: b"two rows" };
+    assert_eq!(read.intake(), Some(expected));
+    assert_eq!(written, bytes, "written as before");
+
+    let version = Version {
+        visible_at: v,
+        order_by: vec![1, 0, 255].into(),
+        position: s,
+        digest: RowDigest(*b"0123456789abcdef"),
+        event_time: Timestamp(-5),
+        content: *b"fedcba9876543210",
+        kept: b"kept".as_slice().into(),
+    };
+    assert_eq!(versions::read(&field("version")).as_ref(), Some(&version));
+    let mut value = Vec::new();
+    versions::put(&mut value, &version);
+    assert_eq!(value, field("version"), "written as before");
+    let id = versions::id_key(SourceNumber(3), b"a\0b");
+    assert_eq!(id, field("id"), "found as before");
+    assert_eq!(
+        versions::rest_key(&id, &versions::order_key(&version)),
+        field("version key"),
+        "found as before"
+    );
+
+    let key = IdempotencyKey { key: "k", content: [7; 32] };
+    let accepted = Accepted {
+        visible_at: v,
+        first: s,
+        count: 2,
+        already_there: vec![1, 258],
+        repeated: false,
+        durable: true,
+    };
+    let answer = keys::Answer::new(&key, &accepted);
+    assert_eq!(keys::Answer::read(&field("answer")), Some(answer.clone()));
+    assert_eq!(answer.bytes(), field("answer"), "written as before");
+    assert_eq!(keys::key_of(SourceNumber(3), "k"), field("key"), "found as before");
+}

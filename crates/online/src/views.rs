@@ -1,0 +1,34 @@
+//! The rows of views in the store of live rows: what the latest row is, and what windows come to.
+//!
+//! Each generation of a view has a table of its own ([`ViewTable`]). It holds the rows of each entity in the order of
+//! SEMANTICS section 1, a mark behind each row that a later version ends, and, of a view over windows, *tiles*: what
+//! all rows of a stretch of event time come to, as states that can be merged, on the levels of an
+//! [`asof_compute::Ladder`].
+//!
+//! A tile is a summary of rows that are there as well, never the only place of anything. Writers do not touch it: a
+//! row, or the end of one, that comes to a stretch which may be summed up already is written down as *late* beside
+//! its entity, with the position of its batch. A tile says up to which position it holds everything, so a reader adds
+//! the late rows past it, and reads rows where a tile does not help it: at the ends of windows, where rows are too
+//! few for a tile, where a row of a tile was ended since, and where T lies before something that the tile holds. What
+//! is answered therefore never depends on which tiles there are; [`Tiler`] makes them so that little is read.
+//!
+//! Invariants:
+//! - a tile covers event times before its table's [`ViewTable::tiled`] only, and everything accepted past the tile's
+//!   position with such an event time is late;
+//! - tiles, and the late rows that they make needless, change in one batch;
+//! - everything is decided in `asof-compute`: the edges of windows, the order of rows, states and what they come to.
+//!
+//! Start reading at [`ViewTable`], then [`read`], then [`tiler`]. The bytes are `docs/formats/live-views.md`.
+
+mod generations;
+mod key;
+mod latest;
+mod read;
+mod table;
+mod tiler;
+
+pub use generations::{Holds, LiveGeneration, LiveGenerations, LiveRecord};
+pub use latest::LatestRow;
+pub use read::{WindowsAsked, WindowsRead, sum_windows};
+pub use table::{ViewRow, ViewTable};
+pub use tiler::{Tiled, Tiler};

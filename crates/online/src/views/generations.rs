@@ -1,0 +1,359 @@
+//! Which views have tables in the live store, and where each is in its life.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use asof_compute::Position;
+use asof_model::{Address, DataType, Timestamp, VersionId};
+use serde::{Deserialize, Serialize};
+
+use super::ViewTable;
+use crate::live::{Direction, LiveStore, TableNumber, Writing, sweep};
+use crate::{Error, GenerationId, GenerationState, Result};
+
+/// The table of the records, and of what was read for each generation.
+const RECORDS: TableNumber = TableNumber::new(0).unwrap();
+/// The table of the first generation's rows.
+const FIRST: u32 = 16;
+
+/// So many entities are noted at most.
+const WORTH: usize = 10_000;
+
+const RECORD: u8 = 0;
+const MARK: u8 = 1;
+const PROGRESS: u8 = 2;
+
+/// What the rows of a generation are for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holds {
+    /// The latest row: the view's features.
+    Latest,
+    /// Windows: the arguments of their aggregates, of these types, and their filters.
+    Windows {
+        /// Of `asof_compute::WindowColumns::arguments`.
+        arguments: Vec<DataType>,
+    },
+}
+
+/// A generation's record, stored as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveRecord {
+    /// The format of this record; see [`LiveRecord::FORMAT`].
+    pub format: u32,
+    /// Its number.
+    pub id: GenerationId,
+    /// The view.
+    pub view: Address,
+    /// The version of the view.
+    pub version: VersionId,
+    /// The source whose rows it holds; those pushed to it come from [`LiveRecord::begun`] on.
+    pub source: Address,
+    /// What its rows are for.
+    pub holds: Holds,
+    /// Where it is in its life.
+    pub state: GenerationState,
+    /// Pushed rows past this position came as they were pushed; those up to it are read from elsewhere.
+    pub begun: i64,
+    /// The least T that it answers; rows that count only before were let go.
+    pub horizon: Timestamp,
+    /// The last time that it was brought up to date.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub succeeded_at: Option<Timestamp>,
+}
+
+impl LiveRecord {
+    /// The newest format (`docs/formats/live-views.md`) this program writes; it reads every one up to it.
+    pub const FORMAT: u32 = 1;
+}
+
+/// A generation of a view in the live store.
+#[derive(Debug, Clone)]
+pub struct LiveGeneration {
+    /// What it is.
+    pub record: LiveRecord,
+    /// Its rows.
+    pub table: ViewTable,
+}
+
+/// The generations of all views in one live store.
+#[derive(Debug)]
+pub struct LiveGenerations {
+    store: Arc<dyn LiveStore>,
+    all: RwLock<Arc<Vec<Arc<LiveGeneration>>>>,
+    /// Held by who changes them.
+    changing: Mutex<()>,
+    /// Entities worth a look of [`super::Tiler`].
+    worth: Mutex<HashSet<(GenerationId, Vec<u8>)>>,
+}
+
+impl LiveGenerations {
+    /// Those that stand in the store.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::Newer`].
+    pub fn open(store: Arc<dyn LiveStore>) -> Result<LiveGenerations> {
+        let from = store.read()?;
+        let mut all = Vec::new();
+        from.scan(RECORDS, &[RECORD], None, Direction::Forward, &mut |_, entry| {
+            let record: LiveRecord = serde_json::from_slice(entry)
+                .map_err(|error| damaged(&format!("the record of a view's rows: {error}")))?;
+            if record.format > LiveRecord::FORMAT {
+                let (found, known) = (record.format, LiveRecord::FORMAT);
+                return Err(Error::Newer { path: "live".to_owned(), found, known });
+            }
+            all.push(record);
+            Ok(true)
+        })?;
+        let mut generations = Vec::with_capacity(all.len());
+        for record in all {
+            let mark = from.get(RECORDS, &place(MARK, record.id))?;
+            let mark = match mark {
+                Some(mark) => {
+                    let mark: [u8; 8] = mark.try_into().map_err(|_| damaged("a mark of a view's rows"))?;
+                    Timestamp(i64::from_le_bytes(mark))
+                }
+                None => Timestamp(i64::MIN),
+            };
+            generations.push(Arc::new(LiveGeneration { table: table(&record, mark)?, record }));
+        }
+        drop(from);
+        Ok(LiveGenerations {
+            store,
+            all: RwLock::new(Arc::new(generations)),
+            changing: Mutex::default(),
+            worth: Mutex::default(),
+        })
+    }
+
+    /// The store they are in.
+    pub fn store(&self) -> &Arc<dyn LiveStore> {
+        &self.store
+    }
+
+    /// All of them. Asked where a batch is made, those whose rows it has to hold.
+    pub fn all(&self) -> Arc<Vec<Arc<LiveGeneration>>> {
+        Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The newest generation that answers for this version of a view.
+    pub fn live(&self, view: &Address, version: &VersionId) -> Option<Arc<LiveGeneration>> {
+        let all = self.all();
+        let answers = |it: &&Arc<LiveGeneration>| {
+            it.record.state == GenerationState::Live
+                && it.record.view == *view
+                && it.record.version == *version
+        };
+        all.iter().rev().find(answers).cloned()
+    }
+
+    /// Notes that an entity is worth a look of [`super::Tiler`]: many rows of it came, or were read. A hint: past a
+    /// bound it is not kept.
+    pub fn note(&self, id: GenerationId, entity: &[u8]) {
+        let mut worth = self.worth.lock().unwrap_or_else(PoisonError::into_inner);
+        if worth.len() < WORTH {
+            worth.insert((id, entity.to_vec()));
+        }
+    }
+
+    /// What was noted since the last call.
+    pub fn noted(&self) -> HashSet<(GenerationId, Vec<u8>)> {
+        std::mem::take(&mut *self.worth.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new generation without rows, being built: from its [`LiveRecord::begun`] on every batch that is made finds
+    /// it among [`LiveGenerations::all`].
+    ///
+    /// # Errors
+    /// As [`LiveStore::write`].
+    pub fn begin(
+        &self,
+        view: &Address,
+        version: &VersionId,
+        source: &Address,
+        holds: Holds,
+    ) -> Result<Arc<LiveGeneration>> {
+        let _changing = self.changing();
+        let last = self.all().iter().map(|generation| generation.record.id.0).max().unwrap_or(0);
+        let mut record = LiveRecord {
+            format: LiveRecord::FORMAT,
+            id: GenerationId(last + 1),
+            view: view.clone(),
+            version: version.clone(),
+            source: source.clone(),
+            holds,
+            state: GenerationState::Building,
+            begun: 0,
+            horizon: Timestamp::BEFORE_ALL,
+            succeeded_at: None,
+        };
+        let table = table(&record, Timestamp(i64::MIN))?;
+        let mut made = None;
+        self.store
+            .write(&mut |s, writing| {
+                record.begun = s.0;
+                put_record(&record, writing)?;
+                let generation = Arc::new(LiveGeneration { record: record.clone(), table: table.clone() });
+                let mut all = self.all().to_vec();
+                all.retain(|other| other.record.id != generation.record.id);
+                all.push(Arc::clone(&generation));
+                *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+                made = Some(generation);
+                Ok(())
+            })
+            .inspect_err(|_| self.forget(GenerationId(last + 1)))?;
+        made.ok_or_else(|| damaged("a batch that was not made"))
+    }
+
+    fn forget(&self, id: GenerationId) {
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        *all = Arc::new(all.iter().filter(|other| other.record.id != id).cloned().collect());
+    }
+
+    /// Changes records, all in one batch; `entries` writes what is to stand with them.
+    ///
+    /// # Errors
+    /// As [`LiveStore::write`].
+    pub fn change(
+        &self,
+        change: &dyn Fn(&mut LiveRecord),
+        entries: &mut dyn FnMut(Position, &mut Writing) -> Result<()>,
+    ) -> Result<()> {
+        let _changing = self.changing();
+        let stand = |all: Arc<Vec<Arc<LiveGeneration>>>| {
+            *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
+        };
+        let mut before = None;
+        let written = self.store.write(&mut |s, writing| {
+            let standing = self.all();
+            let mut after = Vec::with_capacity(standing.len());
+            for generation in standing.iter() {
+                let mut record = generation.record.clone();
+                change(&mut record);
+                if record == generation.record {
+                    after.push(Arc::clone(generation));
+                    continue;
+                }
+                put_record(&record, writing)?;
+                after.push(Arc::new(LiveGeneration { record, table: generation.table.clone() }));
+            }
+            entries(s, writing)?;
+            before = Some(standing);
+            // No batch that is made after this one finds what was.
+            stand(Arc::new(after));
+            Ok(())
+        });
+        written.inspect_err(|_| before.take().into_iter().for_each(stand))
+    }
+
+    /// Drops a generation with the batch that is being made, which it does not fit; its rows go with
+    /// [`LiveGenerations::remove`]. Called where a batch is made: no later one finds it, also if this one is refused.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`].
+    pub fn drop_within(&self, id: GenerationId, writing: &mut Writing) -> Result<()> {
+        let before = self.all();
+        let Some(found) = before.iter().find(|other| other.record.id == id) else { return Ok(()) };
+        let record = LiveRecord { state: GenerationState::Dropped, ..found.record.clone() };
+        put_record(&record, writing)?;
+        let dropped = Arc::new(LiveGeneration { record, table: found.table.clone() });
+        let mut all = before.to_vec();
+        all.iter_mut().filter(|other| other.record.id == id).for_each(|other| *other = Arc::clone(&dropped));
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+        Ok(())
+    }
+
+    /// Writes down how far a generation may have tiles: for [`super::Tiler::advance`].
+    ///
+    /// # Errors
+    /// [`Error::TooLong`].
+    pub fn mark(id: GenerationId, until: Timestamp, writing: &mut Writing) -> Result<()> {
+        writing.put(RECORDS, &place(MARK, id), &until.0.to_le_bytes())
+    }
+
+    /// Writes down what was read of a unit into a generation.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`].
+    pub fn put_progress(id: GenerationId, unit: &[u8], seen: &[u8], writing: &mut Writing) -> Result<()> {
+        writing.put(RECORDS, &[&place(PROGRESS, id)[..], unit].concat(), seen)
+    }
+
+    /// What was read into a generation: unit and what was said of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn progress(&self, id: GenerationId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let prefix = place(PROGRESS, id);
+        let mut found = Vec::new();
+        self.store.read()?.scan(RECORDS, &prefix, None, Direction::Forward, &mut |key, entry| {
+            found.push((key.get(prefix.len()..).unwrap_or_default().to_vec(), entry.to_vec()));
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// Removes a generation with its rows: first no batch finds it any more, then its rows go a step at a time, its
+    /// record last. One that does not exist is no error.
+    ///
+    /// # Errors
+    /// As [`LiveStore::write`].
+    pub fn remove(&self, id: GenerationId) -> Result<()> {
+        let Some(found) = self.all().iter().find(|other| other.record.id == id).cloned() else {
+            return Ok(());
+        };
+        if found.record.state != GenerationState::Dropped {
+            let dropped = |record: &mut LiveRecord| {
+                if record.id == id {
+                    record.state = GenerationState::Dropped;
+                }
+            };
+            self.change(&dropped, &mut |_, _| Ok(()))?;
+        }
+        for (table, prefix) in [(found.table.number(), Vec::new()), (RECORDS, place(PROGRESS, id).to_vec())] {
+            let mut from: Option<Vec<u8>> = None;
+            loop {
+                let swept =
+                    sweep(self.store.as_ref(), table, &prefix, from.as_deref(), &mut |_, _| Ok(true))?;
+                match swept.next {
+                    Some(next) => from = Some(next),
+                    None => break,
+                }
+            }
+        }
+        let _changing = self.changing();
+        self.store.write(&mut |_, writing| {
+            writing.remove(RECORDS, &place(MARK, id))?;
+            writing.remove(RECORDS, &place(RECORD, id))
+        })?;
+        self.forget(id);
+        Ok(())
+    }
+}
+
+fn table(record: &LiveRecord, mark: Timestamp) -> Result<ViewTable> {
+    let number = TableNumber::new(FIRST.saturating_add(record.id.0));
+    let number = number.ok_or_else(|| damaged("the number of a view's rows"))?;
+    Ok(match record.holds {
+        Holds::Latest => ViewTable::latest(number),
+        Holds::Windows { .. } => ViewTable::windows(number, mark),
+    })
+}
+
+fn put_record(record: &LiveRecord, writing: &mut Writing) -> Result<()> {
+    let bytes = serde_json::to_vec(record).map_err(|error| damaged(&error.to_string()))?;
+    writing.put(RECORDS, &place(RECORD, record.id), &bytes)
+}
+
+fn place(what: u8, id: GenerationId) -> [u8; 5] {
+    let id = id.0.to_be_bytes();
+    [what, id[0], id[1], id[2], id[3]]
+}
+
+fn damaged(what: &str) -> Error {
+    Error::Damaged { path: "live".to_owned(), what: what.to_owned() }
+}

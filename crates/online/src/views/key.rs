@@ -1,0 +1,290 @@
+//! The bytes of entries in a view's table; `docs/formats/live-views.md`.
+//!
+//! ```text
+//! row   = entity 0 order            -> format (1) flags (1) length of entity (2) [valid_until (8)] values
+//! end   = entity 0 order 0          -> v of the next version (8)
+//! tiled = entity 1 0                -> until (8)
+//! late  = entity 1 1 s (8) order [0] -> as of row and end
+//! tile  = entity 2 level (1) start (8) -> format (1) s (8) newest (8) weight (4) states
+//! order = e (8) v (8) o (escaped) 0 op (1) c (16) number (8), of a row without a position
+//!       | e (8) v (8) o (escaped) 1 s (8)
+//! ```
+//!
+//! Numbers in keys are big-endian with the sign bit turned, so that they compare as bytes. Escaped: 0 is written as
+//! 0 255, the end is 0 0.
+
+use asof_compute::{Op, Position, RowDigest, RowOrder};
+use asof_model::Timestamp;
+
+use crate::{Error, Result};
+
+/// The version byte of rows.
+const ROW_FORMAT: u8 = 1;
+/// The version byte of tiles.
+const TILE_FORMAT: u8 = 1;
+
+const ROWS: u8 = 0;
+const STATE: u8 = 1;
+const TILES: u8 = 2;
+/// In [`STATE`].
+const TILED: u8 = 0;
+const LATE: u8 = 1;
+
+const IS_DELETE: u8 = 1;
+const HAS_VALID_UNTIL: u8 = 2;
+
+/// The greatest bytes that an order can begin with after `e`.
+const PAST_ALL: [u8; 9] = [0xFF; 9];
+
+fn put(number: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(number.cast_unsigned() ^ (1 << 63)).to_be_bytes());
+}
+
+fn take(bytes: &mut &[u8]) -> Option<i64> {
+    let (number, rest) = bytes.split_first_chunk::<8>()?;
+    *bytes = rest;
+    Some((u64::from_be_bytes(*number) ^ (1 << 63)).cast_signed())
+}
+
+/// What the keys of an entity's rows begin with.
+pub(super) fn rows(entity: &[u8]) -> Vec<u8> {
+    [entity, &[ROWS]].concat()
+}
+
+/// What the keys of an entity's own state, and of its late rows, begin with.
+pub(super) fn state(entity: &[u8]) -> Vec<u8> {
+    [entity, &[STATE]].concat()
+}
+
+/// Where it says how far an entity has tiles.
+pub(super) fn tiled(entity: &[u8]) -> Vec<u8> {
+    [entity, &[STATE, TILED]].concat()
+}
+
+/// What the keys of an entity's tiles of a level begin with.
+pub(super) fn tiles(entity: &[u8], level: usize) -> Vec<u8> {
+    [entity, &[TILES, level as u8]].concat()
+}
+
+/// Behind [`tiles`].
+pub(super) fn start(start: Timestamp) -> [u8; 8] {
+    (start.0.cast_unsigned() ^ (1 << 63)).to_be_bytes()
+}
+
+/// Reads [`start`].
+pub(super) fn read_start(mut rest: &[u8]) -> Option<Timestamp> {
+    let found = take(&mut rest).map(Timestamp);
+    found.filter(|_| rest.is_empty())
+}
+
+/// Behind [`rows`]: where the rows of an event time begin.
+pub(super) fn from_event_time(event_time: Timestamp) -> [u8; 8] {
+    start(event_time)
+}
+
+/// Behind [`rows`]: past all rows of an event time, and before those of the next.
+pub(super) fn past_event_time(event_time: Timestamp) -> Vec<u8> {
+    [&start(event_time)[..], &PAST_ALL].concat()
+}
+
+/// Writes the place of a row among its entity's; `number` tells rows apart that have no position and are equal.
+pub(super) fn put_order(order: &RowOrder, number: u64, out: &mut Vec<u8>) {
+    put(order.event_time.0, out);
+    put(order.visible_at.0, out);
+    for &byte in &order.order_by {
+        out.push(byte);
+        if byte == 0 {
+            out.push(0xFF);
+        }
+    }
+    out.extend_from_slice(&[0, 0]);
+    if order.position == Position::NONE {
+        out.push(0);
+        out.push(u8::from(order.op == Op::Delete));
+        out.extend_from_slice(&order.digest.0);
+        out.extend_from_slice(&number.to_be_bytes());
+    } else {
+        out.push(1);
+        put(order.position.0, out);
+    }
+}
+
+/// The place of a row, and whether the key is that of its end.
+pub(super) struct Placed<'a> {
+    pub(super) event_time: Timestamp,
+    pub(super) visible_at: Timestamp,
+    /// From `o` on.
+    rest: &'a [u8],
+    pub(super) is_end: bool,
+}
+
+/// Reads what [`put_order`] wrote, with the 0 behind it where it is an end.
+pub(super) fn read_order(mut bytes: &[u8]) -> Option<Placed<'_>> {
+    let (event_time, visible_at) = (Timestamp(take(&mut bytes)?), Timestamp(take(&mut bytes)?));
+    let mut at = 0;
+    loop {
+        match (*bytes.get(at)?, bytes.get(at + 1)) {
+            (0, Some(0)) => break,
+            (0, _) => at += 2,
+            _ => at += 1,
+        }
+    }
+    let tail = bytes.get(at + 2..)?;
+    let length = match *tail.first()? {
+        0 => 1 + 1 + 16 + 8,
+        _ => 1 + 8,
+    };
+    let is_end = tail.len() == length + 1;
+    (is_end || tail.len() == length).then_some(Placed { event_time, visible_at, rest: bytes, is_end })
+}
+
+impl Placed<'_> {
+    /// The whole place; `op` is that of the row.
+    pub(super) fn order(&self, op: Op) -> RowOrder {
+        let mut order_by = Vec::new();
+        let mut bytes = self.rest.iter();
+        while let Some(&byte) = bytes.next() {
+            if byte == 0 && bytes.next() == Some(&0) {
+                break;
+            }
+            order_by.push(byte);
+        }
+        let mut rest = bytes.as_slice();
+        let position = match rest.first() {
+            Some(1) => {
+                rest = &rest[1..];
+                take(&mut rest).map_or(Position::NONE, Position)
+            }
+            _ => Position::NONE,
+        };
+        let digest = match position {
+            Position::NONE => rest.get(2..18).and_then(|digest| digest.first_chunk()).copied(),
+            _ => None,
+        };
+        RowOrder {
+            event_time: self.event_time,
+            visible_at: self.visible_at,
+            order_by: order_by.into(),
+            position,
+            op,
+            digest: RowDigest(digest.unwrap_or_default()),
+        }
+    }
+}
+
+/// A row as its entry holds it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) op: Op,
+    pub(super) valid_until: Option<Timestamp>,
+    pub(super) values: &'a [u8],
+}
+
+/// Writes a row's entry; `entity`: the length of its entity's key.
+pub(super) fn put_row(row: &Row<'_>, entity: u16, out: &mut Vec<u8>) {
+    let flag = |some: bool, flag| if some { flag } else { 0 };
+    out.push(ROW_FORMAT);
+    out.push(flag(row.op == Op::Delete, IS_DELETE) | flag(row.valid_until.is_some(), HAS_VALID_UNTIL));
+    out.extend_from_slice(&entity.to_le_bytes());
+    if let Some(until) = row.valid_until {
+        out.extend_from_slice(&until.0.to_le_bytes());
+    }
+    out.extend_from_slice(row.values);
+}
+
+pub(super) fn read_row(entry: &[u8]) -> Option<Row<'_>> {
+    let (&[format, flags, _, _], rest) = entry.split_first_chunk::<4>()?;
+    if format != ROW_FORMAT {
+        return None;
+    }
+    let op = if flags & IS_DELETE == 0 { Op::Value } else { Op::Delete };
+    if flags & HAS_VALID_UNTIL == 0 {
+        return Some(Row { op, valid_until: None, values: rest });
+    }
+    let (until, values) = rest.split_first_chunk::<8>()?;
+    Some(Row { op, valid_until: Some(Timestamp(i64::from_le_bytes(*until))), values })
+}
+
+/// The length of the key of a row's entity.
+pub(super) fn entity_of(entry: &[u8]) -> Option<usize> {
+    let &[format, _, low, high] = entry.first_chunk::<4>()?;
+    (format == ROW_FORMAT).then(|| usize::from(u16::from_le_bytes([low, high])))
+}
+
+/// The value of an end.
+pub(super) fn end(at: Timestamp) -> [u8; 8] {
+    at.0.to_le_bytes()
+}
+
+pub(super) fn read_end(entry: &[u8]) -> Option<Timestamp> {
+    Some(Timestamp(i64::from_le_bytes(entry.try_into().ok()?)))
+}
+
+/// Writes what the key of a late row begins with.
+pub(super) fn put_late(entity: &[u8], s: Position, out: &mut Vec<u8>) {
+    out.extend_from_slice(entity);
+    out.extend_from_slice(&[STATE, LATE]);
+    put(s.0, out);
+}
+
+/// What stands in an entity's own state, behind [`state`].
+pub(super) enum State<'a> {
+    /// Up to there it has tiles.
+    Tiled,
+    /// A row, or the end of one, that came late, with the position of its batch.
+    Late(Position, Placed<'a>),
+}
+
+pub(super) fn read_state(key: &[u8]) -> Option<State<'_>> {
+    match key.split_first()? {
+        (&TILED, []) => Some(State::Tiled),
+        (&LATE, mut rest) => {
+            let s = Position(take(&mut rest)?);
+            Some(State::Late(s, read_order(rest)?))
+        }
+        _ => None,
+    }
+}
+
+/// A tile as its entry holds it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tile<'a> {
+    /// It holds everything up to there.
+    pub(super) position: Position,
+    /// The greatest `v` of anything it holds, and of what ended rows in its stretch.
+    pub(super) newest: Timestamp,
+    /// What reading its rows would cost, in rows.
+    pub(super) weight: u32,
+    pub(super) states: &'a [u8],
+}
+
+pub(super) fn put_tile(tile: &Tile<'_>, out: &mut Vec<u8>) {
+    out.push(TILE_FORMAT);
+    out.extend_from_slice(&tile.position.0.to_le_bytes());
+    out.extend_from_slice(&tile.newest.0.to_le_bytes());
+    out.extend_from_slice(&tile.weight.to_le_bytes());
+    out.extend_from_slice(tile.states);
+}
+
+pub(super) fn read_tile(entry: &[u8]) -> Option<Tile<'_>> {
+    let (format, rest) = entry.split_first()?;
+    let (position, rest) = rest.split_first_chunk::<8>()?;
+    let (newest, rest) = rest.split_first_chunk::<8>()?;
+    let (weight, states) = rest.split_first_chunk::<4>()?;
+    (*format == TILE_FORMAT).then_some(Tile {
+        position: Position(i64::from_le_bytes(*position)),
+        newest: Timestamp(i64::from_le_bytes(*newest)),
+        weight: u32::from_le_bytes(*weight),
+        states,
+    })
+}
+
+/// What an entry that cannot be read makes of a request.
+pub(super) fn damaged(what: &str) -> Error {
+    Error::Damaged { path: "live".to_owned(), what: format!("{what} of a view is not what was written") }
+}
+
+/// An entry, or why it cannot be read.
+pub(super) fn whole<T>(found: Option<T>, what: &str) -> Result<T> {
+    found.ok_or_else(|| damaged(what))
+}

@@ -1,0 +1,367 @@
+//! What windows come to: tiles where they help, rows where they do not.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use asof_compute::{Ladder, Position, RowOrder, StoredWindows, WindowSums};
+use asof_model::Timestamp;
+
+use super::ViewTable;
+use super::key::{self, Placed, Row};
+use crate::Result;
+use crate::live::{Direction, LiveSnapshot};
+
+/// Windows of some entities to be added up.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowsAsked<'a> {
+    /// The generation that answers.
+    pub table: &'a ViewTable,
+    /// How its rows are stored, and what is kept of them.
+    pub stored: &'a StoredWindows,
+    /// The lengths of its tiles.
+    pub ladder: &'a Ladder,
+    /// The features of the plan that are asked for.
+    pub features: &'a [usize],
+    /// T.
+    pub at: Timestamp,
+}
+
+/// A row that came, or ended, late.
+#[derive(Debug)]
+struct Late {
+    event_time: Timestamp,
+    visible_at: Timestamp,
+    s: Position,
+    what: LateWhat,
+}
+
+#[derive(Debug)]
+enum LateWhat {
+    /// A row, with the key and the entry it has among the rows.
+    Row { order: Vec<u8>, entry: Vec<u8> },
+    /// The end of one.
+    End,
+}
+
+/// What stands beside an entity's rows.
+#[derive(Debug, Default)]
+pub(super) struct EntityState {
+    /// Before it there may be tiles.
+    pub(super) tiled: Option<Timestamp>,
+    late: Vec<Late>,
+}
+
+impl EntityState {
+    pub(super) fn read(table: &ViewTable, from: &dyn LiveSnapshot, entity: &[u8]) -> Result<EntityState> {
+        let prefix = key::state(entity);
+        let mut found = EntityState::default();
+        from.scan(table.number(), &prefix, None, Direction::Forward, &mut |place, entry| {
+            let place = place.get(prefix.len()..).unwrap_or_default();
+            match key::whole(key::read_state(place), "the key of a late row")? {
+                key::State::Tiled => found.tiled = Some(key::whole(key::read_end(entry), "a mark")?),
+                key::State::Late(s, placed) => {
+                    let (event_time, visible_at) = (placed.event_time, placed.visible_at);
+                    let what = match placed.is_end {
+                        true => LateWhat::End,
+                        false => {
+                            let order = place.get(9..).unwrap_or_default().to_vec();
+                            LateWhat::Row { order, entry: entry.to_vec() }
+                        }
+                    };
+                    found.late.push(Late { event_time, visible_at, s, what });
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// The event times of what came late, with the positions.
+    pub(super) fn late(&self) -> impl Iterator<Item = (Timestamp, Position)> {
+        self.late.iter().map(|late| (late.event_time, late.s))
+    }
+}
+
+/// Takes what covers some stretches of time.
+pub(super) trait Cover {
+    /// The states of a tile that lies within a stretch.
+    fn tile(&mut self, stretch: usize, states: &[u8]) -> Result<()>;
+    /// A row that counts, and lies within a stretch.
+    fn row(&mut self, stretch: usize, placed: &Placed<'_>, row: &Row<'_>) -> Result<()>;
+    /// The `v` of something that was looked at, whether it counts or not.
+    fn saw(&mut self, _at: Timestamp) {}
+}
+
+/// Tiles that are made and not stored yet, by level and start; none: the one that is there is to go.
+pub(super) type Made = BTreeMap<(usize, Timestamp), Option<Vec<u8>>>;
+
+/// Stretches of event time, with numbers.
+pub(super) type Stretch = (Range<i64>, usize);
+
+/// One entity of one table, read at one T.
+pub(super) struct Reading<'a> {
+    pub(super) table: &'a ViewTable,
+    pub(super) ladder: &'a Ladder,
+    pub(super) from: &'a dyn LiveSnapshot,
+    pub(super) entity: &'a [u8],
+    pub(super) state: &'a EntityState,
+    /// What is known by then counts.
+    pub(super) at: Timestamp,
+    /// Tiles in place of those that are there.
+    pub(super) made: &'a Made,
+}
+
+/// How far an entity's tiles may reach: those that are made count.
+pub(super) struct Reach {
+    /// Tiles end at or before it.
+    pub(super) until: Timestamp,
+    /// Levels that are read, from the lowest.
+    pub(super) levels: usize,
+}
+
+impl Reading<'_> {
+    /// Covers stretches that ascend and do not overlap. Gives how many rows were read.
+    pub(super) fn cover(&self, reach: &Reach, stretches: Vec<Stretch>, to: &mut dyn Cover) -> Result<usize> {
+        let mut gaps = stretches;
+        for level in (0..reach.levels).rev() {
+            let length = self.ladder.length(level);
+            let mut left = Vec::with_capacity(gaps.len() + 2);
+            for (gap, stretch) in gaps {
+                let first = ceil(gap.start, length);
+                let last = gap.end.min(reach.until.0).div_euclid(length).saturating_mul(length);
+                if first >= last {
+                    left.push((gap, stretch));
+                    continue;
+                }
+                let mut at = gap.start;
+                for (start, tile) in self.tiles(level, first..last)? {
+                    let Some(tile) = key::read_tile(&tile).filter(|tile| self.helps(start, length, tile))
+                    else {
+                        continue;
+                    };
+                    if at < start.0 {
+                        left.push((at..start.0, stretch));
+                    }
+                    at = start.0.saturating_add(length);
+                    to.tile(stretch, tile.states)?;
+                    to.saw(tile.newest);
+                    self.late_rows(start.0..at, tile.position, stretch, to)?;
+                }
+                if at < gap.end {
+                    left.push((at..gap.end, stretch));
+                }
+            }
+            gaps = left;
+        }
+        self.rows(&gaps, to)
+    }
+
+    /// The tiles of a level that begin within a range, in order.
+    fn tiles(&self, level: usize, range: Range<i64>) -> Result<BTreeMap<Timestamp, Vec<u8>>> {
+        let prefix = key::tiles(self.entity, level);
+        let mut found = BTreeMap::new();
+        let begin = key::start(Timestamp(range.start));
+        self.from.scan(
+            self.table.number(),
+            &prefix,
+            Some(&begin),
+            Direction::Forward,
+            &mut |place, entry| {
+                let start = place.get(prefix.len()..).and_then(key::read_start);
+                let start = key::whole(start, "the key of a tile")?;
+                if start.0 >= range.end {
+                    return Ok(false);
+                }
+                found.insert(start, entry.to_vec());
+                Ok(true)
+            },
+        )?;
+        if !self.made.is_empty() && range.start < range.end {
+            let made = self.made.range((level, Timestamp(range.start))..(level, Timestamp(range.end)));
+            for ((_, start), tile) in made {
+                match tile {
+                    Some(tile) => found.insert(*start, tile.clone()),
+                    None => found.remove(start),
+                };
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a tile can be taken for its rows: everything it holds is known by then, and no row of it ended since
+    /// it was made.
+    fn helps(&self, start: Timestamp, length: i64, tile: &key::Tile<'_>) -> bool {
+        let within = start.0..start.0.saturating_add(length);
+        let ends = |late: &&Late| matches!(late.what, LateWhat::End) && late.s > tile.position;
+        tile.newest <= self.at
+            && !self.state.late.iter().filter(ends).any(|late| within.contains(&late.event_time.0))
+    }
+
+    /// What came late to a tile. None of it has ended since: the tile would not help.
+    fn late_rows(
+        &self,
+        within: Range<i64>,
+        past: Position,
+        stretch: usize,
+        to: &mut dyn Cover,
+    ) -> Result<()> {
+        for late in self.state.late.iter().filter(|late| late.s > past && within.contains(&late.event_time.0))
+        {
+            if let LateWhat::Row { order, entry } = &late.what {
+                to.saw(late.visible_at);
+                if late.visible_at <= self.at {
+                    let placed = key::whole(key::read_order(order), "the key of a late row")?;
+                    to.row(stretch, &placed, &key::whole(key::read_row(entry), "a late row")?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads rows of what no tile covers; stretches without anything between them are read in one.
+    fn rows(&self, gaps: &[Stretch], to: &mut dyn Cover) -> Result<usize> {
+        let mut read = 0;
+        let prefix = key::rows(self.entity);
+        for run in gaps.chunk_by(|one, other| one.0.end == other.0.start) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let begin = key::from_event_time(Timestamp(first.0.start));
+            let mut waiting: Option<(Vec<u8>, Vec<u8>)> = None;
+            let mut at = 0;
+            let mut take = |place: &[u8], entry: &[u8], end: Option<Timestamp>| -> Result<()> {
+                let placed = key::whole(key::read_order(place), "the key of a row")?;
+                to.saw(placed.visible_at);
+                end.into_iter().for_each(|end| to.saw(end));
+                if placed.visible_at > self.at || end.is_some_and(|end| end <= self.at) {
+                    return Ok(());
+                }
+                while run.get(at).is_some_and(|(gap, _)| gap.end <= placed.event_time.0) {
+                    at += 1;
+                }
+                let Some((_, stretch)) = run.get(at) else { return Ok(()) };
+                to.row(*stretch, &placed, &key::whole(key::read_row(entry), "a row")?)
+            };
+            self.from.scan(
+                self.table.number(),
+                &prefix,
+                Some(&begin),
+                Direction::Forward,
+                &mut |place, entry| {
+                    let place = place.get(prefix.len()..).unwrap_or_default();
+                    let placed = key::whole(key::read_order(place), "the key of a row")?;
+                    if placed.is_end {
+                        let end = key::whole(key::read_end(entry), "the end of a row")?;
+                        if let Some((of, row)) = waiting.take() {
+                            // The end of a row stands right behind it.
+                            let own = place.get(..place.len() - 1) == Some(&of[..]);
+                            take(&of, &row, own.then_some(end))?;
+                        }
+                        return Ok(true);
+                    }
+                    if let Some((of, row)) = waiting.take() {
+                        take(&of, &row, None)?;
+                    }
+                    if placed.event_time.0 >= last.0.end {
+                        return Ok(false);
+                    }
+                    read += 1;
+                    waiting = Some((place.to_vec(), entry.to_vec()));
+                    Ok(true)
+                },
+            )?;
+            if let Some((of, row)) = waiting {
+                take(&of, &row, None)?;
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Up to a multiple.
+fn ceil(number: i64, of: i64) -> i64 {
+    number.div_euclid(of).saturating_add(i64::from(number.rem_euclid(of) != 0)).saturating_mul(of)
+}
+
+/// What [`sum_windows`] came to.
+#[derive(Debug)]
+pub struct WindowsRead {
+    /// To be finished.
+    pub sums: WindowSums,
+    /// Of each entity how many rows were read because no tile holds them.
+    pub rows: Vec<usize>,
+}
+
+/// Adds up the windows of some entities, none for one without a key.
+///
+/// # Errors
+/// [`crate::Error::Io`], [`crate::Error::Damaged`].
+pub fn sum_windows(
+    asked: &WindowsAsked<'_>,
+    from: &dyn LiveSnapshot,
+    entities: &mut dyn Iterator<Item = Option<&[u8]>>,
+) -> Result<WindowsRead> {
+    let entities: Vec<Option<&[u8]>> = entities.collect();
+    let WindowsAsked { table, stored, ladder, features, at } = *asked;
+    let mut sums = WindowSums::new(stored.plan(), features, at, entities.len());
+    let stretches: Vec<Stretch> = sums
+        .stretches()
+        .map(|(from, until)| from.0..until.0)
+        .enumerate()
+        .filter(|(stretch, _)| sums.is_covered(*stretch))
+        .map(|(stretch, range)| (range, stretch))
+        .collect();
+    let made = Made::new();
+    let mut rows = Vec::with_capacity(entities.len());
+    let mut into = Sums {
+        slots: Vec::new(),
+        numbers: Vec::new(),
+        rows: stored.rows().map_err(broken)?,
+        sums: &mut sums,
+        entity: 0,
+    };
+    for (number, entity) in entities.iter().enumerate() {
+        let Some(entity) = entity else {
+            rows.push(0);
+            continue;
+        };
+        into.entity = number;
+        let state = EntityState::read(table, from, entity)?;
+        let reach = match state.tiled {
+            Some(until) => Reach { until, levels: ladder.levels() },
+            None => Reach { until: Timestamp(i64::MIN), levels: 0 },
+        };
+        let reading = Reading { table, ladder, from, entity, state: &state, at, made: &made };
+        rows.push(reading.cover(&reach, stretches.clone(), &mut into)?);
+    }
+    let Sums { slots, numbers, rows: read, .. } = into;
+    let read = read.finish().map_err(broken)?;
+    sums.add_rows(&slots, &numbers, &read).map_err(broken)?;
+    Ok(WindowsRead { sums, rows })
+}
+
+pub(super) fn broken(error: asof_compute::ComputeError) -> crate::Error {
+    key::damaged(&error.to_string())
+}
+
+/// Tiles and rows on their way into the sums of an entity.
+struct Sums<'a, 'b> {
+    sums: &'a mut WindowSums,
+    entity: usize,
+    rows: asof_compute::StoredRows<'b>,
+    /// The slots of rows, and their numbers.
+    slots: Vec<u32>,
+    numbers: Vec<u32>,
+}
+
+impl Cover for Sums<'_, '_> {
+    fn tile(&mut self, stretch: usize, states: &[u8]) -> Result<()> {
+        self.sums.add_tile(self.entity, stretch, states).map_err(broken)
+    }
+
+    fn row(&mut self, stretch: usize, placed: &Placed<'_>, row: &Row<'_>) -> Result<()> {
+        let order = || -> RowOrder { placed.order(row.op) };
+        let number = self.rows.push(placed.event_time, row.values, order).map_err(broken)?;
+        self.slots.push(self.sums.slot(self.entity, stretch));
+        self.numbers.push(number);
+        Ok(())
+    }
+}

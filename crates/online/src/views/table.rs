@@ -1,0 +1,180 @@
+//! What a batch writes of a view.
+
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use asof_compute::{KeyEncoder, Op, Position, RowOrder};
+use asof_model::Timestamp;
+
+use super::key;
+use crate::live::{Direction, LiveSnapshot, TableNumber, Writing};
+use crate::{Error, Result};
+
+/// A row of a view.
+#[derive(Debug, Clone, Copy)]
+pub struct ViewRow<'a> {
+    /// The bytes of `asof_compute::KeyEncoder`.
+    pub key: &'a [u8],
+    /// Its place among its entity's rows.
+    pub order: &'a RowOrder,
+    /// Tells it from others without a position that are equal to it in all of `order`.
+    pub number: u64,
+    /// From then on it no longer answers, where it is a latest row.
+    pub valid_until: Option<Timestamp>,
+    /// The bytes of `asof_compute::RowLayout`; empty for a delete.
+    pub values: &'a [u8],
+}
+
+/// After so many rows of an entity, or of entities that share a counter, it is looked at for tiles.
+const MANY: u32 = 64;
+/// How many counters there are.
+const COUNTERS: usize = 1 << 12;
+
+/// The table of one generation of a view. A cheap clone; clones are one.
+#[derive(Debug, Clone)]
+pub struct ViewTable {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    number: TableNumber,
+    tiled: AtomicI64,
+    /// As far as everything accepted before `tiled` was raised is published.
+    settled: AtomicI64,
+    /// Held by who makes tiles, or removes rows: what they write stands on what they read.
+    keeping: Mutex<()>,
+    /// Rows since an entity was last looked at, by the hash of its key.
+    counters: Option<Box<[AtomicU32]>>,
+}
+
+impl ViewTable {
+    /// The table of a view of latest rows.
+    pub fn latest(number: TableNumber) -> ViewTable {
+        ViewTable::new(number, Timestamp(i64::MIN), None)
+    }
+
+    /// The table of a view over windows; `tiled`: before it there may be tiles, as [`super::Tiler`] said last.
+    pub fn windows(number: TableNumber, tiled: Timestamp) -> ViewTable {
+        let counters = (0..COUNTERS).map(|_| AtomicU32::new(0)).collect();
+        ViewTable::new(number, tiled, Some(counters))
+    }
+
+    fn new(number: TableNumber, tiled: Timestamp, counters: Option<Box<[AtomicU32]>>) -> ViewTable {
+        let (tiled, settled) = (AtomicI64::new(tiled.0), AtomicI64::new(tiled.0));
+        let keeping = Mutex::default();
+        ViewTable { inner: Arc::new(Inner { number, tiled, settled, keeping, counters }) }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> TableNumber {
+        self.inner.number
+    }
+
+    /// Before it there may be tiles.
+    pub fn tiled(&self) -> Timestamp {
+        Timestamp(self.inner.tiled.load(Ordering::Acquire))
+    }
+
+    /// Called where batches are made, when nothing else gets a place.
+    pub(super) fn set_tiled(&self, until: Timestamp) {
+        self.inner.tiled.fetch_max(until.0, Ordering::AcqRel);
+    }
+
+    /// Held while tiles are made, or rows removed.
+    pub(super) fn keeping(&self) -> MutexGuard<'_, ()> {
+        self.inner.keeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before it there may be tiles, and all that is not late is published.
+    pub(super) fn settled(&self) -> Timestamp {
+        Timestamp(self.inner.settled.load(Ordering::Acquire))
+    }
+
+    pub(super) fn settle(&self, until: Timestamp) {
+        self.inner.settled.fetch_max(until.0, Ordering::AcqRel);
+    }
+
+    /// Puts a row; called where its batch is made. `s`: the first position of the batch. Whether so many rows of the
+    /// entity came that it is worth a look of [`super::Tiler`].
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLong`].
+    pub fn put(&self, row: &ViewRow<'_>, s: Position, to: &mut Writing) -> Result<bool> {
+        let mut place = key::rows(row.key);
+        let rows = place.len();
+        key::put_order(row.order, row.number, &mut place);
+        let mut entry = Vec::with_capacity(row.values.len() + 16);
+        let held = key::Row { op: row.order.op, valid_until: row.valid_until, values: row.values };
+        let length = u16::try_from(row.key.len());
+        let length = length.map_err(|_| Error::TooLong { what: "an entity's key", limit: 65_535 })?;
+        key::put_row(&held, length, &mut entry);
+        to.put(self.number(), &place, &entry)?;
+        let Some(counters) = &self.inner.counters else { return Ok(false) };
+        if row.order.event_time < self.tiled() {
+            let mut late = Vec::with_capacity(place.len() + 16);
+            key::put_late(row.key, s, &mut late);
+            late.extend_from_slice(&place[rows..]);
+            to.put(self.number(), &late, &entry)?;
+        }
+        let counter = &counters[KeyEncoder::hash(row.key) as usize % COUNTERS];
+        // Two may count as one: it is a hint.
+        let count = counter.load(Ordering::Relaxed) + 1;
+        counter.store(if count >= MANY { 0 } else { count }, Ordering::Relaxed);
+        Ok(count >= MANY)
+    }
+
+    /// The keys of entities with rows, in order, until `each` says false; `after`: those past it.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`], [`crate::Error::Damaged`], and what `each` gives, which ends it.
+    pub fn entities(
+        &self,
+        from: &dyn LiveSnapshot,
+        after: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        // No key begins another, so nothing of an entity comes past this.
+        let past = |entity: &[u8]| [entity, &[0xFF]].concat();
+        let mut next = after.map(past);
+        loop {
+            let mut found = None;
+            from.scan(self.number(), &[], next.as_deref(), Direction::Forward, &mut |place, entry| {
+                let length = key::whole(key::entity_of(entry), "a row")?;
+                found = place.get(..length).map(<[u8]>::to_vec);
+                Ok(false)
+            })?;
+            let Some(entity) = found else { return Ok(()) };
+            if !each(&entity)? {
+                return Ok(());
+            }
+            next = Some(past(&entity));
+        }
+    }
+
+    /// Marks a row that a later version ends at `at`, its `v`; called where that version's batch is made.
+    ///
+    /// # Errors
+    /// [`crate::Error::TooLong`].
+    pub fn end(&self, row: &ViewRow<'_>, at: Timestamp, s: Position, to: &mut Writing) -> Result<()> {
+        let mut place = key::rows(row.key);
+        let rows = place.len();
+        key::put_order(row.order, row.number, &mut place);
+        place.push(0);
+        to.put(self.number(), &place, &key::end(at))?;
+        if self.inner.counters.is_some() && row.order.event_time < self.tiled() {
+            let mut late = Vec::with_capacity(place.len() + 16);
+            key::put_late(row.key, s, &mut late);
+            late.extend_from_slice(&place[rows..]);
+            to.put(self.number(), &late, &key::end(at))?;
+        }
+        Ok(())
+    }
+}
+
+impl ViewRow<'_> {
+    /// Whether it is a delete.
+    pub fn is_delete(&self) -> bool {
+        self.order.op == Op::Delete
+    }
+}

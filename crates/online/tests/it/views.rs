@@ -1,0 +1,537 @@
+//! The rows of views in the store of live rows: whatever tiles there are, the answer is that of the rows.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array};
+use asof_compute::{KeyEncoder, Ladder, Op, Position, RowDigest, RowOrder, StoredWindows, WindowSums};
+use asof_model::{
+    Address, Aggregate, Call, Clock, DataType, Expression, Feature, Length, Name, NamedWindow, Timestamp,
+    VersionId, Window,
+};
+use asof_online::GenerationState;
+use asof_online::live::{
+    Durability, Incoming, Intake, LiveOptions, LiveStore, SourceNumber, TableNumber, Writing, open,
+};
+use asof_online::views::{Holds, LiveGenerations, Tiler, ViewRow, ViewTable, WindowsAsked, sum_windows};
+use asof_testkit::Random;
+
+const TABLE: TableNumber = TableNumber::new(20).unwrap();
+const META: TableNumber = TableNumber::new(0).unwrap();
+const SECOND: i64 = 1_000_000;
+
+#[derive(Debug)]
+struct Hand(AtomicI64);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+fn below(random: &mut Random, bound: i64) -> i64 {
+    random.between(0, bound - 1)
+}
+
+fn feature(call: &str, window: Window) -> Feature {
+    Feature {
+        name: Name::new("x").unwrap(),
+        expression: Expression { text: call.to_owned() },
+        aggregate: Some(Aggregate {
+            call: Call::parse(call).unwrap(),
+            windows: vec![NamedWindow { window, alias: None }],
+        }),
+        default: None,
+        sensitivity: None,
+        about: Default::default(),
+    }
+}
+
+fn window(length: Option<i64>, offset: i64, include_now: bool, resolution: Option<i64>) -> Window {
+    Window {
+        length: length.map(Length::from_micros),
+        offset: Length::from_micros(offset),
+        include_now,
+        resolution: resolution.map(Length::from_micros),
+    }
+}
+
+/// Features of every kind over windows of every kind.
+fn stored() -> StoredWindows {
+    let windows = [
+        window(Some(60 * SECOND), 0, false, None),
+        window(Some(1_000 * SECOND), 0, true, None),
+        window(Some(3_600 * SECOND), 61 * SECOND, false, Some(10 * SECOND)),
+        window(Some(86_400 * SECOND), 0, false, None),
+        window(None, 5 * SECOND, false, None),
+    ];
+    let calls = [
+        "count(*)",
+        "sum(amount)",
+        "mean(amount) filter (where paid)",
+        "max(amount)",
+        "count_distinct(item)",
+        "last_n(item, 3)",
+        "stddev(amount)",
+    ];
+    let features: Vec<Feature> =
+        calls.iter().flat_map(|call| windows.iter().map(|window| feature(call, *window))).collect();
+    // The arguments in the order of their first use: amount, item.
+    let of = |call: &str| -> DataType {
+        DataType::parse(match call.split('(').next().unwrap() {
+            "count" | "count_distinct" => "int64",
+            "last_n" => "list<int64>",
+            _ => "float64",
+        })
+        .unwrap()
+    };
+    let types: Vec<DataType> = features.iter().map(|feature| of(&feature.expression.text)).collect();
+    let arguments = [DataType::parse("float64").unwrap(), DataType::parse("int64").unwrap()];
+    StoredWindows::new(features.iter().zip(&types), &arguments).unwrap()
+}
+
+/// A row as it was given, and the `v` of what ended it.
+#[derive(Debug, Clone)]
+struct Row {
+    entity: i64,
+    order: RowOrder,
+    number: u64,
+    values: Vec<u8>,
+    ended: Option<Timestamp>,
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    clock: Arc<Hand>,
+    store: Option<Arc<dyn LiveStore>>,
+    table: ViewTable,
+    stored: StoredWindows,
+    ladder: Ladder,
+    rows: Vec<Row>,
+}
+
+fn options(clock: &Arc<Hand>) -> LiveOptions {
+    let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
+    LiveOptions { cache: 1 << 20, memory: 64 << 10, log_file: 256 << 10, ..LiveOptions::new(clock) }
+}
+
+fn opened(folder: &Path, clock: &Arc<Hand>) -> Arc<dyn LiveStore> {
+    open(folder, &options(clock)).unwrap()
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Hand(AtomicI64::new(1_700_000_000 * SECOND)));
+        let store = opened(folder.path(), &clock);
+        let stored = stored();
+        let ladder = Ladder::of(stored.plan().windows());
+        let table = ViewTable::windows(TABLE, Timestamp(i64::MIN));
+        Bench { folder, clock, store: Some(store), table, stored, ladder, rows: Vec::new() }
+    }
+
+    fn store(&self) -> &dyn LiveStore {
+        self.store.as_deref().unwrap()
+    }
+
+    fn now(&self) -> i64 {
+        self.clock.0.load(Ordering::SeqCst)
+    }
+
+    fn pass(&self, micros: i64) {
+        self.clock.0.fetch_add(micros, Ordering::SeqCst);
+    }
+
+    fn values(&self, random: &mut Random) -> Vec<u8> {
+        let amount = [0.1, -3.5, 1e300, -1e300, 7.25, 0.0][below(random, 6) as usize];
+        let columns: [ArrayRef; 3] = [
+            Arc::new(Float64Array::from(vec![random.chance(90).then_some(amount)])),
+            Arc::new(Int64Array::from(vec![random.chance(90).then(|| below(random, 5))])),
+            Arc::new(BooleanArray::from(vec![random.chance(50)])),
+        ];
+        let mut bytes = Vec::new();
+        self.stored.layout().encoder(&columns).unwrap().encode(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// Pushes rows at these event times, and ends the rows named.
+    fn push(&mut self, random: &mut Random, rows: &[(i64, i64)], ends: &[usize]) {
+        let made: Vec<Vec<u8>> = rows.iter().map(|_| self.values(random)).collect();
+        let intake = Intake {
+            source: SourceNumber(1),
+            rows: Incoming::Plain(rows.len() as u32),
+            key: None,
+            durability: Durability::Relaxed,
+        };
+        let (table, known) = (self.table.clone(), self.rows.clone());
+        let mut stored = Vec::new();
+        let mut at = Timestamp(0);
+        self.store
+            .clone()
+            .unwrap()
+            .accept(&intake, &mut |given, writing: &mut Writing| {
+                stored.clear();
+                at = given.visible_at;
+                for (number, ((entity, event_time), values)) in rows.iter().zip(&made).enumerate() {
+                    let order = RowOrder {
+                        event_time: Timestamp(*event_time),
+                        visible_at: given.visible_at,
+                        order_by: Box::default(),
+                        position: Position(given.first.0 + number as i64),
+                        op: Op::Value,
+                        digest: RowDigest::default(),
+                    };
+                    let row = Row { entity: *entity, order, number: 0, values: values.clone(), ended: None };
+                    put(&table, &row, given.first, writing)?;
+                    stored.push(row);
+                }
+                for end in ends {
+                    let row = &known[*end];
+                    table.end(
+                        &view_row(row, &KeyEncoder::encode_int64(row.entity)),
+                        given.visible_at,
+                        given.first,
+                        writing,
+                    )?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        self.rows.extend(stored);
+        for end in ends {
+            self.rows[*end].ended = Some(at);
+        }
+    }
+
+    /// Puts rows without positions, with a `v` of their own, as those of files come.
+    fn load(&mut self, random: &mut Random, rows: &[(i64, i64, i64)]) {
+        let made: Vec<Vec<u8>> = rows.iter().map(|_| self.values(random)).collect();
+        let base = self.rows.len() as u64;
+        let mut stored = Vec::new();
+        let table = self.table.clone();
+        self.store
+            .clone()
+            .unwrap()
+            .write(&mut |s, writing| {
+                stored.clear();
+                for (number, ((entity, event_time, visible_at), values)) in rows.iter().zip(&made).enumerate()
+                {
+                    let order = RowOrder {
+                        event_time: Timestamp(*event_time),
+                        visible_at: Timestamp(*visible_at),
+                        order_by: [0, 7].into(),
+                        position: Position::NONE,
+                        op: Op::Value,
+                        digest: RowDigest([3; 16]),
+                    };
+                    let number = base + number as u64;
+                    let row = Row { entity: *entity, order, number, values: values.clone(), ended: None };
+                    put(&table, &row, s, writing)?;
+                    stored.push(row);
+                }
+                Ok(())
+            })
+            .unwrap();
+        self.rows.extend(stored);
+    }
+
+    fn advance(&self, until: i64) {
+        self.tiler()
+            .advance(Timestamp(until), &mut |writing| writing.put(META, b"tiled", &until.to_le_bytes()))
+            .unwrap();
+    }
+
+    fn tiler(&self) -> Tiler<'_> {
+        Tiler { store: self.store(), table: &self.table, stored: &self.stored, ladder: &self.ladder }
+    }
+
+    fn tile(&self, entity: i64) -> usize {
+        let mut tiles = 0;
+        loop {
+            let made = self.tiler().entity(&KeyEncoder::encode_int64(entity)).unwrap();
+            tiles += made.tiles;
+            if made.done {
+                return tiles;
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.store = None;
+        let store = opened(self.folder.path(), &self.clock);
+        let tiled = store.read().unwrap().get(META, b"tiled").unwrap();
+        let tiled = tiled.map_or(i64::MIN, |bytes| i64::from_le_bytes(bytes.try_into().unwrap()));
+        self.table = ViewTable::windows(TABLE, Timestamp(tiled));
+        self.store = Some(store);
+    }
+
+    /// What the store answers at T, or at an earlier instant, and what its rows come to; the rows read.
+    fn check(&self, entities: &[Option<i64>], back: i64) -> usize {
+        let snapshot = self.store().read().unwrap();
+        let at = Timestamp(snapshot.answer_time().0 - back);
+        let plan = self.stored.plan();
+        let features: Vec<usize> = (0..plan.features().len()).collect();
+        let asked = WindowsAsked {
+            table: &self.table,
+            stored: &self.stored,
+            ladder: &self.ladder,
+            features: &features,
+            at,
+        };
+        let keys: Vec<Option<Vec<u8>>> =
+            entities.iter().map(|it| it.map(|it| KeyEncoder::encode_int64(it).to_vec())).collect();
+        let read =
+            sum_windows(&asked, snapshot.as_ref(), &mut keys.iter().map(|key| key.as_deref())).unwrap();
+        let mut naive = WindowSums::new(plan, &features, at, entities.len());
+        let mut rows = self.stored.rows().unwrap();
+        let (mut slots, mut numbers) = (Vec::new(), Vec::new());
+        for (entity, id) in entities.iter().enumerate() {
+            for row in self.rows.iter().filter(|row| Some(row.entity) == *id) {
+                let known = row.order.visible_at <= at && row.ended.is_none_or(|ended| at < ended);
+                if let Some(stretch) = naive.stretch(row.order.event_time).filter(|_| known) {
+                    numbers.push(rows.push(row.order.event_time, &row.values, || row.order.clone()).unwrap());
+                    slots.push(naive.slot(entity, stretch));
+                }
+            }
+        }
+        naive.add_rows(&slots, &numbers, &rows.finish().unwrap()).unwrap();
+        for feature in features {
+            let (found, expected) = (read.sums.finish(feature).unwrap(), naive.finish(feature).unwrap());
+            let shape = &plan.features()[feature];
+            assert_eq!(
+                found.values.as_ref(),
+                expected.values.as_ref(),
+                "{shape:?} at {at:?} of {entities:?}"
+            );
+            assert_eq!(found.outcomes, expected.outcomes, "{shape:?}");
+        }
+        read.rows.iter().sum()
+    }
+
+    /// The latest row at T against all rows.
+    fn check_latest(&self, entity: i64, back: i64) {
+        let snapshot = self.store().read().unwrap();
+        let at = Timestamp(snapshot.answer_time().0 - back);
+        let found = self.table.last(snapshot.as_ref(), &KeyEncoder::encode_int64(entity), at).unwrap();
+        let counts = |row: &&Row| {
+            row.entity == entity
+                && row.order.event_time <= at
+                && row.order.visible_at <= at
+                && row.ended.is_none_or(|ended| at < ended)
+        };
+        let expected = self.rows.iter().filter(counts).max_by(|one, other| one.order.cmp(&other.order));
+        let place = |row: &Row| (row.order.event_time, row.order.visible_at);
+        assert_eq!(found.as_ref().map(|row| (row.event_time, row.visible_at)), expected.map(place));
+        if expected.is_some_and(|row| row.order.position != Position::NONE) {
+            assert_eq!(found.map(|row| row.values), expected.map(|row| row.values.clone()));
+        }
+    }
+}
+
+fn view_row<'a>(row: &'a Row, key: &'a [u8]) -> ViewRow<'a> {
+    ViewRow { key, order: &row.order, number: row.number, valid_until: None, values: &row.values }
+}
+
+fn put(table: &ViewTable, row: &Row, s: Position, writing: &mut Writing) -> asof_online::Result<()> {
+    table.put(&view_row(row, &KeyEncoder::encode_int64(row.entity)), s, writing).map(drop)
+}
+
+/// Rows in any order, late ones, ends, rows with times to come, tiles made and made again at any time, restarts: at
+/// every T the answer is that of the rows.
+#[test]
+fn tiles_never_change_what_windows_come_to() {
+    let mut edges: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in 0..30 {
+        let mut random = Random::new(seed);
+        let mut bench = Bench::new();
+        let (mut tiles, mut late) = (0, 0);
+        for _ in 0..below(&mut random, 60) + 10 {
+            bench.pass(below(&mut random, 200 * 1_000_000));
+            match below(&mut random, 10) {
+                0..=4 => {
+                    let count = [1, 30, 300][below(&mut random, 3) as usize];
+                    let spread = [SECOND, 100 * SECOND, 5_000 * SECOND, 100_000 * SECOND]
+                        [below(&mut random, 4) as usize];
+                    let ahead = if random.chance(12) { 50 * SECOND } else { 0 };
+                    let rows: Vec<(i64, i64)> = (0..below(&mut random, count) + 1)
+                        .map(|_| {
+                            let event_time = bench.now() + ahead - below(&mut random, spread);
+                            // Many at one time.
+                            (
+                                [0, 0, 1, 2][below(&mut random, 4) as usize],
+                                event_time.div_euclid(1_000) * 1_000,
+                            )
+                        })
+                        .collect();
+                    let live: Vec<usize> =
+                        (0..bench.rows.len()).filter(|at| bench.rows[*at].ended.is_none()).collect();
+                    let ends = match live.is_empty() || !random.chance(25) {
+                        true => Vec::new(),
+                        false => vec![live[below(&mut random, live.len() as i64) as usize]],
+                    };
+                    *edges.entry("ends").or_default() += ends.len();
+                    late += rows.iter().filter(|(_, e)| *e < bench.table.tiled().0).count();
+                    bench.push(&mut random, &rows, &ends);
+                }
+                5 => {
+                    let now = bench.now();
+                    let rows: Vec<(i64, i64, i64)> = (0..below(&mut random, 60))
+                        .map(|_| {
+                            let event_time = now - below(&mut random, 20_000 * SECOND);
+                            let longest = if random.chance(33) { 40_000 } else { 100 };
+                            let delay = below(&mut random, longest);
+                            (below(&mut random, 3), event_time, event_time + delay * SECOND)
+                        })
+                        .collect();
+                    *edges.entry("known later").or_default() += rows.iter().filter(|row| row.2 > now).count();
+                    bench.load(&mut random, &rows);
+                }
+                6 => bench.advance(bench.now() - below(&mut random, 300 * SECOND)),
+                7 => tiles += (0..3).map(|entity| bench.tile(entity)).sum::<usize>(),
+                8 if random.chance(25) => bench.reopen(),
+                _ => {
+                    let back = if random.chance(50) { 0 } else { below(&mut random, 10_000 * SECOND) };
+                    bench.check(&[Some(0), None, Some(below(&mut random, 4))], back);
+                    bench.check_latest(below(&mut random, 3), back);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        let store = bench.store().read().unwrap();
+        let all = &mut |entity: &[u8]| {
+            found.push(entity.to_vec());
+            Ok(true)
+        };
+        bench.table.entities(store.as_ref(), None, all).unwrap();
+        let entities: std::collections::BTreeSet<Vec<u8>> =
+            bench.rows.iter().map(|row| KeyEncoder::encode_int64(row.entity).to_vec()).collect();
+        assert_eq!(found, entities.into_iter().collect::<Vec<_>>());
+        drop(store);
+        for back in [0, SECOND, 4_000 * SECOND] {
+            bench.check(&[Some(0), Some(1), Some(2)], back);
+        }
+        *edges.entry("tiles").or_default() += tiles;
+        *edges.entry("late").or_default() += late;
+    }
+    for edge in ["ends", "known later", "tiles", "late"] {
+        assert!(edges.get(edge).is_some_and(|count| *count > 100), "{edge} is not hit: {edges:?}");
+    }
+}
+
+/// A hot key costs about what a cold one does: few rows are read beside its tiles.
+#[test]
+fn few_rows_are_read_where_there_are_tiles() {
+    let mut random = Random::new(1);
+    let mut bench = Bench::new();
+    for _ in 0..100 {
+        bench.pass(36 * SECOND);
+        let now = bench.now();
+        let rows: Vec<(i64, i64)> = (0..100).map(|at| (1, now - at * 360_000)).collect();
+        bench.push(&mut random, &rows, &[]);
+    }
+    assert_eq!(bench.check(&[Some(1)], 0), 10_000);
+    bench.advance(bench.now() - SECOND);
+    assert!(bench.tile(1) > 100);
+    let read = bench.check(&[Some(1)], 0);
+    assert!(read < 200, "{read} rows were read");
+    // One that ended is found by reading the rows of its tile alone.
+    bench.push(&mut random, &[(2, 0)], &[5_000]);
+    let read = bench.check(&[Some(1)], 0);
+    assert!(read < 400, "{read} rows were read");
+    bench.tile(1);
+    let read = bench.check(&[Some(1)], 0);
+    assert!(read < 200, "{read} rows were read");
+    // As of an earlier time tiles of what was pushed later do not help.
+    bench.check(&[Some(1)], 600 * SECOND);
+}
+
+/// A generation is found by every batch from its beginning on, outlives a restart, and goes with its rows.
+#[test]
+fn generations_are_found_from_their_beginning_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Hand(AtomicI64::new(SECOND)));
+    let store = opened(folder.path(), &clock);
+    let generations = LiveGenerations::open(Arc::clone(&store)).unwrap();
+    let address =
+        |name: &str| Address { project: Name::new("shop").unwrap(), name: Name::new(name).unwrap() };
+    let (view, source) = (address("activity"), address("events"));
+    let version = VersionId("v1".into());
+    let arguments = vec![DataType::parse("float64").unwrap()];
+    let made = generations.begin(&view, &version, &source, Holds::Windows { arguments }).unwrap();
+    assert_eq!(generations.all().len(), 1);
+    assert!(generations.live(&view, &version).is_none(), "it is being built");
+    let id = made.record.id;
+    generations
+        .change(&|record| record.state = GenerationState::Live, &mut |_, writing| {
+            LiveGenerations::mark(id, Timestamp(7), writing)?;
+            LiveGenerations::put_progress(id, b"unit", b"seen", writing)
+        })
+        .unwrap();
+    store.write(&mut |_, writing| writing.put(made.table.number(), b"row", b"x")).unwrap();
+    drop((generations, store));
+
+    let store = opened(folder.path(), &clock);
+    let generations = LiveGenerations::open(Arc::clone(&store)).unwrap();
+    let found = generations.live(&view, &version).unwrap();
+    assert_eq!((found.record.id, found.table.tiled()), (id, Timestamp(7)));
+    assert_eq!(generations.progress(id).unwrap(), [(b"unit".to_vec(), b"seen".to_vec())]);
+    generations.remove(id).unwrap();
+    assert!(generations.all().is_empty() && generations.progress(id).unwrap().is_empty());
+    assert_eq!(store.read().unwrap().get(made.table.number(), b"row").unwrap(), None);
+    drop((generations, store));
+    let generations = LiveGenerations::open(opened(folder.path(), &clock)).unwrap();
+    assert!(generations.all().is_empty());
+}
+
+/// What reading costs: `cargo nextest run -p asof-online --run-ignored only -E 'test(the_cost_of_a_read)'`.
+#[test]
+#[ignore = "a measurement"]
+fn the_cost_of_a_read() {
+    let mut random = Random::new(1);
+    let mut bench = Bench::new();
+    let cold = 1_000;
+    for batch in 0..400 {
+        bench.pass(216 * SECOND);
+        let now = bench.now();
+        // A hot key, and cold ones of a thousand rows each.
+        let rows: Vec<(i64, i64)> = (0..500)
+            .map(|at| (if at % 2 == 0 { 1 } else { 2 + (batch * 250 + at / 2) % 100 }, now - at * 432_000))
+            .collect();
+        bench.push(&mut random, &rows, &[]);
+    }
+    let time = |bench: &Bench, entities: &[i64]| {
+        let features: Vec<usize> = (0..bench.stored.plan().features().len()).collect();
+        let mut took = Vec::new();
+        let mut rows = 0;
+        for round in 0..200 {
+            let begun = std::time::Instant::now();
+            let snapshot = bench.store().read().unwrap();
+            let asked = WindowsAsked {
+                table: &bench.table,
+                stored: &bench.stored,
+                ladder: &bench.ladder,
+                features: &features,
+                at: snapshot.answer_time(),
+            };
+            let key = KeyEncoder::encode_int64(entities[round % entities.len()]);
+            let read = sum_windows(&asked, snapshot.as_ref(), &mut [Some(&key[..])].into_iter()).unwrap();
+            for feature in &features {
+                read.sums.finish(*feature).unwrap();
+            }
+            rows += read.rows.iter().sum::<usize>();
+            took.push(begun.elapsed().as_micros());
+        }
+        took.sort_unstable();
+        format!("p50 {} us, p99 {} us, {} rows read", took[100], took[198], rows / 200)
+    };
+    let colds: Vec<i64> = (2..102).collect();
+    println!("{cold} rows, no tiles: {}", time(&bench, &colds));
+    bench.advance(bench.now() - SECOND);
+    for entity in 1..102 {
+        bench.tile(entity);
+    }
+    println!("{cold} rows: {}", time(&bench, &colds));
+    println!("100,000 rows: {}", time(&bench, &[1]));
+}
