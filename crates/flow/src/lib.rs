@@ -36,7 +36,7 @@ pub use error::{FlowError, Result};
 pub use flush::{FlushBounds, FlushFailure, FlushPause, FlushReport, FlushStatus};
 pub use load::LoadReport;
 pub use materialize::MaterializeReport;
-pub use push::{AcceptedBatch, IntakeStatus, LiveViews, NoLiveViews, PushReport, PushRequest};
+pub use push::{AcceptedBatch, IntakeStatus, LiveViews, NoLiveViews, PushReport, PushRequest, PushRoom};
 pub use seats::{Operation, OperationCount, Operations, Seat};
 pub use status::{ViewFailure, ViewStatus};
 

@@ -2,7 +2,9 @@
 //! views keep of them in the same batch.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use asof_compute::Position;
 use asof_engine::Error as EngineError;
@@ -21,6 +23,12 @@ use crate::{Flow, FlowError, Result, numbers};
 /// So many pushes are worked on at once; more wait for their turn. All that wait for the disk go with one fsync, so
 /// few are enough to keep it busy, and none of them holds more than a body and its rows.
 const AT_ONCE: usize = 64;
+
+/// Bytes of bodies that are held at once; one more is refused until some are done with.
+const HELD: usize = 256 << 20;
+
+/// After so long a body that found no room is sent again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The greatest idempotency key, in bytes.
 const LONGEST_KEY: usize = 255;
@@ -140,6 +148,8 @@ pub(crate) struct Live {
     numbers: Mutex<HashMap<String, SourceNumber>>,
     /// Held while a number is given.
     giving: Mutex<()>,
+    /// Bytes of bodies that are being pushed.
+    held: AtomicUsize,
     turns: Semaphore,
 }
 
@@ -152,6 +162,21 @@ struct Ready {
     table: Arc<str>,
 }
 
+/// Room for a body; given back when it is dropped.
+#[derive(Debug)]
+pub struct PushRoom {
+    live: Option<Arc<Live>>,
+    bytes: usize,
+}
+
+impl Drop for PushRoom {
+    fn drop(&mut self) {
+        if let Some(live) = &self.live {
+            live.held.fetch_sub(self.bytes, Ordering::AcqRel);
+        }
+    }
+}
+
 impl Live {
     pub(crate) fn new(store: Arc<dyn LiveStore>, views: Arc<dyn LiveViews>) -> Live {
         Live {
@@ -160,6 +185,7 @@ impl Live {
             ready: Mutex::default(),
             numbers: Mutex::default(),
             giving: Mutex::default(),
+            held: AtomicUsize::new(0),
             turns: Semaphore::new(AT_ONCE),
         }
     }
@@ -234,6 +260,24 @@ impl Flow {
             .into())
         })
         .await
+    }
+
+    /// Room for a body of so many bytes, to be taken before it is read and held until it was pushed.
+    ///
+    /// # Errors
+    /// `live_store_busy` where there is none now.
+    pub fn room_to_push(&self, bytes: usize) -> Result<PushRoom> {
+        let live = self.live.clone();
+        if let Some(live) = &live {
+            let before = live.held.fetch_add(bytes, Ordering::AcqRel);
+            // Alone any body has room.
+            if before > 0 && before.saturating_add(bytes) > HELD {
+                live.held.fetch_sub(bytes, Ordering::AcqRel);
+                let path = "live".to_owned();
+                return Err(asof_online::Error::Busy { path, waiting: before, retry_after: AGAIN }.into());
+            }
+        }
+        Ok(PushRoom { live, bytes })
     }
 
     /// What the store of live rows holds; none in a node that takes no pushed rows.

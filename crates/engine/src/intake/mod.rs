@@ -196,12 +196,12 @@ impl Intake {
     /// [`MOST_ROWS`], or, with code `bad_rows`, rows that break a rule, each named with its number.
     pub fn pushed(&self, body: &[u8], format: BodyFormat, op: PushedOp) -> Result<IntakeBatch> {
         let raw = self.columns.read(body, format)?;
-        let checked = if raw.bad.is_empty() { self.good(&raw.batch, op) } else { Ok(None) };
-        match checked {
-            Ok(Some(batch)) => Ok(batch),
-            Ok(None) => Err(self.bad_rows(raw, op)),
-            Err(error) if of_row(&error) => Err(self.bad_rows(raw, op)),
-            Err(error) => Err(error),
+        if !raw.bad.is_empty() {
+            return Err(self.bad_rows(raw, op, None));
+        }
+        match self.good(&raw.batch, op) {
+            Err(error) if of_row(&error) => Err(self.bad_rows(raw, op, Some(error))),
+            found => found,
         }
     }
 
@@ -213,7 +213,7 @@ impl Intake {
         self.batch(checked.clone(), false)
     }
 
-    fn good(&self, raw: &RecordBatch, op: PushedOp) -> Result<Option<IntakeBatch>> {
+    fn good(&self, raw: &RecordBatch, op: PushedOp) -> Result<IntakeBatch> {
         let place = Place { file: "the batch", before: Some(0) };
         let checked = self.rules.apply(raw, place, 0)?;
         let rows = checked.num_rows();
@@ -226,7 +226,7 @@ impl Intake {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let checked = RecordBatch::try_new_with_options(schema, columns, &options)?;
-        self.batch(checked, true).map(Some)
+        self.batch(checked, true)
     }
 
     fn batch(&self, rows: RecordBatch, pushed: bool) -> Result<IntakeBatch> {
@@ -335,8 +335,8 @@ impl Intake {
         }
     }
 
-    /// All rows of a batch that break a rule, in one error.
-    fn bad_rows(&self, raw: Raw, op: PushedOp) -> Error {
+    /// All rows of a batch that break a rule, in one error; `whole` is what is said of all of them together.
+    fn bad_rows(&self, raw: Raw, op: PushedOp, whole: Option<Error>) -> Error {
         let Raw { batch, numbers, mut bad, sent } = raw;
         let number = |row: usize| match &numbers {
             Some(numbers) => numbers.get(row).copied().unwrap_or(0),
@@ -346,7 +346,9 @@ impl Intake {
             return error;
         }
         if bad.is_empty() {
-            return Error::internal("a batch was refused, and none of its rows is bad");
+            // Each is good, and all of them are too much.
+            let none = || Error::internal("a batch was refused, and none of its rows is bad");
+            return whole.unwrap_or_else(none);
         }
         bad.sort_by_key(|bad| bad.row);
         let mut reasons: IndexMap<&str, Vec<u64>> = IndexMap::new();

@@ -211,14 +211,14 @@ pub(crate) fn parse(text: &str, zone: Option<&TimeZone>) -> Option<i64> {
     if !text.as_bytes().first()?.is_ascii_digit() {
         return None;
     }
-    let read = jiff::fmt::temporal::Pieces::parse(text).ok()?;
-    match zone {
-        Some(zone) if read.offset().is_none() && read.time_zone_annotation().is_none() => {
+    if let Some(zone) = zone {
+        let read = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+        if read.offset().is_none() && read.time_zone_annotation().is_none() {
             let civil = read.date().to_datetime(read.time().unwrap_or_default());
-            civil_instant(civil, zone)
+            return civil_instant(civil, zone);
         }
-        _ => Timestamp::parse(text).ok().map(|found| found.0),
     }
+    Timestamp::parse(text).ok().map(|found| found.0)
 }
 
 /// Why [`parse`] has no instant for a text: a time, but of another year, or none at all.

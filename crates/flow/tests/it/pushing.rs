@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
 use asof_compute::Position;
-use asof_engine::intake::{BodyFormat, KeptKey, KeyBinding, PushedOp, kept_key};
+use asof_engine::intake::{BodyFormat, Intake, KeptKey, KeyBinding, PushedOp, kept_key};
 use asof_engine::{Engine, EngineConfig};
 use asof_flow::{AcceptedBatch, Durability, Flow, FlowError, LiveViews, PushReport, PushRequest};
 use asof_model::{
@@ -103,6 +103,10 @@ impl LiveViews for Recorder {
             ended: ended.collect(),
         });
         Ok(())
+    }
+
+    fn fits(&self, _: &Intake, _: &Catalog) -> bool {
+        true
     }
 }
 
@@ -380,6 +384,20 @@ fn many_push_at_once() {
     assert!(firsts.is_sorted_by(|one, next| one + 3 <= *next), "no position is given twice: {firsts:?}");
     let visible: Vec<Timestamp> = node.told().iter().map(|told| told.visible_at).collect();
     assert!(visible.is_sorted_by(|one, other| one < other), "each batch has a v of its own");
+}
+
+#[test]
+fn bodies_have_room_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    let large = node.flow.room_to_push(1 << 30).unwrap();
+    let refused = node.flow.room_to_push(1).unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (asof_model::Kind::Exhausted, "live_store_busy"));
+    drop(large);
+    let some: Vec<_> = (0..16).map(|_| node.flow.room_to_push(16 << 20).unwrap()).collect();
+    assert!(node.flow.room_to_push(1).is_err());
+    drop(some);
+    assert!(node.flow.room_to_push(16 << 20).is_ok());
 }
 
 #[test]

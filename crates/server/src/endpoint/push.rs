@@ -118,6 +118,10 @@ async fn push(
     let format = format(request.headers())?;
     let idempotency_key = idempotency_key(request.headers())?;
     let limit = state.limits.body_bytes;
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    // Who does not say how much comes may send as much as anybody.
+    let room = state.flow.room_to_push(length.unwrap_or(limit).min(limit))?;
     let body = read_whole(request.into_body(), limit).await.map_err(|unread| unread.explain(limit))?;
     let pushed = PushRequest {
         op: match query.op {
@@ -131,7 +135,9 @@ async fn push(
         },
         ..PushRequest::new(body, format)
     };
-    let report = state.flow.push(&principal, &project, &source, pushed).await.map_err(|error| {
+    let report = state.flow.push(&principal, &project, &source, pushed).await;
+    drop(room);
+    let report = report.map_err(|error| {
         let full = error.code() == "disk_full";
         let failure = Failure::from(error);
         if full { failure.status(StatusCode::INSUFFICIENT_STORAGE) } else { failure }
