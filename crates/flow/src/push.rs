@@ -39,7 +39,9 @@ pub trait LiveViews: Send + Sync + std::fmt::Debug {
 
     /// Whether a batch that went through `intake` has the rows of every view of this catalog that keeps them; if not,
     /// it goes through another that has.
-    fn fits(&self, intake: &Intake, catalog: &Catalog) -> bool;
+    fn fits(&self, _intake: &Intake, _catalog: &Catalog) -> bool {
+        true
+    }
 }
 
 /// Of a node in which no view keeps pushed rows.
@@ -49,10 +51,6 @@ pub struct NoLiveViews;
 impl LiveViews for NoLiveViews {
     fn write(&self, _: &AcceptedBatch<'_>, _: &mut Writing) -> asof_online::Result<()> {
         Ok(())
-    }
-
-    fn fits(&self, _: &Intake, _: &Catalog) -> bool {
-        true
     }
 }
 

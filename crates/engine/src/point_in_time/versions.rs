@@ -34,7 +34,7 @@ use crate::engine::gone;
 use crate::expression::{Bound, Compiled, Purpose, compile};
 use crate::source::{Opened, ScanColumns, SourceScan, fixed, scan_opened};
 use crate::threads::in_parallel;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Progress, ProgressEvent, Result};
 
 /// How the versions of a source's events are found.
 #[derive(Debug, Clone)]
@@ -80,6 +80,7 @@ pub(super) fn ends_of<'a>(
     source: &'a SourceVersion,
     spec: &'a Spec,
     opened: &'a Opened,
+    progress: Option<Progress>,
 ) -> BoxFuture<'a, Result<Option<Arc<Ends>>>> {
     Box::pin(async move {
         let definition = &source.definition;
@@ -115,7 +116,7 @@ pub(super) fn ends_of<'a>(
             scans.ids = ids.plan;
             scans.orders = scan_opened(engine, source, opened, &named()).await?.plan;
         }
-        Ok(Some(Arc::new(versions.find(engine, &scans).await?)))
+        Ok(Some(Arc::new(versions.find(engine, &scans, progress).await?)))
     })
 }
 
@@ -192,6 +193,9 @@ struct Search {
     versions: Versions,
     id: Compiled,
     context: Arc<TaskContext>,
+    /// Told of rows read.
+    progress: Option<Progress>,
+    told: Arc<AtomicU64>,
 }
 
 impl Versions {
@@ -199,10 +203,16 @@ impl Versions {
     ///
     /// # Errors
     /// As reading them; [`Error::BadRow`] for a delete without an id where each must have one.
-    pub async fn find(self, engine: &Engine, scans: &VersionScans) -> Result<Ends> {
+    pub async fn find(
+        self,
+        engine: &Engine,
+        scans: &VersionScans,
+        progress: Option<Progress>,
+    ) -> Result<Ends> {
         let id = self.id(engine)?;
         let context = engine.session().task_ctx();
-        Search { engine: engine.clone(), versions: self, id, context }.find(scans).await
+        let told = Arc::new(AtomicU64::new(0));
+        Search { engine: engine.clone(), versions: self, id, context, progress, told }.find(scans).await
     }
 
     fn id(&self, engine: &Engine) -> Result<Compiled> {
@@ -255,13 +265,21 @@ impl Search {
         let mut tasks = JoinSet::new();
         for thread in 0..turns.threads {
             let (plan, turns, take) = (Arc::clone(&plan), Arc::clone(&turns), Arc::clone(&take));
-            let context = Arc::clone(&self.context);
+            let (context, told) = (Arc::clone(&self.context), Arc::clone(&self.told));
+            let progress = self.progress.clone();
             tasks.spawn(async move {
                 let mut taken = T::default();
+                let mut read = 0;
                 while let Some(partition) = turns.next(thread) {
                     let mut stream = plan.execute(partition, Arc::clone(&context))?;
                     while let Some(batch) = stream.next().await.transpose()? {
                         take(&mut taken, &batch)?;
+                        read += batch.num_rows() as u64;
+                        if let Some(progress) = progress.as_ref().filter(|_| read >= 1 << 16) {
+                            let done = told.fetch_add(read, Ordering::Relaxed) + read;
+                            progress(ProgressEvent { phase: "versions", done, total: None, unit: "rows" });
+                            read = 0;
+                        }
                     }
                 }
                 Ok::<_, Error>(taken)
@@ -471,7 +489,7 @@ fn chained(versions: &[Version]) -> impl Iterator<Item = (u64, i64)> {
 
 /// The names of versions that are equal to another in what is known of them, ascending.
 fn ties<K: Ord>(mut versions: Vec<Version>, known: impl Fn(&Version) -> K) -> Vec<u64> {
-    versions.sort_by(|one, other| known(one).cmp(&known(other)));
+    versions.sort_by_key(&known);
     let same = |one: &Version, other: &Version| known(one) == known(other);
     let tied = versions.chunk_by(same).filter(|equal| equal.len() > 1);
     let mut names: Vec<u64> = tied.flatten().map(|version| version.name).collect();

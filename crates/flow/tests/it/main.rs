@@ -11,6 +11,8 @@ mod interrupted;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod live_worlds;
+#[cfg(test)]
 mod loading;
 #[cfg(test)]
 mod materialize;
