@@ -17,6 +17,8 @@ mod loading;
 #[cfg(test)]
 mod materialize;
 #[cfg(test)]
+mod past;
+#[cfg(test)]
 mod pushed;
 #[cfg(test)]
 mod pushing;

@@ -13,7 +13,7 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use asof_engine::intake::LiveRows;
 use asof_engine::source::{ScanColumns, scan};
 use asof_engine::{Engine, EngineConfig};
-use asof_flow::{Flow, FlushBounds};
+use asof_flow::{Flow, FlushBounds, NoLiveViews};
 use asof_model::{
     About, Clock, Column, Cut, DataType, Format, NullKeys, Place, Principal, Source, SourceVersion, TimeRule,
     Version, VersionId,
@@ -94,11 +94,9 @@ impl Node {
             ..LiveOptions::new(Arc::clone(&shared))
         };
         let live = asof_online::live::open(&data.join("live"), &options).unwrap();
-        let flow = Flow::new(registry.clone(), engine.clone(), online, shared).with_live(
-            Arc::clone(&live),
-            floor,
-            bounds,
-        );
+        let flow = Flow::new(registry.clone(), engine.clone(), online, shared)
+            .with_intake(Arc::clone(&live), Arc::new(NoLiveViews))
+            .with_live(Arc::clone(&live), floor, bounds);
         Node { root: root.to_owned(), clock, registry, engine, live, flow, runtime }
     }
 
