@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use asof_compute::{EventId, Position, RowDigest, RowDigester, VersionOrder};
+use asof_compute::{EventId, Position, RowDigest, RowDigester, TOUCHED, VersionOrder};
 use asof_model::{Column, Expression, SourceVersion, Timestamp};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
@@ -163,6 +163,15 @@ impl Seen {
         ((hash >> 6) as usize & (self.once.len() - 1), 1 << (hash & 63))
     }
 
+    /// Touches the places of hashes that are about to be looked at: loads that do not wait for each other.
+    fn warm(words: &[AtomicU64], hashes: &[u64]) {
+        let mask = words.len() - 1;
+        let touched = hashes.iter().map(|hash| words[(hash >> 6) as usize & mask].load(Ordering::Relaxed));
+        std::hint::black_box(touched.fold(0, |all, word| all ^ word));
+    }
+
+    /// Notes a hash; whether it came before.
+    #[inline]
     fn see(&self, hash: u64) -> bool {
         let (word, bit) = self.place(hash);
         let came = self.once[word].fetch_or(bit, Ordering::Relaxed) & bit != 0;
@@ -172,6 +181,7 @@ impl Seen {
         came
     }
 
+    #[inline]
     fn came_again(&self, hash: u64) -> bool {
         let (word, bit) = self.place(hash);
         self.again[word].load(Ordering::Relaxed) & bit != 0
@@ -300,19 +310,22 @@ impl Search {
             let said = Said::of(&versions, &id, batch)?;
             let deletes = said.deletes.has_true();
             let mut hits = 0;
-            for (row, id) in said.ids.iter().enumerate() {
-                let delete = deletes && said.deletes.value(row);
-                match id {
-                    Some(id) => {
-                        hits += u64::from(seen.see(id.hash()));
-                        if delete {
-                            withdrawals.push(said.names.of(row));
+            for (run, hashes) in said.hashes().chunks(TOUCHED).enumerate() {
+                Seen::warm(&seen.once, hashes);
+                for (row, hash) in (run * TOUCHED..).zip(hashes) {
+                    let delete = deletes && said.deletes.value(row);
+                    match said.ids[row] {
+                        Some(_) => {
+                            hits += u64::from(seen.see(*hash));
+                            if delete {
+                                withdrawals.push(said.names.of(row));
+                            }
                         }
+                        None if delete && versions.deletes_have_ids => {
+                            return Err(delete_without_id(&versions, batch, row, place.as_deref()));
+                        }
+                        None => {}
                     }
-                    None if delete && versions.deletes_have_ids => {
-                        return Err(delete_without_id(&versions, batch, row, place.as_deref()));
-                    }
-                    None => {}
                 }
             }
             seen.hits.fetch_add(hits, Ordering::Relaxed);
@@ -333,19 +346,21 @@ impl Search {
         let found = self.read(&scans.ids, scans.in_runs, move |lists: &mut Vec<Vec<Version>>, batch| {
             lists.resize_with(LISTS, Vec::new);
             let said = Said::of(&versions, &id, batch)?;
-            for (row, id) in said.ids.iter().enumerate() {
-                let Some(id) = *id else { continue };
-                let hash = id.hash();
-                // The bits of the map are the lower ones.
-                let number = ((u128::from(hash) * u128::from(of)) >> 64) as u64;
-                if number == part && seen.came_again(hash) {
-                    let version = Version {
-                        id,
-                        visible_at: said.visible_at(row, versions.assumed),
-                        name: said.names.of(row),
-                        delete: said.deletes.value(row),
-                    };
-                    lists[(hash >> 32) as usize % LISTS].push(version);
+            for (run, hashes) in said.hashes().chunks(TOUCHED).enumerate() {
+                Seen::warm(&seen.again, hashes);
+                for (row, hash) in (run * TOUCHED..).zip(hashes) {
+                    let Some(id) = said.ids[row] else { continue };
+                    // The bits of the map are the lower ones.
+                    let number = ((u128::from(*hash) * u128::from(of)) >> 64) as u64;
+                    if number == part && seen.came_again(*hash) {
+                        let version = Version {
+                            id,
+                            visible_at: said.visible_at(row, versions.assumed),
+                            name: said.names.of(row),
+                            delete: said.deletes.value(row),
+                        };
+                        lists[(hash >> 32) as usize % LISTS].push(version);
+                    }
                 }
             }
             Ok(())
@@ -456,6 +471,11 @@ impl Said {
             visible_at: times(fixed::VISIBLE_AT)?,
             event_time: times(fixed::EVENT_TIME)?,
         })
+    }
+
+    /// The hash of each row's id, and of a null any.
+    fn hashes(&self) -> Vec<u64> {
+        self.ids.iter().map(|id| id.map_or(0, EventId::hash)).collect()
     }
 
     fn visible_at(&self, row: usize, assumed: bool) -> i64 {
