@@ -220,12 +220,20 @@ impl Node {
 
     /// Waits for what goes on to end and the stores to be closed.
     pub async fn close(&self) {
+        // A long log is gone on with another time.
+        let flushed = tokio::time::timeout(FLUSH_AT_CLOSE, self.rooms.flow.flush()).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!(%error, "pushed rows stay in their log until the node is up again");
+        }
         self.stop.cancel();
         self.rooms.flow.close().await;
         self.app.finished().await;
         self.rooms.registry.close().await;
     }
 }
+
+/// How long the close of a node waits for pushed rows to be moved into their tables.
+const FLUSH_AT_CLOSE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the online and the live store take beside the memory of queries, in bytes: less than usual in a node that is
 /// told to be small, never more.

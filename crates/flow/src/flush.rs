@@ -167,9 +167,10 @@ impl Flow {
     ///
     /// # Errors
     /// Where the store cannot be asked.
-    pub fn flush_status(&self) -> Result<Option<FlushStatus>> {
+    pub async fn flush_status(&self) -> Result<Option<FlushStatus>> {
         let Some(log) = &self.log else { return Ok(None) };
-        let usage = log.store.usage()?;
+        let store = Arc::clone(&log.store);
+        let usage = blocking(move || Ok(store.usage()?)).await?;
         let now = self.clock.now();
         let is_behind = usage.trimmed < usage.published;
         Ok(Some(log.known(|known| FlushStatus {
@@ -257,6 +258,11 @@ impl Flow {
         let _alone = log.turn.lock().await;
         if self.stop.is_cancelled() {
             return Err(FlowError::Stopping);
+        }
+        let store = Arc::clone(&log.store);
+        let usage = blocking(move || Ok(store.usage()?)).await?;
+        if usage.trimmed >= usage.published {
+            return Ok(FlushReport { position: usage.trimmed.0, ..FlushReport::default() });
         }
         self.flush_all(log).await
     }

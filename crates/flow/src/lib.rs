@@ -11,6 +11,7 @@ mod load;
 mod materialize;
 mod numbers;
 mod operation;
+mod past;
 mod push;
 mod refresh;
 mod seats;

@@ -28,6 +28,8 @@ use crate::{Flow, FlowError, Result};
 const BATCH: usize = 1 << 20;
 /// Bytes of rows that are put in one batch into a generation that answers; more make a new one.
 const AT_ONCE: usize = 32 << 20;
+/// How often rows are looked at for those that may go.
+const EXPIRE: Duration = Duration::from_secs(600);
 /// How often entities with many new rows are looked at for tiles.
 const TICK: Duration = Duration::from_secs(1);
 /// What happened less than so long ago is left out of tiles, in microseconds: most of it is still on its way.
@@ -396,6 +398,50 @@ impl Flow {
     }
 }
 
+impl Flow {
+    /// Lets go of rows that count at no T that is answered any more, again and again.
+    pub(crate) async fn expire_forever(self, live: Arc<LiveGenerations>) {
+        loop {
+            tokio::time::sleep(EXPIRE).await;
+            let catalog = self.registry.catalog();
+            for generation in live.all().iter() {
+                let record = &generation.record;
+                let view = catalog.view(&record.view).filter(|view| view.id == record.version);
+                let Some(view) = view.filter(|_| record.state == GenerationState::Live).cloned() else {
+                    continue;
+                };
+                let (live, generation, now) = (Arc::clone(&live), Arc::clone(generation), self.clock.now());
+                let stop = self.stop.clone();
+                let done = blocking(move || expire(&live, &generation, &view, now, &stop));
+                if let Err(error) = done.await {
+                    tracing::warn!(view = %record.view, %error, "old rows of a view could not be let go of");
+                }
+            }
+        }
+    }
+}
+
+fn expire(
+    live: &LiveGenerations,
+    generation: &LiveGeneration,
+    view: &ViewVersion,
+    now: Timestamp,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let ladder = stored_windows(view, &generation.record)?.map(|(_, ladder)| ladder);
+    let keeping = keeping(view, now);
+    let mut after = None;
+    while !stop.is_cancelled() {
+        let store = live.store().as_ref();
+        let done = generation.table.expire(store, ladder.as_ref(), keeping, after.as_deref())?;
+        after = done.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 fn arguments(columns: &ViewColumns) -> Vec<asof_model::DataType> {
     let count = columns.columns.len().saturating_sub(columns.filters);
     columns.columns.iter().take(count).map(|column| column.data_type.clone()).collect()
@@ -615,8 +661,9 @@ impl Filler {
             keeping: keeping(view, flow.clock.now()),
             rows: Vec::new(),
             bytes: 0,
-            // Rows without a position are told apart by it, also from those of units that were put before.
-            next: flow.clock.now().0.cast_unsigned() << 20,
+            // Rows without a position are told apart by it, also from those of units that were put before: each
+            // batch has a position of its own.
+            next: live.store().read()?.position().0.cast_unsigned() << 28,
             added: 0,
             past_retention: 0,
         })

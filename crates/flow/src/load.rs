@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use asof_engine::Progress;
 use asof_engine::delta::{FileLoad, LoadFile, OnBadRow, Standing};
-use asof_model::{Address, Catalog, Name, Principal, SourceVersion};
+use asof_model::{Address, Catalog, Name, Place, Principal, SourceVersion};
 use asof_registry::{NewRun, RunKind};
 use serde::Serialize;
 
@@ -36,7 +36,8 @@ pub struct LoadReport {
 
 impl Flow {
     /// Loads files into a stored source, all of them or none, and keeps the record of the run; where none are
-    /// named, those of the source's own path. When this returns, what it says is durable; where nobody
+    /// named, those of the source's own path. Into a source that is pushed to, each is loaded in parts, and one that
+    /// is cut off is gone on with when it is loaded again. When this returns, what it says is durable; where nobody
     /// waits for it any more, it goes on to its end.
     ///
     /// # Errors
@@ -89,6 +90,9 @@ impl Flow {
             }
         };
         let keys = key_columns(catalog, &version.address);
+        if let Place::Push { .. } = &version.definition.place {
+            return self.load_pushed(version, files, on_bad_row, &keys, progress).await;
+        }
         let (registry, address) = (self.registry.clone(), version.address.clone());
         let standing: Standing = Arc::new(move || registry.catalog().source(&address).cloned());
         let done = self.engine.load(version, &files, on_bad_row, &keys, &standing, progress).await?;
@@ -164,11 +168,11 @@ fn stored(catalog: &Catalog, project: &Name, source: &Name) -> Result<Arc<Source
     let stored: Vec<String> = state
         .sources
         .values()
-        .filter(|found| found.definition.store)
+        .filter(|found| found.definition.is_stored())
         .map(|found| format!("`{}`", found.address.name))
         .collect();
     let hint = match stored.is_empty() {
-        true => "the project has no source with `store: true`".to_owned(),
+        true => "the project has no source with `store: true` or `push: true`".to_owned(),
         false => format!("the project's stored sources are {}", stored.join(", ")),
     };
     Err(FlowError::NotFound { what: "source", name: source.to_string(), hint: Some(hint) })

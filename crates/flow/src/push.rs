@@ -47,7 +47,9 @@ pub trait LiveViews: Send + Sync + std::fmt::Debug {
 
     /// Whether a batch that went through `intake` has the rows of every view of this catalog that keeps them; if not,
     /// it goes through another that has.
-    fn fits(&self, intake: &Intake, catalog: &Catalog) -> bool;
+    fn fits(&self, _intake: &Intake, _catalog: &Catalog) -> bool {
+        true
+    }
 }
 
 /// Of a node in which no view keeps pushed rows.
@@ -57,10 +59,6 @@ pub struct NoLiveViews;
 impl LiveViews for NoLiveViews {
     fn write(&self, _: &AcceptedBatch<'_>, _: &mut Writing) -> asof_online::Result<()> {
         Ok(())
-    }
-
-    fn fits(&self, _: &Intake, _: &Catalog) -> bool {
-        true
     }
 }
 
@@ -153,15 +151,17 @@ pub(crate) struct Live {
     /// Bytes of bodies that are being pushed.
     held: AtomicUsize,
     turns: Semaphore,
+    /// Held by the one load of files that goes on.
+    pub(crate) loading: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A source compiled, and the catalog it was compiled of.
 #[derive(Debug, Clone)]
-struct Ready {
+pub(crate) struct Ready {
     catalog: Arc<Catalog>,
     views: Vec<Arc<ViewVersion>>,
-    intake: Arc<Intake>,
-    table: Arc<str>,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) table: Arc<str>,
 }
 
 /// Room for a body; given back when it is dropped.
@@ -189,11 +189,12 @@ impl Live {
             giving: Mutex::default(),
             held: AtomicUsize::new(0),
             turns: Semaphore::new(AT_ONCE),
+            loading: Arc::default(),
         }
     }
 
     /// The number of a table. Blocking where it is asked for the first time.
-    fn number(&self, table: &str) -> Result<SourceNumber> {
+    pub(crate) fn number(&self, table: &str) -> Result<SourceNumber> {
         let known = |numbers: &HashMap<String, SourceNumber>| numbers.get(table).copied();
         if let Some(number) = known(&self.numbers.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(number);
@@ -303,7 +304,7 @@ impl Flow {
     }
 
     /// The source compiled, with the views that stand over it now.
-    async fn ready(&self, live: &Live, address: &Address) -> Result<Ready> {
+    pub(crate) async fn ready(&self, live: &Live, address: &Address) -> Result<Ready> {
         let catalog = self.registry.catalog();
         let known = live.ready.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned();
         if let Some(known) = &known
@@ -341,7 +342,7 @@ impl Flow {
         let key = request.idempotency_key.as_deref();
         let key = key.map(|key| IdempotencyKey { key, content: rows.content_of_all() });
         let address = &intake.source().address;
-        let accepted = accept(self, live, ready, &rows, key, request.durability)?;
+        let accepted = accept(self, live, ready, &rows, key, request.durability, &|_| Ok(()))?;
         Ok(accepted.map(|accepted| PushReport {
             source: address.clone(),
             accepted: u64::from(accepted.count),
@@ -354,14 +355,15 @@ impl Flow {
     }
 }
 
-/// Gives rows to the store; none where another version of the source stands by now, whose table is another.
-fn accept(
+/// Gives rows to the store, with what `beside` writes in the same batch; none where another version of the source stands by now, whose table is another.
+pub(crate) fn accept(
     flow: &Flow,
     live: &Live,
     ready: &Ready,
     rows: &IntakeBatch,
     key: Option<IdempotencyKey<'_>>,
     durability: Durability,
+    beside: &dyn Fn(&mut Writing) -> asof_online::Result<()>,
 ) -> Result<Option<Accepted>> {
     let intake = ready.intake.as_ref();
     let versions: Vec<Option<IncomingVersion<'_>>> = match intake.has_ids() {
@@ -407,7 +409,8 @@ fn accept(
                 }
             }
             let batch = AcceptedBatch { intake, rows, given, positions: &positions };
-            live.views.write(&batch, writing)
+            live.views.write(&batch, writing)?;
+            beside(writing)
         },
     );
     match accepted {

@@ -48,7 +48,8 @@ impl Flow {
         let mut aside: JoinSet<()> = JoinSet::new();
         aside.spawn(self.clone().look_forever());
         if let Some(live) = self.live_views.clone() {
-            aside.spawn(self.clone().tile_forever(live));
+            aside.spawn(self.clone().tile_forever(Arc::clone(&live)));
+            aside.spawn(self.clone().expire_forever(live));
         }
         let mut swept: Option<Revision> = None;
         let mut turns: BTreeMap<Id, Address> = BTreeMap::new();

@@ -20,6 +20,7 @@
 //!
 //! Start reading at [`ViewTable`], then [`read`], then [`tiler`]. The bytes are `docs/formats/live-views.md`.
 
+mod expire;
 mod generations;
 mod key;
 mod latest;
@@ -27,6 +28,7 @@ mod read;
 mod table;
 mod tiler;
 
+pub use expire::Expired;
 pub use generations::{Holds, LiveGeneration, LiveGenerations, LiveRecord};
 pub use latest::LatestRow;
 pub use read::{WindowsAsked, WindowsRead, sum_windows};

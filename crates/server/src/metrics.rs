@@ -73,6 +73,8 @@ pub(crate) struct Metrics {
     pub(crate) live_memory: Gauge,
     pub(crate) live_waiting: Gauge,
     pub(crate) live_position: Gauge,
+    pub(crate) flush_lag: Gauge<f64, AtomicU64>,
+    pub(crate) flush_failed: Gauge,
 }
 
 impl Default for Metrics {
@@ -102,6 +104,8 @@ impl Default for Metrics {
             live_memory: Gauge::default(),
             live_waiting: Gauge::default(),
             live_position: Gauge::default(),
+            flush_lag: Gauge::default(),
+            flush_failed: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests answered, by endpoint and status", metrics.requests.clone());
@@ -167,6 +171,10 @@ impl Default for Metrics {
         registry.register("live_batches_waiting", waiting, metrics.live_waiting.clone());
         let position = "The last position given to a pushed row";
         registry.register("live_position", position, metrics.live_position.clone());
+        let lag = "Time that a pushed row waits to be moved from the log into its source's table";
+        registry.register_with_unit("flush_lag", lag, Unit::Seconds, metrics.flush_lag.clone());
+        let failed = "Tables that did not get their pushed rows the last time";
+        registry.register("flush_tables_failed", failed, metrics.flush_failed.clone());
         Metrics { registry, ..metrics }
     }
 }

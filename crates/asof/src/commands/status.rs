@@ -40,8 +40,14 @@ fn held(intake: &StatusOfIntake) -> Option<String> {
     let position = grouped(u64::try_from(intake.accepted).unwrap_or(0));
     let (log, tables) = (size(intake.log_bytes), size(intake.table_bytes));
     let mut text = format!("pushed rows: up to position {position}; log {log}, tables {tables}");
+    if let Some(lag) = intake.flush_lag_seconds {
+        text = format!("{text}; not in tables yet for {lag:.0} s");
+    }
     if intake.waiting > 0 {
         text = format!("{text}; {} batches waiting", grouped(intake.waiting));
+    }
+    for (table, error) in &intake.flush_errors {
+        text = format!("{text}\npushed rows of {table} stay in the log: {error}");
     }
     Some(text)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use asof_model::{FileIdentity, Format, NullKeys, Place as Definition, SourceVersion};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::append::{Committed, DATA_PREFIX, Mark, Sizes, Staging};
 use super::durable::Right;
@@ -41,7 +42,7 @@ impl LoadFile {
         source: &SourceVersion,
         files: impl IntoIterator<Item = (PathBuf, String)>,
     ) -> Result<Vec<LoadFile>> {
-        let hive = loadable(source).is_ok_and(|(_, options)| options.hive_partitioning);
+        let hive = stored_place(source).is_ok_and(|(_, options)| options.hive_partitioning);
         let columns = |name: &str| if hive { find::partitions(Path::new(name)) } else { Vec::new() };
         let mut found: Vec<Found> = files
             .into_iter()
@@ -136,16 +137,22 @@ impl Engine {
         root: &Path,
         patterns: Option<&[String]>,
     ) -> Result<Vec<LoadFile>> {
-        let (format, options) = loadable(source)?;
         let own = match &source.definition.place {
             Definition::Files { path, .. } => path.clone(),
+            Definition::Push { .. } if patterns.is_none() => {
+                let message =
+                    format!("source `{}` is pushed to, and has no files of its own", source.address.name);
+                return Err(Error::invalid("source_not_files", message)
+                    .with_hint("name the files to be loaded: `asof load SOURCE FILE...`"));
+            }
             Definition::Sql { .. } | Definition::Push { .. } => String::new(),
         };
         let patterns = patterns.map_or_else(|| vec![own], <[String]>::to_vec);
-        let root = root.to_owned();
+        let (root, source) = (root.to_owned(), source.clone());
         self.blocking(move || {
             let mut files: Vec<LoadFile> = Vec::new();
             for pattern in &patterns {
+                let (format, options) = loadable(&source, Path::new(pattern))?;
                 for found in find(&root, pattern, format, options.hive_partitioning)? {
                     if files.iter().all(|file| file.path != found.path) {
                         files.push(LoadFile {
@@ -170,6 +177,97 @@ impl Engine {
     }
 }
 
+/// Where good rows of a file go, in its order.
+pub(crate) enum Sink<'a> {
+    /// Into the table of a stored source.
+    Table(&'a mut Staging),
+    /// To whoever has them accepted: those past so many rows of the file.
+    Out { to: &'a mpsc::Sender<LoadedRows>, after: u64 },
+}
+
+/// Rows of a file for a push source, found good by its rules.
+#[derive(Debug)]
+pub struct LoadedRows {
+    /// The fixed columns of a scan, then the source's.
+    pub rows: RecordBatch,
+    /// All rows of the file up to this one, from 1, are in this batch or before it, or were bad.
+    pub through: u64,
+}
+
+/// A file for a push source that is to be read.
+#[derive(Debug, Clone)]
+pub struct ReadFile {
+    /// Which.
+    pub file: LoadFile,
+    /// What it was known by when it was looked at ([`Engine::identify`]).
+    pub mark: String,
+    /// So many of its rows are not asked for.
+    pub after: u64,
+    /// What a bad row does.
+    pub on_bad_row: OnBadRow,
+    /// The columns that views over the source bind to keys, for `null_keys: refuse`.
+    pub keys: Vec<String>,
+}
+
+/// What a file for a push source is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRead {
+    /// BLAKE3 of its content, 64 hex digits.
+    pub hash: String,
+    /// What it is known by: its content, and what its folders say.
+    pub mark: String,
+    /// How many of its rows are in the source's quarantine.
+    pub quarantined: u64,
+}
+
+impl Engine {
+    /// What a file for a push source is known by. Reads all of it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is of no format that can be loaded; [`Error::Io`].
+    pub async fn identify(&self, source: &SourceVersion, file: &LoadFile) -> Result<FileRead> {
+        let (engine, source, file) = (self.clone(), source.clone(), file.clone());
+        let work = async move {
+            let standing: Standing = Arc::new(|| None);
+            let load = Load {
+                engine: &engine,
+                source: &source,
+                keys: &[],
+                standing: &standing,
+                sizes: Sizes::default(),
+            };
+            let (format, options) = loadable(&source, Path::new(&file.name))?;
+            let (_, whole) = load.open(&file, format, &options).await?;
+            let hash = whole.hash.unwrap_or_default();
+            Ok(FileRead { mark: mark_of(&hash, &file.partitions), hash, quarantined: 0 })
+        };
+        self.run(work).await
+    }
+
+    /// Reads a file for a push source: its rows past so many, checked by the source's rules, go out in its order.
+    /// Bad rows end the reading, or go to the source's quarantine, where they are when this returns. Whoever takes
+    /// the rows must see this return well before they count: the file may have changed meanwhile.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]; [`Error::Internal`] where nobody takes the rows.
+    pub async fn read_file(
+        &self,
+        source: &SourceVersion,
+        read: &ReadFile,
+        to: mpsc::Sender<LoadedRows>,
+    ) -> Result<FileRead> {
+        let (engine, source, read) = (self.clone(), source.clone(), read.clone());
+        let work = async move {
+            let standing: Standing = Arc::new(|| None);
+            let sizes = Sizes::default();
+            let load =
+                Load { engine: &engine, source: &source, keys: &read.keys, standing: &standing, sizes };
+            load.read_out(&read, &to).await
+        };
+        self.run(self.files().track(work)).await
+    }
+}
+
 /// One load, with all that it needs.
 pub(crate) struct Load<'a> {
     pub(crate) engine: &'a Engine,
@@ -180,6 +278,34 @@ pub(crate) struct Load<'a> {
 }
 
 impl Load<'_> {
+    /// One file of a push source.
+    async fn read_out(&self, read: &ReadFile, to: &mpsc::Sender<LoadedRows>) -> Result<FileRead> {
+        let ReadFile { file, after, on_bad_row, .. } = read;
+        let (format, options) = loadable(self.source, Path::new(&file.name))?;
+        let layout = Layout::of(&self.engine.config().data_dir, self.source)?;
+        let rules = self.rules()?;
+        let mut quarantine = Quarantine::new(self.engine, self.source, &layout.family, *on_bad_row);
+        let (opened, whole) = self.open(file, format, &options).await?;
+        let hash = whole.hash.clone().unwrap_or_default();
+        let mark = mark_of(&hash, &file.partitions);
+        if mark != read.mark {
+            return Err(Error::Changed {
+                what: "file",
+                name: file.name.clone(),
+                change: "was changed before it was read".to_owned(),
+            });
+        }
+        self.no_new_columns(&opened).await?;
+        quarantine.of_file(&file.name, &hash, &mark).await?;
+        let mut sink = Sink::Out { to, after: *after };
+        self.stage(&rules, &opened, &mut sink, &mut quarantine, &crate::no_progress()).await?;
+        // The bytes that were read are the bytes that were hashed.
+        self.engine.blocking(move || opened.held.verify(&whole, None)).await?;
+        let quarantined = quarantine.rows_of(&mark);
+        quarantine.commit().await?;
+        Ok(FileRead { hash, mark, quarantined })
+    }
+
     pub(crate) async fn files(
         &self,
         mut files: Vec<LoadFile>,
@@ -187,7 +313,7 @@ impl Load<'_> {
         progress: &Progress,
     ) -> Result<Vec<FileLoad>> {
         files.sort_by(|a, b| a.name.cmp(&b.name));
-        let (format, options) = loadable(self.source)?;
+        let (format, options) = stored_place(self.source)?;
         let layout = Layout::of(&self.engine.config().data_dir, self.source)?;
         // Held until the commit is durable, so that no other load takes the positions of this one; by each
         // write of its own as well, since one that was begun goes on where this is dropped.
@@ -225,7 +351,8 @@ impl Load<'_> {
                 self.no_new_columns(&opened).await?;
                 let before = staging.rows();
                 quarantine.of_file(&file.name, &hash, &key).await?;
-                self.stage(&rules, &opened, &mut staging, &mut quarantine, progress).await?;
+                self.stage(&rules, &opened, &mut Sink::Table(&mut staging), &mut quarantine, progress)
+                    .await?;
                 // The bytes that were read are the bytes that were hashed.
                 self.engine.blocking(move || opened.held.verify(&whole, None)).await?;
                 let rows = staging.rows() - before;
@@ -349,7 +476,7 @@ impl Load<'_> {
         &self,
         rules: &Rules,
         file: &OpenFile,
-        staging: &mut Staging,
+        sink: &mut Sink<'_>,
         quarantine: &mut Quarantine<'_>,
         progress: &Progress,
     ) -> Result<()> {
@@ -371,10 +498,10 @@ impl Load<'_> {
                 };
                 done = before + raw.num_rows() as u64;
                 match self.checked(rules, file, &raw, before) {
-                    Ok(good) => self.write(staging, &good).await?,
+                    Ok(good) => self.take(sink, &good, before).await?,
                     Err(bad @ Error::BadRow { .. }) if quarantine.is_off() => return Err(bad),
                     Err(Error::BadRow { .. }) => {
-                        self.row_by_row(rules, file, &raw, before, staging, quarantine).await?;
+                        self.row_by_row(rules, file, &raw, before, sink, quarantine).await?;
                     }
                     Err(other) => return Err(other),
                 }
@@ -392,7 +519,7 @@ impl Load<'_> {
         file: &OpenFile,
         raw: &RecordBatch,
         before: u64,
-        staging: &mut Staging,
+        sink: &mut Sink<'_>,
         quarantine: &mut Quarantine<'_>,
     ) -> Result<()> {
         let mut good = 0;
@@ -409,7 +536,7 @@ impl Load<'_> {
             if row > good {
                 let kept = raw.slice(good, row - good);
                 let kept = self.checked(rules, file, &kept, before + good as u64)?;
-                self.write(staging, &kept).await?;
+                self.take(sink, &kept, before + good as u64).await?;
             }
             good = row + 1;
             if let Some(reason) = bad {
@@ -439,6 +566,23 @@ impl Load<'_> {
             }
         }
         Ok(checked)
+    }
+
+    /// Hands good rows on, before which so many rows of the file stand.
+    async fn take(&self, sink: &mut Sink<'_>, checked: &RecordBatch, before: u64) -> Result<()> {
+        match sink {
+            Sink::Table(staging) => self.write(staging, checked).await,
+            Sink::Out { to, after } => {
+                let through = before + checked.num_rows() as u64;
+                let known = usize::try_from(after.saturating_sub(before)).unwrap_or(usize::MAX);
+                if known >= checked.num_rows() {
+                    return Ok(());
+                }
+                let rows = checked.slice(known, checked.num_rows() - known);
+                let sent = to.send(LoadedRows { rows, through }).await;
+                sent.map_err(|_| Error::internal("nobody takes the rows of the file"))
+            }
+        }
     }
 
     async fn write(&self, staging: &mut Staging, checked: &RecordBatch) -> Result<()> {
@@ -480,8 +624,27 @@ fn mark_of(hash: &str, partitions: &[(String, Option<String>)]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// How a source's files are read, if they can be loaded at all.
-fn loadable(source: &SourceVersion) -> Result<(Format, Options)> {
+/// How a file of this path is read, if a source takes files at all: of a push source by its ending.
+fn loadable(source: &SourceVersion, path: &Path) -> Result<(Format, Options)> {
+    if !matches!(source.definition.place, Definition::Push { .. }) {
+        return stored_place(source);
+    }
+    let shown = path.to_string_lossy().to_ascii_lowercase();
+    let formats = Format::ALL.into_iter().filter(|format| *format != Format::Delta);
+    let found = formats.into_iter().find(|format| format.endings().iter().any(|end| shown.ends_with(end)));
+    let Some(format) = found else {
+        let message = format!(
+            "source `{}`: the ending of a file for it says of no format that can be loaded",
+            source.address.name
+        );
+        return Err(Error::invalid("source_not_files", message)
+            .with_hint("name Parquet, CSV or NDJSON files that end so: .parquet, .csv, .ndjson"));
+    };
+    Ok((format, Options::read(format, &std::collections::BTreeMap::new())?))
+}
+
+/// How the files of a stored source are read, if they can be loaded at all.
+fn stored_place(source: &SourceVersion) -> Result<(Format, Options)> {
     let name = &source.address.name;
     if !source.definition.store {
         return Err(Error::invalid(

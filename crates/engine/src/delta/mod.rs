@@ -29,7 +29,7 @@ pub use compact::Compacted;
 pub(crate) use durable::DurableFiles;
 pub use flush::Flushed;
 pub(crate) use foreign::Foreign;
-pub use load::{FileLoad, LoadFile, OnBadRow, Standing};
+pub use load::{FileLoad, FileRead, LoadFile, LoadedRows, OnBadRow, ReadFile, Standing};
 pub(crate) use readers::Readers;
 pub(crate) use scan::{in_order, reaches, stored_files};
 pub(crate) use stored::Layout;

@@ -160,8 +160,8 @@ pub async fn answer(
             let before = cuts.iter().find(|(address, _)| *address == source.address).map(|(_, cut)| cut);
             let recorded = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
             let cut = before.or(recorded);
-            let (scan, keys, ends) =
-                scan_for(&engine, &catalog, &source, &spec, columns.last_time(), cut).await?;
+            let (until, told) = (columns.last_time(), progress.clone());
+            let (scan, keys, ends) = scan_for(&engine, &catalog, &source, &spec, until, cut, told).await?;
             let fetch = scan.fetch.clone();
             let hooks = Hooks { progress: progress.clone(), fetch, keys, ends, ..Hooks::default() };
             let counts = Arc::clone(&hooks.counts);
@@ -377,6 +377,7 @@ async fn scan_for(
     spec: &Spec,
     until: Option<Timestamp>,
     at: Option<&Cut>,
+    progress: Option<Progress>,
 ) -> Result<(Arc<SourceScan>, Option<Arc<SourceScan>>, Option<Arc<Ends>>)> {
     let mut columns: Vec<String> = Vec::new();
     for reading in &spec.readings {
@@ -396,7 +397,7 @@ async fn scan_for(
     columns.dedup();
     let opened = open(engine, catalog, source, at, 0).await?;
     // That a row ends another is known before, so what is too late to answer need not be read even then.
-    let ends = ends_of(engine, source, spec, &opened).await?;
+    let ends = ends_of(engine, source, spec, &opened, progress).await?;
     // A second row of a key is refused whenever it is.
     let until = until.filter(|_| !spec.clockless);
     // What is asked in the order of rows reads all of each row.

@@ -29,11 +29,11 @@ impl NamedBy {
         let (name, names) = match self {
             NamedBy::Address => {
                 let found = batch.column_by_name(fixed::ADDRESS);
-                (fixed::ADDRESS, found.and_then(|it| complete::<UInt64Type>(it)).map(Names::Addresses))
+                (fixed::ADDRESS, found.and_then(complete::<UInt64Type>).map(Names::Addresses))
             }
             NamedBy::Position => {
                 let found = batch.column_by_name(fixed::POSITION);
-                (fixed::POSITION, found.and_then(|it| complete::<Int64Type>(it)).map(Names::Positions))
+                (fixed::POSITION, found.and_then(complete::<Int64Type>).map(Names::Positions))
             }
         };
         names.ok_or_else(|| Error::internal(format!("rows with ids have no `{name}`")))
@@ -199,7 +199,7 @@ mod tests {
         ];
         for names in orders {
             let found = ends.of(&Names::Addresses(UInt64Array::from(names.clone())));
-            let end = |name: &u64| (*name < 200 && name % 3 == 0).then(|| *name as i64 * 10);
+            let end = |name: &u64| (*name < 200 && name.is_multiple_of(3)).then(|| *name as i64 * 10);
             assert_eq!(found, names.iter().map(end).collect::<TimestampMicrosecondArray>(), "{names:?}");
         }
     }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use asof_compute::{EventId, Position, RowDigest, RowDigester, VersionOrder};
+use asof_compute::{EventId, Position, RowDigest, RowDigester, TOUCHED, VersionOrder};
 use asof_model::{Column, Expression, SourceVersion, Timestamp};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
@@ -34,7 +34,7 @@ use crate::engine::gone;
 use crate::expression::{Bound, Compiled, Purpose, compile};
 use crate::source::{Opened, ScanColumns, SourceScan, fixed, scan_opened};
 use crate::threads::in_parallel;
-use crate::{Engine, Error, Result};
+use crate::{Engine, Error, Progress, ProgressEvent, Result};
 
 /// How the versions of a source's events are found.
 #[derive(Debug, Clone)]
@@ -80,6 +80,7 @@ pub(super) fn ends_of<'a>(
     source: &'a SourceVersion,
     spec: &'a Spec,
     opened: &'a Opened,
+    progress: Option<Progress>,
 ) -> BoxFuture<'a, Result<Option<Arc<Ends>>>> {
     Box::pin(async move {
         let definition = &source.definition;
@@ -115,7 +116,7 @@ pub(super) fn ends_of<'a>(
             scans.ids = ids.plan;
             scans.orders = scan_opened(engine, source, opened, &named()).await?.plan;
         }
-        Ok(Some(Arc::new(versions.find(engine, &scans).await?)))
+        Ok(Some(Arc::new(versions.find(engine, &scans, progress).await?)))
     })
 }
 
@@ -162,6 +163,15 @@ impl Seen {
         ((hash >> 6) as usize & (self.once.len() - 1), 1 << (hash & 63))
     }
 
+    /// Touches the places of hashes that are about to be looked at: loads that do not wait for each other.
+    fn warm(words: &[AtomicU64], hashes: &[u64]) {
+        let mask = words.len() - 1;
+        let touched = hashes.iter().map(|hash| words[(hash >> 6) as usize & mask].load(Ordering::Relaxed));
+        std::hint::black_box(touched.fold(0, |all, word| all ^ word));
+    }
+
+    /// Notes a hash; whether it came before.
+    #[inline]
     fn see(&self, hash: u64) -> bool {
         let (word, bit) = self.place(hash);
         let came = self.once[word].fetch_or(bit, Ordering::Relaxed) & bit != 0;
@@ -171,6 +181,7 @@ impl Seen {
         came
     }
 
+    #[inline]
     fn came_again(&self, hash: u64) -> bool {
         let (word, bit) = self.place(hash);
         self.again[word].load(Ordering::Relaxed) & bit != 0
@@ -192,6 +203,9 @@ struct Search {
     versions: Versions,
     id: Compiled,
     context: Arc<TaskContext>,
+    /// Told of rows read.
+    progress: Option<Progress>,
+    told: Arc<AtomicU64>,
 }
 
 impl Versions {
@@ -199,10 +213,16 @@ impl Versions {
     ///
     /// # Errors
     /// As reading them; [`Error::BadRow`] for a delete without an id where each must have one.
-    pub async fn find(self, engine: &Engine, scans: &VersionScans) -> Result<Ends> {
+    pub async fn find(
+        self,
+        engine: &Engine,
+        scans: &VersionScans,
+        progress: Option<Progress>,
+    ) -> Result<Ends> {
         let id = self.id(engine)?;
         let context = engine.session().task_ctx();
-        Search { engine: engine.clone(), versions: self, id, context }.find(scans).await
+        let told = Arc::new(AtomicU64::new(0));
+        Search { engine: engine.clone(), versions: self, id, context, progress, told }.find(scans).await
     }
 
     fn id(&self, engine: &Engine) -> Result<Compiled> {
@@ -255,13 +275,21 @@ impl Search {
         let mut tasks = JoinSet::new();
         for thread in 0..turns.threads {
             let (plan, turns, take) = (Arc::clone(&plan), Arc::clone(&turns), Arc::clone(&take));
-            let context = Arc::clone(&self.context);
+            let (context, told) = (Arc::clone(&self.context), Arc::clone(&self.told));
+            let progress = self.progress.clone();
             tasks.spawn(async move {
                 let mut taken = T::default();
+                let mut read = 0;
                 while let Some(partition) = turns.next(thread) {
                     let mut stream = plan.execute(partition, Arc::clone(&context))?;
                     while let Some(batch) = stream.next().await.transpose()? {
                         take(&mut taken, &batch)?;
+                        read += batch.num_rows() as u64;
+                        if let Some(progress) = progress.as_ref().filter(|_| read >= 1 << 16) {
+                            let done = told.fetch_add(read, Ordering::Relaxed) + read;
+                            progress(ProgressEvent { phase: "versions", done, total: None, unit: "rows" });
+                            read = 0;
+                        }
                     }
                 }
                 Ok::<_, Error>(taken)
@@ -282,19 +310,22 @@ impl Search {
             let said = Said::of(&versions, &id, batch)?;
             let deletes = said.deletes.has_true();
             let mut hits = 0;
-            for (row, id) in said.ids.iter().enumerate() {
-                let delete = deletes && said.deletes.value(row);
-                match id {
-                    Some(id) => {
-                        hits += u64::from(seen.see(id.hash()));
-                        if delete {
-                            withdrawals.push(said.names.of(row));
+            for (run, hashes) in said.hashes().chunks(TOUCHED).enumerate() {
+                Seen::warm(&seen.once, hashes);
+                for (row, hash) in (run * TOUCHED..).zip(hashes) {
+                    let delete = deletes && said.deletes.value(row);
+                    match said.ids[row] {
+                        Some(_) => {
+                            hits += u64::from(seen.see(*hash));
+                            if delete {
+                                withdrawals.push(said.names.of(row));
+                            }
                         }
+                        None if delete && versions.deletes_have_ids => {
+                            return Err(delete_without_id(&versions, batch, row, place.as_deref()));
+                        }
+                        None => {}
                     }
-                    None if delete && versions.deletes_have_ids => {
-                        return Err(delete_without_id(&versions, batch, row, place.as_deref()));
-                    }
-                    None => {}
                 }
             }
             seen.hits.fetch_add(hits, Ordering::Relaxed);
@@ -315,19 +346,21 @@ impl Search {
         let found = self.read(&scans.ids, scans.in_runs, move |lists: &mut Vec<Vec<Version>>, batch| {
             lists.resize_with(LISTS, Vec::new);
             let said = Said::of(&versions, &id, batch)?;
-            for (row, id) in said.ids.iter().enumerate() {
-                let Some(id) = *id else { continue };
-                let hash = id.hash();
-                // The bits of the map are the lower ones.
-                let number = ((u128::from(hash) * u128::from(of)) >> 64) as u64;
-                if number == part && seen.came_again(hash) {
-                    let version = Version {
-                        id,
-                        visible_at: said.visible_at(row, versions.assumed),
-                        name: said.names.of(row),
-                        delete: said.deletes.value(row),
-                    };
-                    lists[(hash >> 32) as usize % LISTS].push(version);
+            for (run, hashes) in said.hashes().chunks(TOUCHED).enumerate() {
+                Seen::warm(&seen.again, hashes);
+                for (row, hash) in (run * TOUCHED..).zip(hashes) {
+                    let Some(id) = said.ids[row] else { continue };
+                    // The bits of the map are the lower ones.
+                    let number = ((u128::from(*hash) * u128::from(of)) >> 64) as u64;
+                    if number == part && seen.came_again(*hash) {
+                        let version = Version {
+                            id,
+                            visible_at: said.visible_at(row, versions.assumed),
+                            name: said.names.of(row),
+                            delete: said.deletes.value(row),
+                        };
+                        lists[(hash >> 32) as usize % LISTS].push(version);
+                    }
                 }
             }
             Ok(())
@@ -440,6 +473,11 @@ impl Said {
         })
     }
 
+    /// The hash of each row's id, and of a null any.
+    fn hashes(&self) -> Vec<u64> {
+        self.ids.iter().map(|id| id.map_or(0, EventId::hash)).collect()
+    }
+
     fn visible_at(&self, row: usize, assumed: bool) -> i64 {
         match (self.visible_at.is_null(row), assumed) {
             (false, _) => self.visible_at.value(row),
@@ -471,7 +509,7 @@ fn chained(versions: &[Version]) -> impl Iterator<Item = (u64, i64)> {
 
 /// The names of versions that are equal to another in what is known of them, ascending.
 fn ties<K: Ord>(mut versions: Vec<Version>, known: impl Fn(&Version) -> K) -> Vec<u64> {
-    versions.sort_by(|one, other| known(one).cmp(&known(other)));
+    versions.sort_by_key(&known);
     let same = |one: &Version, other: &Version| known(one) == known(other);
     let tied = versions.chunk_by(same).filter(|equal| equal.len() > 1);
     let mut names: Vec<u64> = tied.flatten().map(|version| version.name).collect();

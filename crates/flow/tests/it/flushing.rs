@@ -86,6 +86,10 @@ impl Room {
         self.node().runtime.block_on(self.node().flow.flush()).unwrap()
     }
 
+    fn status(&self) -> asof_flow::FlushStatus {
+        self.node().runtime.block_on(self.node().flow.flush_status()).unwrap().unwrap()
+    }
+
     fn compact(&self, which: usize) -> asof_engine::delta::Compacted {
         let now = Timestamp(4_000_000_000_000_000);
         let node = self.node();
@@ -191,11 +195,11 @@ fn a_turn_moves_everything_and_trims() {
     room.push(0, 10);
     room.push(1, 20);
     room.push(0, 5);
-    let status = room.node().flow.flush_status().unwrap().unwrap();
+    let status = room.status();
     assert_eq!((status.flushed, status.accepted, status.succeeded_at), (0, 35, None));
     let report = room.flush();
     assert_eq!((report.rows, report.tables, report.position), (35, 2, 35));
-    let status = room.node().flow.flush_status().unwrap().unwrap();
+    let status = room.status();
     assert_eq!((status.flushed, status.accepted, status.lag_micros), (35, 35, None));
     assert_eq!(status.succeeded_at, Some(Timestamp(1_000)));
     assert!(status.failures.is_empty());
@@ -223,7 +227,7 @@ fn trouble_with_one_table_is_told_and_loses_nothing() {
     std::fs::create_dir_all(table.parent().unwrap()).unwrap();
     std::fs::write(&table, "in the way").unwrap();
     let failed = room.node().runtime.block_on(room.node().flow.flush()).unwrap_err();
-    let status = room.node().flow.flush_status().unwrap().unwrap();
+    let status = room.status();
     assert_eq!((status.flushed, status.accepted), (3, 12), "up to the first row that is not in its table");
     let name = room.node().engine.table_of(&room.sources[0]).unwrap();
     assert_eq!(status.failures.keys().collect::<Vec<_>>(), [&name]);
@@ -232,7 +236,7 @@ fn trouble_with_one_table_is_told_and_loses_nothing() {
     assert_eq!(room.node().read(&room.sources[1], None).0, room.accepted[1]);
     std::fs::remove_file(&table).unwrap();
     assert_eq!(room.flush().rows, 6);
-    let status = room.node().flow.flush_status().unwrap().unwrap();
+    let status = room.status();
     assert_eq!((status.flushed, status.failures.len()), (14, 0));
     room.check();
 }

@@ -11,9 +11,13 @@ mod interrupted;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod live_worlds;
+#[cfg(test)]
 mod loading;
 #[cfg(test)]
 mod materialize;
+#[cfg(test)]
+mod past;
 #[cfg(test)]
 mod pushed;
 #[cfg(test)]

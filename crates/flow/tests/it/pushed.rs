@@ -13,7 +13,7 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use asof_engine::intake::LiveRows;
 use asof_engine::source::{ScanColumns, scan};
 use asof_engine::{Engine, EngineConfig};
-use asof_flow::{Flow, FlushBounds};
+use asof_flow::{Flow, FlushBounds, NoLiveViews};
 use asof_model::{
     About, Clock, Column, Cut, DataType, Format, NullKeys, Place, Principal, Source, SourceVersion, TimeRule,
     Version, VersionId,
@@ -94,11 +94,9 @@ impl Node {
             ..LiveOptions::new(Arc::clone(&shared))
         };
         let live = asof_online::live::open(&data.join("live"), &options).unwrap();
-        let flow = Flow::new(registry.clone(), engine.clone(), online, shared).with_live(
-            Arc::clone(&live),
-            floor,
-            bounds,
-        );
+        let flow = Flow::new(registry.clone(), engine.clone(), online, shared)
+            .with_intake(Arc::clone(&live), Arc::new(NoLiveViews))
+            .with_live(Arc::clone(&live), floor, bounds);
         Node { root: root.to_owned(), clock, registry, engine, live, flow, runtime }
     }
 
@@ -114,7 +112,7 @@ impl Node {
         self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
     }
 
-    /// Gives a source a number as `docs/formats/live-store.md` says.
+    /// Gives a source a number as `docs/formats/live-entries.md` says.
     pub(crate) fn number(&self, source: &SourceVersion, number: u32) -> SourceNumber {
         let table = self.engine.table_of(source).unwrap();
         let mut value = vec![1];

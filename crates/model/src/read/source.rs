@@ -109,7 +109,8 @@ impl<'a> Reader<'a> {
             self.wrong(node, "wrong_value", message, Some(hint.to_owned()));
         }
         let in_place = matches!(place, Some(Place::Files { .. } | Place::Sql { .. })) && !store;
-        if in_place && fields.get("available_at").is_none() {
+        let clockless = fields.get("event_time").is_some_and(|node| node.scalar() == Some("none"));
+        if in_place && !clockless && fields.get("available_at").is_none() {
             let message = format!(
                 "{} has an `id` and no `available_at`: versions are ordered by event time",
                 fields.what

@@ -139,6 +139,7 @@ pub(crate) const SOURCES: Cases = &[
     ),
     ("query into", "source: s\nsql: select * into x from sellers\nevent_time: t\n"),
     ("deletes without a clock", "source: s\npath: s.parquet\nevent_time: none\ndelete_when: gone\n"),
+    ("an id without a clock", "source: s\npath: s.parquet\nevent_time: none\nid: event\n"),
     (
         "order without a clock and a wrong key",
         "source: s\npath: s.parquet\nevent_time: none\norder_by: n\nkeys: a\n",

@@ -357,3 +357,17 @@ fn place(what: u8, id: GenerationId) -> [u8; 5] {
 fn damaged(what: &str) -> Error {
     Error::Damaged { path: "live".to_owned(), what: what.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_format_1_load() {
+        let stored = include_str!("../../tests/compat/live-views-1.txt");
+        let line = stored.lines().find_map(|line| line.strip_prefix("record: ")).unwrap();
+        let record: LiveRecord = serde_json::from_str(line).unwrap();
+        assert_eq!((record.id, record.begun, record.state), (GenerationId(3), 40, GenerationState::Live));
+        assert_eq!(serde_json::to_string(&record).unwrap(), line, "written as before");
+    }
+}

@@ -288,3 +288,83 @@ pub(super) fn damaged(what: &str) -> Error {
 pub(super) fn whole<T>(found: Option<T>, what: &str) -> Result<T> {
     found.ok_or_else(|| damaged(what))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys and entries of format 1 load forever, and are written as before.
+    #[test]
+    fn format_1_loads() {
+        let stored = include_str!("../../tests/compat/live-views-1.txt");
+        let field = |name: &str| -> Vec<u8> {
+            let line = stored.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            let text = line.unwrap_or_else(|| panic!("no {name}"));
+            (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+        };
+        let entity = b"\x01\x02key";
+        let pushed = RowOrder {
+            event_time: Timestamp(1_370_044_800_000_000),
+            visible_at: Timestamp(1_370_048_400_000_000),
+            order_by: vec![1, 0, 255].into(),
+            position: Position(7),
+            op: Op::Value,
+            digest: RowDigest::default(),
+        };
+        let read = RowOrder {
+            event_time: Timestamp(-1),
+            order_by: Box::default(),
+            position: Position::NONE,
+            op: Op::Delete,
+            digest: RowDigest(*b"0123456789abcdef"),
+            ..pushed.clone()
+        };
+        let until = Some(Timestamp(1_370_131_200_000_000));
+        for (name, order, number, valid_until, values) in
+            [("row", &pushed, 0, until, &b"values"[..]), ("delete", &read, 9, None, b"")]
+        {
+            let mut place = rows(entity);
+            put_order(order, number, &mut place);
+            let mut entry = Vec::new();
+            put_row(&Row { op: order.op, valid_until, values }, 5, &mut entry);
+            let (key, stored) = (field(&format!("{name} key")), field(&format!("{name} entry")));
+            assert_eq!((&place, &entry), (&key, &stored), "written as before");
+            let placed = read_order(&key[6..]).unwrap();
+            assert_eq!((placed.order(order.op), placed.is_end), (order.clone(), false));
+            let row = read_row(&stored).unwrap();
+            assert_eq!((row.op, row.valid_until, row.values), (order.op, valid_until, values));
+            assert_eq!(entity_of(&stored), Some(5));
+            for short in 0..key.len() - 6 {
+                assert!(read_order(&key[6..6 + short]).is_none(), "cut at {short}");
+            }
+        }
+        let mut late = Vec::new();
+        put_late(entity, Position(41), &mut late);
+        put_order(&pushed, 0, &mut late);
+        assert_eq!(late, field("late key"));
+        match read_state(&late[6..]).unwrap() {
+            State::Late(s, placed) => {
+                assert_eq!((s, placed.order(Op::Value)), (Position(41), pushed.clone()))
+            }
+            State::Tiled => panic!("it is a late row"),
+        }
+        assert_eq!(tiled(entity), field("tiled key"));
+        assert!(matches!(read_state(&tiled(entity)[6..]), Some(State::Tiled)));
+        let end_key = field("end key");
+        let placed = read_order(&end_key[6..]).unwrap();
+        assert_eq!((placed.order(Op::Value), placed.is_end), (pushed, true));
+        assert_eq!(
+            (read_end(&field("end entry")), end(Timestamp(-1)).to_vec()),
+            (Some(Timestamp(-1)), field("end entry"))
+        );
+        let place = [&tiles(entity, 3)[..], &start(Timestamp(-60_000_000))].concat();
+        assert_eq!((&place, read_start(&place[7..])), (&field("tile key"), Some(Timestamp(-60_000_000))));
+        let stored = field("tile entry");
+        let tile = read_tile(&stored).unwrap();
+        let parts = (tile.position, tile.newest, tile.weight, tile.states);
+        assert_eq!(parts, (Position(41), Timestamp(1_370_048_400_000_000), 17, &b"states"[..]));
+        let mut written = Vec::new();
+        put_tile(&tile, &mut written);
+        assert_eq!(written, stored, "written as before");
+    }
+}

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array};
-use asof_compute::{KeyEncoder, Ladder, Op, Position, RowDigest, RowOrder, StoredWindows, WindowSums};
+use asof_compute::{
+    Keeping, KeyEncoder, Ladder, Op, Position, RowDigest, RowOrder, StoredWindows, WindowSums,
+};
 use asof_model::{
-    Address, Aggregate, Call, Clock, DataType, Expression, Feature, Length, Name, NamedWindow, Timestamp,
-    VersionId, Window,
+    Address, Aggregate, Call, Clock, DataType, Expression, Feature, History, Length, Name, NamedWindow,
+    Timestamp, VersionId, Window,
 };
 use asof_online::GenerationState;
 use asof_online::live::{
@@ -110,6 +112,8 @@ struct Bench {
     stored: StoredWindows,
     ladder: Ladder,
     rows: Vec<Row>,
+    /// The features that are asked for.
+    asked: Vec<usize>,
 }
 
 fn options(clock: &Arc<Hand>) -> LiveOptions {
@@ -129,7 +133,8 @@ impl Bench {
         let stored = stored();
         let ladder = Ladder::of(stored.plan().windows());
         let table = ViewTable::windows(TABLE, Timestamp(i64::MIN));
-        Bench { folder, clock, store: Some(store), table, stored, ladder, rows: Vec::new() }
+        let asked = (0..stored.plan().features().len()).collect();
+        Bench { folder, clock, store: Some(store), table, stored, ladder, rows: Vec::new(), asked }
     }
 
     fn store(&self) -> &dyn LiveStore {
@@ -272,7 +277,7 @@ impl Bench {
         let snapshot = self.store().read().unwrap();
         let at = Timestamp(snapshot.answer_time().0 - back);
         let plan = self.stored.plan();
-        let features: Vec<usize> = (0..plan.features().len()).collect();
+        let features = self.asked.clone();
         let asked = WindowsAsked {
             table: &self.table,
             stored: &self.stored,
@@ -417,6 +422,88 @@ fn tiles_never_change_what_windows_come_to() {
     }
     for edge in ["ends", "known later", "tiles", "late"] {
         assert!(edges.get(edge).is_some_and(|count| *count > 100), "{edge} is not hit: {edges:?}");
+    }
+}
+
+/// What is let go of counts at no T from the horizon on: windows and the latest row answer as before.
+#[test]
+fn what_is_let_go_of_is_not_missed() {
+    for seed in 0..6 {
+        let mut random = Random::new(900 + seed);
+        let mut bench = Bench::new();
+        // Without the window that has no lower edge.
+        let bounded: Vec<usize> = bench
+            .stored
+            .plan()
+            .features()
+            .iter()
+            .enumerate()
+            .filter(|(_, feature)| bench.stored.plan().windows()[feature.window].length.is_some())
+            .map(|(at, _)| at)
+            .collect();
+        bench.asked = bounded;
+        for _ in 0..30 {
+            bench.pass(4_000 * SECOND);
+            let now = bench.now();
+            let rows: Vec<(i64, i64)> = (0..200)
+                .map(|_| {
+                    ([0, 0, 1, 2][below(&mut random, 4) as usize], now - below(&mut random, 8_000 * SECOND))
+                })
+                .collect();
+            let ends: Vec<usize> =
+                if bench.rows.len() > 500 { vec![bench.rows.len() - 300] } else { Vec::new() };
+            bench.push(&mut random, &rows, &ends);
+            bench.advance(bench.now() - 1_000 * SECOND);
+            (0..2).for_each(|entity| _ = bench.tile(entity));
+        }
+        // Entity 2 is heard of no more.
+        bench.pass(90_000 * SECOND);
+        let now = bench.now();
+        bench.push(&mut random, &[(0, now - SECOND), (1, now - 5 * SECOND)], &[]);
+        let history = History::Length(Length::from_micros(3_600 * SECOND));
+        let keeping = Keeping::at(Timestamp(now), history, Some(Length::from_micros(90_000 * SECOND)));
+        let mut removed = 0;
+        let mut after = None;
+        loop {
+            let ladder = Some(&bench.ladder);
+            let done = bench.table.expire(bench.store(), ladder, keeping, after.as_deref()).unwrap();
+            removed += done.removed;
+            match done.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        assert!(removed > 500, "{removed}");
+        for back in [0, SECOND, 3_000 * SECOND] {
+            bench.check(&[Some(0), Some(1), Some(2)], back);
+        }
+    }
+}
+
+/// The same of a view of latest values.
+#[test]
+fn the_latest_row_outlives_those_before_it() {
+    for seed in 0..6 {
+        let mut random = Random::new(1_900 + seed);
+        let mut bench = Bench::new();
+        bench.table = ViewTable::latest(TABLE);
+        for _ in 0..20 {
+            bench.pass(400 * SECOND);
+            let now = bench.now();
+            let rows: Vec<(i64, i64)> = (0..20)
+                .map(|_| (below(&mut random, 3), now + 100 * SECOND - below(&mut random, 800 * SECOND)))
+                .collect();
+            let ends: Vec<usize> =
+                if bench.rows.is_empty() { Vec::new() } else { vec![bench.rows.len() - 1] };
+            bench.push(&mut random, &rows, &ends);
+        }
+        let history = History::Length(Length::from_micros(1_000 * SECOND));
+        let keeping = Keeping::at(Timestamp(bench.now()), history, None);
+        let done = bench.table.expire(bench.store(), None, keeping, None).unwrap();
+        assert!(done.removed > 200 && done.next.is_none(), "{done:?}");
+        for back in 0..10 {
+            (0..3).for_each(|entity| bench.check_latest(entity, back * 100 * SECOND));
+        }
     }
 }
 

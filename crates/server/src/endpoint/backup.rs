@@ -95,6 +95,8 @@ async fn make(state: Shared, to: PathBuf, gone: CancellationToken) -> Result<Bac
     let begun = tokio::task::spawn_blocking(move || Unfinished::begin(&data_dir, &standing));
     let unfinished = begun.await.map_err(|_| defect())??;
     state.registry.backup(&unfinished.aside.join("registry.db")).await?;
+    // Log and tables of one moment: a row past the copy of the log would be in its table and in no view.
+    let paused = state.flow.pause_flush().await;
     let (online, data_dir) = (state.copy_online.clone(), state.data_dir.clone());
     let code_version = state.engine.config().code_version.clone();
     let copied = tokio::task::spawn_blocking(move || -> Result<Unfinished, Failure> {
@@ -106,6 +108,7 @@ async fn make(state: Shared, to: PathBuf, gone: CancellationToken) -> Result<Bac
         Ok(unfinished)
     });
     let unfinished = copied.await.map_err(|_| defect())??;
+    drop(paused);
     // What vanished while it was copied was passed over; no table may lack it.
     state.engine.check_copied(&unfinished.aside.join("offline")).await?;
     let listed = tokio::task::spawn_blocking(move || -> Result<BackupAnswer, Failure> {

@@ -43,6 +43,14 @@ async fn metrics(_: Caller, State(state): State<Shared>) -> impl IntoResponse {
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "the metrics of the live store are not known"),
     }
+    match state.flow.flush_status().await {
+        Ok(Some(flush)) => {
+            state.metrics.flush_lag.set(flush.lag_micros.unwrap_or(0) as f64 / 1e6);
+            state.metrics.flush_failed.set(whole(flush.failures.len() as u64));
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the metrics of the flush are not known"),
+    }
     let operations = state.flow.operations();
     for count in operations.counts() {
         let of = OfOperation { operation: count.operation.name() };

@@ -30,7 +30,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
             "responses": {"200": {"description": "The views", "content": {"application/json": {"example": {
                 "views": [{"view": "origin_weather", "version": "0f3a...", "state": "ready", "rows": 26_115, "rows_behind": 0, "behind_age_seconds": 0.0, "age_seconds": 12.5, "refresh": "1h"}],
                 "operations": {"at_once": 2, "running": {"train": 1}, "waiting": {}},
-                "intake": {"accepted": 5_000, "trimmed": 0, "log_bytes": 700_000, "table_bytes": 0, "memory_bytes": 650_000, "waiting": 0}
+                "intake": {"accepted": 5_000, "trimmed": 0, "log_bytes": 700_000, "table_bytes": 0, "memory_bytes": 650_000, "waiting": 0, "flush_lag_seconds": 12.5, "flush_errors": {}}
             }}}}},
         })
     },
@@ -50,7 +50,7 @@ pub struct StatusAnswer {
 }
 
 /// What the live store holds of pushed rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatusOfIntake {
     /// The last position given.
     pub accepted: i64,
@@ -64,6 +64,12 @@ pub struct StatusOfIntake {
     pub memory_bytes: u64,
     /// Batches that wait to be acknowledged.
     pub waiting: u64,
+    /// Seconds since a row waits to be moved from the log into its source's table; none: none waits.
+    #[serde(default)]
+    pub flush_lag_seconds: Option<f64>,
+    /// Why tables did not get their rows the last time, by `PROJECT/SOURCE/FAMILY`.
+    #[serde(default)]
+    pub flush_errors: BTreeMap<String, String>,
 }
 
 /// Long operations of a node, of all projects; plans and applies have as many seats of their own.
@@ -146,6 +152,13 @@ async fn status(
         running: of(|count| count.running),
         waiting: of(|count| count.waiting),
     };
+    let (flush_lag, flush_errors) = match state.flow.flush_status().await? {
+        Some(flush) => {
+            let errors = flush.failures.into_iter().map(|(table, failure)| (table, failure.error.message));
+            (flush.lag_micros.map(seconds), errors.collect())
+        }
+        None => (None, BTreeMap::new()),
+    };
     let intake = state.flow.intake_status().await?.map(|intake| StatusOfIntake {
         accepted: intake.accepted,
         trimmed: intake.trimmed,
@@ -153,6 +166,8 @@ async fn status(
         table_bytes: intake.table_bytes,
         memory_bytes: intake.memory_bytes,
         waiting: intake.waiting,
+        flush_lag_seconds: flush_lag,
+        flush_errors,
     });
     Ok(Answer(StatusAnswer { views, operations, intake }))
 }

@@ -251,7 +251,8 @@ fn ends(
         ordered: true,
         deletes_have_ids: !world.window_views.is_empty(),
         by: if world.in_place { NamedBy::Address } else { NamedBy::Position },
-        memory: spec.memory,
+        // So little that ids are looked at in many parts.
+        memory: if spec.memory < 1 << 30 { 1 << 10 } else { spec.memory },
     };
     let scans = VersionScans {
         ids: Arc::clone(input),
@@ -261,7 +262,7 @@ fn ends(
         estimate: Some(world.rows.len() as u64),
         place: None,
     };
-    Ok(Arc::new(folder.runtime.block_on(versions.find(&folder.engine, &scans))?))
+    Ok(Arc::new(folder.runtime.block_on(versions.find(&folder.engine, &scans, None))?))
 }
 
 pub(super) fn read(batch: &RecordBatch, reading: usize) -> Vec<Answer> {

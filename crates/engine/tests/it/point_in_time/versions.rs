@@ -11,7 +11,8 @@ use asof_engine::Error;
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::point_in_time::{PointInTimeAnswer, SpineRows, answer};
 use asof_model::{
-    Format, Length, Origin, OutputColumn, Place, Question, Reading, Selection, Source, SourceVersion, Window,
+    Call, Cut, Format, Length, Origin, OutputColumn, Place, Question, Reading, Selection, Source, SourceCut,
+    SourceVersion, VisibleTimes, Window,
 };
 use futures::TryStreamExt;
 
@@ -50,9 +51,11 @@ enum From {
     Ndjson,
     Query,
     Load,
+    /// The table of a load, read in place.
+    Delta,
 }
 
-const EVERYWHERE: [From; 5] = [From::Parquet, From::Csv, From::Ndjson, From::Query, From::Load];
+const EVERYWHERE: [From; 6] = [From::Parquet, From::Csv, From::Ndjson, From::Query, From::Load, From::Delta];
 
 const COLUMNS: [(&str, &str); 8] = [
     ("id", "string"),
@@ -92,7 +95,7 @@ fn sources(folder: &Folder, from: From, rows: &[Told], define: &dyn Fn(&mut Sour
     let format = match from {
         From::Csv | From::Query => Format::Csv,
         From::Ndjson => Format::Ndjson,
-        From::Parquet | From::Load => Format::Parquet,
+        From::Parquet | From::Load | From::Delta => Format::Parquet,
     };
     for (called, rows) in [("b", one), ("a", two)] {
         let path = format!("data/{called}.{}", format.name());
@@ -110,7 +113,7 @@ fn sources(folder: &Folder, from: From, rows: &[Told], define: &dyn Fn(&mut Sour
     let mut source = files("events", &format!("data/*.{}", format.name()), format);
     (source.event_time, source.available_at) = (at("at"), at("seen"));
     (source.id, source.delete_when) = (Some(expression("id")), Some(expression("gone")));
-    source.store = from == From::Load;
+    source.store = matches!(from, From::Load | From::Delta);
     define(&mut source);
     if from == From::Query {
         let mut base = files("base", "data/*.csv", Format::Csv);
@@ -118,29 +121,43 @@ fn sources(folder: &Folder, from: From, rows: &[Told], define: &dyn Fn(&mut Sour
         source.place = Place::Sql { text: "select * from base where shop is null or shop >= 0".to_owned() };
         return vec![version(base, columns(&COLUMNS)), version(source, columns(&COLUMNS))];
     }
-    let source = version(source, columns(&COLUMNS));
-    if from == From::Load {
-        let file = |called: &str| LoadFile {
-            path: folder.root().join(format!("data/{called}.parquet")),
-            name: called.to_owned(),
-            partitions: Vec::new(),
-        };
-        let (files, quiet): (_, asof_engine::Progress) = ([file("a"), file("b")], Arc::new(|_| {}));
-        let standing = standing(&source);
-        let load = folder.engine.load(&source, &files, OnBadRow::Stop, &[], &standing, &quiet);
-        folder.runtime.block_on(load).unwrap();
+    let mut source = version(source, columns(&COLUMNS));
+    if source.definition.store {
+        load(folder, &source, &["a", "b"]);
+    }
+    if from == From::Delta {
+        let tables = std::fs::read_dir(folder.root().join(".asof/offline/shop/events")).unwrap();
+        let mut tables = tables.map(|entry| entry.unwrap().path());
+        let table = tables.find(|path| path.join("_delta_log").is_dir()).unwrap();
+        let path = table.to_str().unwrap().to_owned();
+        source.definition.place = Place::Files { path, format: Format::Delta, options: Default::default() };
+        source.definition.store = false;
     }
     vec![source]
 }
 
+/// Loads files; how many rows were stored.
+fn load(folder: &Folder, source: &SourceVersion, called: &[&str]) -> u64 {
+    let file = |called: &&str| LoadFile {
+        path: folder.root().join(format!("data/{called}.parquet")),
+        name: (*called).to_owned(),
+        partitions: Vec::new(),
+    };
+    let files: Vec<LoadFile> = called.iter().map(file).collect();
+    let quiet: asof_engine::Progress = Arc::new(|_| {});
+    let standing = standing(source);
+    let load = folder.engine.load(source, &files, OnBadRow::Stop, &[], &standing, &quiet);
+    folder.runtime.block_on(load).unwrap().iter().map(|file| file.rows).sum()
+}
+
 /// What is asked of the last source: the latest `n`, and with `windows` how many rows are in the last hundred
-/// microseconds, and the sum of their `n`.
+/// microseconds, the sum of their `n`, and of the last hour the last `n`.
 fn ask(
     folder: &Folder,
     sources: &[SourceVersion],
     asked: &[i64],
     windows: bool,
-    question: Question,
+    (question, at): (Question, &[SourceCut]),
 ) -> Result<PointInTimeAnswer, Error> {
     let source = Arc::new(sources.last().unwrap().clone());
     let filter = "state <> 'spam'";
@@ -153,13 +170,24 @@ fn ask(
         resolution: None,
     }]);
     in_window.definition.filter = Some(expression(filter));
+    let mut in_order = in_window.clone();
+    in_order.features.truncate(1);
+    let last = &mut in_order.features[0].feature;
+    last.expression = expression("last(n)");
+    if let Some(aggregate) = &mut last.aggregate {
+        aggregate.call = Call::parse("last(n)").unwrap();
+        aggregate.windows[0].window.length = Some(Length::parse("1h").unwrap());
+    }
     let mut readings =
         vec![Reading { view: Arc::new(latest), source: Arc::clone(&source), keys: vec![name("shop")] }];
     let mut outputs = vec![(0, 0)];
     if windows {
         // `count(*)` and `sum(n)`.
-        readings.push(Reading { view: Arc::new(in_window), source, keys: vec![name("shop")] });
-        outputs.extend([(1, 0), (1, 2)]);
+        for view in [in_window, in_order] {
+            let source = Arc::clone(&source);
+            readings.push(Reading { view: Arc::new(view), source, keys: vec![name("shop")] });
+        }
+        outputs.extend([(1, 0), (1, 2), (2, 0)]);
     }
     let output = |(reading, feature): (usize, usize)| OutputColumn {
         name: format!("{reading}_{feature}"),
@@ -183,11 +211,39 @@ fn ask(
     ])
     .unwrap();
     let spine = SpineRows { batches: vec![table], time: "t".to_owned() };
-    folder.runtime.block_on(answer(&folder.engine, &catalog, &selection, &spine, question, &[], None))
+    folder.runtime.block_on(answer(&folder.engine, &catalog, &selection, &spine, question, at, None))
 }
 
-/// What shop 1 is answered, wherever the rows come from: per time what is said under *known* and under *event*, as
-/// `LATEST COUNT SUM`, null as `-`.
+/// What shop 1 is answered at some times, as `LATEST COUNT SUM`, null as `-`; and what was read.
+fn said_at(
+    folder: &Folder,
+    sources: &[SourceVersion],
+    asked: &[i64],
+    windows: bool,
+    at: (Question, &[SourceCut]),
+) -> (Vec<String>, Cut) {
+    let answered = match ask(folder, sources, asked, windows, at) {
+        Ok(answered) => answered,
+        Err(error) => panic!("{}", said(&error)),
+    };
+    let cut = answered.cuts[0].1.clone();
+    let batches: Vec<_> = folder.runtime.block_on(answered.batches.try_collect()).unwrap();
+    let row = |row: usize| {
+        let cell = |column: &ArrayRef| {
+            let column = column.as_primitive::<Int64Type>();
+            if column.is_null(row) { "-".to_owned() } else { column.value(row).to_string() }
+        };
+        let mut cells: Vec<String> = batches[0].columns.iter().map(cell).collect();
+        if windows {
+            // The last of an hour is the latest.
+            assert_eq!(cells.pop().as_ref(), cells.first(), "the last at {}", asked[row]);
+        }
+        cells.join(" ")
+    };
+    ((0..asked.len()).map(row).collect(), cut)
+}
+
+/// What shop 1 is answered, wherever the rows come from: per time what is said under *known* and under *event*.
 fn says_of(
     everywhere: &[From],
     rows: &[Told],
@@ -200,19 +256,10 @@ fn says_of(
         let folder = Folder::new();
         let sources = sources(&folder, *from, rows, define);
         for question in [Question::Known, Question::Event] {
-            let answered = match ask(&folder, &sources, &asked, windows, question) {
-                Ok(answered) => answered,
-                Err(error) => panic!("{from:?}: {}", said(&error)),
-            };
-            let batches: Vec<_> = folder.runtime.block_on(answered.batches.try_collect()).unwrap();
-            for (row, (t, known, event)) in wanted.iter().enumerate() {
-                let cell = |column: &ArrayRef| {
-                    let column = column.as_primitive::<Int64Type>();
-                    if column.is_null(row) { "-".to_owned() } else { column.value(row).to_string() }
-                };
-                let found: Vec<String> = batches[0].columns.iter().map(cell).collect();
+            let (found, _) = said_at(&folder, &sources, &asked, windows, (question, &[]));
+            for (found, (t, known, event)) in found.iter().zip(wanted) {
                 let wanted = if question == Question::Known { known } else { event };
-                assert_eq!(found.join(" "), *wanted, "{from:?} at {t} under {question:?}");
+                assert_eq!(found, wanted, "{from:?} at {t} under {question:?}");
             }
         }
     }
@@ -290,15 +337,13 @@ fn versions_of_one_v_are_ordered_by_order_by_and_then_by_what_they_say() {
     let twice = [ranked(None, 4), ranked(None, 4), told("b", 5, 5, 7)];
     says(&twice, &[(15, "7 1 7", "4 2 11"), (25, "4 2 11", "4 2 11")]);
     // Read in place what they say decides, whatever the order of rows.
-    let in_place: Vec<String> = [[1, 2, 3], [3, 1, 2], [2, 3, 1]]
+    let in_place: Vec<Vec<String>> = [[1, 2, 3], [3, 1, 2], [2, 3, 1]]
         .iter()
         .map(|order| {
             let rows: Vec<Told> = order.iter().map(|n| ranked(None, *n)).collect();
             let folder = Folder::new();
             let sources = sources(&folder, From::Parquet, &rows, &|_| {});
-            let answered = ask(&folder, &sources, &[25], true, Question::Known).unwrap();
-            let batches: Vec<_> = folder.runtime.block_on(answered.batches.try_collect()).unwrap();
-            format!("{:?}", batches[0].columns)
+            said_at(&folder, &sources, &[25], true, (Question::Known, &[])).0
         })
         .collect();
     assert!(in_place.iter().all(|found| *found == in_place[0]), "{in_place:?}");
@@ -355,7 +400,7 @@ fn a_delete_without_an_id_ends_its_key_and_has_no_place_beside_windows() {
             let sources = sources(&folder, *from, &rows, &|_| {});
             format!(
                 "{from:?}: {}",
-                said(&ask(&folder, &sources, &[25], true, Question::Known).err().unwrap())
+                said(&ask(&folder, &sources, &[25], true, (Question::Known, &[])).err().unwrap())
             )
         })
         .collect();
@@ -370,4 +415,51 @@ fn an_id_may_be_an_expression_over_several_columns() {
         |rank, at, seen, n| Told { rank: Some(rank), ..told("an order with a long name", at, seen, n) };
     let rows = [line(1, 10, 10, 1), line(2, 11, 11, 2), line(1, 12, 20, 3)];
     says_of(&EVERYWHERE, &rows, text, true, &[(15, "2 2 3", "3 2 5"), (25, "3 2 5", "3 2 5")]);
+}
+
+#[test]
+fn a_correction_that_is_loaded_later_changes_nothing_at_an_older_cut() {
+    let folder = Folder::new();
+    let none: &dyn Fn(&mut Source) = &|_| {};
+    let rows = [told("a", 10, 10, 1), told("b", 5, 5, 7)];
+    let sources = sources(&folder, From::Load, &rows, none);
+    let asked = [15, 25];
+    for question in [Question::Known, Question::Event] {
+        let (before, _) = said_at(&folder, &sources, &asked, true, (question, &[]));
+        assert_eq!(before, ["1 2 8", "1 2 8"]);
+    }
+    let (_, cut) = said_at(&folder, &sources, &asked, true, (Question::Known, &[]));
+    folder.parquet("data/c.parquet", 10, &[table(&[told("a", 10, 20, 2), withdrawn("b", 5, 12)])]);
+    assert_eq!(load(&folder, &sources[0], &["c"]), 2);
+    let now = |question| said_at(&folder, &sources, &asked, true, (question, &[])).0;
+    assert_eq!(now(Question::Known), ["1 1 1", "2 1 2"]);
+    assert_eq!(now(Question::Event), ["2 1 2", "2 1 2"]);
+    let at = SourceCut {
+        source: sources[0].address.clone(),
+        source_id: sources[0].id.clone(),
+        visible: VisibleTimes::Declared,
+        cut,
+    };
+    for question in [Question::Known, Question::Event] {
+        let at = (question, std::slice::from_ref(&at));
+        assert_eq!(said_at(&folder, &sources, &asked, true, at).0, ["1 2 8", "1 2 8"]);
+    }
+}
+
+#[test]
+fn rows_that_are_loaded_again_change_nothing() {
+    let folder = Folder::new();
+    let none: &dyn Fn(&mut Source) = &|_| {};
+    let rows = [told("a", 10, 10, 1), told("b", 5, 5, 7), told("a", 10, 20, 2), withdrawn("b", 5, 30)];
+    let sources = sources(&folder, From::Load, &rows, none);
+    let asked = [7, 15, 25, 35];
+    let all = |question| said_at(&folder, &sources, &asked, true, (question, &[])).0;
+    let before = [all(Question::Known), all(Question::Event)];
+    assert_eq!(before[0], ["7 1 7", "1 2 8", "2 2 9", "2 1 2"]);
+    // The same file, and the same rows in another one.
+    assert_eq!(load(&folder, &sources[0], &["a", "b"]), 0);
+    let other: Vec<Told> = rows.iter().rev().copied().chain([told("c", 2_000, 2_000, 9)]).collect();
+    folder.parquet("data/c.parquet", 10, &[table(&other)]);
+    assert_eq!(load(&folder, &sources[0], &["c"]), 5);
+    assert_eq!([all(Question::Known), all(Question::Event)], before);
 }

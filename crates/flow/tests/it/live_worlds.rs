@@ -1,0 +1,534 @@
+//! Random worlds pushed row by row and read back online: latest values and windows as the oracle of the test kit says,
+//! now and as of any instant of the history, with versions, withdrawals and retries, over restarts.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{Float64Type, Int64Type};
+use asof_compute::{Constant, FunctionCall, aggregate};
+use asof_engine::delta::{LoadFile, OnBadRow};
+use asof_engine::intake::BodyFormat;
+use asof_engine::{Engine, EngineConfig, no_progress};
+use asof_flow::{Durability, Flow, FlushBounds, LiveViews, PushRequest};
+use asof_model::{
+    About, Aggregate, Call, Clock, DataType, Double, Entity, EntityVersion, Feature, Features, Format,
+    History, Key, Length, Literal, NamedWindow, Origin, OutputColumn, Place, Principal, Question, Reading,
+    Reference, Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey,
+    ViewVersion, Window,
+};
+use asof_online::live::LiveOptions;
+use asof_online::views::LiveGenerations;
+use asof_registry::{Apply, Registry};
+use asof_serve::{EntityColumns, PreparedSelection, Reader};
+use asof_testkit::oracle::{latest, windows};
+use asof_testkit::{
+    Edges, Kind, Random, Row, Shape, SpineRow, Step, Value, View as TestView, WindowView, World,
+};
+
+use crate::fixture::{TestClock, address, expression, name, source};
+
+struct Node {
+    clock: Arc<TestClock>,
+    registry: Registry,
+    flow: Flow,
+    reader: Reader,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Node {
+    fn open(root: &Path, now: i64) -> Node {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let clock = Arc::new(TestClock(AtomicI64::new(now)));
+        let shared: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
+        let data = root.join(".asof");
+        std::fs::create_dir_all(&data).unwrap();
+        let config = EngineConfig {
+            data_dir: data.clone(),
+            memory: 256 << 20,
+            threads: 1,
+            code_version: "test".to_owned(),
+        };
+        let engine = Engine::new(config).unwrap();
+        let registry =
+            runtime.block_on(Registry::open(&data.join("registry.db"), Arc::clone(&shared))).unwrap();
+        let online =
+            asof_online::open(&data.join("online"), &asof_online::Options { cache: 8 << 20 }).unwrap();
+        let floor = runtime.block_on(engine.greatest_position()).unwrap();
+        let options =
+            LiveOptions { floor, cache: 8 << 20, memory: 1 << 20, ..LiveOptions::new(Arc::clone(&shared)) };
+        let live = asof_online::live::open(&data.join("live"), &options).unwrap();
+        let views = Arc::new(LiveGenerations::open(Arc::clone(&live)).unwrap());
+        let flow = Flow::new(registry.clone(), engine, Arc::clone(&online), Arc::clone(&shared))
+            .with_intake(Arc::clone(&live), Arc::clone(&views) as Arc<dyn LiveViews>)
+            .with_views(Arc::clone(&views))
+            .with_live(live, floor, FlushBounds::default());
+        let reader = Reader::new(online, shared).with_live(views);
+        Node { clock, registry, flow, reader, runtime }
+    }
+
+    fn put(&self, put: Vec<Version>, root: &Path) {
+        let base = self.registry.catalog().revision;
+        let change = Apply { project: name("shop"), root: root.to_owned(), base, put, remove: vec![] };
+        self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
+    }
+
+    fn materialize(&self) {
+        let (owner, shop) = (Principal::owner(), name("shop"));
+        self.runtime.block_on(self.flow.materialize(&owner, &shop, None, no_progress())).unwrap();
+    }
+
+    /// Its `v`, and `s` where it was stored.
+    fn push(&self, rows: &RecordBatch) -> (i64, Option<i64>) {
+        let mut body = Vec::new();
+        let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut body, &rows.schema()).unwrap();
+        writer.write(rows).unwrap();
+        writer.finish().unwrap();
+        drop(writer);
+        let mut request = PushRequest::new(body, BodyFormat::Arrow);
+        request.durability = Durability::Relaxed;
+        let (owner, shop, source) = (Principal::owner(), name("shop"), name("prices"));
+        let report = self.runtime.block_on(self.flow.push(&owner, &shop, &source, request)).unwrap();
+        (report.visible_at.0, report.first)
+    }
+}
+
+fn source_of(world: &World, kind: Kind) -> SourceVersion {
+    let made = source(true);
+    let at =
+        |column: &str| Some(asof_model::TimeRule::Column { name: column.to_owned(), unit: None, zone: None });
+    let place = match kind {
+        Kind::Pushed | Kind::Mixed => Place::Push { past: None },
+        Kind::InPlace | Kind::Stored => Place::Files {
+            path: "data/*.parquet".to_owned(),
+            format: Format::Parquet,
+            options: Default::default(),
+        },
+    };
+    SourceVersion {
+        definition: asof_model::Source {
+            place,
+            store: kind == Kind::Stored,
+            event_time: at("at"),
+            available_at: if world.available_at { at("seen") } else { None },
+            valid_until: at("ends"),
+            id: world.ids.then(|| expression("id")),
+            order_by: Some(expression("rank")),
+            delete_when: Some(expression("gone")),
+            schema: if kind == Kind::Pushed { world.own_columns() } else { Vec::new() },
+            ..made.definition
+        },
+        columns: world.own_columns(),
+        ..made
+    }
+}
+
+fn literal(value: &Value) -> Literal {
+    match value {
+        Value::Int(value) => Literal::Int(*value),
+        Value::Float(value) => Literal::Float(Double::new(value.get()).unwrap()),
+        Value::Text(value) => Literal::Text(value.clone()),
+        other => panic!("{other:?} is no default"),
+    }
+}
+
+fn plain(called: &str, text: &str, data_type: DataType) -> TypedFeature {
+    TypedFeature {
+        feature: Feature {
+            name: name(called),
+            expression: expression(text),
+            aggregate: None,
+            default: None,
+            sensitivity: None,
+            about: About::default(),
+        },
+        data_type,
+    }
+}
+
+fn over_windows(view: &WindowView) -> Vec<TypedFeature> {
+    let columns = World::columns();
+    let features = view.features().enumerate().map(|(at, (asked, window))| {
+        let text = asked.to_string();
+        let call = Call::parse(&text).unwrap();
+        let of = |argument: asof_testkit::Argument| {
+            columns.iter().find(|it| it.name == argument.name()).unwrap().data_type.clone()
+        };
+        let asked_for = FunctionCall {
+            argument: asked.argument.map(of),
+            constants: asked
+                .function
+                .constant()
+                .map(|value| Constant::Int(value as i64))
+                .into_iter()
+                .collect(),
+        };
+        let function = aggregate(&call.function).unwrap().function(&asked_for).unwrap();
+        let window = Window {
+            length: window.length.map(Length::from_micros),
+            offset: Length::from_micros(window.offset),
+            include_now: window.include_now,
+            resolution: window.resolution.map(Length::from_micros),
+        };
+        let mut typed = plain(&format!("f{at}"), &text, function.data_type());
+        typed.feature.aggregate =
+            Some(Aggregate { call, windows: vec![NamedWindow { window, alias: None }] });
+        typed.feature.default = asked.default.as_ref().map(literal);
+        typed
+    });
+    features.collect()
+}
+
+fn key(column: &str) -> Key {
+    let data_type = if column == "user" { DataType::String } else { DataType::Int64 };
+    Key { name: name(column), data_type }
+}
+
+fn view_of(test: &TestView, called: &str, features: Vec<TypedFeature>) -> ViewVersion {
+    let reference = |text: &str| Reference { project: None, name: name(text) };
+    ViewVersion {
+        address: address(called),
+        id: VersionId(format!("{called:0>32}")),
+        definition: View {
+            name: name(called),
+            entity: reference(&test.keys.join("_")),
+            source: reference("prices"),
+            keys: Default::default(),
+            filter: test.filter.then(|| expression("state <> 'spam'")),
+            ttl: test.ttl.map(Length::from_micros),
+            history: History::All,
+            refresh: None,
+            windows: Vec::new(),
+            retention: None,
+            features: Features::Named(features.iter().map(|typed| typed.feature.clone()).collect()),
+            about: About::default(),
+        },
+        entity: address(&test.keys.join("_")),
+        source: address("prices"),
+        source_id: source(true).id,
+        keys: test
+            .keys
+            .iter()
+            .map(|column| ViewKey { key: key(column), column: (*column).to_owned() })
+            .collect(),
+        features,
+    }
+}
+
+fn entity_of(test: &TestView) -> EntityVersion {
+    let called = test.keys.join("_");
+    EntityVersion {
+        address: address(&called),
+        id: VersionId(format!("{called:0>32}")),
+        definition: Entity {
+            name: name(&called),
+            keys: test.keys.iter().map(|column| key(column)).collect(),
+            about: About::default(),
+        },
+    }
+}
+
+/// Views of a world, and what asks for all their features.
+fn defined(world: &World, kind: Kind) -> (Vec<Version>, Arc<PreparedSelection>) {
+    let source = Arc::new(source_of(world, kind));
+    let mut put = vec![Version::Source(Arc::clone(&source))];
+    let (mut readings, mut columns) = (Vec::new(), Vec::new());
+    let plain_views = world.views.iter().enumerate().map(|(number, test)| {
+        let mut n = plain("n", "n", DataType::Int64);
+        n.feature.default = test.default.map(Literal::Int);
+        (test, view_of(test, &format!("view_{number}"), vec![n, plain("state", "state", DataType::String)]))
+    });
+    let window_views = world.window_views.iter().enumerate().map(|(number, test)| {
+        (&test.view, view_of(&test.view, &format!("windows_{number}"), over_windows(test)))
+    });
+    let mut entities: Vec<String> = Vec::new();
+    for (number, (test, view)) in plain_views.chain(window_views).enumerate() {
+        if !entities.contains(&test.keys.join("_")) {
+            entities.push(test.keys.join("_"));
+            put.push(Version::Entity(Arc::new(entity_of(test))));
+        }
+        let view = Arc::new(view);
+        put.push(Version::View(Arc::clone(&view)));
+        columns.extend(view.features.iter().enumerate().map(|(feature, typed)| OutputColumn {
+            name: format!("{number}_{}", typed.feature.name),
+            from: Origin::Feature { reading: number, feature },
+            data_type: typed.data_type.clone(),
+        }));
+        let keys = test.spine_keys.iter().map(|key| name(key)).collect();
+        readings.push(Reading { view, source: Arc::clone(&source), keys });
+    }
+    let selection = Selection {
+        project: name("shop"),
+        service: None,
+        columns,
+        readings,
+        request: Vec::new(),
+        steps: Vec::new(),
+        labels: Vec::new(),
+    };
+    (put, PreparedSelection::new(selection).unwrap())
+}
+
+fn value(array: &ArrayRef, row: usize) -> Value {
+    use arrow::datatypes::DataType as Arrow;
+    if array.is_null(row) {
+        return Value::Null;
+    }
+    match array.data_type() {
+        Arrow::Int64 => Value::Int(array.as_primitive::<Int64Type>().value(row)),
+        Arrow::Float64 => Value::float(array.as_primitive::<Float64Type>().value(row)),
+        Arrow::Utf8 => Value::Text(array.as_string::<i32>().value(row).to_owned()),
+        Arrow::List(_) => {
+            let items = array.as_list::<i32>().value(row);
+            let Some(pairs) = items.as_struct_opt() else {
+                return Value::List((0..items.len()).map(|at| value(&items, at)).collect());
+            };
+            let count = pairs.column(1).as_primitive::<Int64Type>();
+            let pair = |at: usize| (value(pairs.column(0), at), count.value(at));
+            Value::Counts((0..items.len()).map(pair).collect())
+        }
+        other => panic!("no value of the oracle is {other}"),
+    }
+}
+
+/// Holds what is read for these spine rows at `t` against the oracle.
+fn compare(
+    node: &Node,
+    prepared: &Arc<PreparedSelection>,
+    world: &World,
+    given: &[usize],
+    asked: &[(usize, &SpineRow)],
+    (t, as_of): (i64, Option<i64>),
+    about: &str,
+) -> usize {
+    let shop: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.shop).collect::<Int64Array>());
+    let other: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.other_shop).collect::<Int64Array>());
+    let user: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.user.as_deref()).collect::<StringArray>());
+    let keys = [("shop", shop), ("other_shop", other), ("user", user)];
+    let wanted = |name: &str| prepared.keys().iter().any(|key| key.name == name);
+    let keys = keys.into_iter().filter(|(name, _)| wanted(name));
+    let entities = EntityColumns::new(keys.map(|(name, keys)| (name.to_owned(), keys)).collect()).unwrap();
+    let found = node.reader.read(prepared, &entities, as_of.map(Timestamp)).unwrap();
+    let arrays: Vec<ArrayRef> = found.columns().map(|column| column.array().unwrap()).collect();
+    let statuses: Vec<Option<Vec<&str>>> =
+        found.columns().map(|column| column.statuses().map(Iterator::collect)).collect();
+    let at = if as_of.is_some() { t } else { found.at.0 };
+    let mut compared = 0;
+    for (row, (case, spine)) in asked.iter().enumerate() {
+        let own = world.cases[*case].0.clone();
+        let rows: Vec<Row> = given
+            .iter()
+            .filter(|given| own.contains(given))
+            .map(|given| world.rows[*given].clone())
+            .collect();
+        let mut column = 0;
+        for (number, view) in world.views.iter().enumerate() {
+            let (status, answer) = latest(&rows, view, &view.asked(spine), at, Question::Known);
+            let reading = &found.readings[number];
+            assert_eq!(
+                reading.status[row].name(),
+                status.name(),
+                "{about}: {view:?} {spine:?} at {at} of {rows:#?}"
+            );
+            let present = answer.filter(|_| status.name() == "present");
+            let n = match (status.name(), view.default) {
+                ("not_found" | "expired", Some(default)) => Value::Int(default),
+                _ => present.and_then(|row| row.n).map_or(Value::Null, Value::Int),
+            };
+            assert_eq!(value(&arrays[column], row), n, "{about}");
+            let state = present.and_then(|row| row.state);
+            assert_eq!(
+                value(&arrays[column + 1], row),
+                state.map_or(Value::Null, |it| Value::Text(it.to_owned()))
+            );
+            column += 2;
+        }
+        for view in &world.window_views {
+            let answers = windows(&rows, view, &view.view.asked(spine), at, Question::Known);
+            for (wanted, (aggregate, window)) in answers.iter().zip(view.features()) {
+                assert_eq!(
+                    value(&arrays[column], row),
+                    wanted.value,
+                    "{about}: {aggregate} over {window:?} of {spine:?} at {at}, {:?}, of {rows:#?}",
+                    wanted.status
+                );
+                assert_eq!(
+                    statuses[column].as_ref().unwrap()[row],
+                    wanted.status.name(),
+                    "{about}: {aggregate}"
+                );
+                column += 1;
+                compared += 1;
+            }
+        }
+    }
+    compared
+}
+
+/// Runs worlds; how many answers of windows were compared, and the edges that were hit.
+fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
+    let mut edges = Edges::default();
+    let (mut compared, mut retries) = (0, 0);
+    for seed in seeds {
+        let mut random = Random::new(70_000_000 + seed);
+        let shape = Shape { kind: Kind::Pushed, ids: random.chance(60), windows: true };
+        let mut world = World::shaped(&mut random, 4, shape);
+        let about = format!("seed {seed}");
+        let folder = tempfile::tempdir().unwrap();
+        let start = world.rows.iter().map(|row| row.v).chain(world.spine.iter().map(|row| row.t)).min();
+        let mut node = Node::open(folder.path(), start.unwrap_or(0).saturating_sub(10));
+        let (put, prepared) = defined(&world, Kind::Pushed);
+        node.put(put, folder.path());
+        // Without ids views may come after rows, and read them from the log.
+        let late = !world.ids && random.chance(40);
+        if !late {
+            node.materialize();
+        }
+        let mut given: Vec<usize> = Vec::new();
+        let steps = world.steps.clone();
+        let halfway = steps.len() / 2;
+        for (number, step) in steps.iter().enumerate() {
+            if number == halfway && random.chance(50) {
+                let now = node.clock.0.load(Ordering::Acquire);
+                drop(node);
+                node = Node::open(folder.path(), now);
+            }
+            match step {
+                Step::Push(at) => {
+                    let now = node.clock.0.load(Ordering::Acquire);
+                    node.clock.0.store(world.rows[*at].v.max(now), Ordering::Release);
+                    let (v, s) = node.push(&world.own_table(&world.rows[*at..=*at]));
+                    (world.rows[*at].v, world.rows[*at].s) = (v, s);
+                    assert!(s.is_some(), "{about}: {:?} was not stored", world.rows[*at]);
+                    given.push(*at);
+                }
+                Step::Retry(at) => {
+                    let (_, s) = node.push(&world.own_table(&world.rows[*at..=*at]));
+                    assert_eq!(s, None, "{about}: {:?} was stored again", world.rows[*at]);
+                    retries += 1;
+                }
+                Step::Load(_) => unreachable!("nothing is loaded"),
+            }
+            if late && number < halfway {
+                continue;
+            }
+            if late && number == halfway {
+                node.materialize();
+            }
+            if random.chance(20) {
+                let all: Vec<(usize, &SpineRow)> = spine_of(&world).collect();
+                let now = node.clock.0.load(Ordering::Acquire);
+                compared += compare(&node, &prepared, &world, &given, &all, (now, None), &about);
+            }
+        }
+        if late && steps.is_empty() {
+            node.materialize();
+        }
+        let last = world.spine.iter().map(|row| row.t).max().unwrap_or(0);
+        let now = node.clock.0.load(Ordering::Acquire).max(last);
+        node.clock.0.store(now, Ordering::Release);
+        let mut times: Vec<i64> = world.spine.iter().map(|row| row.t).collect();
+        times.sort_unstable();
+        times.dedup();
+        for t in times {
+            let asked: Vec<(usize, &SpineRow)> = spine_of(&world).filter(|(_, row)| row.t == t).collect();
+            compared += compare(&node, &prepared, &world, &given, &asked, (t, Some(t)), &about);
+        }
+        edges.look(&world);
+    }
+    assert!(retries > 0);
+    (compared, edges)
+}
+
+fn spine_of(world: &World) -> impl Iterator<Item = (usize, &SpineRow)> {
+    let cases = world.cases.iter().enumerate();
+    cases.flat_map(|(case, (_, spine))| world.spine[spine.clone()].iter().map(move |row| (case, row)))
+}
+
+/// Rows of files, given in steps and brought up after each, read in place or loaded.
+#[test]
+fn windows_over_files_are_served_as_the_oracle_says() {
+    let mut compared = 0;
+    for seed in 0..40 {
+        let mut random = Random::new(80_000_000 + seed);
+        let kind = *random.pick(&[Kind::InPlace, Kind::Stored]);
+        let mut world = World::shaped(&mut random, 4, Shape { kind, ids: false, windows: true });
+        let about = format!("seed {seed}, {kind:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = Node::open(folder.path(), 0);
+        let (put, prepared) = defined(&world, kind);
+        node.put(put, folder.path());
+        let mut order: Vec<usize> = (0..world.rows.len()).collect();
+        random.shuffle(&mut order);
+        let steps = random.between(1, 4) as usize;
+        let mut clocks: Vec<i64> = (0..steps).map(|_| random.pick(&world.spine).t).collect();
+        clocks.sort_unstable();
+        let mut given: Vec<usize> = Vec::new();
+        let mut position = 0;
+        for (step, now) in clocks.iter().enumerate() {
+            let take = if step + 1 == steps { order.len() } else { order.len() / (steps - step) };
+            let new: Vec<usize> = order.drain(..take).collect();
+            if !new.is_empty() {
+                let rows: Vec<Row> = new.iter().map(|at| world.rows[*at].clone()).collect();
+                let path = folder.path().join("data").join(format!("{step}.parquet"));
+                write(&path, &World::table(&rows));
+                let mut is_new = true;
+                if kind == Kind::Stored {
+                    let file = LoadFile { path, name: format!("{step}.parquet"), partitions: Vec::new() };
+                    let (owner, shop, prices) = (Principal::owner(), name("shop"), name("prices"));
+                    let load = node.flow.load(
+                        &owner,
+                        &shop,
+                        &prices,
+                        Some(vec![file]),
+                        OnBadRow::Stop,
+                        no_progress(),
+                    );
+                    is_new = node.runtime.block_on(load).unwrap().files_loaded == 1;
+                }
+                for at in new.iter().filter(|_| is_new) {
+                    position += 1;
+                    world.rows[*at].s = (kind == Kind::Stored).then_some(position);
+                }
+                given.extend(new.iter().filter(|_| is_new));
+            }
+            node.clock.0.fetch_max(*now, Ordering::AcqRel);
+            if random.chance(30) {
+                let now = node.clock.0.load(Ordering::Acquire);
+                drop(node);
+                node = Node::open(folder.path(), now);
+            }
+            node.materialize();
+            let all: Vec<(usize, &SpineRow)> = spine_of(&world).collect();
+            compared += compare(&node, &prepared, &world, &given, &all, (*now, None), &about);
+        }
+        let last = world.spine.iter().map(|row| row.t).max().unwrap_or(0);
+        node.clock.0.fetch_max(last, Ordering::AcqRel);
+        let mut times: Vec<i64> = world.spine.iter().map(|row| row.t).collect();
+        times.sort_unstable();
+        times.dedup();
+        for t in times {
+            let asked: Vec<(usize, &SpineRow)> = spine_of(&world).filter(|(_, row)| row.t == t).collect();
+            compared += compare(&node, &prepared, &world, &given, &asked, (t, Some(t)), &about);
+        }
+    }
+    assert!(compared > 10_000, "{compared}");
+}
+
+fn write(path: &Path, batch: &RecordBatch) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn what_is_pushed_is_served_as_the_oracle_says() {
+    let (compared, edges) = run(0..60);
+    assert!(compared > 20_000, "{compared}");
+    let asked = ["e = lower edge", "e = upper edge", "`all` window", "late row within a window"];
+    assert_eq!(edges.missed_of(&asked, 5), Vec::<&str>::new());
+}

@@ -1,0 +1,143 @@
+//! Letting go of rows that count at no T that is answered any more (SEMANTICS section 5).
+
+use asof_compute::{Answering, Keeping, Ladder, retain};
+use asof_model::Timestamp;
+
+use super::ViewTable;
+use super::key;
+use crate::Result;
+use crate::live::{Direction, LiveSnapshot, LiveStore};
+
+/// Keys that one batch removes, about.
+const REMOVED: usize = 1_000;
+
+/// What a step came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Entries removed: rows, ends, tiles and what was late.
+    pub removed: usize,
+    /// The last entity looked at; none where there is none past it.
+    pub next: Option<Vec<u8>>,
+}
+
+impl ViewTable {
+    /// Looks at entities past `after`, and removes in one durable batch what of them counts at no T from
+    /// `keeping.horizon` on; `ladder`: of a table of windows. Who pushes waits for no more than one small batch.
+    ///
+    /// # Errors
+    /// As [`LiveStore::write`].
+    pub fn expire(
+        &self,
+        store: &dyn LiveStore,
+        ladder: Option<&Ladder>,
+        keeping: Keeping,
+        after: Option<&[u8]>,
+    ) -> Result<Expired> {
+        let _alone = self.keeping();
+        let from = store.read()?;
+        let mut gone: Vec<Vec<u8>> = Vec::new();
+        let mut next = None;
+        self.entities(from.as_ref(), after, &mut |entity| {
+            match ladder {
+                Some(ladder) => self.past_windows(from.as_ref(), entity, ladder, keeping, &mut gone)?,
+                None => self.past_latest(from.as_ref(), entity, keeping, &mut gone)?,
+            }
+            if gone.len() >= REMOVED {
+                next = Some(entity.to_vec());
+            }
+            Ok(gone.len() < REMOVED)
+        })?;
+        drop(from);
+        if !gone.is_empty() {
+            let number = self.number();
+            store.write(&mut |_, writing| gone.iter().try_for_each(|key| writing.remove(number, key)))?;
+        }
+        Ok(Expired { removed: gone.len(), next })
+    }
+
+    /// Rows and tiles of an entity before all windows that are answered.
+    fn past_windows(
+        &self,
+        from: &dyn LiveSnapshot,
+        entity: &[u8],
+        ladder: &Ladder,
+        keeping: Keeping,
+        gone: &mut Vec<Vec<u8>>,
+    ) -> Result<()> {
+        let before = gone.len();
+        let mut is_left = false;
+        let prefix = key::rows(entity);
+        from.scan(self.number(), &prefix, None, Direction::Forward, &mut |place, _| {
+            let placed = place.get(prefix.len()..).and_then(key::read_order);
+            is_left = !keeping.is_past(key::whole(placed, "the key of a row")?.event_time);
+            if !is_left {
+                gone.push(place.to_vec());
+            }
+            Ok(!is_left)
+        })?;
+        if gone.len() == before {
+            return Ok(());
+        }
+        for level in 0..ladder.levels() {
+            let prefix = key::tiles(entity, level);
+            from.scan(self.number(), &prefix, None, Direction::Forward, &mut |place, _| {
+                let start = place.get(prefix.len()..).and_then(key::read_start);
+                let start = key::whole(start, "the key of a tile")?;
+                let last = Timestamp(start.0.saturating_add(ladder.length(level) - 1));
+                let goes = !is_left || keeping.is_past(last);
+                if goes {
+                    gone.push(place.to_vec());
+                }
+                Ok(goes)
+            })?;
+        }
+        let prefix = key::state(entity);
+        from.scan(self.number(), &prefix, None, Direction::Forward, &mut |place, _| {
+            let state = place.get(prefix.len()..).and_then(key::read_state);
+            let goes = match key::whole(state, "the key of a late row")? {
+                key::State::Tiled => !is_left,
+                key::State::Late(_, placed) => !is_left || keeping.is_past(placed.event_time),
+            };
+            if goes {
+                gone.push(place.to_vec());
+            }
+            Ok(true)
+        })
+    }
+
+    /// Rows of an entity that win at no T that is answered.
+    fn past_latest(
+        &self,
+        from: &dyn LiveSnapshot,
+        entity: &[u8],
+        keeping: Keeping,
+        gone: &mut Vec<Vec<u8>>,
+    ) -> Result<()> {
+        let prefix = key::rows(entity);
+        let mut rows: Vec<Answering> = Vec::new();
+        // Of each row its key and that of its end, of ends without a row theirs alone.
+        let mut keys: Vec<Vec<Vec<u8>>> = Vec::new();
+        let mut ended: Option<(Vec<u8>, Timestamp)> = None;
+        from.scan(self.number(), &prefix, None, Direction::Backward, &mut |place, entry| {
+            let own = place.get(prefix.len()..).unwrap_or_default();
+            let placed = key::whole(key::read_order(own), "the key of a row")?;
+            if placed.is_end {
+                let end = key::whole(key::read_end(entry), "the end of a row")?;
+                ended = Some((place.to_vec(), end));
+                return Ok(true);
+            }
+            let end = ended.take().filter(|(of, _)| of.get(..of.len() - 1) == Some(place));
+            let (event_time, visible_at) = (placed.event_time, placed.visible_at);
+            rows.push(Answering { event_time, visible_at, next_version: end.as_ref().map(|(_, end)| *end) });
+            keys.push([Some(place.to_vec()), end.map(|(of, _)| of)].into_iter().flatten().collect());
+            Ok(true)
+        })?;
+        let past: Vec<bool> = rows.iter().map(|row| keeping.is_past(row.event_time)).collect();
+        for ((wins, past), keys) in retain(rows, keeping.horizon).into_iter().zip(past).zip(keys) {
+            if !wins || past {
+                gone.extend(keys);
+            }
+        }
+        Ok(())
+    }
+}
