@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 
 use asof_compute::Position;
-use asof_engine::intake::{BodyFormat, KeptKey, KeyBinding, PushedOp, kept_key};
+use asof_engine::intake::{BodyFormat, Intake, KeptKey, KeyBinding, PushedOp, kept_key};
 use asof_engine::{Engine, EngineConfig};
 use asof_flow::{AcceptedBatch, Durability, Flow, FlowError, LiveViews, PushReport, PushRequest};
 use asof_model::{
@@ -103,6 +103,10 @@ impl LiveViews for Recorder {
             ended: ended.collect(),
         });
         Ok(())
+    }
+
+    fn fits(&self, _: &Intake, _: &Catalog) -> bool {
+        true
     }
 }
 
