@@ -93,7 +93,15 @@ impl Node {
             log_file: 1 << 16,
             ..LiveOptions::new(Arc::clone(&shared))
         };
-        let live = asof_online::live::open(&data.join("live"), &options).unwrap();
+        // What an earlier node of this process was cut off in may hold the store for a moment longer.
+        let live = loop {
+            match asof_online::live::open(&data.join("live"), &options) {
+                Err(asof_online::Error::Owned { .. }) => {
+                    std::thread::sleep(std::time::Duration::from_millis(20))
+                }
+                opened => break opened.unwrap(),
+            }
+        };
         let flow = Flow::new(registry.clone(), engine.clone(), online, shared)
             .with_intake(Arc::clone(&live), Arc::new(NoLiveViews))
             .with_live(Arc::clone(&live), floor, bounds);
