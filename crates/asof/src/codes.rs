@@ -360,12 +360,13 @@ mod tests {
     }
 
     /// What makes an error, its code being the first text it is given.
-    const MAKERS: [&str; 17] = [
+    const MAKERS: [&str; 18] = [
         "Failure::new(",
         "Problem::new(",
         "Failure::invalid(",
         "Problem::invalid(",
         "Error::invalid(",
+        "self.invalid(",
         "Diagnostic::error(",
         "Diagnostic::warning(",
         "Problem::at(",

@@ -632,6 +632,8 @@ struct Held {
 struct Filler {
     live: Arc<LiveGenerations>,
     generation: Arc<LiveGeneration>,
+    /// Of a source that is pushed to, the position past which its rows come as they are pushed.
+    pushed_from: Option<Position>,
     view: asof_model::Address,
     layout: RowLayout,
     keeping: Keeping,
@@ -656,6 +658,8 @@ impl Filler {
         Ok(Filler {
             live: Arc::clone(live),
             generation: Arc::clone(generation),
+            pushed_from: is_pushed(&flow.registry.catalog(), view)
+                .then_some(Position(generation.record.begun)),
             view: view.address.clone(),
             layout,
             keeping: keeping(view, flow.clock.now()),
@@ -679,7 +683,7 @@ impl Filler {
         for row in 0..rows.len() {
             let order = rows.order(row);
             // What was pushed since it began is there already.
-            if order.position > Position(self.generation.record.begun) {
+            if self.pushed_from.is_some_and(|begun| order.position > begun) {
                 continue;
             }
             if self.keeping.is_past(order.event_time) {
