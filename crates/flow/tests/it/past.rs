@@ -130,7 +130,8 @@ fn a_load_that_was_cut_off_is_gone_on_with() {
             Err(FlowError::Stopping) => {
                 cut_off += 1;
                 assert!(found.len() > before, "some of it is in");
-                assert_eq!(found.len() % 8_192, 0, "in whole parts");
+                // It may be told to stop when all parts are in.
+                assert!(found.len() % 8_192 == 0 || found.len() == 40_000, "in whole parts: {}", found.len());
             }
             Err(error) => panic!("{error}"),
         }
