@@ -519,7 +519,7 @@ fn pushes_until_killed() {
         println!("\naccepted {next}");
         next += 20;
         // So that a turn comes to its end.
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(25));
     }
 }
 
