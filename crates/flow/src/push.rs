@@ -384,7 +384,7 @@ pub(crate) fn accept(
             // From here on the batch has its place: an apply that comes later finds it accepted before.
             let now = flow.registry.catalog();
             let standing = now.source(&intake.source().address);
-            changed = !standing.is_some_and(|standing| standing.id == intake.source().id)
+            changed = standing.is_none_or(|standing| standing.id != intake.source().id)
                 || !live.views.fits(intake, &now);
             if changed {
                 let (doing, reason) = ("push to", "its source was changed meanwhile".to_owned());

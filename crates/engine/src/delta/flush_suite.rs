@@ -279,7 +279,7 @@ fn a_reading_gives_exactly_the_accepted_rows() {
             for step in &steps {
                 match step {
                     Step::Push(which, rows) => room.push(*which, *rows),
-                    Step::Flush(which, most) => drop(room.flush(*which, *most).await),
+                    Step::Flush(which, most) => _ = room.flush(*which, *most).await,
                     Step::FlushAndTrim => room.flush_all_and_trim().await,
                     Step::Record => cuts.push(room.log.state.lock().unwrap().end),
                     Step::Restart => room.engine = Room::engine_over(&room.folder, &room.log),

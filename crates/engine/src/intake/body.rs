@@ -369,7 +369,7 @@ impl<'t> Visitor<'t> for Rows<'_, '_, 't> {
 struct Row<'c, 'a, 't>(&'c mut Cells<'a, 't>);
 
 impl Row<'_, '_, '_> {
-    fn is_none(self) {
+    fn no_object(self) {
         self.0.bad_row("is not a JSON object");
     }
 }
@@ -405,37 +405,37 @@ impl<'t> Visitor<'t> for Row<'_, '_, 't> {
 
     fn visit_seq<A: SeqAccess<'t>>(self, mut items: A) -> Result<(), A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
-        self.is_none();
+        self.no_object();
         Ok(())
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        self.is_none();
+        self.no_object();
         Ok(())
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.is_none();
+        self.no_object();
         Ok(())
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        self.is_none();
+        self.no_object();
         Ok(())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.is_none();
+        self.no_object();
         Ok(())
     }
 
     fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        self.is_none();
+        self.no_object();
         Ok(())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.is_none();
+        self.no_object();
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod expressions;
 mod flock;
 #[cfg(test)]
 mod intake;
+#[cfg(test)]
 mod labels;
 #[cfg(test)]
 mod live_rows;

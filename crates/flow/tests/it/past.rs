@@ -60,8 +60,8 @@ fn rows(node: &Node, source: &SourceVersion) -> BTreeMap<i64, (i64, Option<i64>)
             let (s, n) = (column("__s").as_primitive::<Int64Type>(), column("n").as_primitive::<Int64Type>());
             let v: Vec<Option<i64>> =
                 column("__v").as_primitive::<TimestampMicrosecondType>().iter().collect();
-            for row in 0..batch.num_rows() {
-                assert!(found.insert(s.value(row), (n.value(row), v[row])).is_none());
+            for (row, v) in v.into_iter().enumerate() {
+                assert!(found.insert(s.value(row), (n.value(row), v)).is_none());
             }
         }
     }
@@ -131,7 +131,8 @@ fn a_load_that_was_cut_off_is_gone_on_with() {
                 cut_off += 1;
                 assert!(found.len() > before, "some of it is in");
                 // It may be told to stop when all parts are in.
-                assert!(found.len() % 8_192 == 0 || found.len() == 40_000, "in whole parts: {}", found.len());
+                let whole = found.len().is_multiple_of(8_192) || found.len() == 40_000;
+                assert!(whole, "in whole parts: {}", found.len());
             }
             Err(error) => panic!("{error}"),
         }
