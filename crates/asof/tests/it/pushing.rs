@@ -208,3 +208,37 @@ fn a_killed_node_keeps_what_it_acknowledged() {
         }
     }
 }
+
+/// A pushed number comes out of a window as it went in: to the last digit, through two readings of JSON.
+#[test]
+fn a_pushed_number_is_served_to_the_last_digit() {
+    let project = Project::empty();
+    project.write("asof.yaml", "project: shop\n");
+    project.write(
+        "features/shop.yaml",
+        "\
+entity: buyer
+keys: {buyer: int64}
+---
+source: orders
+push: true
+schema: {buyer: int64, at: timestamp, amount: float64}
+event_time: at
+---
+view: spend
+entity: buyer
+source: orders
+windows: [all]
+features: {total: {agg: sum(amount)}, orders: {agg: count(*)}}
+",
+    );
+    project.well(&["apply", "--yes"]);
+    project.well(&["materialize"]);
+    // Read by the nearest double of its digits alone, not by a product of powers, which is one bit off.
+    let amount = "10.845933014354067";
+    project
+        .write("rows.ndjson", &format!("{{\"buyer\": 7, \"at\": \"2024-01-01\", \"amount\": {amount}}}\n"));
+    push(&project, &["rows.ndjson"]);
+    let shown = project.well(&["get", "--features", "spend.*", "buyer=7", "--json"]);
+    assert!(shown.contains(amount), "{shown}");
+}
