@@ -33,17 +33,8 @@ pub struct WindowRun {
     edges: Vec<i64>,
     /// The first answer, within `answers`, any of whose windows covers each slot; [`NONE`] where none does.
     since: Vec<u32>,
-}
-
-/// Where a row falls: a run of keys, a slot in it, and the first instant at which a window covers the slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WindowPlace {
-    /// The run.
-    pub run: u16,
-    /// The slot within the run.
-    pub slot: u32,
-    /// From when on some window covers it.
-    pub since: Timestamp,
+    /// A bit for each slot that a window covers: most rows need to know no more, and it stays in the cache.
+    covered: Vec<u64>,
 }
 
 /// The answers of a key at which a window holds a row, numbered within the key's run.
@@ -93,29 +84,6 @@ impl WindowIndex {
         self.run_of[key as usize]
     }
 
-    /// Where a row of a key falls; nowhere if no window ever covers it.
-    #[inline]
-    pub fn place(&self, spine: &SpineIndex, key: u32, event_time: Timestamp) -> Option<WindowPlace> {
-        let number = self.run_of[key as usize];
-        let run = &self.runs[number as usize];
-        let (slot, since) = run.slot(key, event_time)?;
-        Some(WindowPlace { run: number, slot, since: spine.time(run.answers.start + since) })
-    }
-
-    /// Touches what [`WindowIndex::place`] is about to look at for these keys: loads that do not wait for each other.
-    pub fn warm(&self, keys: impl Iterator<Item = u32>) {
-        let touched = keys.map(|key| {
-            let run = &self.runs[self.run_of[key as usize] as usize];
-            let key = (key - run.first_key) as usize;
-            let (start, end) = (run.starts[key] as usize, run.starts[key + 1] as usize);
-            let middle = start.midpoint(end);
-            [start, start.midpoint(middle), middle, middle.midpoint(end), end - 1]
-                .iter()
-                .fold(0, |all, at| all ^ run.edges[*at])
-        });
-        std::hint::black_box(touched.fold(0, |all, edge| all ^ edge));
-    }
-
     /// At which answers of a key a window holds a row that counts until some instant, [`Timestamp::NEVER`] if for good,
     /// and from which on it may be used.
     pub fn answers(
@@ -154,7 +122,8 @@ impl WindowRun {
             answer_starts: Vec::with_capacity((keys.1 - keys.0) as usize + 1),
             starts: Vec::with_capacity((keys.1 - keys.0) as usize + 1),
             edges: Vec::with_capacity((end - start) as usize * (windows.len() + 1)),
-            since: Vec::new(),
+            since: Vec::with_capacity((end - start) as usize * (windows.len() + 1)),
+            covered: Vec::new(),
         };
         let mut own = Vec::new();
         let mut covered = Vec::new();
@@ -193,6 +162,9 @@ impl WindowRun {
         }
         run.answer_starts.push(end - start);
         run.starts.push(run.edges.len() as u32);
+        let bits =
+            |slots: &[u32]| slots.iter().rev().fold(0, |bits, first| bits << 1 | u64::from(*first != NONE));
+        run.covered = run.since.chunks(64).map(bits).collect();
         run
     }
 
@@ -229,15 +201,33 @@ impl WindowRun {
         SlotRange { start: self.answer_starts[key], end: self.answer_starts[key + 1] }
     }
 
-    /// The slot that a row of a key falls into, and the first answer that covers it.
+    /// The slot that a row of a key falls into; none if no window ever covers it.
     #[inline]
-    fn slot(&self, key: u32, event_time: Timestamp) -> Option<(u32, u32)> {
+    pub fn slot(&self, key: u32, event_time: Timestamp) -> Option<u32> {
         let key = (key - self.first_key) as usize;
         let (start, end) = (self.starts[key], self.starts[key + 1]);
         let edges = &self.edges[start as usize..end as usize];
         let slot = start + (edges.partition_point(|edge| *edge <= event_time.0) as u32).checked_sub(1)?;
-        let since = self.since[slot as usize];
-        (since != NONE).then_some((slot, since))
+        (self.covered[slot as usize / 64] >> (slot % 64) & 1 == 1).then_some(slot)
+    }
+
+    /// From when on some window covers a slot that [`WindowRun::slot`] gave.
+    #[inline]
+    pub fn since(&self, spine: &SpineIndex, slot: u32) -> Timestamp {
+        spine.time(self.answers.start + self.since[slot as usize])
+    }
+
+    /// Touches what [`WindowRun::slot`] is about to look at for these keys: loads that do not wait for each other.
+    pub fn warm(&self, keys: impl Iterator<Item = u32>) {
+        let touched = keys.map(|key| {
+            let key = (key - self.first_key) as usize;
+            let (start, end) = (self.starts[key] as usize, self.starts[key + 1] as usize);
+            let middle = start.midpoint(end);
+            [start, start.midpoint(middle), middle, middle.midpoint(end), end - 1]
+                .iter()
+                .fold(0, |all, at| all ^ self.edges[*at])
+        });
+        std::hint::black_box(touched.fold(0, |all, edge| all ^ edge));
     }
 
     /// The slots that a window covers at each answer, half-open.
@@ -257,6 +247,7 @@ impl WindowRun {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.edges.len() * (size_of::<i64>() + size_of::<u32>())
+            + self.covered.len() * size_of::<u64>()
             + (self.starts.len() + self.answer_starts.len()) * size_of::<u32>()
     }
 }

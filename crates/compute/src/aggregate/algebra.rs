@@ -93,6 +93,12 @@ pub(crate) trait Algebra: fmt::Debug + Send + Sync + 'static {
     /// The state that bytes of [`Algebra::encode`] hold.
     fn decode(&self, bytes: &[u8]) -> Result<Self::State, ComputeError>;
 
+    /// Takes in the state that bytes hold.
+    fn merge_encoded(&self, state: &mut Self::State, bytes: &[u8]) -> Result<(), ComputeError> {
+        self.merge(state, &self.decode(bytes)?);
+        Ok(())
+    }
+
     /// Bytes a state holds besides itself.
     fn heap(&self, _state: &Self::State) -> usize {
         0
@@ -123,6 +129,8 @@ pub(super) trait Erased: fmt::Debug + Send + Sync {
     fn needs_order(&self) -> bool;
     fn state_id(&self) -> (std::any::TypeId, String);
     fn states(&self, count: usize) -> States;
+    fn grow(&self, states: &mut States, count: usize);
+    fn ordered(&self, states: States, order: &[u32]) -> States;
     fn prepare(&self, input: &Input) -> Result<Prepared, ComputeError>;
     fn update(&self, states: &mut States, slots: &[u32], rows: &[u32], batch: &Prepared);
     fn withdraw(&self, states: &mut States, slots: &[u32], rows: &[u32], batch: &Prepared);
@@ -165,6 +173,16 @@ impl Function {
     /// So many states of no rows.
     pub fn states(&self, count: usize) -> States {
         self.0.states(count)
+    }
+
+    /// Makes them so many, the further ones of no rows.
+    pub fn grow(&self, states: &mut States, count: usize) {
+        self.0.grow(states, count);
+    }
+
+    /// The states in another order: first the one that `order` names first. Each is named once.
+    pub fn ordered(&self, states: States, order: &[u32]) -> States {
+        self.0.ordered(states, order)
     }
 
     /// Reads a batch.

@@ -163,8 +163,14 @@ impl<S: Scalar> Counts<S> {
     }
 
     pub(super) fn read(of: &DataType, from: &mut Reading<'_>) -> Result<Counts<S>, ComputeError> {
-        let length = from.number::<u64>()?;
         let mut counts = Counts::default();
+        counts.add_read(of, from)?;
+        Ok(counts)
+    }
+
+    /// Takes in all that [`Counts::write`] wrote. Where that is damaged a part of it may be in.
+    pub(super) fn add_read(&mut self, of: &DataType, from: &mut Reading<'_>) -> Result<(), ComputeError> {
+        let length = from.number::<u64>()?;
         let mut last: Option<S> = None;
         for _ in 0..length {
             let value = S::read(of, from)?;
@@ -175,10 +181,10 @@ impl<S: Scalar> Counts<S> {
             if count == 0 {
                 return Err(from.damaged("a value is there 0 times"));
             }
-            counts.add(value.clone(), count);
+            self.add(value.clone(), count);
             last = Some(value);
         }
-        Ok(counts)
+        Ok(())
     }
 
     /// Bytes on the heap.

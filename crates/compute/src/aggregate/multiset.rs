@@ -145,6 +145,12 @@ impl<S: Scalar> Algebra for Multiset<S> {
             .whole(|from| Counts::read(&self.of, from))
     }
 
+    /// Without a state of its own in between: a window online is the sum of many tiles.
+    fn merge_encoded(&self, state: &mut Counts<S>, bytes: &[u8]) -> Result<(), ComputeError> {
+        Reading::new("values and their counts", STATE_FORMAT, bytes)?
+            .whole(|from| state.add_read(&self.of, from))
+    }
+
     fn heap(&self, state: &Counts<S>) -> usize {
         state.heap()
     }

@@ -119,6 +119,18 @@ impl<A: Algebra> Erased for Kind<A> {
         States(Box::new(vec![self.0.empty(); count]))
     }
 
+    fn grow(&self, states: &mut States, count: usize) {
+        if let Some(states) = states.0.downcast_mut::<Vec<A::State>>() {
+            states.resize(count, self.0.empty());
+        }
+    }
+
+    fn ordered(&self, mut states: States, order: &[u32]) -> States {
+        let from = Self::of_mut(&mut states);
+        let take = |at: &u32| std::mem::replace(&mut from[*at as usize], self.0.empty());
+        States(Box::new(order.iter().map(take).collect::<Vec<_>>()))
+    }
+
     fn prepare(&self, input: &Input) -> Result<Prepared, ComputeError> {
         Ok(Prepared { values: Box::new(self.0.values(input)?), nulls: nulls(input) })
     }
@@ -154,9 +166,7 @@ impl<A: Algebra> Erased for Kind<A> {
     }
 
     fn merge_encoded(&self, states: &mut States, slot: u32, bytes: &[u8]) -> Result<(), ComputeError> {
-        let other = self.0.decode(bytes)?;
-        self.0.merge(&mut Self::of_mut(states)[slot as usize], &other);
-        Ok(())
+        self.0.merge_encoded(&mut Self::of_mut(states)[slot as usize], bytes)
     }
 
     fn finish(&self, states: &States, slots: &[u32], at: &[i64]) -> Finished {

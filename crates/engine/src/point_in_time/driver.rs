@@ -390,6 +390,7 @@ async fn scan_for(
         }
     }
     let (needed, ordered) = windows::needs(engine, spec)?;
+    let folded = spec.readings.iter().any(ReadingSpec::is_window);
     columns.extend(needed);
     columns.extend(spec.then_by.clone());
     columns.retain(|name| !fixed::ALL.contains(&name.as_str()));
@@ -402,7 +403,8 @@ async fn scan_for(
     let until = until.filter(|_| !spec.clockless);
     // What is asked in the order of rows reads all of each row.
     let address = !ordered;
-    let thin = ScanColumns { columns, address, numbered: spec.clockless, until, ..Default::default() };
+    let thin =
+        ScanColumns { columns, address, folded, numbered: spec.clockless, until, ..Default::default() };
     let found = Arc::new(scan_opened(engine, source, &opened, &thin).await?);
     let keys = spec.clockless.then(|| Arc::clone(&found));
     if found.fetch.is_some() {

@@ -1,16 +1,15 @@
 //! From the states of windows to answers: each key's answers swept in the order of time.
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Scalar, new_null_array};
-use arrow::compute::kernels::zip::zip;
+use arrow::array::{ArrayRef, AsArray, new_null_array};
 use arrow::datatypes::Int64Type;
-use asof_compute::{Finished, NONE, Outcome, Place, Ranges, Status};
+use asof_compute::{NONE, Outcome, Place, Ranges, Status, with_default};
 use asof_model::Question;
 
 use super::answers::{ReadingAnswers, SlotAnswer};
 use super::gather::Winners;
-use super::spec::{ReadingSpec, Spec, SpineColumns};
+use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use super::values::{Part, Put, Values};
-use super::windows::{RunStates, WindowFeature, WindowFold};
+use super::windows::{RunStates, WindowFold};
 use crate::threads::in_parallel;
 use crate::{Error, Result};
 
@@ -43,11 +42,9 @@ pub(super) fn collect(
         if rows.gone.is_cancelled() {
             return Err(Error::internal("nobody waits for the answers any more"));
         }
-        let mut states = fold.run(number);
-        let made = run(spec, fold, number, &states, values)?;
         // What was folded is not needed any more.
-        *states = RunStates::default();
-        Ok(made)
+        let states = std::mem::take(&mut *fold.run(number));
+        run(spec, fold, number, states, values)
     })?;
     let mut slots = Vec::with_capacity(index.slots());
     let mut overflows = Vec::new();
@@ -93,7 +90,7 @@ fn overflow(
         found.map(|(feature, _)| (row, *feature))
     });
     let (row, feature) = row?;
-    let name = &fold.plan().features[feature].name;
+    let name = fold.plan().name(feature);
     let message = format!(
         "feature `{}.{name}` is out of range, or over its cap, at row {} of the spine",
         reading.view,
@@ -106,19 +103,23 @@ fn run(
     spec: &Spec,
     fold: &WindowFold,
     number: usize,
-    states: &RunStates,
+    mut states: RunStates,
     values: &Values,
 ) -> Result<RunAnswers> {
     let plan = fold.plan();
     let run = &fold.index.runs()[number];
     let (keys, answers) = (run.answer_starts(), run.answers());
+    let before = states.put_in_order(plan, run.slots());
     let times = fold.spine.times(answers);
     let mut slots = vec![SlotAnswer::NOTHING; times.len()];
-    let mut columns: Vec<Option<ArrayRef>> = plan.features.iter().map(|_| None).collect();
+    let mut columns: Vec<Option<ArrayRef>> = plan.features().iter().map(|_| None).collect();
     let mut overflows = Vec::new();
     let mut otherwise = vec![(false, false); if spec.compare { times.len() } else { 0 }];
     for (number, window) in fold.index.windows().iter().enumerate() {
-        let covered = run.covered(&fold.spine, window);
+        let mut covered = run.covered(&fold.spine, window);
+        for (from, until) in &mut covered {
+            (*from, *until) = (before[*from as usize], before[*until as usize]);
+        }
         let ranges = Ranges { keys, covered: &covered, times };
         let answer = |function: &asof_compute::Function, kept: usize| {
             function.answer(&states.slots[kept], &ranges, states.changes(plan, kept, number))
@@ -148,24 +149,27 @@ fn run(
                 }
             }
         }
-        for (at, feature) in plan.features.iter().enumerate().filter(|(_, it)| it.window == number) {
+        for (at, feature) in plan.features().iter().enumerate().filter(|(_, it)| it.window == number) {
             let found = answer(&feature.function, feature.kept);
             if found.is_too_large {
                 return Err(Error::Exhausted {
-                    what: format!("feature `{}`: its values for some keys", feature.name),
+                    what: format!("feature `{}`: its values for some keys", plan.name(at)),
                     limit: "what one array holds, 2 GiB".to_owned(),
                     hint: Some("give the aggregate a smaller cap, or ask for fewer rows at once".to_owned()),
                 });
             }
             let over = found.outcomes.iter().position(|outcome| *outcome == Outcome::Overflow);
             overflows.extend(over.map(|answer| (at, answer as u32)));
-            columns[at] = Some(with_default(feature, found)?);
+            columns[at] = Some(match &feature.default {
+                Some(default) => with_default(found, default).map_err(compute)?.values,
+                None => found.values,
+            });
         }
     }
     for (slot, (differs, present)) in slots.iter_mut().zip(otherwise) {
         slot.compare(differs, present);
     }
-    let columns = columns.into_iter().zip(&plan.features).map(|(column, feature)| {
+    let columns = columns.into_iter().zip(plan.features()).map(|(column, feature)| {
         column.unwrap_or_else(|| {
             new_null_array(&asof_compute::arrow_type(&feature.function.data_type()), times.len())
         })
@@ -173,15 +177,4 @@ fn run(
     let mut part = values.part(times.len());
     let put = part.put(times.len(), columns.collect())?;
     Ok(RunAnswers { part, put, slots, overflows })
-}
-
-/// Its default in place of the null of an empty window.
-fn with_default(feature: &WindowFeature, found: Finished) -> Result<ArrayRef> {
-    let Some(default) = &feature.default else { return Ok(found.values) };
-    let nothing: BooleanArray =
-        found.outcomes.iter().map(|outcome| Some(*outcome == Outcome::Nothing)).collect();
-    if !nothing.has_true() {
-        return Ok(found.values);
-    }
-    Ok(zip(&nothing, &Scalar::new(default), &found.values)?)
 }

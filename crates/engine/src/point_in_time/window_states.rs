@@ -10,7 +10,7 @@
 
 use asof_compute::{Place, SpineIndex};
 
-use super::windows::{RunStates, WindowFold};
+use super::windows::WindowFold;
 use crate::{Error, Result};
 
 /// The first byte of a message.
@@ -77,9 +77,11 @@ impl WindowFold {
                 let (slots, answers) = (index.slots_of(key), index.answers_of(key));
                 for (kept, (function, windows)) in self.plan().functions().enumerate() {
                     for slot in slots.start..slots.end {
-                        if !function.is_empty(&states.slots[kept], slot) {
+                        let number = states.numbered(slot);
+                        let some = |number: &u32| !function.is_empty(&states.slots[kept], *number);
+                        if let Some(number) = number.filter(some) {
                             state.clear();
-                            function.encode(&states.slots[kept], slot, &mut state);
+                            function.encode(&states.slots[kept], number, &mut state);
                             messages.put((SLOT, kept, 0, row, slot - slots.start), &state);
                         }
                     }
@@ -145,10 +147,13 @@ impl WindowFold {
         let index = &self.index.runs()[number];
         let answers = index.answers_of(key);
         let mut run = self.run(number);
-        let RunStates { slots, .. } = &mut *run;
         let (function, windows) = self.plan().functions().nth(kept)?;
         let taken = match *what {
-            SLOT => function.merge_encoded(slots.get_mut(kept)?, index.slots_of(key).start + at, state),
+            SLOT => {
+                let number = run.number(index.slots_of(key).start + at, index.slots());
+                run.grow(self.plan());
+                function.merge_encoded(run.slots.get_mut(kept)?, number, state)
+            }
             CHANGE => {
                 let window = windows.binary_search(&window).ok()?;
                 let width = if function.is_invertible() { 1 } else { 2 };

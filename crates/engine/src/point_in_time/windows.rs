@@ -8,11 +8,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::SchemaRef;
 use asof_compute::{
-    Function, Input, NONE, Prepared, SpineIndex, States, TOUCHED, WindowIndex, counts_until, covering,
+    Function, KeptStates, NONE, PlanRows, PlannedCall, PlannedFeature, Prepared, SpineIndex, States, TOUCHED,
+    WindowIndex, counts_until, covering,
 };
 use asof_model::{Question, Timestamp, Window};
 
@@ -27,39 +28,11 @@ use crate::{Engine, Error, Result};
 /// What a reading's windows ask, typed over the columns of its source.
 #[derive(Debug)]
 pub(super) struct WindowPlan {
-    /// Each once.
-    windows: Vec<Window>,
-    /// What states are kept of; the first is all rows that count, over all windows.
-    kept: Vec<Kept>,
-    /// The features asked for, in order.
-    pub(super) features: Vec<WindowFeature>,
+    plan: asof_compute::WindowPlan,
+    /// Of its features.
+    names: Vec<String>,
     arguments: Vec<Compiled>,
     filters: Vec<Compiled>,
-}
-
-/// States of one kind over some of the windows.
-#[derive(Debug)]
-struct Kept {
-    function: Function,
-    /// Of [`WindowPlan::arguments`]; none: the row itself.
-    argument: Option<usize>,
-    /// Of [`WindowPlan::filters`].
-    filter: Option<usize>,
-    /// Of [`WindowPlan::windows`], ascending.
-    windows: Vec<usize>,
-}
-
-/// A feature over one window.
-#[derive(Debug)]
-pub(super) struct WindowFeature {
-    pub(super) name: String,
-    pub(super) function: Function,
-    /// Of [`WindowPlan::kept`].
-    pub(super) kept: usize,
-    /// Of [`WindowPlan::windows`].
-    pub(super) window: usize,
-    /// One value, which stands in for that of an empty window.
-    pub(super) default: Option<ArrayRef>,
 }
 
 impl WindowPlan {
@@ -68,55 +41,46 @@ impl WindowPlan {
         if !reading.is_window() {
             return Ok(None);
         }
-        let mut plan = WindowPlan {
-            windows: Vec::new(),
-            kept: Vec::new(),
-            features: Vec::new(),
-            arguments: Vec::new(),
-            filters: Vec::new(),
-        };
-        let all = asof_compute::rows_that_count();
-        plan.kept.push(Kept { function: all, argument: None, filter: None, windows: Vec::new() });
+        let (mut arguments, mut filters) = (Vec::new(), Vec::new());
+        let mut calls = Vec::with_capacity(reading.features.len());
         for feature in &reading.features {
             let lacks = || Error::internal(format!("feature `{}` has no window", feature.name));
             let aggregate = feature.aggregate.as_ref().ok_or_else(lacks)?;
             let window = aggregate.windows.first().ok_or_else(lacks)?.window;
-            let window = place(&mut plan.windows, window, |one, other| one == other);
             let compiled = compile_call(engine, &aggregate.call, &spec.columns)
                 .map_err(|(_, problem)| broken(&reading.view, &problem))?;
-            let same = |one: &Compiled, other: &Compiled| one.text() == other.text();
-            let argument = compiled.argument.map(|it| place(&mut plan.arguments, it, same));
-            let filter = compiled.filter.map(|it| place(&mut plan.filters, it, same));
-            let function = compiled.function;
-            let one = Kept { function: function.clone(), argument, filter, windows: Vec::new() };
-            let kept = place(&mut plan.kept, one, |one, other| {
-                let rows = one.argument == other.argument && one.filter == other.filter;
-                rows && one.function.shares_states_with(&other.function)
-            });
-            plan.kept[kept].windows.push(window);
+            let argument = compiled.argument.map(|it| place(&mut arguments, it));
+            let filter = compiled.filter.map(|it| place(&mut filters, it));
             let default = feature
                 .default
                 .as_ref()
                 .map(|literal| asof_compute::literal_array(literal, &feature.data_type).map_err(compute));
-            let (name, default) = (feature.name.clone(), default.transpose()?);
-            plan.features.push(WindowFeature { name, function, kept, window, default });
+            let (function, default) = (compiled.function, default.transpose()?);
+            calls.push(PlannedCall { function, argument, filter, window, default });
         }
-        plan.kept[0].windows = (0..plan.windows.len()).collect();
-        for kept in &mut plan.kept {
-            kept.windows.sort_unstable();
-            kept.windows.dedup();
-        }
-        Ok(Some(plan))
+        let names = reading.features.iter().map(|feature| feature.name.clone()).collect();
+        let plan = asof_compute::WindowPlan::new(calls);
+        Ok(Some(WindowPlan { plan, names, arguments, filters }))
+    }
+
+    /// The features asked for, in order.
+    pub(super) fn features(&self) -> &[PlannedFeature] {
+        self.plan.features()
+    }
+
+    /// The name of a feature.
+    pub(super) fn name(&self, feature: usize) -> &str {
+        &self.names[feature]
     }
 
     /// What counts the rows in windows; its states are the first.
     pub(super) fn rows_that_count(&self) -> &Function {
-        &self.kept[0].function
+        &self.plan.kept()[0].function
     }
 
     /// What states are kept of, each with its windows.
     pub(super) fn functions(&self) -> impl Iterator<Item = (&Function, &[usize])> {
-        self.kept.iter().map(|kept| (&kept.function, kept.windows.as_slice()))
+        self.plan.kept().iter().map(|kept| (&kept.function, kept.windows.as_slice()))
     }
 
     /// The columns that a scan must give.
@@ -126,20 +90,21 @@ impl WindowPlan {
 
     /// Whether anything is asked in the order of rows.
     pub(super) fn needs_order(&self) -> bool {
-        self.kept.iter().any(|kept| kept.function.needs_order())
+        self.plan.needs_order()
     }
 
     fn bytes_per_answer(&self) -> u64 {
+        let windows = self.plan.windows();
         // The lower edges of all windows, and the upper ones, which most share.
         let upper = |window: &Window| (window.offset, window.include_now);
         let first = |at: &usize| {
-            let window = &self.windows[*at];
-            !self.windows[..*at].iter().any(|other| upper(other) == upper(window))
+            let window = &windows[*at];
+            !windows[..*at].iter().any(|other| upper(other) == upper(window))
         };
-        let uppers = (0..self.windows.len()).filter(first).count();
-        let slots = (self.windows.len() + uppers) as u64;
-        let states = self.kept.iter().map(|kept| kept.function.bytes(&kept.function.states(1)) as u64);
-        slots * (12 + states.sum::<u64>()) + self.features.len() as u64 * 24
+        let uppers = (0..windows.len()).filter(first).count();
+        let slots = (windows.len() + uppers) as u64;
+        let states = self.plan.kept().iter().map(|kept| kept.function.bytes(&kept.function.states(1)) as u64);
+        slots * (12 + states.sum::<u64>()) + self.features().len() as u64 * 24
     }
 
     /// Ready for batches of this schema.
@@ -151,9 +116,9 @@ impl WindowPlan {
     }
 }
 
-/// The place of something in a list, at whose end it is put if it is not there.
-fn place<T>(list: &mut Vec<T>, it: T, same: impl Fn(&T, &T) -> bool) -> usize {
-    list.iter().position(|other| same(other, &it)).unwrap_or_else(|| {
+/// The place of an expression among others, at whose end it is put if it is not there.
+fn place(list: &mut Vec<Compiled>, it: Compiled) -> usize {
+    list.iter().position(|other| other.text() == it.text()).unwrap_or_else(|| {
         list.push(it);
         list.len() - 1
     })
@@ -179,7 +144,12 @@ pub(super) struct WindowFold {
 /// The states of a run of keys.
 #[derive(Debug, Default)]
 pub(super) struct RunStates {
-    /// For each of [`WindowPlan::kept`], a state for each slot.
+    /// For each slot the number of its states, [`NONE`] where no row fell yet: most slots of most keys stay empty. Empty
+    /// before the first row.
+    numbers: Vec<u32>,
+    /// How many slots have states.
+    count: u32,
+    /// For each of [`asof_compute::WindowPlan::kept`], the states, by number.
     pub(super) slots: Vec<States>,
     /// For each of them and each of its windows, what changes from answer to answer.
     changes: Vec<Vec<Option<States>>>,
@@ -195,22 +165,22 @@ pub(super) struct RunStates {
 pub(super) struct WindowScratch {
     items: Vec<Item>,
     sorted: Vec<Item>,
-    late: Vec<Late>,
     starts: Vec<u32>,
+    moves: Moves,
+    late: Vec<Late>,
 }
 
-/// A row on its way into a slot.
+/// A row whose key the spine asks for.
 #[derive(Debug, Clone, Copy, Default)]
 struct Item {
     run: u16,
-    slot: u32,
+    key: u32,
     row: u32,
 }
 
 /// A row that is known only after some answer whose window it is in, or that ends.
 #[derive(Debug, Clone, Copy)]
 struct Late {
-    run: u16,
     key: u32,
     row: u32,
     event_time: Timestamp,
@@ -251,7 +221,7 @@ impl Moves {
 
 /// The values of a batch that are folded.
 struct BatchValues {
-    /// For each of [`WindowPlan::kept`].
+    /// For each of [`asof_compute::WindowPlan::kept`].
     prepared: Vec<Prepared>,
     filters: Vec<BooleanArray>,
 }
@@ -267,14 +237,21 @@ impl WindowFold {
     pub(super) fn new(spine: Arc<SpineIndex>, bound: &BoundWindows, threads: usize) -> WindowFold {
         let plan = &bound.plan;
         let runs = if threads == 1 { 1 } else { WindowIndex::RUNS };
-        let index = WindowIndex::build(&spine, plan.windows.clone(), runs, &Several(threads));
-        let states = |slots: usize| RunStates {
-            slots: plan.kept.iter().map(|kept| kept.function.states(slots)).collect(),
-            changes: plan.kept.iter().map(|kept| kept.windows.iter().map(|_| None).collect()).collect(),
-            unknown: vec![Vec::new(); plan.windows.len()],
-            superseded: vec![Vec::new(); plan.windows.len()],
+        let index = WindowIndex::build(&spine, plan.plan.windows().to_vec(), runs, &Several(threads));
+        let states = || RunStates {
+            numbers: Vec::new(),
+            count: 0,
+            slots: plan.plan.kept().iter().map(|kept| kept.function.states(0)).collect(),
+            changes: plan
+                .plan
+                .kept()
+                .iter()
+                .map(|kept| kept.windows.iter().map(|_| None).collect())
+                .collect(),
+            unknown: vec![Vec::new(); plan.plan.windows().len()],
+            superseded: vec![Vec::new(); plan.plan.windows().len()],
         };
-        let runs = index.runs().iter().map(|run| Mutex::new(states(run.slots()))).collect();
+        let runs = index.runs().iter().map(|_| Mutex::new(states())).collect();
         WindowFold { spine, index, bound: bound.clone(), runs }
     }
 
@@ -288,7 +265,8 @@ impl WindowFold {
         self.runs[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Folds the rows of a batch whose keys have these numbers.
+    /// Folds the rows of a batch whose keys have these numbers: run by run, so that what the rows of a run meet is
+    /// near when they do.
     pub(super) fn batch(
         &self,
         spec: &Spec,
@@ -296,43 +274,85 @@ impl WindowFold {
         rows: (&[u32], Option<&BooleanArray>, &Facts),
         scratch: &mut WindowScratch,
     ) -> Result<()> {
+        let (_, _, facts) = rows;
+        self.by_run(rows, scratch);
+        let WindowScratch { sorted, moves, late, .. } = scratch;
+        let mut values = None;
+        for items in sorted.chunk_by(|one, other| one.run == other.run) {
+            let number = usize::from(items[0].run);
+            self.place(spec, (number, items), facts, (moves, late));
+            if moves.rows.is_empty() && late.is_empty() {
+                continue;
+            }
+            let values = match &mut values {
+                Some(values) => values,
+                none => none.insert(self.values(spec, batch, facts)?),
+            };
+            let mut run = self.run(number);
+            self.fold(values, moves, self.index.runs()[number].slots(), &mut run);
+            self.fold_late(spec, values, (number, late), &mut run);
+        }
+        Ok(())
+    }
+
+    /// The rows that count, in the order of runs.
+    fn by_run(&self, rows: (&[u32], Option<&BooleanArray>, &Facts), scratch: &mut WindowScratch) {
         let (found, keep, facts) = rows;
-        let WindowScratch { items, late, .. } = scratch;
+        let WindowScratch { items, sorted, starts, .. } = scratch;
         items.clear();
+        starts.clear();
+        starts.resize(self.runs.len() + 1, 0);
+        for (row, key) in found.iter().enumerate() {
+            if *key != NONE && keep.is_none_or(|keep| keep.value(row)) && !facts.is_delete(row) {
+                let run = self.index.run_of(*key);
+                items.push(Item { run, key: *key, row: row as u32 });
+                starts[usize::from(run) + 1] += 1;
+            }
+        }
+        for run in 0..self.runs.len() {
+            starts[run + 1] += starts[run];
+        }
+        sorted.clear();
+        sorted.resize(items.len(), Item::default());
+        for item in items.iter() {
+            let next = &mut starts[usize::from(item.run)];
+            sorted[*next as usize] = *item;
+            *next += 1;
+        }
+    }
+
+    /// The slots of a run that rows fall into, and which of them are late.
+    fn place(
+        &self,
+        spec: &Spec,
+        (run, items): (usize, &[Item]),
+        facts: &Facts,
+        (moves, late): (&mut Moves, &mut Vec<Late>),
+    ) {
+        moves.clear();
         late.clear();
-        let counts = |row: usize, key: u32| {
-            key != NONE && keep.is_none_or(|keep| keep.value(row)) && !facts.is_delete(row)
-        };
-        for (chunk, keys) in found.chunks(TOUCHED).enumerate() {
-            let first = chunk * TOUCHED;
-            let counted = |at: &(usize, &u32)| counts(first + at.0, *at.1);
-            self.index.warm(keys.iter().enumerate().filter(counted).map(|(_, key)| *key));
-            for (at, key) in keys.iter().enumerate().filter(counted) {
-                let row = first + at;
-                let (event_time, visible_at) = facts.times(row);
-                let Some(place) = self.index.place(&self.spine, *key, event_time) else { continue };
-                let next = facts.next(row);
+        let run = &self.index.runs()[run];
+        for items in items.chunks(TOUCHED) {
+            run.warm(items.iter().map(|item| item.key));
+            for Item { key, row, .. } in items.iter().copied() {
+                let (event_time, visible_at) = facts.times(row as usize);
+                let Some(slot) = run.slot(key, event_time) else { continue };
+                let next = facts.next(row as usize);
                 if next.is_some_and(|next| next <= visible_at) {
                     // Never last under either question.
                     continue;
                 }
-                let is_late = visible_at > place.since || next.is_some();
+                // A window covers no event time that is past its own.
+                let in_time = visible_at <= event_time || visible_at <= run.since(&self.spine, slot);
+                let is_late = !in_time || next.is_some();
                 if next.is_none() && (!is_late || spec.question == Question::Event) {
-                    items.push(Item { run: place.run, slot: place.slot, row: row as u32 });
+                    moves.push(slot, row);
                 }
                 if is_late && (spec.compare || spec.question == Question::Known) {
-                    let (run, key, row) = (place.run, *key, row as u32);
-                    late.push(Late { run, key, row, event_time, visible_at, next });
+                    late.push(Late { key, row, event_time, visible_at, next });
                 }
             }
         }
-        if items.is_empty() && late.is_empty() {
-            return Ok(());
-        }
-        let values = self.values(spec, batch, facts)?;
-        self.fold_items(&values, scratch);
-        self.fold_late(spec, &values, scratch);
-        Ok(())
     }
 
     fn values(&self, spec: &Spec, batch: &RecordBatch, facts: &Facts) -> Result<BatchValues> {
@@ -345,115 +365,86 @@ impl WindowFold {
         });
         let event_times: ScalarBuffer<i64> = facts.event_times().clone();
         let orders = if plan.needs_order() { facts.orders(batch, spec)? } else { Arc::from([]) };
-        let prepared = plan.kept.iter().map(|kept| {
-            let values = kept.argument.map(|at| Arc::clone(&arguments[at]));
-            let input = Input { values, event_times: event_times.clone(), orders: Arc::clone(&orders) };
-            kept.function.prepare(&input).map_err(compute)
-        });
-        Ok(BatchValues {
-            prepared: prepared.collect::<Result<Vec<_>>>()?,
-            filters: filters.collect::<Result<Vec<_>>>()?,
-        })
+        let filters = filters.collect::<Result<Vec<_>>>()?;
+        let rows = PlanRows { arguments, filters, event_times, orders };
+        let prepared = plan.plan.kept().iter().map(|kept| rows.prepare(kept).map_err(compute));
+        let prepared = prepared.collect::<Result<Vec<_>>>()?;
+        Ok(BatchValues { prepared, filters: rows.filters })
     }
 
-    fn fold_items(&self, values: &BatchValues, scratch: &mut WindowScratch) {
-        let WindowScratch { items, sorted, starts, .. } = scratch;
-        let count = self.runs.len();
-        starts.clear();
-        starts.resize(count + 1, 0);
-        for item in items.iter() {
-            starts[usize::from(item.run) + 1] += 1;
+    fn fold(&self, values: &BatchValues, moves: &mut Moves, slots: usize, run: &mut RunStates) {
+        for slot in &mut moves.slots {
+            *slot = run.number(*slot, slots);
         }
-        for run in 0..count {
-            starts[run + 1] += starts[run];
-        }
-        sorted.clear();
-        sorted.resize(items.len(), Item::default());
-        for item in items.iter() {
-            let next = &mut starts[usize::from(item.run)];
-            sorted[*next as usize] = *item;
-            *next += 1;
-        }
-        let mut moves = Moves::default();
-        for items in sorted.chunk_by(|one, other| one.run == other.run) {
-            moves.clear();
-            moves.slots.extend(items.iter().map(|item| item.slot));
-            moves.rows.extend(items.iter().map(|item| item.row));
-            let passing: Vec<Moves> = values.filters.iter().map(|filter| moves.passing(filter)).collect();
-            let mut run = self.run(usize::from(items[0].run));
-            let kept = self.bound.plan.kept.iter().zip(&values.prepared);
-            for ((kept, prepared), states) in kept.zip(&mut run.slots) {
-                let moves = kept.filter.map_or(&moves, |filter| &passing[filter]);
-                kept.function.update(states, &moves.slots, &moves.rows, prepared);
-            }
+        run.grow(&self.bound.plan);
+        let passing: Vec<Moves> = values.filters.iter().map(|filter| moves.passing(filter)).collect();
+        let kept = self.bound.plan.plan.kept().iter().zip(&values.prepared);
+        for ((kept, prepared), states) in kept.zip(&mut run.slots) {
+            let moves = kept.filter.map_or(&*moves, |filter| &passing[filter]);
+            kept.function.update(states, &moves.slots, &moves.rows, prepared);
         }
     }
 
-    fn fold_late(&self, spec: &Spec, values: &BatchValues, scratch: &mut WindowScratch) {
-        let late = &mut scratch.late;
-        late.sort_unstable_by_key(|late| (late.run, late.row));
+    fn fold_late(&self, spec: &Spec, values: &BatchValues, late: (usize, &[Late]), run: &mut RunStates) {
+        let (number, late) = late;
+        let index = &self.index.runs()[number];
+        let answers = (index.answers().end - index.answers().start) as usize;
         let mut moves: [Moves; 3] = Default::default();
-        for late in late.chunk_by(|one, other| one.run == other.run) {
-            let number = usize::from(late[0].run);
-            let index = &self.index.runs()[number];
-            let answers = (index.answers().end - index.answers().start) as usize;
-            let mut run = self.run(number);
-            for window in 0..self.index.windows().len() {
-                moves.iter_mut().for_each(Moves::clear);
-                let [come, go, nodes] = &mut moves;
-                for late in late {
-                    let Late { key, row, event_time, visible_at, next, .. } = *late;
-                    let until = counts_until(Question::Known, next);
-                    let held = self.index.answers(&self.spine, key, window, event_time, (visible_at, until));
-                    let of_key = index.answers_of(key);
-                    if spec.compare {
-                        let (more, from, until) = match next {
-                            None => (&mut run.unknown[window], held.first, held.known),
-                            Some(_) => (&mut run.superseded[window], held.known, held.until),
-                        };
-                        if from < until {
-                            more.resize(answers, 0);
-                            more[from as usize] += 1;
-                            if until < of_key.end {
-                                more[until as usize] -= 1;
-                            }
-                        }
-                    }
-                    if spec.question == Question::Known && held.known < held.until {
-                        come.push(held.known, row);
-                        if held.until < of_key.end {
-                            go.push(held.until, row);
-                        }
-                        let within = |answer: u32| answer - of_key.start;
-                        covering(within(of_key.end), within(held.known), within(held.until), |node| {
-                            nodes.push(of_key.start * 2 + node, row);
-                        });
-                    }
-                }
-                if moves[0].rows.is_empty() {
-                    continue;
-                }
-                let kept = self.bound.plan.kept.iter().zip(&values.prepared);
-                for ((kept, prepared), changes) in kept.zip(&mut run.changes) {
-                    let Ok(at) = kept.windows.binary_search(&window) else { continue };
-                    let [come, go, nodes] = &moves;
-                    let filtered = |moves: &Moves, filter: usize| moves.passing(&values.filters[filter]);
-                    let take = |states: &mut States, moves: &Moves, out: bool| {
-                        let passing = kept.filter.map(|filter| filtered(moves, filter));
-                        let Moves { slots, rows } = passing.as_ref().unwrap_or(moves);
-                        match out {
-                            true => kept.function.withdraw(states, slots, rows, prepared),
-                            false => kept.function.update(states, slots, rows, prepared),
-                        }
+        for window in 0..self.index.windows().len() {
+            moves.iter_mut().for_each(Moves::clear);
+            let [come, go, nodes] = &mut moves;
+            for late in late {
+                let Late { key, row, event_time, visible_at, next, .. } = *late;
+                let until = counts_until(Question::Known, next);
+                let held = self.index.answers(&self.spine, key, window, event_time, (visible_at, until));
+                let of_key = index.answers_of(key);
+                if spec.compare {
+                    let (more, from, until) = match next {
+                        None => (&mut run.unknown[window], held.first, held.known),
+                        Some(_) => (&mut run.superseded[window], held.known, held.until),
                     };
-                    if kept.function.is_invertible() {
-                        let states = changes[at].get_or_insert_with(|| kept.function.states(answers));
-                        take(states, come, false);
-                        take(states, go, true);
-                    } else {
-                        let states = changes[at].get_or_insert_with(|| kept.function.states(answers * 2));
-                        take(states, nodes, false);
+                    if from < until {
+                        more.resize(answers, 0);
+                        more[from as usize] += 1;
+                        if until < of_key.end {
+                            more[until as usize] -= 1;
+                        }
                     }
+                }
+                if spec.question == Question::Known && held.known < held.until {
+                    come.push(held.known, row);
+                    if held.until < of_key.end {
+                        go.push(held.until, row);
+                    }
+                    let within = |answer: u32| answer - of_key.start;
+                    covering(within(of_key.end), within(held.known), within(held.until), |node| {
+                        nodes.push(of_key.start * 2 + node, row);
+                    });
+                }
+            }
+            if moves[0].rows.is_empty() {
+                continue;
+            }
+            let kept = self.bound.plan.plan.kept().iter().zip(&values.prepared);
+            for ((kept, prepared), changes) in kept.zip(&mut run.changes) {
+                let Ok(at) = kept.windows.binary_search(&window) else { continue };
+                let [come, go, nodes] = &moves;
+                let filtered = |moves: &Moves, filter: usize| moves.passing(&values.filters[filter]);
+                let take = |states: &mut States, moves: &Moves, out: bool| {
+                    let passing = kept.filter.map(|filter| filtered(moves, filter));
+                    let Moves { slots, rows } = passing.as_ref().unwrap_or(moves);
+                    match out {
+                        true => kept.function.withdraw(states, slots, rows, prepared),
+                        false => kept.function.update(states, slots, rows, prepared),
+                    }
+                };
+                if kept.function.is_invertible() {
+                    let states = changes[at].get_or_insert_with(|| kept.function.states(answers));
+                    take(states, come, false);
+                    take(states, go, true);
+                } else {
+                    let states = changes[at].get_or_insert_with(|| kept.function.states(answers * 2));
+                    take(states, nodes, false);
                 }
             }
         }
@@ -461,6 +452,50 @@ impl WindowFold {
 }
 
 impl RunStates {
+    /// The number of a slot's states, of so many slots, which are made room for by [`RunStates::grow`].
+    pub(super) fn number(&mut self, slot: u32, slots: usize) -> u32 {
+        if self.numbers.is_empty() {
+            self.numbers = vec![NONE; slots];
+        }
+        let number = &mut self.numbers[slot as usize];
+        if *number == NONE {
+            *number = self.count;
+            self.count += 1;
+        }
+        *number
+    }
+
+    /// Makes room for the states of all slots that have a number.
+    pub(super) fn grow(&mut self, plan: &WindowPlan) {
+        for (kept, states) in plan.plan.kept().iter().zip(&mut self.slots) {
+            kept.function.grow(states, self.count as usize);
+        }
+    }
+
+    /// The number of a slot's states; none where no row fell.
+    pub(super) fn numbered(&self, slot: u32) -> Option<u32> {
+        self.numbers.get(slot as usize).copied().filter(|number| *number != NONE)
+    }
+
+    /// Puts states in the order of their slots, of which there are so many: how many states come before each slot, and
+    /// before the end.
+    pub(super) fn put_in_order(&mut self, plan: &WindowPlan, slots: usize) -> Vec<u32> {
+        self.numbers.resize(slots, NONE);
+        let mut order = Vec::with_capacity(self.count as usize);
+        let mut before = Vec::with_capacity(slots + 1);
+        for number in &mut self.numbers {
+            before.push(order.len() as u32);
+            if *number != NONE {
+                let place = order.len() as u32;
+                order.push(std::mem::replace(number, place));
+            }
+        }
+        before.push(order.len() as u32);
+        let states = std::mem::take(&mut self.slots).into_iter().zip(plan.plan.kept());
+        self.slots = states.map(|(states, kept)| kept.function.ordered(states, &order)).collect();
+        before
+    }
+
     /// What changes from answer to answer, of states over the so manieth of their windows.
     pub(super) fn change(&self, kept: usize, at: usize) -> Option<&States> {
         self.changes.get(kept)?.get(at)?.as_ref()
@@ -480,7 +515,7 @@ impl RunStates {
     /// What changes from answer to answer, of states over a window.
     pub(super) fn changes(&self, plan: &WindowPlan, kept: usize, window: usize) -> asof_compute::Changes<'_> {
         use asof_compute::Changes;
-        let Kept { function, windows, .. } = &plan.kept[kept];
+        let KeptStates { function, windows, .. } = &plan.plan.kept()[kept];
         let Ok(at) = windows.binary_search(&window) else { return Changes::None };
         match &self.changes[kept][at] {
             None => Changes::None,

@@ -82,6 +82,8 @@ pub struct ScanColumns {
     /// Also [`fixed::ADDRESS`], where the source's rows have stable addresses. `order_by` and
     /// `valid_until` are then not read: both columns are null, to be fetched for the rows that need them.
     pub address: bool,
+    /// Rows are folded into windows: many are read at once where they are of fixed width.
+    pub folded: bool,
     /// Also [`fixed::ADDRESS`] of rows that cannot be fetched by it, of text files say, for
     /// [`SourceScan::place`]; as `address` else.
     pub numbered: bool,

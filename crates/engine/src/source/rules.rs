@@ -23,6 +23,8 @@ use crate::{Engine, Error, Result};
 
 /// Batches of the usual size that thin rows are read in.
 const THIN: usize = 4;
+/// And those that are folded into windows, whose states take more of the cache.
+const FOLDED: usize = 16;
 
 /// Where rows come from, for errors.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +55,7 @@ pub(crate) struct Rules {
     given: Given,
     address: bool,
     /// Only what the fold itself reads of most rows.
-    thin: bool,
+    batches: usize,
     until: Option<Timestamp>,
     /// Rows of this event time and later are left out.
     before: Option<Timestamp>,
@@ -197,6 +199,14 @@ impl Rules {
         let columns_schema: SchemaRef = Arc::new(Schema::new(
             columns.iter().map(|column| field(&column.name, &column.data_type)).collect::<Vec<_>>(),
         ));
+        let fixed_width = |field: &Arc<Field>| {
+            *field.data_type() == ArrowType::Boolean || field.data_type().primitive_width().is_some()
+        };
+        let batches = match want.address {
+            true if want.folded && columns_schema.fields().iter().all(fixed_width) => FOLDED,
+            true => THIN,
+            false => 1,
+        };
         let mut bound = std::collections::BTreeMap::new();
         for (key, expression) in compiled {
             bound.insert(key, expression.bind(&columns_schema)?);
@@ -248,7 +258,7 @@ impl Rules {
             schema: Arc::new(Schema::new(fields)),
             given,
             address: want.address || want.named,
-            thin: want.address,
+            batches,
             until: want.until,
             before: None,
             timeless: source.event_time.is_none() && source.available_at.is_none(),
@@ -275,7 +285,7 @@ impl Rules {
             schema,
             given: Given::Unwanted,
             address: false,
-            thin: false,
+            batches: 1,
             until: None,
             before: None,
             timeless: false,
@@ -303,7 +313,7 @@ impl Rules {
     /// How many batches of the usual size are read at once: rows that are read for their keys and times alone
     /// are thin, and the more of them come together, the more of the states they meet are met together.
     pub(crate) fn batches(&self) -> usize {
-        if self.thin { THIN } else { 1 }
+        self.batches
     }
 
     /// What the input has of the fixed columns.

@@ -56,6 +56,26 @@ pub(super) fn state(entity: &[u8]) -> Vec<u8> {
     [entity, &[STATE]].concat()
 }
 
+/// Behind an entity's key: where what stands beside its rows begins, its state and then its tiles by level and start.
+pub(super) const BESIDE: [u8; 1] = [STATE];
+
+/// What stands beside an entity's rows.
+pub(super) enum Beside<'a> {
+    /// For [`read_state`].
+    State(&'a [u8]),
+    /// A tile of a level, and where it begins.
+    Tile(usize, Timestamp),
+}
+
+/// Reads what follows an entity's key from [`BESIDE`] on.
+pub(super) fn read_beside(key: &[u8]) -> Option<Beside<'_>> {
+    match key.split_first()? {
+        (&STATE, rest) => Some(Beside::State(rest)),
+        (&TILES, [level, start @ ..]) => Some(Beside::Tile(usize::from(*level), read_start(start)?)),
+        _ => None,
+    }
+}
+
 /// Where it says how far an entity has tiles.
 pub(super) fn tiled(entity: &[u8]) -> Vec<u8> {
     [entity, &[STATE, TILED]].concat()

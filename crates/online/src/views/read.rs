@@ -43,20 +43,37 @@ enum LateWhat {
     End,
 }
 
+/// So many tiles of an entity are read with its state. Most entities have fewer, and each other look at them is a search
+/// of the store.
+const FEW: usize = 128;
+
 /// What stands beside an entity's rows.
 #[derive(Debug, Default)]
 pub(super) struct EntityState {
     /// Before it there may be tiles.
     pub(super) tiled: Option<Timestamp>,
     late: Vec<Late>,
+    /// All its tiles by level and start, with their entries; none where they are many.
+    tiles: Option<Vec<((usize, Timestamp), Vec<u8>)>>,
 }
 
 impl EntityState {
     pub(super) fn read(table: &ViewTable, from: &dyn LiveSnapshot, entity: &[u8]) -> Result<EntityState> {
-        let prefix = key::state(entity);
         let mut found = EntityState::default();
-        from.scan(table.number(), &prefix, None, Direction::Forward, &mut |place, entry| {
-            let place = place.get(prefix.len()..).unwrap_or_default();
+        let mut tiles = Vec::new();
+        let mut few = true;
+        from.scan(table.number(), entity, Some(&key::BESIDE), Direction::Forward, &mut |place, entry| {
+            let place = place.get(entity.len()..).unwrap_or_default();
+            let place = match key::whole(key::read_beside(place), "a key beside rows")? {
+                key::Beside::State(place) => place,
+                key::Beside::Tile(level, start) => {
+                    few = tiles.len() < FEW;
+                    if few {
+                        tiles.push(((level, start), entry.to_vec()));
+                    }
+                    return Ok(few);
+                }
+            };
             match key::whole(key::read_state(place), "the key of a late row")? {
                 key::State::Tiled => found.tiled = Some(key::whole(key::read_end(entry), "a mark")?),
                 key::State::Late(s, placed) => {
@@ -73,6 +90,7 @@ impl EntityState {
             }
             Ok(true)
         })?;
+        found.tiles = few.then_some(tiles);
         Ok(found)
     }
 
@@ -126,29 +144,36 @@ impl Reading<'_> {
         for level in (0..reach.levels).rev() {
             let length = self.ladder.length(level);
             let mut left = Vec::with_capacity(gaps.len() + 2);
-            for (gap, stretch) in gaps {
-                let first = ceil(gap.start, length);
+            let within = |gap: &Range<i64>| {
                 let last = gap.end.min(reach.until.0).div_euclid(length).saturating_mul(length);
-                if first >= last {
-                    left.push((gap, stretch));
-                    continue;
-                }
-                let mut at = gap.start;
-                for (start, tile) in self.tiles(level, first..last)? {
-                    let Some(tile) = key::read_tile(&tile).filter(|tile| self.helps(start, length, tile))
-                    else {
-                        continue;
-                    };
-                    if at < start.0 {
-                        left.push((at..start.0, stretch));
+                ceil(gap.start, length)..last
+            };
+            for run in runs(&gaps) {
+                let ranges = run.iter().map(|(gap, _)| within(gap)).filter(|range| !range.is_empty());
+                let whole = ranges.reduce(|one, other| one.start..other.end);
+                let tiles = whole.map(|whole| self.tiles(level, whole)).transpose()?.unwrap_or_default();
+                let mut tiles = tiles.into_iter().peekable();
+                for (gap, stretch) in run {
+                    let range = within(gap);
+                    let mut at = gap.start;
+                    while let Some((start, tile)) = tiles.next_if(|(start, _)| start.0 < range.end) {
+                        // One that lies across the edge of two stretches is of neither.
+                        if start.0 < range.start {
+                            continue;
+                        }
+                        let tile = key::read_tile(&tile).filter(|tile| self.helps(start, length, tile));
+                        let Some(tile) = tile else { continue };
+                        if at < start.0 {
+                            left.push((at..start.0, *stretch));
+                        }
+                        at = start.0.saturating_add(length);
+                        to.tile(*stretch, tile.states)?;
+                        to.saw(tile.newest);
+                        self.late_rows(start.0..at, tile.position, *stretch, to)?;
                     }
-                    at = start.0.saturating_add(length);
-                    to.tile(stretch, tile.states)?;
-                    to.saw(tile.newest);
-                    self.late_rows(start.0..at, tile.position, stretch, to)?;
-                }
-                if at < gap.end {
-                    left.push((at..gap.end, stretch));
+                    if at < gap.end {
+                        left.push((at..gap.end, *stretch));
+                    }
                 }
             }
             gaps = left;
@@ -158,24 +183,28 @@ impl Reading<'_> {
 
     /// The tiles of a level that begin within a range, in order.
     fn tiles(&self, level: usize, range: Range<i64>) -> Result<BTreeMap<Timestamp, Vec<u8>>> {
-        let prefix = key::tiles(self.entity, level);
         let mut found = BTreeMap::new();
-        let begin = key::start(Timestamp(range.start));
-        self.from.scan(
-            self.table.number(),
-            &prefix,
-            Some(&begin),
-            Direction::Forward,
-            &mut |place, entry| {
-                let start = place.get(prefix.len()..).and_then(key::read_start);
-                let start = key::whole(start, "the key of a tile")?;
-                if start.0 >= range.end {
-                    return Ok(false);
-                }
-                found.insert(start, entry.to_vec());
-                Ok(true)
-            },
-        )?;
+        match &self.state.tiles {
+            Some(tiles) => {
+                let place = |start| tiles.partition_point(|(at, _)| *at < (level, Timestamp(start)));
+                let tiles = &tiles[place(range.start)..place(range.end)];
+                found.extend(tiles.iter().map(|((_, start), tile)| (*start, tile.clone())));
+            }
+            None => {
+                let prefix = key::tiles(self.entity, level);
+                let begin = key::start(Timestamp(range.start));
+                let number = self.table.number();
+                self.from.scan(number, &prefix, Some(&begin), Direction::Forward, &mut |place, entry| {
+                    let start = place.get(prefix.len()..).and_then(key::read_start);
+                    let start = key::whole(start, "the key of a tile")?;
+                    if start.0 >= range.end {
+                        return Ok(false);
+                    }
+                    found.insert(start, entry.to_vec());
+                    Ok(true)
+                })?;
+            }
+        }
         if !self.made.is_empty() && range.start < range.end {
             let made = self.made.range((level, Timestamp(range.start))..(level, Timestamp(range.end)));
             for ((_, start), tile) in made {
@@ -222,10 +251,11 @@ impl Reading<'_> {
     fn rows(&self, gaps: &[Stretch], to: &mut dyn Cover) -> Result<usize> {
         let mut read = 0;
         let prefix = key::rows(self.entity);
-        for run in gaps.chunk_by(|one, other| one.0.end == other.0.start) {
+        for run in runs(gaps) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
             let begin = key::from_event_time(Timestamp(first.0.start));
-            let mut waiting: Option<(Vec<u8>, Vec<u8>)> = None;
+            // The row before, whose end may follow.
+            let (mut of, mut row, mut waits) = (Vec::new(), Vec::new(), false);
             let mut at = 0;
             let mut take = |place: &[u8], entry: &[u8], end: Option<Timestamp>| -> Result<()> {
                 let placed = key::whole(key::read_order(place), "the key of a row")?;
@@ -250,30 +280,39 @@ impl Reading<'_> {
                     let placed = key::whole(key::read_order(place), "the key of a row")?;
                     if placed.is_end {
                         let end = key::whole(key::read_end(entry), "the end of a row")?;
-                        if let Some((of, row)) = waiting.take() {
+                        if std::mem::take(&mut waits) {
                             // The end of a row stands right behind it.
                             let own = place.get(..place.len() - 1) == Some(&of[..]);
                             take(&of, &row, own.then_some(end))?;
                         }
                         return Ok(true);
                     }
-                    if let Some((of, row)) = waiting.take() {
+                    if std::mem::take(&mut waits) {
                         take(&of, &row, None)?;
                     }
                     if placed.event_time.0 >= last.0.end {
                         return Ok(false);
                     }
                     read += 1;
-                    waiting = Some((place.to_vec(), entry.to_vec()));
+                    of.clear();
+                    of.extend_from_slice(place);
+                    row.clear();
+                    row.extend_from_slice(entry);
+                    waits = true;
                     Ok(true)
                 },
             )?;
-            if let Some((of, row)) = waiting {
+            if waits {
                 take(&of, &row, None)?;
             }
         }
         Ok(read)
     }
+}
+
+/// Stretches in runs without anything between them.
+fn runs(gaps: &[Stretch]) -> impl Iterator<Item = &[Stretch]> {
+    gaps.chunk_by(|one, other| one.0.end == other.0.start)
 }
 
 /// Up to a multiple.

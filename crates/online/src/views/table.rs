@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use asof_compute::{KeyEncoder, Op, Position, RowOrder};
+use asof_compute::{KeyEncoder, Position, RowOrder};
 use asof_model::Timestamp;
 
 use super::key;
@@ -169,12 +169,5 @@ impl ViewTable {
             to.put(self.number(), &late, &key::end(at))?;
         }
         Ok(())
-    }
-}
-
-impl ViewRow<'_> {
-    /// Whether it is a delete.
-    pub fn is_delete(&self) -> bool {
-        self.order.op == Op::Delete
     }
 }

@@ -138,12 +138,12 @@ fn a_table_is_swept_beside_writers() {
     let (mut steps, mut removed) = (0, 0);
     let pushed = std::thread::scope(|scope| {
         let pushing = scope.spawn(|| {
-            let mut pushed = 0;
-            while !done.load(Ordering::SeqCst) || pushed == 0 {
-                push(&*store, &["a"]);
-                pushed += 1;
+            loop {
+                let accepted = push(&*store, &["a"]);
+                if done.load(Ordering::SeqCst) {
+                    return accepted.first;
+                }
             }
-            pushed
         });
         let mut from = None;
         loop {
@@ -177,5 +177,5 @@ fn a_table_is_swept_beside_writers() {
     let store = opened(folder.path(), &clock);
     assert_eq!(entries(&*store).into_keys().collect::<Vec<_>>(), left);
     let snapshot = store.read().unwrap();
-    assert!(snapshot.get(ROWS, &i64::from(pushed).to_be_bytes()).unwrap().is_some());
+    assert!(snapshot.get(ROWS, &pushed.0.to_be_bytes()).unwrap().is_some());
 }
