@@ -81,6 +81,11 @@ impl Answers {
     }
 }
 
+/// Where the cases are.
+pub(super) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases")
+}
+
 /// Reads a CSV file, all columns as texts.
 pub(super) fn table(path: &Path) -> RecordBatch {
     let about = || path.display().to_string();
@@ -108,8 +113,7 @@ fn names(table: &RecordBatch) -> Vec<String> {
 impl Case {
     /// Every case there is, by name.
     pub(super) fn all() -> Vec<Case> {
-        let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/cases");
-        let folders = std::fs::read_dir(all).unwrap().map(|entry| entry.unwrap().path());
+        let folders = std::fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
         let mut cases: Vec<Case> = folders.filter(|path| path.is_dir()).map(Case::read).collect();
         cases.sort_by(|a, b| a.name.cmp(&b.name));
         cases

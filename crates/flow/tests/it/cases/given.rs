@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType as ArrowType, TimestampMicrosecondType};
 use asof_compute::arrow_type;
 use asof_engine::Engine;
 use asof_engine::source::{ScanColumns, scan};
-use asof_model::{Catalog, Column, DataType, Place, SourceVersion, TimeRule, Timestamp};
+use asof_model::{Catalog, Column, DataType, Place, SourceVersion, TimeRule};
 use futures::TryStreamExt;
 use tokio::runtime::Runtime;
 
@@ -21,6 +21,8 @@ pub(super) struct Given {
     pub(super) source: Arc<SourceVersion>,
     /// The file's columns in their types.
     pub(super) rows: RecordBatch,
+    /// As a scan gives them.
+    pub(super) scanned: RecordBatch,
     pub(super) e: Vec<Option<i64>>,
     /// None of rows that are never known.
     pub(super) v: Vec<Option<i64>>,
@@ -86,7 +88,7 @@ impl Given {
                 .collect()
         };
         let (e, v) = (times("__e"), times("__v"));
-        Given { source: Arc::clone(source), rows, e, v }
+        Given { source: Arc::clone(source), rows, scanned, e, v }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -179,9 +181,4 @@ pub(super) fn definitions(case: &Case, given: &[Given], coming: Coming) -> Strin
         lines.join("\n")
     });
     documents.collect::<Vec<_>>().join("\n---\n")
-}
-
-/// A time shown in errors.
-pub(super) fn shown(micros: i64) -> Timestamp {
-    Timestamp(micros)
 }

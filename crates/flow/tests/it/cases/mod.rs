@@ -5,6 +5,7 @@
 mod folder;
 mod given;
 mod offline;
+mod oracle;
 mod stream;
 mod text;
 
@@ -21,7 +22,7 @@ use crate::fixture::name;
 use crate::node::{engine, resolved, runtime};
 use folder::{Case, Way};
 use given::{Coming, Given, definitions};
-use offline::Offline;
+use offline::{Offline, QUESTIONS};
 use stream::{Order, Room};
 
 /// What a case is read with, before it goes any way.
@@ -134,7 +135,7 @@ fn in_place(bench: &Bench, case: &Case, given: &[Given], run: impl Fn(&Offline<'
 
 #[test]
 fn cases_read_in_place() {
-    every_case(Way::Batch, 20, |bench, case, given| {
+    every_case(Way::Batch, 97, |bench, case, given| {
         Some(in_place(bench, case, given, |offline, about| {
             offline.train(about) + offline.answer(false, about)
         }))
@@ -143,7 +144,7 @@ fn cases_read_in_place() {
 
 #[test]
 fn cases_in_halves_sent_through_the_codec() {
-    every_case(Way::Halves, 20, |bench, case, given| {
+    every_case(Way::Halves, 97, |bench, case, given| {
         Some(in_place(bench, case, given, |offline, about| offline.answer(true, about)))
     });
 }
@@ -160,7 +161,7 @@ fn with_ids(given: &[Given]) -> bool {
 /// In every order: asked as it comes and as of every instant, and trained when all is there.
 #[test]
 fn cases_streamed_and_served() {
-    every_case(Way::Streamed, 20, |_, case, given| {
+    every_case(Way::Streamed, 93, |_, case, given| {
         streams(given).then(|| Order::ALL.into_iter().map(|order| streamed(case, given, order)).sum())
     });
 }
@@ -185,7 +186,7 @@ fn streamed(case: &Case, given: &[Given], order: Order) -> usize {
 
 #[test]
 fn cases_from_table_and_log_while_the_log_is_moved() {
-    every_case(Way::Flushed, 20, |_, case, given| {
+    every_case(Way::Flushed, 93, |_, case, given| {
         if !streams(given) {
             return None;
         }
@@ -214,7 +215,7 @@ fn cases_from_table_and_log_while_the_log_is_moved() {
 
 #[test]
 fn cases_materialized_of_files() {
-    every_case(Way::Materialized, 10, |_, case, given| {
+    every_case(Way::Materialized, 70, |_, case, given| {
         // Sources read in place that have ids are answered offline.
         if with_ids(given) {
             return None;
@@ -225,4 +226,35 @@ fn cases_materialized_of_files() {
         room.as_of();
         Some(room.served)
     });
+}
+
+/// The files say what the oracle says, where it has words for it.
+#[test]
+fn cases_as_the_oracle_reads_them() {
+    every_case(Way::Oracle, 80, |bench, case, given| {
+        let catalog = bench.catalog(&case.folder, &case.definitions);
+        let selection = bench.offline(case, &catalog).selection();
+        let rows: Vec<usize> = (0..case.spine.num_rows()).collect();
+        let compared = QUESTIONS.map(|question| {
+            let (answers, without) = oracle::answers(case, given, &selection, question);
+            if without > 0 {
+                println!("{}: the oracle has no words for {without} columns", case.name);
+            }
+            case.check(question, &rows, &answers, "the oracle")
+        });
+        Some(compared.iter().sum()).filter(|compared| *compared > 0)
+    });
+}
+
+/// The table of `tests/cases/README.md` has every case, and no other.
+#[test]
+fn every_case_stands_in_the_table() {
+    let table = std::fs::read_to_string(folder::root().join("README.md")).unwrap();
+    let named: std::collections::BTreeSet<&str> = table
+        .split("](")
+        .filter_map(|rest| rest.split_once("/features.yaml)"))
+        .map(|(name, _)| name)
+        .collect();
+    let cases = Case::all();
+    assert_eq!(named, cases.iter().map(|case| case.name.as_str()).collect());
 }

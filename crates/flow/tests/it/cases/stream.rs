@@ -13,7 +13,7 @@ use asof_model::{Column, Origin, Principal, Question, Timestamp};
 use asof_serve::{EntityColumns, PreparedSelection};
 
 use super::folder::{Answers, Case, TIME};
-use super::given::{Coming, Given, definitions, shown, spine, times};
+use super::given::{Coming, Given, definitions, spine, times};
 use super::offline::Offline;
 use crate::fixture::name;
 use crate::node::{Node, resolved};
@@ -196,8 +196,8 @@ impl<'a> Room<'a> {
             let key = (order == Order::AsKnown).then_some(key.as_str());
             let report = self.push(given.name(), &rows, format, key);
             assert_eq!(
-                shown(report.visible_at.0),
-                shown(v),
+                report.visible_at,
+                Timestamp(v),
                 "{}: rows of `{}` are not known when they say: give no two sources rows of one v, or none at a time \
                  that is asked before",
                 self.case.name,
@@ -248,8 +248,8 @@ impl<'a> Room<'a> {
         let rows: Vec<usize> = (0..rows.len()).filter(|row| rows[*row] == t).collect();
         let entities = entities(self.case, &prepared, &rows);
         let about = match as_of {
-            Some(t) => format!("as of {}", shown(t)),
-            None => format!("when it is {}", shown(t)),
+            Some(t) => format!("as of {}", Timestamp(t)),
+            None => format!("when it is {}", Timestamp(t)),
         };
         let found = node.reader.read(&prepared, &entities, as_of.map(Timestamp));
         let found = found.unwrap_or_else(|error| panic!("{}, {about}: {error}", self.case.name));
