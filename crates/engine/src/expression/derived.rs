@@ -10,7 +10,6 @@ use datafusion::sql::sqlparser::ast::Expr as SqlExpr;
 
 use super::{Bound, Names, Problem, Typed, typed};
 use crate::engine::WORKER_STACK;
-use crate::source::columns::canonical;
 use crate::{Engine, Error, Result};
 
 /// A derived feature, compiled over its inputs.
@@ -67,8 +66,7 @@ impl CompiledDerived {
         let columns = self.inputs.iter().map(column).collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        // One form of each float: which NaN comes out of the hardware is nobody's to see.
-        Ok(canonical(&self.bound.evaluate(&batch)?)?)
+        self.bound.evaluate(&batch)
     }
 }
 

@@ -42,6 +42,7 @@ use self::read::Names;
 
 use crate::growth::{self, Bounds};
 use crate::integers::{self, RunsOver};
+use crate::source::columns::canonical;
 use crate::source::{convert, fixed};
 use crate::{Engine, Error, Result};
 
@@ -257,7 +258,7 @@ impl Bound {
         &self.data_type
     }
 
-    /// Its value for every row, in `asof_compute::arrow_type` of its type.
+    /// Its value for every row, in `asof_compute::arrow_type` of its type; floats in their one form.
     ///
     /// # Errors
     /// [`Error::Invalid`] with code `expression_failed` where a row cannot be evaluated (a division by
@@ -277,7 +278,10 @@ impl Bound {
         };
         let value = self.physical.evaluate(batch).map_err(told)?;
         let array = value.into_array(batch.num_rows()).map_err(told)?;
-        convert(&array, &self.data_type).map_err(|bad| failed(&format!("a value {}", bad.reason)))
+        let array = convert(&array, &self.data_type);
+        let array = array.map_err(|bad| failed(&format!("a value {}", bad.reason)))?;
+        // One form of each float: which NaN comes out of the hardware is nobody's to see.
+        Ok(canonical(&array)?)
     }
 }
 

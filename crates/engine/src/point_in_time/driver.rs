@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use super::answers::{CHUNK, ReadingCounts};
 use super::asked::{Asked, Pass, Questions};
 use super::ends::Ends;
+use super::halves;
 use super::mature::{Reach, kept, kept_rows, masked};
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
 use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
@@ -98,6 +99,9 @@ pub struct Manner {
     pub on_overflow: OnOverflow,
     /// What a row of the spine does, a label of which is not mature.
     pub on_immature: OnImmature,
+    /// In two halves, each sent through the [`super::Codec`] as to another machine: one beside the rows, one beside the
+    /// spine. There is one machine so far, so this is slower and gives the same.
+    pub in_halves: bool,
 }
 
 impl From<Question> for Manner {
@@ -161,19 +165,18 @@ pub async fn answer(
             let recorded = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
             let cut = before.or(recorded);
             let (until, told) = (columns.last_time(), progress.clone());
-            let (scan, keys, ends) = scan_for(&engine, &catalog, &source, &spec, until, cut, told).await?;
-            let fetch = scan.fetch.clone();
-            let hooks = Hooks { progress: progress.clone(), fetch, keys, ends, ..Hooks::default() };
-            let counts = Arc::clone(&hooks.counts);
+            let (scan, keys, ends) =
+                scan_for(&engine, &catalog, &source, &spec, until, cut, manner.in_halves, told).await?;
             let input = Arc::clone(&scan.plan);
-            let exec = PointInTimeExec::new(
-                &engine,
-                Arc::clone(&spec),
-                Mode::Final,
-                Arc::clone(&columns),
-                input,
-                hooks,
-            )?;
+            let exec = if manner.in_halves {
+                halves::both(&engine, &spec, &columns, input, ends).await?
+            } else {
+                let fetch = scan.fetch.clone();
+                let hooks = Hooks { progress: progress.clone(), fetch, keys, ends, ..Hooks::default() };
+                let (spec, columns) = (Arc::clone(&spec), Arc::clone(&columns));
+                PointInTimeExec::new(&engine, spec, Mode::Final, columns, input, hooks)?
+            };
+            let counts = exec.counts();
             let stream = first_polled(exec.execute(0, engine.session().task_ctx())?).await?;
             let scan = engine.blocking(move || scan.verify().map(|()| scan)).await?;
             if before.is_none() {
@@ -369,7 +372,11 @@ fn then_by(engine: &Engine, source: &SourceVersion) -> Option<String> {
 
 /// Scans for addresses, keys, the columns of `where` and [`Spec::then_by`], where rows can be fetched by address; else for
 /// all columns, since the operator then keeps rows as they come. Of facts without a clock also what reads
-/// their keys again; and where rows have ids, which of them end.
+/// their keys again; and where rows have ids, which of them end. `whole`: for all columns in any case.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one reading of one source; a struct would only be taken apart again"
+)]
 async fn scan_for(
     engine: &Engine,
     catalog: &Catalog,
@@ -377,6 +384,7 @@ async fn scan_for(
     spec: &Spec,
     until: Option<Timestamp>,
     at: Option<&Cut>,
+    whole: bool,
     progress: Option<Progress>,
 ) -> Result<(Arc<SourceScan>, Option<Arc<SourceScan>>, Option<Arc<Ends>>)> {
     let mut columns: Vec<String> = Vec::new();
@@ -401,6 +409,10 @@ async fn scan_for(
     let ends = ends_of(engine, source, spec, &opened, progress).await?;
     // A second row of a key is refused whenever it is.
     let until = until.filter(|_| !spec.clockless);
+    let rows = ScanColumns { all_for_digest: true, named: spec.ids, ..ScanColumns::default() };
+    if whole {
+        return Ok((Arc::new(scan_opened(engine, source, &opened, &rows).await?), None, ends));
+    }
     // What is asked in the order of rows reads all of each row.
     let address = !ordered;
     let thin =
@@ -410,8 +422,7 @@ async fn scan_for(
     if found.fetch.is_some() {
         return Ok((found, keys, ends));
     }
-    let whole = ScanColumns { all_for_digest: true, named: spec.ids, ..ScanColumns::default() };
-    Ok((Arc::new(scan_opened(engine, source, &opened, &whole).await?), keys, ends))
+    Ok((Arc::new(scan_opened(engine, source, &opened, &rows).await?), keys, ends))
 }
 
 /// The stream with its first batch waited for: the source is then read and all answers are known.

@@ -41,6 +41,7 @@ mod ends;
 mod facts;
 mod fold;
 mod gather;
+mod halves;
 mod mature;
 mod operator;
 mod second_rows;

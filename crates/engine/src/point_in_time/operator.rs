@@ -200,6 +200,11 @@ impl PointInTimeExec {
         self.mode
     }
 
+    /// What its answers come to; filled before the first of a final half.
+    pub(super) fn counts(&self) -> Arc<Mutex<Vec<ReadingCounts>>> {
+        Arc::clone(&self.hooks.counts)
+    }
+
     /// Whether it depends on this process, and so cannot be sent to another.
     pub fn is_bound(&self) -> bool {
         self.hooks.fetch.is_some() || self.hooks.keys.is_some()

@@ -209,6 +209,7 @@ impl Engine {
             question: recipe.question,
             on_overflow: recipe.on_overflow,
             on_immature: recipe.on_immature,
+            in_halves: false,
         };
         let answers = answer(self, &catalog, &selection, &asked, manner, at, Some(progress)).await?;
         tracing::debug!("all sources are read");

@@ -3,96 +3,42 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use asof_compute::{Constant, FunctionCall, aggregate};
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::intake::BodyFormat;
-use asof_engine::{Engine, EngineConfig, no_progress};
-use asof_flow::{Durability, Flow, FlushBounds, LiveViews, PushRequest};
+use asof_engine::no_progress;
+use asof_flow::{Durability, PushRequest};
 use asof_model::{
-    About, Aggregate, Call, Clock, DataType, Double, Entity, EntityVersion, Feature, Features, Format,
-    History, Key, Length, Literal, NamedWindow, Origin, OutputColumn, Place, Principal, Question, Reading,
-    Reference, Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey,
-    ViewVersion, Window,
+    About, Aggregate, Call, DataType, Double, Entity, EntityVersion, Feature, Features, Format, History, Key,
+    Length, Literal, NamedWindow, Origin, OutputColumn, Place, Principal, Question, Reading, Reference,
+    Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
+    Window,
 };
-use asof_online::live::LiveOptions;
-use asof_online::views::LiveGenerations;
-use asof_registry::{Apply, Registry};
-use asof_serve::{EntityColumns, PreparedSelection, Reader};
+use asof_serve::{EntityColumns, PreparedSelection};
 use asof_testkit::oracle::{latest, windows};
 use asof_testkit::{
     Edges, Kind, Random, Row, Shape, SpineRow, Step, Value, View as TestView, WindowView, World,
 };
 
-use crate::fixture::{TestClock, address, expression, name, source};
+use crate::fixture::{address, expression, name, source};
+use crate::node::Node;
 
-struct Node {
-    clock: Arc<TestClock>,
-    registry: Registry,
-    flow: Flow,
-    reader: Reader,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Node {
-    fn open(root: &Path, now: i64) -> Node {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let clock = Arc::new(TestClock(AtomicI64::new(now)));
-        let shared: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
-        let data = root.join(".asof");
-        std::fs::create_dir_all(&data).unwrap();
-        let config = EngineConfig {
-            data_dir: data.clone(),
-            memory: 256 << 20,
-            threads: 1,
-            code_version: "test".to_owned(),
-        };
-        let engine = Engine::new(config).unwrap();
-        let registry =
-            runtime.block_on(Registry::open(&data.join("registry.db"), Arc::clone(&shared))).unwrap();
-        let online =
-            asof_online::open(&data.join("online"), &asof_online::Options { cache: 8 << 20 }).unwrap();
-        let floor = runtime.block_on(engine.greatest_position()).unwrap();
-        let options =
-            LiveOptions { floor, cache: 8 << 20, memory: 1 << 20, ..LiveOptions::new(Arc::clone(&shared)) };
-        let live = asof_online::live::open(&data.join("live"), &options).unwrap();
-        let views = Arc::new(LiveGenerations::open(Arc::clone(&live)).unwrap());
-        let flow = Flow::new(registry.clone(), engine, Arc::clone(&online), Arc::clone(&shared))
-            .with_intake(Arc::clone(&live), Arc::clone(&views) as Arc<dyn LiveViews>)
-            .with_views(Arc::clone(&views))
-            .with_live(live, floor, FlushBounds::default());
-        let reader = Reader::new(online, shared).with_live(views);
-        Node { clock, registry, flow, reader, runtime }
-    }
-
-    fn put(&self, put: Vec<Version>, root: &Path) {
-        let base = self.registry.catalog().revision;
-        let change = Apply { project: name("shop"), root: root.to_owned(), base, put, remove: vec![] };
-        self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
-    }
-
-    fn materialize(&self) {
-        let (owner, shop) = (Principal::owner(), name("shop"));
-        self.runtime.block_on(self.flow.materialize(&owner, &shop, None, no_progress())).unwrap();
-    }
-
-    /// Its `v`, and `s` where it was stored.
-    fn push(&self, rows: &RecordBatch) -> (i64, Option<i64>) {
-        let mut body = Vec::new();
-        let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut body, &rows.schema()).unwrap();
-        writer.write(rows).unwrap();
-        writer.finish().unwrap();
-        drop(writer);
-        let mut request = PushRequest::new(body, BodyFormat::Arrow);
-        request.durability = Durability::Relaxed;
-        let (owner, shop, source) = (Principal::owner(), name("shop"), name("prices"));
-        let report = self.runtime.block_on(self.flow.push(&owner, &shop, &source, request)).unwrap();
-        (report.visible_at.0, report.first)
-    }
+/// Its `v`, and `s` where it was stored.
+fn push(node: &Node, rows: &RecordBatch) -> (i64, Option<i64>) {
+    let mut body = Vec::new();
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut body, &rows.schema()).unwrap();
+    writer.write(rows).unwrap();
+    writer.finish().unwrap();
+    drop(writer);
+    let mut request = PushRequest::new(body, BodyFormat::Arrow);
+    request.durability = Durability::Relaxed;
+    let (owner, shop, source) = (Principal::owner(), name("shop"), name("prices"));
+    let report = node.runtime.block_on(node.flow.push(&owner, &shop, &source, request)).unwrap();
+    (report.visible_at.0, report.first)
 }
 
 fn source_of(world: &World, kind: Kind) -> SourceVersion {
@@ -380,7 +326,7 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
         let start = world.rows.iter().map(|row| row.v).chain(world.spine.iter().map(|row| row.t)).min();
         let mut node = Node::open(folder.path(), start.unwrap_or(0).saturating_sub(10));
         let (put, prepared) = defined(&world, Kind::Pushed);
-        node.put(put, folder.path());
+        node.put(put);
         // Without ids views may come after rows, and read them from the log.
         let late = !world.ids && random.chance(40);
         if !late {
@@ -391,21 +337,21 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
         let halfway = steps.len() / 2;
         for (number, step) in steps.iter().enumerate() {
             if number == halfway && random.chance(50) {
-                let now = node.clock.0.load(Ordering::Acquire);
+                let now = node.now();
                 drop(node);
                 node = Node::open(folder.path(), now);
             }
             match step {
                 Step::Push(at) => {
-                    let now = node.clock.0.load(Ordering::Acquire);
+                    let now = node.now();
                     node.clock.0.store(world.rows[*at].v.max(now), Ordering::Release);
-                    let (v, s) = node.push(&world.own_table(&world.rows[*at..=*at]));
+                    let (v, s) = push(&node, &world.own_table(&world.rows[*at..=*at]));
                     (world.rows[*at].v, world.rows[*at].s) = (v, s);
                     assert!(s.is_some(), "{about}: {:?} was not stored", world.rows[*at]);
                     given.push(*at);
                 }
                 Step::Retry(at) => {
-                    let (_, s) = node.push(&world.own_table(&world.rows[*at..=*at]));
+                    let (_, s) = push(&node, &world.own_table(&world.rows[*at..=*at]));
                     assert_eq!(s, None, "{about}: {:?} was stored again", world.rows[*at]);
                     retries += 1;
                 }
@@ -419,7 +365,7 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
             }
             if random.chance(20) {
                 let all: Vec<(usize, &SpineRow)> = spine_of(&world).collect();
-                let now = node.clock.0.load(Ordering::Acquire);
+                let now = node.now();
                 compared += compare(&node, &prepared, &world, &given, &all, (now, None), &about);
             }
         }
@@ -427,7 +373,7 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
             node.materialize();
         }
         let last = world.spine.iter().map(|row| row.t).max().unwrap_or(0);
-        let now = node.clock.0.load(Ordering::Acquire).max(last);
+        let now = node.now().max(last);
         node.clock.0.store(now, Ordering::Release);
         let mut times: Vec<i64> = world.spine.iter().map(|row| row.t).collect();
         times.sort_unstable();
@@ -459,7 +405,7 @@ fn windows_over_files_are_served_as_the_oracle_says() {
         let folder = tempfile::tempdir().unwrap();
         let mut node = Node::open(folder.path(), 0);
         let (put, prepared) = defined(&world, kind);
-        node.put(put, folder.path());
+        node.put(put);
         let mut order: Vec<usize> = (0..world.rows.len()).collect();
         random.shuffle(&mut order);
         let steps = random.between(1, 4) as usize;
@@ -496,7 +442,7 @@ fn windows_over_files_are_served_as_the_oracle_says() {
             }
             node.clock.0.fetch_max(*now, Ordering::AcqRel);
             if random.chance(30) {
-                let now = node.clock.0.load(Ordering::Acquire);
+                let now = node.now();
                 drop(node);
                 node = Node::open(folder.path(), now);
             }

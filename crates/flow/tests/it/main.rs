@@ -1,6 +1,8 @@
 //! Views into the online store, over real files, a real registry and a real store.
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod flushing;
@@ -16,6 +18,8 @@ mod live_worlds;
 mod loading;
 #[cfg(test)]
 mod materialize;
+#[cfg(test)]
+mod node;
 #[cfg(test)]
 mod past;
 #[cfg(test)]

@@ -8,13 +8,12 @@ use asof_compute::Position;
 use asof_engine::intake::{BodyFormat, Intake, KeptKey, KeyBinding, PushedOp, kept_key};
 use asof_engine::{Engine, EngineConfig};
 use asof_flow::{AcceptedBatch, Durability, Flow, FlowError, LiveViews, PushReport, PushRequest};
-use asof_model::{
-    Catalog, Clock, Explain, Principal, Project, ProjectFile, Revision, SourceVersion, Timestamp, resolve,
-};
+use asof_model::{Catalog, Clock, Explain, Principal, Revision, SourceVersion, Timestamp};
 use asof_online::live::{LiveOptions, LiveStore, SourceNumber, TableNumber, Writing};
 use asof_registry::{Apply, Registry};
 
 use crate::fixture::{TestClock, address, name};
+use crate::node::resolved;
 
 const SALES: &str = "\
 entity: buyer
@@ -148,16 +147,7 @@ impl Node {
 
     /// Makes these definitions the ones that stand.
     fn apply(&self, definitions: &str) {
-        let file = |path: &str, text: &str| ProjectFile { path: path.to_owned(), text: text.to_owned() };
-        let (project, told) =
-            Project::read(&[file("asof.yaml", "project: shop"), file("features/a.yaml", definitions)]);
-        let project = project.unwrap();
-        assert!(told.is_empty(), "{told:?}");
-        let before = Catalog::default();
-        let (types, told) = self.runtime.block_on(self.engine.check(&project, &self.root, &before));
-        assert!(told.is_empty(), "{told:?}");
-        let (put, told) = resolve(&project, &before, &types);
-        assert!(told.is_empty(), "{told:?}");
+        let put = resolved(&self.runtime, &self.engine, &self.root, definitions);
         let base: Revision = self.registry.catalog().revision;
         let change = Apply { project: name("shop"), root: self.root.clone(), base, put, remove: vec![] };
         self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();

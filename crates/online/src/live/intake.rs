@@ -200,6 +200,11 @@ pub(super) fn write(
     if state.stopped.is_some() {
         return Err(shared.refused(&state));
     }
+    // Who writes the log may have ended, and nobody would say what became of it. Only a sweep can come so late: a close
+    // waits for its end, and everybody else holds the store open.
+    if state.closing {
+        return Err(shared.stopped("it is being closed".to_owned()));
+    }
     if stored {
         state.sequence.pass(s);
     }

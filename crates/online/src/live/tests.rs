@@ -437,6 +437,25 @@ fn keys_past_their_time_are_swept() {
     assert!(!send(6).repeated);
 }
 
+/// A sweep that comes when who writes the log has ended is told so: the close that waits for its end would else wait
+/// for ever.
+#[test]
+fn a_sweep_under_a_close_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Live::open(folder.path(), &options(&clock(1_000)), &real()).unwrap();
+    let shared = Arc::clone(&store.shared);
+    drop(store);
+    let sweep = std::thread::spawn(move || intake::sweep(&shared));
+    for _ in 0..1_000 {
+        if sweep.is_finished() {
+            assert!(matches!(sweep.join().unwrap(), Err(Error::Stopped { .. })));
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it waits for an answer that nobody gives");
+}
+
 /// Publishing waits for memory to be written, which waits for an fsync of what is relaxed: under more than
 /// memory takes, nothing waits for itself.
 #[test]

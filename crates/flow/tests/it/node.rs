@@ -1,0 +1,102 @@
+//! A node that has everything: rows pushed and loaded, views in both stores, a log that is flushed, and a reader.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use asof_engine::{Engine, EngineConfig, no_progress};
+use asof_flow::{Flow, FlushBounds, LiveViews};
+use asof_model::{Catalog, Clock, Principal, Project, ProjectFile, Version, has_errors, render, resolve};
+use asof_online::live::LiveOptions;
+use asof_online::views::LiveGenerations;
+use asof_registry::{Apply, Registry};
+use asof_serve::Reader;
+use tokio::runtime::Runtime;
+
+use crate::fixture::{TestClock, name};
+
+pub(crate) struct Node {
+    pub(crate) root: PathBuf,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) registry: Registry,
+    pub(crate) engine: Engine,
+    pub(crate) flow: Flow,
+    pub(crate) reader: Reader,
+    pub(crate) runtime: Runtime,
+}
+
+/// Threads that wait for work.
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// An engine over a data directory.
+pub(crate) fn engine(data: &Path, threads: usize) -> Engine {
+    let config = EngineConfig {
+        data_dir: data.to_owned(),
+        memory: 256 << 20,
+        threads,
+        code_version: "test".to_owned(),
+    };
+    Engine::new(config).unwrap()
+}
+
+/// The versions that an apply of these definitions as those of project `shop` records.
+pub(crate) fn resolved(runtime: &Runtime, engine: &Engine, root: &Path, definitions: &str) -> Vec<Version> {
+    let file = |path: &str, text: &str| ProjectFile { path: path.to_owned(), text: text.to_owned() };
+    let files = [file("asof.yaml", "project: shop"), file("features/a.yaml", definitions)];
+    let (project, mut told) = Project::read(&files);
+    let before = Catalog::default();
+    let mut versions = Vec::new();
+    if let Some(project) = project {
+        let (types, of_types) = runtime.block_on(engine.check(&project, root, &before));
+        told.extend(of_types);
+        let (put, of_names) = resolve(&project, &before, &types);
+        told.extend(of_names);
+        versions = put;
+    }
+    assert!(!has_errors(&told), "{}", render(&told, &files, false));
+    versions
+}
+
+impl Node {
+    /// A node over a project's folder at this time; what it kept before is there.
+    pub(crate) fn open(root: &Path, now: i64) -> Node {
+        let runtime = runtime();
+        let clock = Arc::new(TestClock(AtomicI64::new(now)));
+        let shared: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
+        let data = root.join(".asof");
+        std::fs::create_dir_all(&data).unwrap();
+        let engine = engine(&data, 1);
+        let registry =
+            runtime.block_on(Registry::open(&data.join("registry.db"), Arc::clone(&shared))).unwrap();
+        let online =
+            asof_online::open(&data.join("online"), &asof_online::Options { cache: 8 << 20 }).unwrap();
+        let floor = runtime.block_on(engine.greatest_position()).unwrap();
+        let options =
+            LiveOptions { floor, cache: 8 << 20, memory: 1 << 20, ..LiveOptions::new(Arc::clone(&shared)) };
+        let live = asof_online::live::open(&data.join("live"), &options).unwrap();
+        let views = Arc::new(LiveGenerations::open(Arc::clone(&live)).unwrap());
+        let flow = Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&shared))
+            .with_intake(Arc::clone(&live), Arc::clone(&views) as Arc<dyn LiveViews>)
+            .with_views(Arc::clone(&views))
+            .with_live(live, floor, FlushBounds::default());
+        let reader = Reader::deriving(online, shared, Arc::new(engine.clone())).with_live(views);
+        Node { root: root.to_owned(), clock, registry, engine, flow, reader, runtime }
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn put(&self, put: Vec<Version>) {
+        let base = self.registry.catalog().revision;
+        let change = Apply { project: name("shop"), root: self.root.clone(), base, put, remove: vec![] };
+        self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
+    }
+
+    pub(crate) fn materialize(&self) {
+        let (owner, shop) = (Principal::owner(), name("shop"));
+        self.runtime.block_on(self.flow.materialize(&owner, &shop, None, no_progress())).unwrap();
+    }
+}
