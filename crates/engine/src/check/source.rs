@@ -11,6 +11,7 @@ use futures::StreamExt;
 
 use super::Check;
 
+use crate::delta::{CASE, RENAME, case_twin, differs_in_case};
 use crate::expression::{Purpose, compile};
 use crate::source::columns::{can_read, model_type};
 use crate::source::infer::{Found, infer};
@@ -113,6 +114,12 @@ impl Check<'_> {
             return;
         }
         let columns = self.declared(at, source, &found, &mut doubts);
+        if let Some(twin) = case_twin(&columns).filter(|_| source.is_stored()) {
+            let is_declared = source.schema.iter().any(|column| column.name == twin.name);
+            let place = if is_declared { at.key(&["schema", &twin.name]) } else { at.at(&["path"]) };
+            let message = differs_in_case(name.as_str(), twin);
+            self.out.push(Diagnostic::error(CASE, message).at(place).hint(RENAME));
+        }
         let rules = [
             ("event_time", &source.event_time),
             ("available_at", &source.available_at),

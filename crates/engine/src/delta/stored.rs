@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
-use asof_model::{Place, SourceVersion, TimeRule};
+use asof_model::{Column, Place, SourceVersion, TimeRule};
 use deltalake_core::DeltaTable;
 
 use super::table::broken;
@@ -56,27 +56,37 @@ fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
+/// The code of two columns that differ in case only, and the way out.
+pub(crate) const CASE: &str = "stored_column_case";
+pub(crate) const RENAME: &str = "rename one of them in the file, or read the source in place";
+
+/// The first column of a source that differs from one before it in case only.
+pub(crate) fn case_twin(columns: &[Column]) -> Option<&Column> {
+    columns.iter().enumerate().find_map(|(at, column)| {
+        let folded = column.name.to_lowercase();
+        columns[..at].iter().any(|other| other.name.to_lowercase() == folded).then_some(column)
+    })
+}
+
+/// What is wrong with such a column.
+pub(crate) fn differs_in_case(source: &str, column: &Column) -> String {
+    let name = &column.name;
+    format!(
+        "source `{source}`: column `{name}` differs from another in case only, and a Delta table takes them for one"
+    )
+}
+
 impl Layout {
     /// The layout of a source's table.
     ///
     /// # Errors
     /// [`Error::Invalid`] where two columns differ in case only, which Delta takes for one.
     pub(crate) fn of(data_dir: &Path, source: &SourceVersion) -> Result<Layout> {
-        let mut taken: Vec<String> = Vec::new();
-        for column in &source.columns {
-            let folded = column.name.to_lowercase();
-            if taken.contains(&folded) {
-                return Err(Error::invalid(
-                    "stored_column_case",
-                    format!(
-                        "source `{}`: column `{}` differs from another in case only, and a Delta table takes them for one",
-                        source.address.name, column.name
-                    ),
-                )
-                .with_hint("rename one of them in the file, or read the source in place"));
-            }
-            taken.push(folded);
+        if let Some(column) = case_twin(&source.columns) {
+            let message = differs_in_case(source.address.name.as_str(), column);
+            return Err(Error::invalid(CASE, message).with_hint(RENAME));
         }
+        let mut taken: Vec<String> = source.columns.iter().map(|column| column.name.to_lowercase()).collect();
         let mut own = |name: &str| {
             let mut free = name.to_owned();
             while taken.contains(&free) {

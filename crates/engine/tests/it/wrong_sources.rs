@@ -517,6 +517,16 @@ fn schemas() {
             source("path: a.csv\nstore: true\nevent_time: at\nschema: {id: int64, at: timestamp}\n"),
         ),
         (
+            "pushed: columns that a table takes for one",
+            NO_FILES,
+            source("push: true\nevent_time: at\nschema: {at: timestamp, id: int64, Id: string}\n"),
+        ),
+        (
+            "stored: columns that a table takes for one",
+            |f| f.write("a.csv", "id,at,AT\n1,2024-01-01,2\n"),
+            source("path: a.csv\nstore: true\nevent_time: at\n"),
+        ),
+        (
             "ndjson: a declared column that is in no row",
             NO_FILES,
             source("path: good.ndjson\nevent_time: at\nschema: {id: int64, at: timestamp, bxo: json}\n"),

@@ -149,8 +149,8 @@ pub(super) enum Coming {
     Pushed,
 }
 
-/// A case's definitions where its rows come another way, and every instant is answered online.
-pub(super) fn definitions(case: &Case, given: &[Given], coming: Coming) -> String {
+/// A case's definitions where its rows come another way; `history`: its views answer every instant online.
+pub(super) fn definitions(case: &Case, given: &[Given], coming: Coming, history: bool) -> String {
     let documents = case.definitions.split("\n---\n").map(|document| {
         let mut lines: Vec<String> = Vec::new();
         let of = |line: &str, key: &str| line.strip_prefix(key).map(|it| it.trim().to_owned());
@@ -168,13 +168,13 @@ pub(super) fn definitions(case: &Case, given: &[Given], coming: Coming) -> Strin
                     lines.push("push: true".to_owned());
                     if !has("schema: ") {
                         let columns = given.source.columns.iter();
-                        let columns = columns.map(|it| format!("{}: \"{}\"", it.name, it.data_type));
+                        let columns = columns.map(|it| format!("\"{}\": \"{}\"", it.name, it.data_type));
                         lines.push(format!("schema: {{{}}}", columns.collect::<Vec<_>>().join(", ")));
                     }
                 }
                 _ => lines.push(line.to_owned()),
             }
-            if line.starts_with("view: ") && !has("history: ") {
+            if history && line.starts_with("view: ") {
                 lines.push("history: all".to_owned());
             }
         }

@@ -91,7 +91,7 @@ pub(super) struct Room<'a> {
 }
 
 impl<'a> Room<'a> {
-    pub(super) fn new(case: &'a Case, given: &'a [Given], coming: Coming) -> Room<'a> {
+    pub(super) fn new(case: &'a Case, given: &'a [Given], coming: Coming, history: bool) -> Room<'a> {
         let folder = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(&case.folder).unwrap() {
             let file = file.unwrap();
@@ -102,7 +102,7 @@ impl<'a> Room<'a> {
         let known = given.iter().flat_map(|given| given.v.iter().flatten().copied());
         let start = asked.into_iter().chain(known).min().unwrap_or(0);
         let node = Node::open(folder.path(), start.saturating_sub(1_000_000).max(Timestamp::FIRST.0));
-        let text = definitions(case, given, coming);
+        let text = definitions(case, given, coming, history);
         node.put(resolved(&node.runtime, &node.engine, folder.path(), &text));
         let room = Room { case, given, folder, node: Some(node), loads: 0, served: 0 };
         // A source's first push gives it a number, which takes a v of its own.
@@ -171,11 +171,7 @@ impl<'a> Room<'a> {
     /// Has all rows come, in an order; between them, where all of a time is there, asks at that time as of now.
     /// `between` is called after every batch with its number.
     pub(super) fn stream(&mut self, order: Order, mut between: impl FnMut(&mut Room<'_>, usize)) {
-        let asked = times(&spine(self.case, &[]));
-        let mut instants = asked.clone();
-        instants.sort_unstable();
-        instants.dedup();
-        let mut instants = instants.into_iter().peekable();
+        let mut instants = self.instants().into_iter().peekable();
         let is_live = matches!(order, Order::AsKnown | Order::Reversed);
         let arrivals = arrivals(self.given, order);
         for (number, batch) in arrivals.iter().enumerate() {
@@ -231,12 +227,26 @@ impl<'a> Room<'a> {
 
     /// Asks for every spine row as of its time.
     pub(super) fn as_of(&mut self) {
+        for t in self.instants() {
+            self.served += self.read(t, Some(t));
+        }
+    }
+
+    /// Materialises at each time that is asked, and asks then without `as_of`.
+    pub(super) fn materialize_and_ask(&mut self) {
+        for t in self.instants() {
+            self.node().clock.set(t);
+            self.materialize();
+            self.live(t);
+        }
+    }
+
+    /// The times asked, each once.
+    fn instants(&self) -> Vec<i64> {
         let mut instants = times(&spine(self.case, &[]));
         instants.sort_unstable();
         instants.dedup();
-        for t in instants {
-            self.served += self.read(t, Some(t));
-        }
+        instants
     }
 
     fn read(&self, t: i64, as_of: Option<i64>) -> usize {
