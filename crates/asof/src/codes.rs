@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 189] = [
+const INVALID: [(&str, &str); 190] = [
     ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
@@ -38,6 +38,7 @@ const INVALID: [(&str, &str); 189] = [
     ("bad_content_type", "The body is of a content type that this endpoint does not take. Rows are pushed as application/json, application/x-ndjson or application/vnd.apache.arrow.stream."),
     ("bad_definitions", "The files of the project have problems. All are listed above the message, each with its file, line and column, what is wrong and what to do."),
     ("bad_feature", "A feature is asked for in a form that is none. Write `view.feature`, `view.*` or `project.view.feature`."),
+    ("bad_grpc_message", "A call of gRPC is not one whole message, uncompressed and over HTTP/2, of what proto/asof/v1/intake.proto says that it takes. The message says what it is instead."),
     ("bad_idempotency_key", "An Idempotency-Key is one line of 1 to 255 plain characters, made once for each batch, e.g. a UUID."),
     ("bad_json", "The request's body is not JSON, or not of the shape this endpoint takes. The message says where; /docs shows an example."),
     ("bad_key", "Keys are given to `asof get` as KEY=VALUE, once per entity: seller_id=42 seller_id=43."),
@@ -280,12 +281,13 @@ const FORBIDDEN: [(&str, &str); 3] = [
 ];
 
 #[rustfmt::skip]
-const EXHAUSTED: [(&str, &str); 6] = [
+const EXHAUSTED: [(&str, &str); 7] = [
     ("disk_full", "The disk is full. What was acknowledged is kept; free space and try again."),
     ("limit_reached", "A query or training set reached a limit on bytes, nesting, rows or memory, which the message names. Ask for less at once, or raise `memory`."),
     ("live_store_busy", "Rows are pushed faster than the disk takes them. Nothing of this batch was stored; send it again after the time the hint says."),
     ("too_many_connections", "The server has as many connections open as it allows. Keep connections open and use them again."),
     ("too_many_operations", "As many trainings, loads and other long operations go on as the node allows, and as many more wait as may. Ask again when some have ended; `asof status` shows them, and `operations` in asof.yaml says how many go on at once."),
+    ("too_many_requests", "As many requests are being answered over HTTP/2 as the server allows connections. Nothing was done; send it again later."),
     ("too_many_rows", "There are more rows than one answer can hold. Ask in several parts."),
 ];
 

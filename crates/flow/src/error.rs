@@ -1,5 +1,7 @@
 //! What can go wrong while data moves.
 
+use std::time::Duration;
+
 use asof_model::{Address, Explain, Kind};
 use asof_registry::RegistryError;
 
@@ -117,6 +119,16 @@ impl Explain for FlowError {
             FlowError::Internal { .. } => "internal",
             FlowError::NotFound { .. } => "not_found",
             FlowError::Forbidden { .. } => "forbidden",
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            FlowError::Engine(error) => error.retry_after(),
+            FlowError::Registry(error) => error.retry_after(),
+            FlowError::Online(error) => error.retry_after(),
+            FlowError::View { source, .. } => source.retry_after(),
+            _ => None,
         }
     }
 

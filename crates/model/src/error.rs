@@ -1,6 +1,7 @@
 //! The nine kinds of error, and the one trait that tells a caller what to do about one.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What a caller can do about an error. Maps once to an HTTP status, a gRPC code, an exit code and
 /// a Python exception.
@@ -85,6 +86,21 @@ impl Kind {
         }
     }
 
+    /// The number of the gRPC status of this kind.
+    pub fn grpc_status(self) -> u8 {
+        match self {
+            Kind::Invalid => 3,
+            Kind::NotFound => 5,
+            Kind::Conflict => 10,
+            Kind::Unauthenticated => 16,
+            Kind::Forbidden => 7,
+            Kind::Exhausted => 8,
+            Kind::Timeout => 4,
+            Kind::Unavailable => 14,
+            Kind::Internal => 13,
+        }
+    }
+
     /// The exit code of the command line for this kind (0 is success, 2 is wrong usage of flags).
     pub fn exit_code(self) -> u8 {
         match self {
@@ -121,6 +137,10 @@ pub trait Explain: std::error::Error {
     fn code(&self) -> &'static str;
     /// The nearest valid value, or the next step to take.
     fn hint(&self) -> Option<String> {
+        None
+    }
+    /// After how long the same request may succeed, where that is known.
+    fn retry_after(&self) -> Option<Duration> {
         None
     }
 }

@@ -137,6 +137,13 @@ impl Explain for Error {
         }
     }
 
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Busy { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Error::Owned { .. } => Some("stop that process, or use its data through it".to_owned()),

@@ -7,10 +7,11 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 
 use crate::endpoint::ENDPOINTS;
 use crate::error::Failure;
+use crate::grpc::Wire;
 
 /// The rule by which requests from the network are let in.
 #[derive(Debug, Clone)]
@@ -27,9 +28,9 @@ impl Access {
         Access { token: token.map(|token| blake3::hash(token.as_bytes())), any_host }
     }
 
-    fn principal(&self, headers: &HeaderMap) -> Result<Principal, Failure> {
+    fn principal(&self, uri: &Uri, headers: &HeaderMap) -> Result<Principal, Failure> {
         let Some(expected) = self.token else {
-            return self.asked_here(headers).map(|()| Principal::owner());
+            return self.asked_here(uri, headers).map(|()| Principal::owner());
         };
         let missing = |message: &str| {
             Failure::new(Kind::Unauthenticated, "token_required", message)
@@ -57,8 +58,12 @@ impl Access {
     }
 
     /// A page from elsewhere, shown by a browser on this machine, must not reach a server without a token.
-    fn asked_here(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    fn asked_here(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+        // HTTP/2 has it in the place of the URI; where both are said, the URI counts.
+        let host = match uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+        };
         let refused = |message: String| {
             Failure::new(Kind::Forbidden, "foreign_host", message)
                 .hint(if self.any_host {
@@ -95,13 +100,15 @@ fn is_loopback_name(host: &str) -> bool {
 /// Lets a request from the network in, with its principal, or answers it.
 pub(crate) async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if !ENDPOINTS.iter().any(|endpoint| endpoint.open && endpoint.path == path) {
-        match access.principal(request.headers()) {
+    let open = ENDPOINTS.iter().any(|endpoint| endpoint.open && endpoint.path == path);
+    let wire = Wire::of(&request);
+    if !open {
+        match access.principal(request.uri(), request.headers()) {
             Ok(principal) => request.extensions_mut().insert(principal),
-            Err(failure) => return failure.into_response(),
+            Err(failure) => return wire.told(failure.into_response()),
         };
     }
-    next.run(request).await
+    wire.told(next.run(request).await)
 }
 
 /// The principal of a request; a request that came in without one is refused.
@@ -147,8 +154,14 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, origin.parse().unwrap());
             }
-            let answered = Access::new(None, any_host).principal(&headers).is_ok();
+            let access = Access::new(None, any_host);
+            let path = Uri::from_static("/v1/features");
+            let answered = access.principal(&path, &headers).is_ok();
             assert_eq!(answered, let_in, "any host {any_host}, host {host}, origin {origin:?}");
+            // The same over HTTP/2, which has the host in the URI.
+            headers.remove(header::HOST);
+            let whole = Uri::try_from(format!("http://{host}/v1/features")).unwrap();
+            assert_eq!(access.principal(&whole, &headers).is_ok(), let_in, "{whole}, origin {origin:?}");
         }
     }
 

@@ -1,5 +1,6 @@
-//! One connection: hyper speaks HTTP/1.1 on it, its own timer cuts it when idle, and [`Watched`] adds
-//! what hyper has no timer for: a head that trickles in, and a peer that does not read.
+//! One connection: how it begins tells whether it is HTTP/2, which has a file of its own, or HTTP/1.1. That is spoken by
+//! hyper, whose own timer cuts it when idle, and [`Watched`] adds what hyper has no timer for: a head that trickles in,
+//! and a peer that does not read.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -7,24 +8,25 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::body::{Moving, Rest, read_rests};
+use crate::http2;
 use crate::limits::Limits;
 
 /// Where a connection stands: in the lowest two bits, and how many requests came before.
@@ -50,6 +52,11 @@ impl Phase {
         self.0.store(requests * Self::PHASES + Self::HEAD, Ordering::Relaxed);
     }
 
+    /// From here on requests come beside one another, and none has a phase.
+    fn share(&self) {
+        self.0.store(Self::SERVING, Ordering::Relaxed);
+    }
+
     /// Hands a request to the router.
     fn serve(self: &Arc<Phase>) -> Arc<Exchange> {
         let request = self.0.load(Ordering::Relaxed) / Self::PHASES + 1;
@@ -61,7 +68,7 @@ impl Phase {
 
 /// A request and its answer; when both are gone the connection waits for its next request.
 #[derive(Debug)]
-struct Exchange {
+pub(crate) struct Exchange {
     phase: Arc<Phase>,
     serving: u64,
 }
@@ -75,25 +82,82 @@ impl Drop for Exchange {
     }
 }
 
-/// Serves one connection until it ends, is cut, or `stop` has let it finish.
-pub(crate) async fn serve<S>(stream: S, app: Router, limits: &Limits, stop: CancellationToken)
-where
+/// What every connection over HTTP/2 begins with, and none over HTTP/1.1.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves one connection until it ends, is cut, or `stop` has let it finish. Requests that share a connection, as
+/// those over HTTP/2 may, each take one of `requests`.
+pub(crate) async fn serve<S>(
+    stream: S,
+    app: Router,
+    limits: Arc<Limits>,
+    requests: Arc<Semaphore>,
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Arc::new(Phase::default());
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&phase), limits));
-    let (stall, rate) = (limits.stall, limits.body_rate);
+    let mut io = Watched::new(stream, Arc::clone(&phase), &limits);
+    let lingered = async {
+        stop.cancelled().await;
+        // A request may have been accepted by the kernel and not yet been read here.
+        tokio::time::sleep(limits.linger).await;
+    };
+    let begun = tokio::select! {
+        begun = begins_as_http2(&mut io) => begun,
+        () = lingered => return,
+    };
+    let ended = match begun {
+        Ok(true) => {
+            phase.share();
+            http2::serve(TokioIo::new(io), app, &limits, requests, stop)
+                .await
+                .map_err(|error| error.to_string())
+        }
+        Ok(false) => serve_one_by_one(TokioIo::new(io), phase, app, limits, stop)
+            .await
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Whether a connection begins as one over HTTP/2; what was read to tell is read again.
+async fn begins_as_http2<S: AsyncRead + Unpin>(io: &mut Watched<S>) -> io::Result<bool> {
+    let mut begun = BytesMut::with_capacity(PREFACE.len());
+    let mut more = true;
+    while more && begun.len() < PREFACE.len() && PREFACE.starts_with(&begun) {
+        let left = PREFACE.len() - begun.len();
+        more = io.read_buf(&mut (&mut begun).limit(left)).await? > 0;
+    }
+    let http2 = begun == PREFACE;
+    io.begun = begun.freeze();
+    Ok(http2)
+}
+
+/// Serves a connection over HTTP/1.1.
+async fn serve_one_by_one<S>(
+    io: TokioIo<Watched<S>>,
+    phase: Arc<Phase>,
+    app: Router,
+    limits: Arc<Limits>,
+    stop: CancellationToken,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (to_rest, rest) = mpsc::unbounded_channel();
     let stopping = stop.clone();
+    let of_requests = Arc::clone(&limits);
     let service = service_fn(move |request: Request<Incoming>| {
         let exchange = phase.serve();
-        let (app, rest, stopping) = (app.clone(), to_rest.clone(), stopping.clone());
+        let asks = request.headers().contains_key(header::EXPECT);
+        let rest = Rest { to: to_rest.clone(), asks, exchange: Arc::clone(&exchange) };
+        let request = request.map(|body| Body::new(Moving::new(body, &of_requests, Some(rest))));
+        let (app, stopping) = (app.clone(), stopping.clone());
         async move {
-            let asks = request.headers().contains_key(header::EXPECT);
-            let of_body = Arc::clone(&exchange);
-            let request = request.map(|body| {
-                Body::new(Moving::new(body, stall, rate, Rest { to: rest, asks, exchange: of_body }))
-            });
             let mut response = match app.oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -115,7 +179,7 @@ where
             ended = connection.as_mut() => return ended,
             () = stop.cancelled() => {}
         }
-        // A request may have been accepted by the kernel and not yet been read here.
+        // As above.
         match tokio::time::timeout(limits.linger, connection.as_mut()).await {
             Ok(ended) => ended,
             Err(_) => {
@@ -124,42 +188,17 @@ where
             }
         }
     };
-    let ended = tokio::select! {
+    tokio::select! {
         ended = ended => ended,
-        never = read_rests(rest, limits) => match never {},
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
+        never = read_rests(rest, &limits) => match never {},
     }
-}
-
-/// Reads what is left of bodies whose requests were answered before they had come, and throws it away, within
-/// limits: a connection that is closed over bytes that nobody read is reset, and its peer may lose the answer.
-async fn read_rests(mut rests: mpsc::UnboundedReceiver<Left>, limits: &Limits) -> Infallible {
-    while let Some((rest, _exchange)) = rests.recv().await {
-        let all = Limited::new(rest, limits.body_bytes);
-        let mut all = pin!(all);
-        let read = async { while let Some(Ok(_)) = all.frame().await {} };
-        // What has not come by then is the peer's loss.
-        let _ = tokio::time::timeout(limits.rest, read).await;
-    }
-    std::future::pending().await
-}
-
-/// What is left of a body, and the exchange it belongs to.
-type Left = (Incoming, Arc<Exchange>);
-
-/// Where the rest of a body goes if it is not read to its end.
-struct Rest {
-    to: mpsc::UnboundedSender<Left>,
-    /// Its sender waits to be asked for it, and was not: the answer tells it that it need not send it.
-    asks: bool,
-    exchange: Arc<Exchange>,
 }
 
 /// A stream that ends when a head takes too long or the peer does not take what is written.
-struct Watched<S> {
+pub(crate) struct Watched<S> {
     stream: S,
+    /// The first bytes, which were read to tell what is spoken, and are to be read again.
+    begun: Bytes,
     phase: Arc<Phase>,
     header: Duration,
     head_by: Option<Instant>,
@@ -174,6 +213,7 @@ impl<S> Watched<S> {
     fn new(stream: S, phase: Arc<Phase>, limits: &Limits) -> Watched<S> {
         Watched {
             stream,
+            begun: Bytes::new(),
             phase,
             header: limits.header,
             head_by: None,
@@ -209,6 +249,11 @@ impl<S> Watched<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.begun.is_empty() {
+            let again = this.begun.split_to(this.begun.len().min(buf.remaining()));
+            buf.put_slice(&again);
+            return Poll::Ready(Ok(()));
+        }
         let late = || io::Error::new(io::ErrorKind::TimedOut, "the head of the request took too long");
         let before = buf.filled().len();
         let result = Pin::new(&mut this.stream).poll_read(cx, buf);
@@ -274,109 +319,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// A request's body that fails when it stands still, or comes in drops that would hold what it takes up
-/// for ever.
-struct Moving {
-    /// None when it has failed.
-    body: Option<Incoming>,
-    rest: Rest,
-    stall: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    rate: u64,
-    /// Since when the sender is waited for; the time that the reader takes is not the sender's.
-    waiting: Option<Instant>,
-    waited: Duration,
-    /// Bytes that came in that time.
-    came: u64,
-}
-
-impl Moving {
-    fn new(body: Incoming, stall: Duration, rate: u64, rest: Rest) -> Moving {
-        Moving {
-            body: Some(body),
-            rest,
-            stall,
-            timer: None,
-            rate,
-            waiting: None,
-            waited: Duration::ZERO,
-            came: 0,
-        }
-    }
-
-    /// Whether what came is too little for the time that it was waited for.
-    fn trickles(&mut self, bytes: usize) -> bool {
-        self.came += bytes as u64;
-        self.waited += self.waiting.take().map(|since| since.elapsed()).unwrap_or_default();
-        if self.waited < self.stall {
-            return false;
-        }
-        let least = self.waited.as_secs_f64() * self.rate as f64;
-        let too_little = (self.came as f64) < least;
-        (self.waited, self.came) = (Duration::ZERO, 0);
-        too_little
-    }
-}
-
-/// The sender of a body stopped sending, or sends next to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Stalled {
-    #[error("the body of the request stood still for {seconds} s", seconds = .0.as_secs())]
-    Still(Duration),
-    #[error("the body of the request comes at less than {0} bytes a second")]
-    Trickles(u64),
-}
-
-impl HttpBody for Moving {
-    type Data = Bytes;
-    type Error = axum::BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
-        let this = self.get_mut();
-        let Some(body) = &mut this.body else { return Poll::Ready(None) };
-        this.rest.asks = false;
-        if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
-            this.timer = None;
-            match &frame {
-                Some(Ok(part)) if this.trickles(part.data_ref().map_or(0, Bytes::len)) => {
-                    this.body = None;
-                    return Poll::Ready(Some(Err(Stalled::Trickles(this.rate).into())));
-                }
-                Some(Err(_)) => this.body = None,
-                Some(Ok(_)) | None => {}
-            }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        let stall = this.stall;
-        this.waiting.get_or_insert_with(Instant::now);
-        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
-        ready!(timer.as_mut().poll(cx));
-        this.body = None;
-        Poll::Ready(Some(Err(Stalled::Still(stall).into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Incoming::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map(Incoming::size_hint).unwrap_or_default()
-    }
-}
-
-impl Drop for Moving {
-    fn drop(&mut self) {
-        let body = self.body.take().filter(|body| !body.is_end_stream() && !self.rest.asks);
-        if let Some(body) = body {
-            // The connection that would read it may have ended.
-            let _ = self.rest.to.send((body, Arc::clone(&self.rest.exchange)));
-        }
-    }
-}
-
 /// An answer's body.
 struct Answer {
     body: Body,
@@ -400,45 +342,5 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// Reads a whole body of at most `limit` bytes.
-///
-/// # Errors
-/// [`Unread`]: too large, stood still, or broken off.
-pub(crate) async fn read_whole(body: Body, limit: usize) -> Result<Bytes, Unread> {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(Unread::TooLarge);
-    }
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Unread::TooLarge),
-        Err(error) => Err(Unread::from_error(error.as_ref())),
-    }
-}
-
-/// Why a body could not be read.
-#[derive(Debug)]
-pub(crate) enum Unread {
-    /// More bytes than allowed.
-    TooLarge,
-    /// It stood still for too long.
-    Stalled,
-    /// The connection broke or the framing is wrong.
-    Broken,
-}
-
-impl Unread {
-    /// What an error of a body's stream means.
-    pub(crate) fn from_error(error: &(dyn std::error::Error + 'static)) -> Unread {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if error.is::<Stalled>() {
-                return Unread::Stalled;
-            }
-            next = error.source();
-        }
-        Unread::Broken
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use asof_model::{Diagnostics, Explain, Kind};
 use axum::response::{IntoResponse, Response};
@@ -134,6 +135,8 @@ pub struct Failure {
     pub status: StatusCode,
     /// What went wrong.
     pub body: Box<FailureBody>,
+    /// After how long the same request may succeed, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 /// What went wrong.
@@ -172,6 +175,7 @@ impl Failure {
                 hint: None,
                 diagnostics: Vec::new(),
             }),
+            retry_after: None,
         }
     }
 
@@ -206,6 +210,16 @@ impl Failure {
         self
     }
 
+    /// In how many seconds to ask again: none where asking again cannot help.
+    pub(crate) fn retry_seconds(&self) -> Option<u64> {
+        let after = match self.kind() {
+            Kind::Exhausted | Kind::Unavailable => self.retry_after.unwrap_or_default(),
+            _ => self.retry_after?,
+        };
+        // Sooner than it was said nobody is asked to come.
+        Some((after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1))
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         Kind::from_name(&self.body.kind).unwrap_or(Kind::Internal)
@@ -216,6 +230,7 @@ impl<E: Explain> From<E> for Failure {
     fn from(error: E) -> Failure {
         let mut failure = Failure::new(error.kind(), error.code(), error.to_string());
         failure.body.hint = error.hint();
+        failure.retry_after = error.retry_after();
         if error.kind() == Kind::Internal {
             tracing::error!(code = error.code(), %error, "internal error");
         }
@@ -225,17 +240,61 @@ impl<E: Explain> From<E> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let retry = matches!(self.kind(), Kind::Exhausted | Kind::Unavailable);
-        let body = serde_json::to_vec(&FailureDocument { error: *self.body }).unwrap_or_default();
+        let document = FailureDocument { error: (*self.body).clone() };
+        let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if retry {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_seconds() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // Other wires say it in another form.
+        response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("busy")]
+    struct Busy(Option<Duration>);
+
+    impl Explain for Busy {
+        fn kind(&self) -> Kind {
+            Kind::Exhausted
+        }
+
+        fn code(&self) -> &'static str {
+            "live_store_busy"
+        }
+
+        fn retry_after(&self) -> Option<Duration> {
+            self.0
+        }
+    }
+
+    #[test]
+    fn who_is_told_to_wait_waits_long_enough() {
+        let busy = |millis| Failure::from(Busy(Some(Duration::from_millis(millis))));
+        for (failure, seconds) in [
+            (busy(0), Some("1")),
+            (busy(10), Some("1")),
+            (busy(1000), Some("1")),
+            (busy(1001), Some("2")),
+            (busy(5000), Some("5")),
+            (Failure::from(Busy(None)), Some("1")),
+            (Failure::new(Kind::Unavailable, "stopping", "stopping"), Some("1")),
+            (Failure::invalid("bad_rows", "bad"), None),
+        ] {
+            let response = failure.into_response();
+            let told = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!(told, seconds);
+        }
     }
 }

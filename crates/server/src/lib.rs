@@ -1,4 +1,4 @@
-//! The wires: HTTP and JSON on axum and hyper, TLS, metrics. The only crate with wire types, and the only
+//! The wires: HTTP and JSON on axum and hyper, gRPC, TLS, metrics. The only crate with wire types, and the only
 //! one that names axum.
 //!
 //! What it is not: it decides nothing. A handler reads a request strictly, asks one room with the caller's
@@ -10,10 +10,13 @@
 mod access;
 mod agree;
 mod backup;
+mod body;
 mod connection;
 mod endpoint;
 mod entities;
 mod error;
+mod grpc;
+mod http2;
 mod limits;
 mod listen;
 mod metrics;
@@ -28,6 +31,7 @@ pub use access::Access;
 pub use backup::{BackupFile, BackupManifest, clear_unfinished_backups, make_private_folder};
 pub use endpoint::*;
 pub use error::{Failure, FailureBody, FailureDocument, ServerError};
+pub use grpc::v1;
 pub use limits::Limits;
 pub use listen::{Listen, Server, TlsFiles};
 pub use rooms::{App, Body, CopyOnline, Rooms};

@@ -6,7 +6,8 @@ use std::time::Duration;
 /// tests shorten them.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections open at once; one more is answered 503 and closed.
+    /// Connections open at once; one more is answered 503 and closed. Also the requests answered at once over
+    /// HTTP/2, where a connection may have many; one more is answered 503.
     pub connections: usize,
     /// How long a connection may wait between two requests.
     pub idle: Duration,

@@ -128,8 +128,11 @@ impl Server {
 
     /// As [`Server::serve`], for a router of the caller's own.
     pub async fn serve_router(self, app: Router, stop: CancellationToken) {
-        let cap = Arc::new(Semaphore::new(self.limits.connections));
-        let refusals = Arc::new(Semaphore::new(64));
+        let caps = Caps {
+            connections: Arc::new(Semaphore::new(self.limits.connections)),
+            requests: Arc::new(Semaphore::new(self.limits.connections)),
+            refusals: Arc::new(Semaphore::new(64)),
+        };
         let mut tasks = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -139,13 +142,13 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.accept(stream, &app, &cap, &refusals, &stop, &mut tasks),
+                Ok((stream, _)) => self.accept(stream, &app, &caps, &stop, &mut tasks),
                 Err(error) => self.pause(&error).await,
             }
         }
         // Connections the kernel has completed are accepted ones.
         while let Some(Ok((stream, _))) = self.listener.accept().now_or_never() {
-            self.accept(stream, &app, &cap, &refusals, &stop, &mut tasks);
+            self.accept(stream, &app, &caps, &stop, &mut tasks);
         }
         let drain = self.limits.drain;
         drop(self.listener);
@@ -159,13 +162,12 @@ impl Server {
         &self,
         stream: TcpStream,
         app: &Router,
-        cap: &Arc<Semaphore>,
-        refusals: &Arc<Semaphore>,
+        caps: &Caps,
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) {
-        let Ok(permit) = Arc::clone(cap).try_acquire_owned() else {
-            if let Ok(permit) = Arc::clone(refusals).try_acquire_owned() {
+        let Ok(permit) = Arc::clone(&caps.connections).try_acquire_owned() else {
+            if let Ok(permit) = Arc::clone(&caps.refusals).try_acquire_owned() {
                 tasks.spawn(refuse(stream, self.tls.is_some(), self.limits.connections, permit));
             }
             return;
@@ -176,12 +178,13 @@ impl Server {
         }
         let (app, stop, limits, tls) =
             (app.clone(), stop.clone(), Arc::clone(&self.limits), self.tls.clone());
+        let requests = Arc::clone(&caps.requests);
         tasks.spawn(async move {
             let _permit = permit;
             match tls {
-                None => connection::serve(stream, app, &limits, stop).await,
+                None => connection::serve(stream, app, limits, requests, stop).await,
                 Some(tls) => match tokio::time::timeout(limits.header, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection::serve(stream, app, &limits, stop).await,
+                    Ok(Ok(stream)) => connection::serve(stream, app, limits, requests, stop).await,
                     Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
                     Err(_) => tracing::debug!("the TLS handshake took too long"),
                 },
@@ -200,6 +203,15 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// How much there may be at once.
+struct Caps {
+    connections: Arc<Semaphore>,
+    /// Requests over HTTP/2, of which a connection may have many.
+    requests: Arc<Semaphore>,
+    /// Connections that are told why they are closed.
+    refusals: Arc<Semaphore>,
 }
 
 /// Tells a connection past the cap why it is closed.

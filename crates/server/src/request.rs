@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use asof_model::{Catalog, Kind, Name, Principal, nearest};
 
 use crate::access::may_see;
-use crate::connection::{Unread, read_whole};
+use crate::body::{Unread, read_whole};
 use crate::error::Failure;
 use crate::rooms::Shared;
 

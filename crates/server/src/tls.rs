@@ -34,6 +34,6 @@ pub(crate) fn acceptor(files: &TlsFiles) -> Result<(TlsAcceptor, Vec<u8>), Serve
         .with_no_client_auth()
         .with_single_cert(certificates, key)
         .map_err(|error| of_certificate(error.to_string()))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok((TlsAcceptor::from(Arc::new(config)), shown))
 }

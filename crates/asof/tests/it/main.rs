@@ -7,6 +7,8 @@ mod commands;
 #[cfg(test)]
 mod derived;
 #[cfg(test)]
+mod grpc;
+#[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod memory;

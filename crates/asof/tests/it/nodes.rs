@@ -27,11 +27,7 @@ fn a_token_is_asked_for_and_taken_from_the_node_file() {
     let node = project.up(&[], &[("ASOF_TOKEN", "s3cret")]);
     assert_eq!(node.get("/health").0, 200);
     assert_eq!(node.get("/v1/runs?project=shop").0, 401);
-    let with = |token: &str| {
-        node.send(&format!(
-            "GET /v1/runs?project=shop HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
-        ))
-    };
+    let with = |token: &str| node.get_with("/v1/runs?project=shop", token);
     assert_eq!(with("wrong").0, 401);
     assert_eq!(with("s3cret").0, 200);
     project.well(&["list"]);

@@ -229,6 +229,13 @@ impl Up {
         self.send(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
     }
 
+    /// As [`Up::get`], with a token.
+    pub(crate) fn get_with(&self, path: &str, token: &str) -> (u16, String) {
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+        ))
+    }
+
     pub(crate) fn post(&self, path: &str, body: &str) -> (u16, String) {
         self.send(&format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",

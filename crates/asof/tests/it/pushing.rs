@@ -16,7 +16,7 @@ id: id
 delete_when: state = 'void'
 ";
 
-fn shop() -> Project {
+pub(crate) fn shop() -> Project {
     let project = Project::empty();
     project.write("asof.yaml", "project: shop\n");
     project.write("features/shop.yaml", DEFINITIONS);
@@ -24,7 +24,7 @@ fn shop() -> Project {
     project
 }
 
-fn push(project: &Project, args: &[&str]) -> Value {
+pub(crate) fn push(project: &Project, args: &[&str]) -> Value {
     let mut all = vec!["push", "orders"];
     all.extend(args);
     project.json(&all).remove(0)
@@ -101,7 +101,7 @@ fn wrong_pushes_say_what_to_do() {
     assert_eq!(project.json(&["status"]), Vec::<Value>::new(), "nothing of them was stored");
 }
 
-fn posted(node: &Up, path: &str, head: &str, body: &str) -> (u16, Value) {
+pub(crate) fn posted(node: &Up, path: &str, head: &str, body: &str) -> (u16, Value) {
     let (status, text) = node.send(&format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{head}content-length: {}\r\n\r\n{body}",
         body.len()

@@ -46,7 +46,8 @@ fn page() -> String {
     html.push_str(STYLE);
     html.push_str("</style><h1>Asof</h1><p>The HTTP interface. The same for machines: <a href=\"/openapi.json\">openapi.json</a>. \
         Where the server has a token, send <code>Authorization: Bearer TOKEN</code>. \
-        Errors are <code>{\"error\": {\"kind\", \"code\", \"message\", \"hint\"}}</code>; an answer is whole or an error.</p><nav>");
+        Errors are <code>{\"error\": {\"kind\", \"code\", \"message\", \"hint\"}}</code>; an answer is whole or an error. \
+        By gRPC, on the same port, rows are pushed as <code>proto/asof/v1/intake.proto</code> says.</p><nav>");
     html.push_str("<table>");
     for endpoint in ENDPOINTS {
         put(

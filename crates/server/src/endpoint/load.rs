@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{Endpoint, Patience};
 use crate::access::Caller;
-use crate::connection::{Unread, read_whole};
+use crate::body::{Unread, read_whole};
 use crate::error::Failure;
 use crate::request::{Answer, Query, known_project, not_json};
 use crate::rooms::Shared;

@@ -6,6 +6,7 @@ mod backup;
 mod docs;
 mod features;
 mod health;
+mod intake;
 mod load;
 mod materialize;
 mod metrics;
@@ -114,10 +115,13 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     root::ENDPOINT,
 ];
 
+/// The methods of gRPC services, which `proto` describes.
+const METHODS: &[Endpoint] = &[intake::ENDPOINT];
+
 /// All endpoints on one router, without the guard of the network.
 pub(crate) fn router(state: Shared) -> Router {
     let mut router = Router::new();
-    for endpoint in ENDPOINTS {
+    for endpoint in ENDPOINTS.iter().chain(METHODS) {
         let measured = from_fn_with_state((endpoint, state.clone()), measured);
         let route = (endpoint.route)().route_layer(measured);
         router = router.route(endpoint.path, route);

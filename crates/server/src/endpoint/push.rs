@@ -1,7 +1,7 @@
 //! `POST /v1/push/{source}`: takes rows into a source that is pushed to.
 
-use asof_flow::{BodyFormat, Durability, PushRequest, PushedOp};
-use asof_model::{Explain as _, Name};
+use asof_flow::{BodyFormat, Durability, PushReport, PushRequest, PushRoom, PushedOp};
+use asof_model::{Explain as _, Name, Principal};
 use axum::extract::{Path, Request, State};
 use axum::routing::post;
 use http::{HeaderMap, StatusCode, header};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Endpoint, Patience};
 use crate::access::Caller;
-use crate::connection::read_whole;
+use crate::body::read_whole;
 use crate::error::Failure;
 use crate::metrics::OfSource;
 use crate::request::{Answer, Query, name_in_path, project_of};
@@ -135,7 +135,28 @@ async fn push(
         },
         ..PushRequest::new(body, format)
     };
-    let report = state.flow.push(&principal, &project, &source, pushed).await;
+    let report = store(&state, &principal, &project, &source, pushed, room).await?;
+    Ok(Answer(PushAnswer {
+        source: report.source.to_string(),
+        accepted: report.accepted,
+        already_there: report.already_there,
+        first: report.first,
+        visible_at: report.visible_at.to_string(),
+        durable: report.durable,
+        repeated: report.repeated,
+    }))
+}
+
+/// Stores the rows, whichever wire they came by, and counts them; their room is held until then.
+pub(super) async fn store(
+    state: &Shared,
+    principal: &Principal,
+    project: &Name,
+    source: &Name,
+    pushed: PushRequest,
+    room: PushRoom,
+) -> Result<PushReport, Failure> {
+    let report = state.flow.push(principal, project, source, pushed).await;
     drop(room);
     let report = report.map_err(|error| {
         let full = error.code() == "disk_full";
@@ -146,15 +167,7 @@ async fn push(
         let of = OfSource { project: project.to_string(), source: source.to_string() };
         state.metrics.pushed.get_or_create(&of).inc_by(report.accepted);
     }
-    Ok(Answer(PushAnswer {
-        source: report.source.to_string(),
-        accepted: report.accepted,
-        already_there: report.already_there,
-        first: report.first,
-        visible_at: report.visible_at.to_string(),
-        durable: report.durable,
-        repeated: report.repeated,
-    }))
+    Ok(report)
 }
 
 /// How the body is written, by its content type.
@@ -186,10 +199,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let (Some(key), more) = (all.next(), all.next()) else { return Ok(None) };
     match key.to_str() {
         Ok(key) if more.is_none() => Ok(Some(key.to_owned())),
-        _ => {
-            let message = "the header `Idempotency-Key` is not one line of plain characters";
-            Err(Failure::invalid("bad_idempotency_key", message)
-                .hint("e.g. a UUID, made once for each batch"))
-        }
+        _ => Err(bad_key("the header `Idempotency-Key`")),
     }
+}
+
+/// An idempotency key is something else than one header can be.
+pub(super) fn bad_key(what: &str) -> Failure {
+    Failure::invalid("bad_idempotency_key", format!("{what} is not one line of plain characters"))
+        .hint("e.g. a UUID, made once for each batch")
 }

@@ -7,18 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::socket::{QUICK, answer, closed, connect, listen, send, start};
-
-const SOON: Duration = Duration::from_secs(20);
-
-fn short() -> Limits {
-    Limits {
-        idle: Duration::from_millis(400),
-        header: Duration::from_millis(300),
-        stall: Duration::from_millis(300),
-        ..Limits::default()
-    }
-}
+use crate::socket::{QUICK, SOON, answer, closed, connect, listen, send, short, start};
 
 #[tokio::test]
 async fn a_keep_alive_connection_quiet_for_30_s_still_answers() {

@@ -5,6 +5,8 @@ mod connection;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
+mod http2;
+#[cfg(test)]
 mod listening;
 #[cfg(test)]
 mod socket;

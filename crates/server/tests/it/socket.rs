@@ -13,6 +13,18 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Limits that are met soon.
+pub(crate) fn short() -> Limits {
+    Limits {
+        idle: Duration::from_millis(400),
+        header: Duration::from_millis(300),
+        stall: Duration::from_millis(300),
+        ..Limits::default()
+    }
+}
+
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) stop: CancellationToken,
@@ -32,7 +44,7 @@ pub(crate) async fn start(listen: Listen) -> Running {
     Running { address, stop, task }
 }
 
-/// Answers `/quick` at once, `/slow` after half a second, `/count` with the bytes of the body, `/refused`
+/// Answers `/quick` at once, `/slow` after half a second, `/large` and `/some` with as many bytes, `/count` with the bytes of the body, `/refused`
 /// without reading it.
 fn app() -> Router {
     Router::new()
@@ -46,6 +58,7 @@ fn app() -> Router {
         )
         .route("/refused", post(|| async { StatusCode::TOO_MANY_REQUESTS }))
         .route("/large", get(|| async { vec![b'x'; 64 << 20] }))
+        .route("/some", get(|| async { vec![b'x'; 2 << 20] }))
         .route(
             "/count",
             post(|request: Request| async {
