@@ -161,11 +161,13 @@ impl Flow {
                     record.state = GenerationState::Dropped;
                 }
             };
-            live_.change(&change, &mut |_, writing| {
+            // Before it answers: who reads from it is to know what it holds.
+            live_.store().write(&mut |s, writing| {
                 seen.iter().try_for_each(|(unit, seen)| {
-                    LiveGenerations::put_progress(id, unit.as_bytes(), seen, writing)
+                    live_.put_progress((id, s), unit.as_bytes(), seen, writing)
                 })
             })?;
+            live_.change(&change, &mut |_, _| Ok(()))?;
             Ok(())
         })
         .await?;
@@ -741,7 +743,7 @@ fn flush(
             }
         }
         match seen {
-            Some((unit, seen)) => LiveGenerations::put_progress(id, unit, seen, writing),
+            Some((unit, seen)) => live.put_progress((id, s), unit, seen, writing),
             None => Ok(()),
         }
     })?;

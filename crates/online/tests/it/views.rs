@@ -551,9 +551,9 @@ fn generations_are_found_from_their_beginning_on() {
     assert!(generations.live(&view, &version).is_none(), "it is being built");
     let id = made.record.id;
     generations
-        .change(&|record| record.state = GenerationState::Live, &mut |_, writing| {
+        .change(&|record| record.state = GenerationState::Live, &mut |s, writing| {
             LiveGenerations::mark(id, Timestamp(7), writing)?;
-            LiveGenerations::put_progress(id, b"unit", b"seen", writing)
+            generations.put_progress((id, s), b"unit", b"seen", writing)
         })
         .unwrap();
     store.write(&mut |_, writing| writing.put(made.table.number(), b"row", b"x")).unwrap();
