@@ -71,6 +71,9 @@ pub struct ReadableUnits {
 /// The folder of the log below the node's data directory.
 pub const SERVING_LOG_FOLDER: &str = "serving-log";
 
+/// A file of the log is ended after so long, in microseconds.
+pub const LOG_FILE_LONGEST: i64 = 3_600_000_000;
+
 /// The time at which a file of the log was begun, by its name; none of what is no such file.
 pub fn log_file_begun(name: &str) -> Option<Timestamp> {
     let micros = name.strip_suffix(".arrows")?.split('-').next()?;

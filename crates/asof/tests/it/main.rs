@@ -5,6 +5,8 @@ mod busy;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod consistency;
+#[cfg(test)]
 mod derived;
 #[cfg(test)]
 mod kills;

@@ -19,13 +19,13 @@ use arrow::datatypes::{DataType, Field, Fields, Int8Type, Int32Type, Schema, Sch
 use arrow::error::ArrowError;
 use arrow::ipc::writer::StreamWriter;
 use asof_compute::arrow_type;
-use asof_model::{Clock, Length, LogHeader, ReadableUnits, Timestamp, log_columns, log_file_begun};
+use asof_model::{
+    Clock, LOG_FILE_LONGEST, Length, LogHeader, ReadableUnits, Timestamp, log_columns, log_file_begun,
+};
 
 use super::{Answered, Logged, Readable};
 use crate::{Features, PreparedSelection};
 
-/// A file is ended after so long, in microseconds.
-const LONGEST: i64 = 3_600_000_000;
 /// A file is ended at about so many bytes.
 const LARGEST: usize = 64 << 20;
 /// So many files are open at most.
@@ -169,7 +169,7 @@ impl Writer {
     /// Ends files that are long or old enough, and lets go of those that need not be kept.
     pub(super) fn turn(&mut self) {
         let now = self.clock.now();
-        let ended = |open: &Open| open.bytes >= LARGEST || now.0.saturating_sub(open.begun.0) >= LONGEST;
+        let ended = |open: &Open| open.bytes >= LARGEST || now.0.saturating_sub(open.begun.0) >= LOG_FILE_LONGEST;
         let paths: Vec<PathBuf> =
             self.open.iter().filter(|(_, open)| ended(open)).map(|(path, _)| path.clone()).collect();
         paths.iter().filter_map(|path| self.open.remove(path)).for_each(Open::end);
@@ -185,7 +185,7 @@ impl Writer {
 
     /// Removes files whose last row is older than is kept, and folders without files.
     pub(super) fn forget_old(&self) {
-        let before = self.clock.now().0.saturating_sub(self.keep.micros()).saturating_sub(LONGEST);
+        let before = self.clock.now().0.saturating_sub(self.keep.micros()).saturating_sub(LOG_FILE_LONGEST);
         let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
         for project in entries(&self.folder) {
             for asked in entries(&project.path()) {
