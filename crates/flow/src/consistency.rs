@@ -25,10 +25,9 @@ use asof_engine::point_in_time::{AnswerBatch, Manner, PointInTimeAnswer, SpineRo
 use asof_engine::rows::ViewProgress;
 use asof_engine::{Progress, ProgressEvent};
 use asof_model::{
-    Address, Catalog, Cut, Explain as _, Kind, LogHeader, Name, OnImmature, OnOverflow, Origin, Principal,
+    Address, Catalog, Cut, Explain as _, Kind, LogHeader, Name, OnImmature, OnOverflow, Origin, Place, Principal,
     Question, ReadableUnits, SERVING_LOG_FOLDER, Selection, SourceVersion, Timestamp, log_columns,
 };
-use asof_model::Place as SourcePlace;
 use futures::TryStreamExt as _;
 use serde::Serialize;
 
@@ -105,7 +104,7 @@ pub struct FeatureConsistency {
     /// As [`ConsistencyReport::lag`].
     pub lag: u64,
     /// The first places of each.
-    pub places: Vec<Place>,
+    pub places: Vec<LogPlace>,
 }
 
 /// How a row differs.
@@ -124,7 +123,7 @@ pub enum Inconsistency {
 
 /// A row of the log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Place {
+pub struct LogPlace {
     /// What is so there.
     pub what: Inconsistency,
     /// The file, below the folder of the log.
@@ -511,7 +510,7 @@ impl<'a> Portion<'a> {
 
     /// Rows that are answered from one cut, each group with what every reading is answered from.
     async fn groups(&self, flow: &Flow) -> Result<Vec<(Vec<Cut>, Vec<usize>)>> {
-        let pushed = |source: &SourceVersion| matches!(source.definition.place, SourcePlace::Push { .. });
+        let pushed = |source: &SourceVersion| matches!(source.definition.place, Place::Push { .. });
         let mut order: Vec<usize> = (0..self.rows.num_rows()).collect();
         let position = |row: &usize| self.told.position.get(*row).copied().flatten();
         order.sort_by_key(|row| position(row));
@@ -558,7 +557,7 @@ impl<'a> Portion<'a> {
     }
 
     /// Tells of a row, unless enough were told.
-    fn tell(&self, places: &mut Vec<Place>, what: Inconsistency, row: Option<usize>) {
+    fn tell(&self, places: &mut Vec<LogPlace>, what: Inconsistency, row: Option<usize>) {
         let Some(row) = row else { return };
         if places.iter().filter(|place| place.what == what).count() >= PLACES {
             return;
@@ -568,7 +567,7 @@ impl<'a> Portion<'a> {
         };
         let file = self.files.get(*file).map(|file| file.shown.clone()).unwrap_or_default();
         let keys = self.show_keys.then(|| self.keys(row));
-        places.push(Place { what, file, row: *number, as_of: *as_of, keys });
+        places.push(LogPlace { what, file, row: *number, as_of: *as_of, keys });
     }
 
     fn keys(&self, row: usize) -> serde_json::Value {

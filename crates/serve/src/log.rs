@@ -12,7 +12,7 @@ mod write;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -285,12 +285,10 @@ impl ServingLog {
             return dropped(rows.len());
         }
         let queue = self.inner.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = match queue.as_ref() {
-            Some(queue) => queue.try_send(Message::Answered(Box::new(answered))),
-            None => Err(TrySendError::Full(Message::Answered(Box::new(answered)))),
-        };
+        let message = Message::Answered(Box::new(answered));
+        let sent = queue.as_ref().is_some_and(|queue| queue.try_send(message).is_ok());
         drop(queue);
-        if sent.is_err() {
+        if !sent {
             shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
             dropped(rows.len());
         }
@@ -327,8 +325,8 @@ fn run(taken: &Receiver<Message>, mut writer: Writer, shared: &Shared) {
                     some.push(answered);
                 }
                 Ok(Message::Flush(done)) => flushing.push(done),
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => break,
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => {
                     open = false;
                     break;
                 }

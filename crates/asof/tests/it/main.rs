@@ -25,4 +25,6 @@ mod projects;
 #[cfg(test)]
 mod pushing;
 #[cfg(test)]
+mod soak;
+#[cfg(test)]
 mod wrong;

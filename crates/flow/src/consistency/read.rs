@@ -186,3 +186,50 @@ pub(super) fn statuses(batch: &RecordBatch, column: usize) -> Option<arrow::arra
     let column = group(batch, log_columns::STATUS)?.columns().get(column)?;
     cast(column, &DataType::Utf8).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> LogFile {
+        LogFile {
+            path: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat").join(name),
+            shown: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn format_1_is_read() {
+        let mut reading = Reading::open(&file("serving-log-1.arrows")).unwrap().unwrap();
+        assert_eq!(reading.header.format, 1);
+        let (_, selection) = reading.header.definitions.restore().unwrap();
+        assert_eq!(selection.columns[0].name, "double");
+        let rows = reading.next(None).unwrap().unwrap();
+        assert_eq!((rows.numbers, reading.broken), (vec![1, 2, 3], false));
+        let mut cuts = KnownCuts::default();
+        let told = told(&rows.batch, &mut cuts).unwrap();
+        assert_eq!((told.as_of[0], told.position[0]), (Timestamp(86_400_000_000), None));
+        assert_eq!(cuts.all, [[ReadableUnits { generation: 1, units: Vec::new() }]]);
+        let statuses = statuses(&rows.batch, 0).unwrap();
+        let statuses: Vec<_> = statuses.as_string::<i32>().iter().flatten().collect();
+        assert_eq!(statuses, ["present", "not_found", "no_key"]);
+        assert!(reading.next(None).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_cut_off_is_left_out() {
+        let whole = std::fs::read(file("serving-log-1.arrows").path).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1-0.arrows");
+        for (length, rows) in [(whole.len() - 9, 3), (whole.len() - 200, 0), (100, 0)] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let cut_off = LogFile { path: path.clone(), shown: "1-0.arrows".to_owned() };
+            let reading = Reading::open(&cut_off).unwrap();
+            assert_eq!(reading.is_none(), length == 100, "{length}");
+            let Some(mut reading) = reading else { continue };
+            let found = reading.next(None).unwrap().map_or(0, |rows| rows.numbers.len());
+            assert_eq!(found, rows, "{length}");
+            assert!(reading.next(None).unwrap().is_none() && reading.broken == (rows == 0), "{length}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! `POST /v1/check/consistency`: what was answered online, answered again through the training path.
 
-use asof_flow::{ConsistencyReport, ConsistencyRequest, FeatureConsistency, Inconsistency, Place};
+use asof_flow::{ConsistencyReport, ConsistencyRequest, FeatureConsistency, Inconsistency, LogPlace};
 use asof_model::{Name, Timestamp};
 use axum::extract::State;
 use axum::routing::post;
@@ -208,7 +208,7 @@ fn feature(of: FeatureConsistency) -> ConsistencyOfFeature {
     }
 }
 
-fn place(Place { what, file, row, as_of, keys }: Place) -> ConsistencyPlace {
+fn place(LogPlace { what, file, row, as_of, keys }: LogPlace) -> ConsistencyPlace {
     let what = match what {
         Inconsistency::Mismatched => "mismatched",
         Inconsistency::Missing => "missing",
