@@ -18,15 +18,19 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt8Array, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt8Array, UInt64Array,
+};
 use arrow::compute::{concat, concat_batches, take, take_record_batch};
 use arrow::datatypes::{Field, Schema};
-use asof_engine::point_in_time::{AnswerBatch, Manner, PointInTimeAnswer, SpineRows, answer, answer_readings};
+use asof_engine::point_in_time::{
+    AnswerBatch, Manner, PointInTimeAnswer, SpineRows, answer, answer_readings,
+};
 use asof_engine::rows::ViewProgress;
 use asof_engine::{Progress, ProgressEvent};
 use asof_model::{
-    Address, Catalog, Cut, Explain as _, Kind, LogHeader, Name, OnImmature, OnOverflow, Origin, Place, Principal,
-    Question, ReadableUnits, SERVING_LOG_FOLDER, Selection, SourceVersion, Timestamp, log_columns,
+    Address, Catalog, Cut, Explain as _, Kind, LogHeader, Name, OnImmature, OnOverflow, Origin, Place,
+    Principal, Question, ReadableUnits, SERVING_LOG_FOLDER, Selection, SourceVersion, Timestamp, log_columns,
 };
 use futures::TryStreamExt as _;
 use serde::Serialize;
@@ -442,7 +446,8 @@ impl<'a> Portion<'a> {
         let mut all = Told { as_of: Vec::new(), position: Vec::new(), cut: Vec::new() };
         let (mut batches, mut places) = (Vec::new(), Vec::new());
         for (file, rows) in some {
-            let told = told(&rows.batch, &mut cuts).ok_or_else(|| broken(*file, "a column of it is damaged"))?;
+            let told =
+                told(&rows.batch, &mut cuts).ok_or_else(|| broken(*file, "a column of it is damaged"))?;
             all.as_of.extend(told.as_of);
             all.position.extend(told.position);
             all.cut.extend(told.cut);
@@ -504,7 +509,8 @@ impl<'a> Portion<'a> {
         let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
         fields.push(Arc::new(Field::new(TIME, times.data_type().clone(), false)));
         columns.push(Arc::new(times));
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|_| self.broken())?;
+        let batch =
+            RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|_| self.broken())?;
         Ok(SpineRows { batches: vec![batch], time: TIME.to_owned() })
     }
 
@@ -514,7 +520,8 @@ impl<'a> Portion<'a> {
         let mut order: Vec<usize> = (0..self.rows.num_rows()).collect();
         let position = |row: &usize| self.told.position.get(*row).copied().flatten();
         order.sort_by_key(|row| position(row));
-        let times = order.iter().map(|row| self.told.as_of.get(*row).copied().unwrap_or(Timestamp::BEFORE_ALL));
+        let times =
+            order.iter().map(|row| self.told.as_of.get(*row).copied().unwrap_or(Timestamp::BEFORE_ALL));
         let asked: Vec<(i64, Timestamp)> =
             order.iter().map(|row| position(row).unwrap_or(i64::MIN)).zip(times).collect();
         let mut between: BTreeSet<usize> = BTreeSet::new();
@@ -576,7 +583,9 @@ impl<'a> Portion<'a> {
             for (field, column) in group.fields().iter().zip(group.columns()) {
                 let shown = match column.is_null(row) {
                     true => serde_json::Value::Null,
-                    false => arrow::util::display::array_value_to_string(column, row).unwrap_or_default().into(),
+                    false => {
+                        arrow::util::display::array_value_to_string(column, row).unwrap_or_default().into()
+                    }
                 };
                 keys.insert(field.name().clone(), shown);
             }

@@ -35,7 +35,7 @@ pub use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
 pub use asof_engine::intake::{BodyFormat, PushedOp};
 pub use asof_online::live::Durability;
 pub use consistency::{
-    ConsistencyRequest, ConsistencyReport, FeatureConsistency, Inconsistency, LogPlace, NotCheckable,
+    ConsistencyReport, ConsistencyRequest, FeatureConsistency, Inconsistency, LogPlace, NotCheckable,
 };
 pub use error::{FlowError, Result};
 pub use flush::{FlushBounds, FlushFailure, FlushPause, FlushReport, FlushStatus};

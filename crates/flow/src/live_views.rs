@@ -163,9 +163,8 @@ impl Flow {
             };
             // Before it answers: who reads from it is to know what it holds.
             live_.store().write(&mut |s, writing| {
-                seen.iter().try_for_each(|(unit, seen)| {
-                    live_.put_progress((id, s), unit.as_bytes(), seen, writing)
-                })
+                seen.iter()
+                    .try_for_each(|(unit, seen)| live_.put_progress((id, s), unit.as_bytes(), seen, writing))
             })?;
             live_.change(&change, &mut |_, _| Ok(()))?;
             Ok(())

@@ -137,11 +137,7 @@ pub(crate) static CONFIG: Table = Table {
             Takes::Share,
             "The share of keys of which every answer is kept in the serving log, which `asof check consistency` answers again: 0 keeps nothing, 1 all. It holds keys and feature values. Default 0.01.",
         ),
-        may(
-            "serving_log_keep",
-            Takes::Length,
-            "How long files of the serving log are kept. Default `30d`.",
-        ),
+        may("serving_log_keep", Takes::Length, "How long files of the serving log are kept. Default `30d`."),
         may(
             "flush_interval",
             Takes::Length,

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Address, Ask, Column, Definitions, DerivedVersion, Name, Question, Revision, ServiceVersion, SourceVersion,
-    StoredSelection, Timestamp, VersionId, ViewVersion,
+    Address, Ask, Column, Definitions, DerivedVersion, Name, Question, Revision, ServiceVersion,
+    SourceVersion, StoredSelection, Timestamp, VersionId, ViewVersion,
 };
 
 /// One training set, as it was made.

@@ -19,9 +19,7 @@ use std::time::Duration;
 use arrow::array::{Array, ArrayRef, BinaryArray, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
-use asof_model::{
-    Address, Ask, Catalog, Clock, LogHeader, SERVING_LOG_FORMAT, ServingLogOptions, Timestamp,
-};
+use asof_model::{Address, Ask, Catalog, Clock, LogHeader, SERVING_LOG_FORMAT, ServingLogOptions, Timestamp};
 use asof_online::views::Progress;
 use asof_online::{Generation, GenerationId, Snapshot};
 use xxhash_rust::xxh3::xxh3_64;
@@ -304,7 +302,11 @@ fn asked(features: &Features, entities: &EntityColumns, rows: &[usize]) -> Optio
     names
         .map(|name| {
             let column = entities.get(name)?;
-            if rows.len() == column.len() { Some(Arc::clone(column)) } else { take(column, &places, None).ok() }
+            if rows.len() == column.len() {
+                Some(Arc::clone(column))
+            } else {
+                take(column, &places, None).ok()
+            }
         })
         .collect()
 }

@@ -204,16 +204,18 @@ impl Reader {
     /// The generations in the live store that answer, and a view of it in which they do.
     fn live_at(&self, selection: &PreparedSelection, judged: Timestamp) -> Result<LiveAt> {
         let Some(of) = self.inner.live.as_deref() else {
-            let lives = selection.readings.iter().map(|reading| {
-                reading.live.as_ref().map(|live| live.resolve(reading, None)).transpose()
-            });
+            let lives = selection
+                .readings
+                .iter()
+                .map(|reading| reading.live.as_ref().map(|live| live.resolve(reading, None)).transpose());
             return Ok((lives.collect::<Result<_>>()?, None));
         };
         loop {
             let standing = of.all();
-            let lives = selection.readings.iter().map(|reading| {
-                reading.live.as_ref().map(|live| live.resolve(reading, Some(of))).transpose()
-            });
+            let lives = selection
+                .readings
+                .iter()
+                .map(|reading| reading.live.as_ref().map(|live| live.resolve(reading, Some(of))).transpose());
             let lives = lives.collect::<Result<Vec<Option<Arc<Found>>>>>()?;
             let live = of.store().read_from(judged)?;
             // A generation that another took the place of meanwhile may have lost rows.

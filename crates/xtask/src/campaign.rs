@@ -65,9 +65,9 @@ fn soak(root: &Path, requests: u64, program: Option<&Path>) -> Result<(), String
             root.join("target/release/asof")
         }
     };
-    let environment =
-        [("ASOF_SOAK_REQUESTS", requests.to_string()), ("ASOF_SOAK_PROGRAM", text(&program))];
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let environment = [("ASOF_SOAK_REQUESTS", requests.to_string()), ("ASOF_SOAK_PROGRAM", text(&program))];
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let arguments = ["nextest", "run", "--workspace", "--success-output", "final", "soak::"];
     run_with(root, "cargo", &arguments, &environment)
 }

@@ -99,7 +99,10 @@ fn shop() -> (Project, Up) {
     let project = Project::empty();
     project.write("asof.yaml", "project: shop\n");
     project.write("features/shop.yaml", DEFINITIONS);
-    project.write("data/profiles/1.csv", "buyer,since,tier,rating\n1,2024-01-01,basic,3.5\n2,2024-01-01,gold,4.5\n");
+    project.write(
+        "data/profiles/1.csv",
+        "buyer,since,tier,rating\n1,2024-01-01,basic,3.5\n2,2024-01-01,gold,4.5\n",
+    );
     project.write("data/limits/1.csv", "buyer,since,limit\n1,2024-01-01,100\n2,2024-01-01,250.5\n");
     project.well(&["apply", "--yes"]);
     project.well(&["load", "profiles"]);
@@ -160,7 +163,11 @@ fn live(project: &Project, mut node: Up) -> Up {
             {"id": id(3), "buyer": 2, "at": "2024-01-01", "amount": 3.0, "state": "old"},
         ]);
         push(&node, "orders", &orders);
-        push(&node, "clicks", &json!([{"buyer": 1, "at": at, "page": "a"}, {"buyer": 3, "at": at, "page": "b"}]));
+        push(
+            &node,
+            "clicks",
+            &json!([{"buyer": 1, "at": at, "page": "a"}, {"buyer": 3, "at": at, "page": "b"}]),
+        );
         ask(&node);
         push(&node, "orders", &json!([{"id": id(1), "buyer": 2, "at": at, "amount": 7.25, "state": "new"}]));
         ask(&node);
@@ -277,7 +284,8 @@ fn the_check_finds_what_is_not_as_it_was() {
     assert_eq!(found("profile.tier").0, [0, 2, 0]);
     tamper(&path, "features", "limit", |column| {
         let all = arrow::array::Float64Array::from(vec![100.0; column.len()]);
-        let nulls: arrow::array::BooleanArray = (0..column.len()).map(|row| Some(column.is_null(row))).collect();
+        let nulls: arrow::array::BooleanArray =
+            (0..column.len()).map(|row| Some(column.is_null(row))).collect();
         zip(&nulls, &all, column).unwrap()
     });
     assert_eq!(found("allowed.limit").0, [0, 0, 2]);
@@ -338,12 +346,15 @@ fn what_cannot_be_answered_as_it_was_is_named() {
     let told = &answer["not_checkable"];
     assert_eq!((&told[0]["source"], &told[0]["rows"]), (&json!("shop.limits"), &json!(4)), "{answer:#}");
     assert!(told[0]["reason"].as_str().unwrap().contains("1.csv` is not what it was"), "{told}");
-    let compared = |feature: &str| {
-        answer["features"].as_array().unwrap().iter().any(|it| it["feature"] == feature)
-    };
+    let compared =
+        |feature: &str| answer["features"].as_array().unwrap().iter().any(|it| it["feature"] == feature);
     assert!(compared("spend.spent_1h") && compared("profile.tier"), "{answer:#}");
     assert!(!compared("allowed.limit") && !compared("headroom.left"), "{answer:#}");
     let ended = project.run(&["check", "consistency"]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("4 rows cannot be answered as they were: source `shop.limits`"), "{}", ended.err);
+    assert!(
+        ended.err.contains("4 rows cannot be answered as they were: source `shop.limits`"),
+        "{}",
+        ended.err
+    );
 }

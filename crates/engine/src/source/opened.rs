@@ -275,7 +275,10 @@ async fn past_of(
         }
     });
     let files = files.await?;
-    let cut = PastCut { visible: past_visible(source), files: files.iter().map(|file| file.identity.clone()).collect() };
+    let cut = PastCut {
+        visible: past_visible(source),
+        files: files.iter().map(|file| file.identity.clone()).collect(),
+    };
     Ok(Some((files, OpenedPast { cut, until: past.until })))
 }
 

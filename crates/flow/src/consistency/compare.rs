@@ -138,7 +138,8 @@ mod tests {
         let found = |all: [Status; 3]| {
             let (status, logged) = (status(all), logged.as_ref().unwrap());
             let why = trained(&values, Some((&status, false)));
-            differing(&Answers { values: &values, why: logged }, &Answers { values: &values, why: &why }).unwrap()
+            differing(&Answers { values: &values, why: logged }, &Answers { values: &values, why: &why })
+                .unwrap()
         };
         assert_eq!(found([Status::Expired, Status::NotFound, Status::NoKey]), []);
         let other = found([Status::NoKey, Status::Present, Status::NoKey]);

@@ -221,7 +221,8 @@ mod tests {
         let whole = std::fs::read(file("serving-log-1.arrows").path).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("1-0.arrows");
-        for (length, rows) in [(whole.len() - 9, 3), (whole.len() - 200, 0), (100, 0)] {
+        // The mark of the end has eight bytes.
+        for (length, rows) in [(whole.len() - 8, 3), (whole.len() - 9, 0), (whole.len() - 200, 0), (100, 0)] {
             std::fs::write(&path, &whole[..length]).unwrap();
             let cut_off = LogFile { path: path.clone(), shown: "1-0.arrows".to_owned() };
             let reading = Reading::open(&cut_off).unwrap();

@@ -139,7 +139,12 @@ impl<'a> Reader<'a> {
         if found.is_none() {
             let text = node.scalar().unwrap_or(node.shape());
             let message = format!("`{key}` in {CONFIG_FILE} takes a number from 0 to 1, not `{text}`");
-            self.wrong(node, "wrong_value", message, Some(format!("e.g. `{key}: 0.01`, one key in a hundred")));
+            self.wrong(
+                node,
+                "wrong_value",
+                message,
+                Some(format!("e.g. `{key}: 0.01`, one key in a hundred")),
+            );
         }
         found
     }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, DictionaryArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray,
-    StructArray, TimestampMicrosecondArray,
+    ArrayRef, DictionaryArray, Int8Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
+    TimestampMicrosecondArray,
 };
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Field, Fields, Int8Type, Int32Type, Schema, SchemaRef, TimeUnit};
@@ -169,7 +169,8 @@ impl Writer {
     /// Ends files that are long or old enough, and lets go of those that need not be kept.
     pub(super) fn turn(&mut self) {
         let now = self.clock.now();
-        let ended = |open: &Open| open.bytes >= LARGEST || now.0.saturating_sub(open.begun.0) >= LOG_FILE_LONGEST;
+        let ended =
+            |open: &Open| open.bytes >= LARGEST || now.0.saturating_sub(open.begun.0) >= LOG_FILE_LONGEST;
         let paths: Vec<PathBuf> =
             self.open.iter().filter(|(_, open)| ended(open)).map(|(path, _)| path.clone()).collect();
         paths.iter().filter_map(|path| self.open.remove(path)).for_each(Open::end);
@@ -265,7 +266,8 @@ fn features(some: &[Box<Answered>]) -> Result<Vec<ArrayRef>, ArrowError> {
     for answered in some {
         for (number, column) in answered.features.columns().enumerate() {
             // What is wrong with a value is not to hold it.
-            let array = column.array().map_err(|_| ArrowError::ComputeError("a value is damaged".to_owned()))?;
+            let array =
+                column.array().map_err(|_| ArrowError::ComputeError("a value is damaged".to_owned()))?;
             match columns.get_mut(number) {
                 Some(of) => of.push(array),
                 None => columns.push(vec![array]),
@@ -275,14 +277,12 @@ fn features(some: &[Box<Answered>]) -> Result<Vec<ArrayRef>, ArrowError> {
     columns.iter().map(|of| together(of)).collect()
 }
 
-fn status(
-    some: &[Box<Answered>],
-    count: usize,
-    statuses: &ArrayRef,
-) -> Result<Vec<ArrayRef>, ArrowError> {
+fn status(some: &[Box<Answered>], count: usize, statuses: &ArrayRef) -> Result<Vec<ArrayRef>, ArrowError> {
     let mut codes: Vec<Vec<Option<i8>>> = vec![Vec::new(); count];
     for answered in some {
-        for ((column, told), codes) in answered.features.columns().zip(told(&answered.features)).zip(&mut codes) {
+        for ((column, told), codes) in
+            answered.features.columns().zip(told(&answered.features)).zip(&mut codes)
+        {
             match (column.statuses(), told) {
                 (Some(own), _) => codes.extend(own.map(code)),
                 (None, Some(reading)) => codes.extend(reading.iter().map(|status| code(status.name()))),
@@ -313,9 +313,7 @@ fn code(status: &str) -> Option<i8> {
 fn cuts(some: &[Box<Answered>]) -> Result<ArrayRef, ArrowError> {
     let same = |a: &[Readable], b: &[Readable]| {
         a.len() == b.len()
-            && a.iter()
-                .zip(b)
-                .all(|(a, b)| a.generation == b.generation && Arc::ptr_eq(&a.units, &b.units))
+            && a.iter().zip(b).all(|(a, b)| a.generation == b.generation && Arc::ptr_eq(&a.units, &b.units))
     };
     let mut known: Vec<&[Readable]> = Vec::new();
     let mut keys: Vec<i32> = Vec::new();

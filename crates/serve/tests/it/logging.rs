@@ -55,7 +55,8 @@ impl Logged {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path());
+        let entries =
+            |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path());
         let asked = entries(&self.folder.path().join("log")).flat_map(|project| entries(&project));
         asked.flat_map(|asked| entries(&asked)).collect()
     }

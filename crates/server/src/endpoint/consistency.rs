@@ -164,7 +164,9 @@ async fn check(
         // What was answered before is in the files then.
         let flushed = log.clone();
         let done = tokio::task::spawn_blocking(move || flushed.flush()).await;
-        done.map_err(|_| Failure::new(asof_model::Kind::Internal, "panic", "the serving log was not written"))?;
+        done.map_err(|_| {
+            Failure::new(asof_model::Kind::Internal, "panic", "the serving log was not written")
+        })?;
         dropped = log.status().dropped;
     }
     let asked = ConsistencyRequest { service, since, show_keys: request.show_keys };

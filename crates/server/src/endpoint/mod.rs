@@ -29,7 +29,9 @@ mod training_sets;
 
 pub use apply::{ApplyAnswer, ApplyRequest};
 pub use backup::{BackupAnswer, BackupRequest};
-pub use consistency::{CheckConsistency, ConsistencyAnswer, ConsistencyOfFeature, ConsistencyPlace, NotCheckable};
+pub use consistency::{
+    CheckConsistency, ConsistencyAnswer, ConsistencyOfFeature, ConsistencyPlace, NotCheckable,
+};
 pub use load::{LoadAnswer, LoadFiles, LoadQuery, LoadedFile, OnBadRow, UploadedFile};
 pub use materialize::{MaterializeAnswer, MaterializeRequest, MaterializedView};
 pub use plan::{PlanAnswer, PlanRequest, RowsToMaterialize};
