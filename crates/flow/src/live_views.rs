@@ -589,6 +589,10 @@ fn write_view(
     let mut end = |version: &Version, at: Timestamp| -> asof_online::Result<()> {
         let key = kept_key(&version.kept, binding).map_err(|error| refused(error.to_string()))?;
         let KeptKey::Key(key) = key else { return Ok(()) };
+        // The row is not kept either, or counts no more.
+        if keeping.is_past(version.event_time) {
+            return Ok(());
+        }
         let order = RowOrder {
             event_time: version.event_time,
             visible_at: version.visible_at,

@@ -32,7 +32,7 @@ const WAITING: usize = 8_192;
 /// Bytes of them.
 const WAITING_BYTES: usize = 64 << 20;
 /// How long a row waits for others to be written with.
-const TOGETHER: Duration = Duration::from_secs(1);
+const TOGETHER: Duration = Duration::from_millis(250);
 /// Rows that are written together at most.
 const ROWS: usize = 4_096;
 

@@ -291,8 +291,8 @@ fn soak() {
     let mut node = started(&project, &soak);
     node.wait_ready();
     let begun = Instant::now();
-    // About three kills however many requests there are, and one more for each fifty thousand.
-    let kills = 3 + wanted / 50_000;
+    // Two kills however many requests there are, and one more for each fifty thousand.
+    let kills = 2 + wanted / 50_000;
     let mut killed = 0;
     let pause = Duration::from_millis(500 + wanted / 100);
     std::thread::scope(|threads| {
@@ -352,7 +352,7 @@ fn soak() {
         "{answer:#}"
     );
     assert_eq!(answer["not_checkable"], json!([]), "{answer:#}");
-    // What a kill found on its way to the log, in its last second, is not there.
+    // What a kill found on its way to the log, in its last moments, is not there.
     assert!(number("rows") > asked / 2, "{answer:#}");
     assert!(number("lag") > 0 && killed == kills && flushed > 0 && loads > 1, "{answer:#}");
 }
