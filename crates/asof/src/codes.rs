@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 190] = [
+const INVALID: [(&str, &str); 192] = [
     ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
@@ -56,6 +56,7 @@ const INVALID: [(&str, &str); 190] = [
     ("bad_rows_given", "`asof push` takes one file, or - for standard input, or one row as COLUMN=VALUE."),
     ("bad_server_url", "The URL of the node to speak to is none. Write http://HOST:PORT or https://HOST:PORT."),
     ("bad_setting", "A variable or flag has a value its setting cannot take. `asof doctor` shows every setting and where it comes from."),
+    ("bad_since", "`since` is not an instant. Write it as 2013-06-01T12:00:00Z, with a zone or Z."),
     ("bad_spine_time", "The spine's time column is not a time. Give a timestamp or a text of times, or integers with a unit: --time COLUMN:ms."),
     ("bad_stdin", "What came on stdin cannot be read as the command expects it. Say its format with --spine-format, or give a file."),
     ("bad_time_unit", "A unit of times is s, ms, us or ns: --time COLUMN:ms."),
@@ -99,8 +100,8 @@ const INVALID: [(&str, &str); 190] = [
     ("expression_empty", "An expression is needed, and the text is empty."),
     ("expression_failed", "An expression cannot be computed: for these columns at all, or for some value, such as a division by zero. Guard it with `nullif`, `try_cast` or `case`."),
     ("expression_not_bool", "A condition, such as `where` or `delete_when`, is not true or false. Compare with something."),
-    ("expression_not_of_the_row", "An expression uses something that is not of the row: the present, the session, a variable. The same expression must give the same value whenever it is asked."),
     ("expression_not_id", "An `id` names an event by a whole number, a text, a uuid, a time or a bool; a float or what holds several values names none. Name a column that does."),
+    ("expression_not_of_the_row", "An expression uses something that is not of the row: the present, the session, a variable. The same expression must give the same value whenever it is asked."),
     ("expression_not_time", "An expression that stands for a time gives something else. Cast it: to_timestamp(...)."),
     ("expression_placeholder", "An expression has no parameters such as $1 or ?. Write the value."),
     ("expression_subquery", "An expression is over one row and holds no query. Join in a source's `sql` instead."),
@@ -165,6 +166,7 @@ const INVALID: [(&str, &str); 190] = [
     ("retention_too_short", "A row must be kept online as long as it can answer: `retention` is at least `ttl`."),
     ("retention_without_ttl", "Without a ttl the last row answers for ever, so nothing may be let go of. Give a `ttl`, or remove `retention`."),
     ("second_row", "Facts without a clock have one row per key, and there are two. Give the source an `event_time`, or the view a `where` that leaves one."),
+    ("serving_log_broken", "A file in the folder `serving-log` of the node is none that this Asof reads: it is damaged, of a newer format, or none of the log. Move it out of the folder; the others are checked without it."),
     ("several_time_columns", "The spine has several columns of times. Say which with --time COLUMN."),
     ("source_cycle", "A source's query reads, by way of others, the source itself. Break the ring."),
     ("source_empty", "The text files of a source have no rows, so there is nothing to tell the types of its columns by. Declare them in `schema`, or apply again when there are rows."),
@@ -240,7 +242,7 @@ const NOT_FOUND: [(&str, &str); 17] = [
 ];
 
 #[rustfmt::skip]
-const CONFLICT: [(&str, &str); 22] = [
+const CONFLICT: [(&str, &str); 23] = [
     ("address_taken", "Another program listens on the address. Often it is another `asof up`: `asof doctor` in its folder shows its process. Choose another address with --listen; port 0 takes a free one."),
     ("apply_conflict", "Somebody applied another change to this project after your plan was made. The message names the changes and who made them. Get them into your folder, plan again, apply again."),
     ("backup_exists", "A backup goes into a folder that does not exist yet, so that none is written over. Name another."),
@@ -251,6 +253,7 @@ const CONFLICT: [(&str, &str); 22] = [
     ("folder_in_use", "The demo writes into a folder that does not exist yet, or that it wrote itself. Name another: asof demo DIR."),
     ("id_exists", "An id that was chosen for a run or record is taken. Choose another, or leave it out."),
     ("idempotency_key_reused", "The Idempotency-Key named another batch of this source within the last seven days. Send a new batch under a key of its own; send an old one again as it was."),
+    ("not_consistent", "`asof check consistency` found values that were served otherwise than training answers at the same time from the same rows. Its table says which features, its places which rows of the serving log. This is a defect of Asof: please report it."),
     ("online_store_owned", "Another process has the online store open. Stop it, or ask it."),
     ("removal_not_allowed", "The folder is the whole of its project: what it does not define would be removed. Say --allow-remove if that is meant."),
     ("run_not_running", "A run that has ended cannot end again."),
@@ -259,9 +262,9 @@ const CONFLICT: [(&str, &str); 22] = [
     ("source_stale", "A source with `sql` was applied with other versions of the sources of another project than stand. Apply the source's project again: its views become new versions over what stands."),
     ("stands_on_nothing", "A version stands on a thing that is gone or has changed since the plan. Plan again, apply again."),
     ("table_busy", "Others wrote to the same table again and again while this load tried. Nothing was loaded; try again."),
-    ("view_changed", "A view was given another version while its rows were brought up. Nothing answers otherwise than before; materialise it again."),
     ("thing_in_use", "What would be removed is used by others, which the message names. Remove those first, in the same apply where they are of the same project."),
     ("training_set_changed", "What a training set was made from is no longer as it was, so it cannot be made again. The message names what is gone or changed."),
+    ("view_changed", "A view was given another version while its rows were brought up. Nothing answers otherwise than before; materialise it again."),
     ("view_stale", "A view was applied with another version of its source than stands: the source belongs to another project, which changed it. Apply the view's project again: the view becomes a new version over what stands. Until then it is not read, since its rows would mix two rules."),
 ];
 

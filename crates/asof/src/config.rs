@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use asof_model::{Config, Name, Project, ProjectFile, Severity};
+use asof_model::{Config, Double, Length, Name, Project, ProjectFile, ServingLogOptions, Severity};
 use serde::Serialize;
 
 use crate::problem::Problem;
@@ -104,6 +104,12 @@ pub(crate) struct Settings {
     pub threads: Setting<usize>,
     /// Long operations at once.
     pub operations: Setting<usize>,
+    /// The share of keys whose answers are kept in the serving log.
+    pub serving_log_sample: Setting<f64>,
+    /// How long they are kept.
+    pub serving_log_keep: Setting<Length>,
+    /// The longest that a pushed row waits to be moved into its table.
+    pub flush_interval: Setting<Length>,
     /// What requests carry; never shown.
     pub token: Setting<Option<String>>,
     /// The server's certificate.
@@ -154,6 +160,23 @@ impl Settings {
             file.and_then(|config| config.threads),
             || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         );
+        let length_of = |name: &'static str| {
+            let length = variable(name)?.map(|text| match Length::parse(&text) {
+                Ok(length) if length.micros() > 0 => Ok(length),
+                _ => {
+                    let message = format!("{name} is `{text}`, not a length of time");
+                    Err(Problem::invalid("bad_setting", message).hint("write it as 30d, 1h or 60s"))
+                }
+            });
+            length.transpose()
+        };
+        let share = variable("ASOF_SERVING_LOG_SAMPLE")?.map(|text| {
+            Config::parse_share(&text).ok_or_else(|| {
+                let message = format!("ASOF_SERVING_LOG_SAMPLE is `{text}`, not a number from 0 to 1");
+                Problem::invalid("bad_setting", message)
+            })
+        });
+        let share = share.transpose()?.map(Double::value);
         let path_variable = |name: &'static str| variable(name).map(|text| text.map(PathBuf::from));
         let path_of_file = |path: &Option<String>| path.as_ref().map(|path| Some(root.value.join(path)));
         for (key, instead) in Config::not_built_yet() {
@@ -214,6 +237,24 @@ impl Settings {
                 (count_of("ASOF_OPERATIONS")?, "ASOF_OPERATIONS"),
                 file.and_then(|config| config.operations),
                 || operations_of(threads.value),
+            ),
+            serving_log_sample: Setting::of(
+                (None, ""),
+                (share, "ASOF_SERVING_LOG_SAMPLE"),
+                file.and_then(|config| config.serving_log_sample).map(Double::value),
+                || ServingLogOptions::default().sample,
+            ),
+            serving_log_keep: Setting::of(
+                (None, ""),
+                (length_of("ASOF_SERVING_LOG_KEEP")?, "ASOF_SERVING_LOG_KEEP"),
+                file.and_then(|config| config.serving_log_keep),
+                || ServingLogOptions::default().keep,
+            ),
+            flush_interval: Setting::of(
+                (None, ""),
+                (length_of("ASOF_FLUSH_INTERVAL")?, "ASOF_FLUSH_INTERVAL"),
+                file.and_then(|config| config.flush_interval),
+                || Length::from_micros(60_000_000),
             ),
             threads,
             token: Setting::of((None, ""), (variable("ASOF_TOKEN")?.map(Some), "ASOF_TOKEN"), None, || None),
@@ -343,7 +384,7 @@ pub(crate) fn own_call() -> Option<PathBuf> {
 }
 
 /// The variables that are read; every setting of `asof.yaml` has one.
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 15] = [
     "ASOF_PROJECT",
     "ASOF_SERVER",
     "ASOF_TOKEN",
@@ -352,6 +393,9 @@ const VARIABLES: [&str; 12] = [
     "ASOF_MEMORY",
     "ASOF_THREADS",
     "ASOF_OPERATIONS",
+    "ASOF_SERVING_LOG_SAMPLE",
+    "ASOF_SERVING_LOG_KEEP",
+    "ASOF_FLUSH_INTERVAL",
     "ASOF_TLS_CERTIFICATE",
     "ASOF_TLS_KEY",
     "ASOF_TLS_AUTHORITIES",

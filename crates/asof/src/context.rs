@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use asof_model::{Kind, Name};
+use asof_flow::FlushBounds;
+use asof_model::{Kind, Name, ServingLogOptions};
 use tokio::sync::OnceCell;
 
 use crate::client::{Client, Remote, Trust};
@@ -105,6 +106,14 @@ impl Context {
             memory: settings.memory.value,
             threads: settings.threads.value,
             operations: settings.operations.value,
+            serving_log: ServingLogOptions {
+                sample: settings.serving_log_sample.value,
+                keep: settings.serving_log_keep.value,
+            },
+            flush: FlushBounds {
+                wait: Duration::from_micros(settings.flush_interval.value.micros().unsigned_abs()),
+                ..FlushBounds::default()
+            },
             name: self.name.clone(),
             ..NodeConfig::new(settings.data_dir.value.clone())
         }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use asof_engine::{Engine, EngineConfig};
 use asof_flow::{Flow, FlushBounds};
-use asof_model::{Clock, Name};
+use asof_model::{Clock, Name, SERVING_LOG_FOLDER, ServingLogOptions};
 use asof_online::views::LiveGenerations;
 use asof_registry::Registry;
-use asof_serve::Reader;
+use asof_serve::{Reader, ServingLog};
 use asof_server::{Access, App, CopyOnline, Limits, Listen, Rooms, Server};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +31,10 @@ pub struct NodeConfig {
     pub threads: usize,
     /// How many trainings, rebuilds, loads, materialisations and backups go on at once; more wait.
     pub operations: usize,
+    /// Which answers are kept, and how long.
+    pub serving_log: ServingLogOptions,
+    /// When pushed rows are moved into their tables.
+    pub flush: FlushBounds,
     /// What it calls itself to those it keeps out, e.g. `asof up`.
     pub name: String,
     /// How long to wait for another owner of the data directory to end.
@@ -51,6 +55,8 @@ impl NodeConfig {
             memory: 2 << 30,
             threads,
             operations: crate::config::operations_of(threads),
+            serving_log: ServingLogOptions::default(),
+            flush: FlushBounds::default(),
             name: "asof".to_owned(),
             patience: Duration::ZERO,
             limits: Limits::default(),
@@ -131,14 +137,23 @@ impl Node {
         })??);
         let clock = Arc::clone(&config.clock);
         let stop = CancellationToken::new();
+        let mut reader = Reader::deriving(Arc::clone(&online), Arc::clone(&clock), Arc::new(engine.clone()))
+            .with_live(Arc::clone(&live_views));
+        if config.serving_log.sample > 0.0 {
+            let folder = config.data_dir.join(SERVING_LOG_FOLDER);
+            let log = ServingLog::open(folder, &config.serving_log, Arc::clone(&clock));
+            reader = reader.with_log(log.map_err(|error| {
+                let message = format!("the thread of the serving log was not started: {error}");
+                Problem::new(asof_model::Kind::Unavailable, "no_threads", message)
+            })?);
+        }
         let rooms = Rooms {
-            reader: Reader::deriving(Arc::clone(&online), Arc::clone(&clock), Arc::new(engine.clone()))
-                .with_live(Arc::clone(&live_views)),
+            reader,
             flow: Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&clock))
                 .with_batch_bytes(room.batch)
                 .with_intake(Arc::clone(&live), Arc::clone(&live_views) as Arc<dyn asof_flow::LiveViews>)
                 .with_views(live_views)
-                .with_live(Arc::clone(&live), floor, FlushBounds::default())
+                .with_live(Arc::clone(&live), floor, config.flush)
                 .with_operations(config.operations),
             copy_online: CopyOnline(Arc::new(move |to| {
                 online.backup(&to.join("online"))?;
@@ -228,6 +243,12 @@ impl Node {
         self.stop.cancel();
         self.rooms.flow.close().await;
         self.app.finished().await;
+        if let Some(log) = self.rooms.reader.log().cloned() {
+            let closed = tokio::task::spawn_blocking(move || log.close()).await;
+            if closed.is_err() {
+                tracing::warn!("the serving log was not closed");
+            }
+        }
         self.rooms.registry.close().await;
     }
 }

@@ -72,6 +72,14 @@ pub enum FlowError {
         /// What was found.
         what: String,
     },
+    /// A file of the serving log cannot be used.
+    #[error("file `{file}` of the serving log cannot be read: {reason}")]
+    ServingLog {
+        /// The file, below the folder of the log.
+        file: String,
+        /// Why.
+        reason: String,
+    },
     /// The named thing does not exist.
     #[error("{what} `{name}` not found")]
     NotFound {
@@ -97,7 +105,7 @@ impl Explain for FlowError {
             FlowError::Registry(error) => error.kind(),
             FlowError::Online(error) => error.kind(),
             FlowError::View { source, .. } => source.kind(),
-            FlowError::SecondRow { .. } => Kind::Invalid,
+            FlowError::SecondRow { .. } | FlowError::ServingLog { .. } => Kind::Invalid,
             FlowError::Busy { .. } => Kind::Exhausted,
             FlowError::Stopping => Kind::Unavailable,
             FlowError::Row { .. } | FlowError::Internal { .. } => Kind::Internal,
@@ -113,6 +121,7 @@ impl Explain for FlowError {
             FlowError::Online(error) => error.code(),
             FlowError::View { source, .. } => source.code(),
             FlowError::SecondRow { .. } => "second_row",
+            FlowError::ServingLog { .. } => "serving_log_broken",
             FlowError::Busy { .. } => "too_many_operations",
             FlowError::Stopping => "stopping",
             FlowError::Row { .. } => "row_not_kept",
@@ -146,6 +155,10 @@ impl Explain for FlowError {
             FlowError::View { source, .. } => source.hint(),
             FlowError::SecondRow { .. } => Some(
                 "give the source an `event_time`, or the view a `where` that leaves one row a key".to_owned(),
+            ),
+            FlowError::ServingLog { .. } => Some(
+                "use the Asof that wrote it or a newer one, or move the file out of the folder `serving-log` of the node"
+                    .to_owned(),
             ),
             FlowError::Busy { .. } => Some(
                 "ask again when some have ended, which `asof status` shows; `operations` in asof.yaml says how many go on \

@@ -4,6 +4,7 @@
 //! It says in which order things happen and keeps the record of runs; how rows are read, checked and
 //! stored is `asof-engine`'s, how they lie online is `asof-online`'s.
 
+mod consistency;
 mod error;
 mod flush;
 mod live_views;
@@ -33,6 +34,9 @@ use tokio_util::task::TaskTracker;
 pub use asof_engine::delta::{FileLoad, LoadFile, OnBadRow};
 pub use asof_engine::intake::{BodyFormat, PushedOp};
 pub use asof_online::live::Durability;
+pub use consistency::{
+    ConsistencyReport, ConsistencyRequest, FeatureConsistency, Inconsistency, LogPlace, NotCheckable,
+};
 pub use error::{FlowError, Result};
 pub use flush::{FlushBounds, FlushFailure, FlushPause, FlushReport, FlushStatus};
 pub use load::LoadReport;

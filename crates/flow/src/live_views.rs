@@ -161,11 +161,12 @@ impl Flow {
                     record.state = GenerationState::Dropped;
                 }
             };
-            live_.change(&change, &mut |_, writing| {
-                seen.iter().try_for_each(|(unit, seen)| {
-                    LiveGenerations::put_progress(id, unit.as_bytes(), seen, writing)
-                })
+            // Before it answers: who reads from it is to know what it holds.
+            live_.store().write(&mut |s, writing| {
+                seen.iter()
+                    .try_for_each(|(unit, seen)| live_.put_progress((id, s), unit.as_bytes(), seen, writing))
             })?;
+            live_.change(&change, &mut |_, _| Ok(()))?;
             Ok(())
         })
         .await?;
@@ -588,6 +589,10 @@ fn write_view(
     let mut end = |version: &Version, at: Timestamp| -> asof_online::Result<()> {
         let key = kept_key(&version.kept, binding).map_err(|error| refused(error.to_string()))?;
         let KeptKey::Key(key) = key else { return Ok(()) };
+        // The row is not kept either, or counts no more.
+        if keeping.is_past(version.event_time) {
+            return Ok(());
+        }
         let order = RowOrder {
             event_time: version.event_time,
             visible_at: version.visible_at,
@@ -741,7 +746,7 @@ fn flush(
             }
         }
         match seen {
-            Some((unit, seen)) => LiveGenerations::put_progress(id, unit, seen, writing),
+            Some((unit, seen)) => live.put_progress((id, s), unit, seen, writing),
             None => Ok(()),
         }
     })?;

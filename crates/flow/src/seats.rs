@@ -33,6 +33,8 @@ pub enum Operation {
     Refresh,
     /// All stores are copied.
     Backup,
+    /// The serving log is answered again.
+    Check,
     /// Definitions are held against the data.
     Plan,
     /// The same, to make them stand.
@@ -41,13 +43,14 @@ pub enum Operation {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 8] = [
+    pub const ALL: [Operation; 9] = [
         Operation::Train,
         Operation::Rebuild,
         Operation::Load,
         Operation::Materialize,
         Operation::Refresh,
         Operation::Backup,
+        Operation::Check,
         Operation::Plan,
         Operation::Apply,
     ];
@@ -61,6 +64,7 @@ impl Operation {
             Operation::Materialize => "materialize",
             Operation::Refresh => "refresh",
             Operation::Backup => "backup",
+            Operation::Check => "check",
             Operation::Plan => "plan",
             Operation::Apply => "apply",
         }

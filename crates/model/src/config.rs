@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Name;
+use crate::{Double, Length, Name};
 
 /// The project's own file. Everything but the name is optional.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,12 @@ pub struct Config {
     pub threads: Option<usize>,
     /// How many long operations go on at once.
     pub operations: Option<usize>,
+    /// The share of keys whose answers are kept in the serving log.
+    pub serving_log_sample: Option<Double>,
+    /// How long they are kept.
+    pub serving_log_keep: Option<Length>,
+    /// The longest that a pushed row waits to be moved into its table.
+    pub flush_interval: Option<Length>,
     /// The server's certificate chain in PEM form, relative to the project's folder.
     pub tls_certificate: Option<String>,
     /// Its private key in PEM form, relative to the project's folder.
@@ -37,6 +43,12 @@ impl Config {
             crate::keys::Takes::NotYet(instead) => Some((key.name, instead)),
             _ => None,
         })
+    }
+
+    /// The share that a text such as `0.01` says; none where it is no number from 0 to 1.
+    pub fn parse_share(text: &str) -> Option<Double> {
+        let share: f64 = text.trim().parse().ok()?;
+        Double::new(share).filter(|_| (0.0..=1.0).contains(&share))
     }
 
     /// The size in bytes of a text such as `512MB`, `8GB`, `24GiB`, for flags and variables that

@@ -66,6 +66,8 @@ pub(crate) enum Takes {
     Size,
     /// A whole number, at least 1.
     Count,
+    /// A number from 0 to 1.
+    Share,
     /// Recognised, and refused as not built yet: what to do instead.
     NotYet(&'static str),
 }
@@ -129,6 +131,17 @@ pub(crate) static CONFIG: Table = Table {
             "operations",
             Takes::Count,
             "How many trainings, rebuilds, loads, materialisations and backups a node does at once, and beside them how many plans and applies; more wait. Each may take `memory`. Default: half of `threads`, from 2 to 4.",
+        ),
+        may(
+            "serving_log_sample",
+            Takes::Share,
+            "The share of keys of which every answer is kept in the serving log, which `asof check consistency` answers again: 0 keeps nothing, 1 all. It holds keys and feature values. Default 0.01.",
+        ),
+        may("serving_log_keep", Takes::Length, "How long files of the serving log are kept. Default `30d`."),
+        may(
+            "flush_interval",
+            Takes::Length,
+            "The longest that a pushed row waits in the intake log to be moved into its source's table. Default `60s`.",
         ),
         may(
             "tls_certificate",

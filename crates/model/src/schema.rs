@@ -136,6 +136,7 @@ fn takes(takes: Takes) -> Value {
         Takes::Options => texts,
         Takes::Size => json!({"type": ["string", "integer"]}),
         Takes::Count => json!({"type": "integer", "minimum": 1, "maximum": 4096}),
+        Takes::Share => json!({"type": "number", "minimum": 0, "maximum": 1}),
         Takes::NotYet(_) => json!(false),
     }
 }

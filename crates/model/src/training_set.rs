@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Address, Ask, Column, DerivedVersion, Name, Question, Revision, ServiceVersion, SourceVersion,
-    StoredSelection, Timestamp, VersionId, ViewVersion,
+    Address, Ask, Column, Definitions, DerivedVersion, Name, Question, Revision, ServiceVersion,
+    SourceVersion, StoredSelection, Timestamp, VersionId, ViewVersion,
 };
 
 /// One training set, as it was made.
@@ -79,6 +79,24 @@ pub struct Recipe {
     pub code_version: String,
     /// The format the set was written in.
     pub output: FileFormat,
+}
+
+impl Recipe {
+    /// The definitions it was made of, asked in this project.
+    pub fn definitions(&self, project: &Name) -> Definitions {
+        Definitions {
+            project: project.clone(),
+            revision: self.revision,
+            ask: self.ask.clone(),
+            full_names: self.full_names,
+            service: self.service.clone(),
+            selection: self.selection.clone(),
+            views: self.views.clone(),
+            derived: self.derived.clone(),
+            sources: self.sources.clone(),
+            roots: self.roots.clone(),
+        }
+    }
 }
 
 /// What came out of a training.

@@ -29,7 +29,7 @@ mod table;
 mod tiler;
 
 pub use expire::Expired;
-pub use generations::{Holds, LiveGeneration, LiveGenerations, LiveRecord};
+pub use generations::{Holds, LiveGeneration, LiveGenerations, LiveRecord, Progress};
 pub use latest::LatestRow;
 pub use read::{WindowsAsked, WindowsRead, sum_windows};
 pub use table::{ViewRow, ViewTable};

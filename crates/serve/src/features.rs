@@ -90,6 +90,67 @@ impl Features {
         Answer { features: self, reading }
     }
 
+    /// Some of the entities alone; none where one is not there.
+    pub(crate) fn of_entities(&self, entities: &[usize]) -> Option<Features> {
+        let (mut bytes, mut values, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        let keep = |place: &Range<usize>, bytes: &mut Vec<u8>| {
+            let at = bytes.len();
+            bytes.extend_from_slice(self.bytes.get(place.clone())?);
+            Some(at..bytes.len())
+        };
+        let blocks = self.rows.chunks(self.entities.max(1)).enumerate();
+        for (reading, of) in blocks {
+            let asked = self.selection.readings.get(reading).map_or(0, |reading| reading.places.len());
+            for entity in entities {
+                rows.push(match of.get(*entity)? {
+                    Row::Nothing => Row::Nothing,
+                    Row::Default => Row::Default,
+                    Row::Whole(place) => Row::Whole(keep(place, &mut bytes)?),
+                    Row::Values(first) => {
+                        let at = values.len();
+                        for value in self.values.get(*first..first + asked)? {
+                            let value = value.as_ref().map(|place| keep(place, &mut bytes));
+                            values.push(match value {
+                                Some(kept) => Some(kept?),
+                                None => None,
+                            });
+                        }
+                        Row::Values(at)
+                    }
+                });
+            }
+        }
+        let readings = self.readings.iter().map(|reading| {
+            Some(ReadingStatus {
+                view: Arc::clone(&reading.view),
+                keys: Arc::clone(&reading.keys),
+                status: some_of(&reading.status, entities)?,
+                event_time: some_of(&reading.event_time, entities)?,
+                outcomes: reading.outcomes.iter().map(|of| some_of(of, entities)).collect::<Option<_>>()?,
+            })
+        });
+        Some(Features {
+            at: self.at,
+            readings: readings.collect::<Option<_>>()?,
+            selection: Arc::clone(&self.selection),
+            entities: entities.len(),
+            bytes,
+            rows,
+            values,
+        })
+    }
+
+    /// Bytes it takes, about.
+    pub(crate) fn memory(&self) -> usize {
+        let rows = self.rows.len() * size_of::<Row>() + self.values.len() * size_of::<Option<Range<usize>>>();
+        self.bytes.len() + rows + self.readings.len() * (128 + 24 * self.entities)
+    }
+
+    /// The selection, to be held.
+    pub(crate) fn shared_selection(&self) -> &Arc<PreparedSelection> {
+        &self.selection
+    }
+
     /// What was asked.
     pub fn selection(&self) -> &PreparedSelection {
         &self.selection
@@ -158,6 +219,10 @@ impl Features {
         }
         Ok(())
     }
+}
+
+fn some_of<T: Clone>(all: &[T], places: &[usize]) -> Option<Vec<T>> {
+    places.iter().map(|place| all.get(*place).cloned()).collect()
 }
 
 /// One output column.

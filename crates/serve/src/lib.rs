@@ -10,6 +10,8 @@
 //! It is not a wire: requests come as typed arrays and answers leave as typed values. It knows no
 //! engine, and never reads a source.
 //!
+//! Of some keys every answer is kept, with what could be read when it was given: the serving log ([`ServingLog`]).
+//!
 //! Invariants:
 //! - an answer is whole or an error: a missing key column, a view that is not materialised or an
 //!   `as_of` out of reach refuses the request;
@@ -22,11 +24,13 @@ mod entities;
 mod error;
 mod features;
 mod live;
+mod log;
 mod prepared;
 mod reader;
 
 pub use entities::EntityColumns;
 pub use error::{Result, ServeError};
 pub use features::{FeatureColumn, Features, ReadingStatus};
+pub use log::{ServingLog, ServingLogStatus};
 pub use prepared::{PreparedSelection, RequestKey};
 pub use reader::Reader;

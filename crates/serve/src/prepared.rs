@@ -13,6 +13,7 @@ use asof_model::{
 use asof_online::{Generation, GenerationId, GenerationState};
 
 use crate::live::LiveReading;
+use crate::log::Logged;
 use crate::{Result, ServeError};
 
 /// A selection with everything that does not depend on the request: key encoders, row layouts, and
@@ -27,6 +28,7 @@ pub struct PreparedSelection {
     pub(crate) outputs: Vec<Output>,
     pub(crate) derived: Derived,
     heads: OnceLock<Vec<Vec<u8>>>,
+    logged: OnceLock<Logged>,
     found: Mutex<Option<Resolved>>,
 }
 
@@ -107,6 +109,10 @@ pub(crate) struct Resolved {
 impl Resolved {
     pub(crate) fn generation(&self, reading: usize) -> Option<&Generation> {
         self.records.get(*self.positions.get(reading)?)
+    }
+
+    pub(crate) fn records(&self) -> &Arc<Vec<Generation>> {
+        &self.records
     }
 
     pub(crate) fn id(&self, reading: usize) -> GenerationId {
@@ -201,7 +207,7 @@ impl PreparedSelection {
             });
         }
         let (outputs, derived) = outputs(&selection, &readings, steps)?;
-        let heads = OnceLock::new();
+        let (heads, logged) = (OnceLock::new(), OnceLock::new());
         let found = Mutex::new(None);
         Ok(Arc::new(PreparedSelection {
             selection,
@@ -211,6 +217,7 @@ impl PreparedSelection {
             outputs,
             derived,
             heads,
+            logged,
             found,
         }))
     }
@@ -228,6 +235,17 @@ impl PreparedSelection {
     /// What a wire writes before the values of each column, by column: written once, by the first call.
     pub fn heads(&self, write: impl FnMut(&OutputColumn) -> Vec<u8>) -> &[Vec<u8>] {
         self.heads.get_or_init(|| self.selection.columns.iter().map(write).collect())
+    }
+
+    /// Its answers may be kept from now on.
+    pub(crate) fn log(&self, logged: Logged) {
+        // Two that prepare it say the same.
+        drop(self.logged.set(logged));
+    }
+
+    /// What is kept of all its answers alike; none where they are not kept.
+    pub(crate) fn logged(&self) -> Option<&Logged> {
+        self.logged.get()
     }
 
     /// Where the readings' rows are in a store with these records.

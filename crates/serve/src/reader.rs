@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, ArrayRef, BinaryArray};
 use asof_compute::{Derive, Keeping, RowError, Status, arrow_type, conform_request, status_at};
 use asof_model::{Ask, Catalog, Clock, Name, RequestColumn, Revision, Timestamp};
+use asof_online::live::LiveSnapshot;
 use asof_online::views::LiveGenerations;
 use asof_online::{OnlineStore, Snapshot, Wanted};
 
 use crate::features::Answer;
 use crate::live::{At, Found};
+use crate::log::{Logged, Readable};
 use crate::prepared::{NothingDerived, PreparedReading, Resolved};
-use crate::{EntityColumns, Features, PreparedSelection, Result, ServeError};
+use crate::{EntityColumns, Features, PreparedSelection, Result, ServeError, ServingLog};
 
 /// How many prepared selections are kept; past it all are made anew as they are asked for.
 const PREPARED: usize = 1_000;
@@ -33,6 +35,8 @@ struct Inner {
     answered: AtomicI64,
     prepared: Mutex<Prepared>,
     derive: Arc<dyn Derive>,
+    /// Where answers are kept; none where they are not.
+    log: Option<ServingLog>,
 }
 
 #[derive(Default)]
@@ -65,17 +69,33 @@ impl Reader {
     /// does not know.
     pub fn deriving(store: Arc<dyn OnlineStore>, clock: Arc<dyn Clock>, derive: Arc<dyn Derive>) -> Reader {
         let answered = AtomicI64::new(i64::MIN);
-        let inner = Inner { store, live: None, clock, answered, prepared: Mutex::default(), derive };
+        let prepared = Mutex::default();
+        let inner = Inner { store, live: None, clock, answered, prepared, derive, log: None };
         Reader { inner: Arc::new(inner) }
     }
 
     /// The same, which reads pushed rows and windows too, and takes T from where they are given their `v`.
     #[must_use]
     pub fn with_live(self, live: Arc<LiveGenerations>) -> Reader {
+        self.with(Some(live), self.inner.log.clone())
+    }
+
+    /// The same, which keeps answers in this log.
+    #[must_use]
+    pub fn with_log(self, log: ServingLog) -> Reader {
+        self.with(self.inner.live.clone(), Some(log))
+    }
+
+    /// Where answers are kept, if they are.
+    pub fn log(&self) -> Option<&ServingLog> {
+        self.inner.log.as_ref()
+    }
+
+    fn with(&self, live: Option<Arc<LiveGenerations>>, log: Option<ServingLog>) -> Reader {
         let Inner { store, clock, derive, .. } = self.inner.as_ref();
         let (store, clock, derive) = (Arc::clone(store), Arc::clone(clock), Arc::clone(derive));
         let answered = AtomicI64::new(i64::MIN);
-        let inner = Inner { store, live: Some(live), clock, answered, prepared: Mutex::default(), derive };
+        let inner = Inner { store, live, clock, answered, prepared: Mutex::default(), derive, log };
         Reader { inner: Arc::new(inner) }
     }
 
@@ -102,6 +122,9 @@ impl Reader {
         }
         let selection = catalog.select(project, ask, full_names)?;
         let made = PreparedSelection::deriving(selection, self.inner.derive.as_ref())?;
+        if self.inner.log.is_some() {
+            made.log(Logged::of(&made, catalog, ask, full_names)?);
+        }
         let mut prepared = self.inner.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if prepared.revision < revision || prepared.count >= PREPARED {
             *prepared = Prepared { revision, ..Prepared::default() };
@@ -134,12 +157,7 @@ impl Reader {
         // A clock that was set back must not ask for a T at which rows were already let go.
         let judged =
             generations.map(|generation| generation.judged_at).max().unwrap_or(Timestamp::BEFORE_ALL);
-        let lives = selection.readings.iter().map(|reading| {
-            let live = reading.live.as_ref();
-            live.map(|live| live.resolve(reading, self.inner.live.as_deref())).transpose()
-        });
-        let lives = lives.collect::<Result<Vec<Option<Arc<Found>>>>>()?;
-        let live = self.inner.live.as_ref().map(|live| live.store().read_from(judged)).transpose()?;
+        let (lives, live) = self.live_at(selection, judged)?;
         let now = match &live {
             Some(live) => live.answer_time(),
             None => {
@@ -161,9 +179,55 @@ impl Reader {
             }
         }
         features.derive(&request)?;
+        if let Some(log) = self.inner.log.as_ref().filter(|_| selection.logged().is_some()) {
+            let rows = log.sample(keys.first());
+            if !rows.is_empty() {
+                let read = (0..selection.readings.len()).map(|reading| {
+                    let found = lives.get(reading).and_then(Option::as_ref);
+                    match (found, &live, self.inner.live.as_deref()) {
+                        (Some(found), Some(live), Some(of)) => {
+                            let generation = found.generation.record.id;
+                            let units = of.progress_within(generation, live.as_ref())?;
+                            Ok(Readable { generation, units })
+                        }
+                        _ => log.readable(snapshot.as_ref(), resolved.records(), resolved.id(reading)),
+                    }
+                });
+                let read = read.collect::<Result<Vec<Readable>>>()?;
+                let position = live.as_ref().map(|live| live.position().0);
+                log.keep(&features, &rows, entities, position, read);
+            }
+        }
         Ok(features)
     }
+
+    /// The generations in the live store that answer, and a view of it in which they do.
+    fn live_at(&self, selection: &PreparedSelection, judged: Timestamp) -> Result<LiveAt> {
+        let Some(of) = self.inner.live.as_deref() else {
+            let lives = selection
+                .readings
+                .iter()
+                .map(|reading| reading.live.as_ref().map(|live| live.resolve(reading, None)).transpose());
+            return Ok((lives.collect::<Result<_>>()?, None));
+        };
+        loop {
+            let standing = of.all();
+            let lives = selection
+                .readings
+                .iter()
+                .map(|reading| reading.live.as_ref().map(|live| live.resolve(reading, Some(of))).transpose());
+            let lives = lives.collect::<Result<Vec<Option<Arc<Found>>>>>()?;
+            let live = of.store().read_from(judged)?;
+            // A generation that another took the place of meanwhile may have lost rows.
+            if Arc::ptr_eq(&standing, &of.all()) {
+                return Ok((lives, Some(live)));
+            }
+        }
+    }
 }
+
+/// By reading the generation that answers, where it is in the live store; and the view of that store.
+type LiveAt = (Vec<Option<Arc<Found>>>, Option<Box<dyn LiveSnapshot>>);
 
 /// The T of a request, which may be of the past.
 fn instant(

@@ -75,6 +75,8 @@ pub(crate) struct Metrics {
     pub(crate) live_position: Gauge,
     pub(crate) flush_lag: Gauge<f64, AtomicU64>,
     pub(crate) flush_failed: Gauge,
+    pub(crate) logged: Counter,
+    pub(crate) not_logged: Counter,
 }
 
 impl Default for Metrics {
@@ -106,6 +108,8 @@ impl Default for Metrics {
             live_position: Gauge::default(),
             flush_lag: Gauge::default(),
             flush_failed: Gauge::default(),
+            logged: Counter::default(),
+            not_logged: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("requests", "Requests answered, by endpoint and status", metrics.requests.clone());
@@ -175,6 +179,10 @@ impl Default for Metrics {
         registry.register_with_unit("flush_lag", lag, Unit::Seconds, metrics.flush_lag.clone());
         let failed = "Tables that did not get their pushed rows the last time";
         registry.register("flush_tables_failed", failed, metrics.flush_failed.clone());
+        let logged = "Rows of answers that were written to the serving log";
+        registry.register("serving_log_rows", logged, metrics.logged.clone());
+        let dropped = "Rows of answers in the sample of the serving log that were not written";
+        registry.register("serving_log_dropped_rows", dropped, metrics.not_logged.clone());
         Metrics { registry, ..metrics }
     }
 }

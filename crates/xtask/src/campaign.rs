@@ -4,7 +4,8 @@
 //! loads, applies, online commits and whole commands (apply, materialize, train, backup) in turn write to an ext4
 //! file system in an image file, copies the image in the moment of an acknowledgement, mounts the copy and looks
 //! whether all that was acknowledged is there and nothing half-done. A file written beside without fsync is the
-//! control: if it survived every time, the copy would not show what a power loss does.
+//! control: if it survived every time, the copy would not show what a power loss does. `soak` asks a million features of
+//! a node while everything happens to it at once, and has what it served answered again.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -25,6 +26,12 @@ pub(crate) struct Options {
     /// How many rounds: 1,000 kills of each, 50 power losses.
     #[arg(long)]
     rounds: Option<u32>,
+    /// How many requests a soak asks.
+    #[arg(long, default_value_t = 1_000_000)]
+    requests: u64,
+    /// The program that a soak runs; otherwise it is built optimised.
+    #[arg(long)]
+    program: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -33,6 +40,8 @@ enum Campaign {
     Kill,
     /// Images of a loop-mounted file system; needs root.
     PowerLoss,
+    /// Requests under pushes, loads, flushes and kills, answered again.
+    Soak,
 }
 
 /// Runs a campaign.
@@ -44,7 +53,23 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
             run_with(root, "cargo", &arguments, &[("ASOF_KILL_ROUNDS", &rounds)])
         }
         Campaign::PowerLoss => power_loss(root, options.rounds.unwrap_or(50)),
+        Campaign::Soak => soak(root, options.requests, options.program.as_deref()),
     }
+}
+
+fn soak(root: &Path, requests: u64, program: Option<&Path>) -> Result<(), String> {
+    let program = match program {
+        Some(program) => program.canonicalize().map_err(|e| format!("`{}`: {e}", program.display()))?,
+        None => {
+            run_with(root, "cargo", &["build", "--release"], &[])?;
+            root.join("target/release/asof")
+        }
+    };
+    let environment = [("ASOF_SOAK_REQUESTS", requests.to_string()), ("ASOF_SOAK_PROGRAM", text(&program))];
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let arguments = ["nextest", "run", "--workspace", "--success-output", "final", "soak::"];
+    run_with(root, "cargo", &arguments, &environment)
 }
 
 fn power_loss(root: &Path, rounds: u32) -> Result<(), String> {

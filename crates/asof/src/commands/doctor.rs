@@ -76,6 +76,17 @@ fn settings_of(settings: &Settings) -> Vec<(&'static str, String, String)> {
         ("memory", size(settings.memory.value), settings.memory.origin.to_string()),
         ("threads", settings.threads.value.to_string(), settings.threads.origin.to_string()),
         ("operations", settings.operations.value.to_string(), settings.operations.origin.to_string()),
+        (
+            "serving_log_sample",
+            settings.serving_log_sample.value.to_string(),
+            settings.serving_log_sample.origin.to_string(),
+        ),
+        (
+            "serving_log_keep",
+            settings.serving_log_keep.value.to_string(),
+            settings.serving_log_keep.origin.to_string(),
+        ),
+        ("flush_interval", settings.flush_interval.value.to_string(), settings.flush_interval.origin.to_string()),
         ("token", secret(&settings.token.value), settings.token.origin.to_string()),
         ("tls_certificate", path(settings.tls_certificate.value.as_ref()), settings.tls_certificate.origin.to_string()),
         ("tls_key", path(settings.tls_key.value.as_ref()), settings.tls_key.origin.to_string()),

@@ -45,6 +45,8 @@ commands! {
     Push push "push",
     /// Bring views up to date in the online store
     Materialize materialize "materialize",
+    /// Check that what was served is what training says
+    Check check "check",
     /// Show how fresh every view is
     Status status "status",
     /// Make a training set: the spine's rows with the features known at each row's time

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use asof_server::{StatusAnswer, StatusOfIntake, StatusOfOperations};
+use asof_server::{StatusAnswer, StatusOfIntake, StatusOfOperations, StatusOfServingLog};
 
 use crate::client::path;
 use crate::context::Context;
@@ -52,6 +52,16 @@ fn held(intake: &StatusOfIntake) -> Option<String> {
     Some(text)
 }
 
+/// What is missing of the serving log, if anything is.
+fn not_logged(log: &StatusOfServingLog) -> Option<String> {
+    if log.dropped == 0 && log.error.is_none() {
+        return None;
+    }
+    let (logged, dropped) = (grouped(log.logged), grouped(log.dropped));
+    let why = log.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+    Some(format!("serving log: {logged} rows kept, {dropped} dropped{why}"))
+}
+
 /// Shows.
 pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
     let printer = context.printer;
@@ -68,10 +78,16 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
         {
             printer.json_line(&serde_json::json!({"intake": intake}));
         }
+        if let Some(log) = answer.serving_log.as_ref().filter(|log| log.logged > 0 || not_logged(log).is_some()) {
+            printer.json_line(&serde_json::json!({"serving_log": log}));
+        }
         return Ok(());
     }
     if let Some(busy) = busy(&answer.operations) {
         printer.line(busy);
+    }
+    if let Some(dropped) = answer.serving_log.as_ref().and_then(not_logged) {
+        printer.line(dropped);
     }
     if let Some(intake) = answer.intake.as_ref().and_then(held) {
         printer.line(intake);

@@ -5,6 +5,8 @@ mod busy;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod consistency;
+#[cfg(test)]
 mod derived;
 #[cfg(test)]
 mod grpc;
@@ -24,5 +26,7 @@ mod project;
 mod projects;
 #[cfg(test)]
 mod pushing;
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 mod wrong;

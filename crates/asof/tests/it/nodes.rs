@@ -244,6 +244,7 @@ fn settings_come_from_the_file_the_environment_and_flags_in_that_order() {
     project.write(
         "asof.yaml",
         "project: shop\nlisten: 127.0.0.1:1\ndata_dir: stores\nmemory: 1GiB\nthreads: 3\noperations: 3\n\
+         serving_log_sample: 0.25\nserving_log_keep: 7d\nflush_interval: 10s\n\
          server: http://127.0.0.1:9\ntls_certificate: cert.pem\ntls_key: key.pem\ntls_authorities: ca.pem\n",
     );
     let settings = |args: &[&str], environment: &[(&str, &str)]| {
@@ -266,6 +267,9 @@ fn settings_come_from_the_file_the_environment_and_flags_in_that_order() {
         ("ASOF_MEMORY", "2GiB"),
         ("ASOF_THREADS", "4"),
         ("ASOF_OPERATIONS", "5"),
+        ("ASOF_SERVING_LOG_SAMPLE", "1"),
+        ("ASOF_SERVING_LOG_KEEP", "2w"),
+        ("ASOF_FLUSH_INTERVAL", "500ms"),
         ("ASOF_SERVER", "http://127.0.0.1:8"),
         ("ASOF_TOKEN", "s3cret"),
         ("ASOF_TLS_CERTIFICATE", "/c.pem"),
@@ -287,6 +291,9 @@ fn settings_come_from_the_file_the_environment_and_flags_in_that_order() {
         ("ASOF_THREADS", "0"),
         ("ASOF_THREADS", "many"),
         ("ASOF_OPERATIONS", "0"),
+        ("ASOF_SERVING_LOG_SAMPLE", "1.5"),
+        ("ASOF_SERVING_LOG_KEEP", "0d"),
+        ("ASOF_FLUSH_INTERVAL", "soon"),
         ("ASOF_TREADS", "4"),
     ] {
         let shop = Project::shop();

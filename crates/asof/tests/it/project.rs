@@ -62,6 +62,8 @@ pub(crate) struct Ended {
 
 pub(crate) struct Project {
     path: PathBuf,
+    /// The binary that is run.
+    program: String,
     /// Removes the folder, where it is not another's.
     _dir: Option<tempfile::TempDir>,
 }
@@ -87,12 +89,19 @@ impl Project {
 
     pub(crate) fn empty() -> Project {
         let dir = tempfile::tempdir().unwrap();
-        Project { path: dir.path().to_owned(), _dir: Some(dir) }
+        let program = env!("CARGO_BIN_EXE_asof").to_owned();
+        Project { path: dir.path().to_owned(), program, _dir: Some(dir) }
     }
 
     /// What is in a folder, which stays.
     pub(crate) fn at(path: &Path) -> Project {
-        Project { path: path.to_owned(), _dir: None }
+        Project { path: path.to_owned(), program: env!("CARGO_BIN_EXE_asof").to_owned(), _dir: None }
+    }
+
+    /// The same, run by this program where there is one.
+    pub(crate) fn with_program(mut self, program: Option<String>) -> Project {
+        self.program = program.unwrap_or(self.program);
+        self
     }
 
     /// The same files in another folder.
@@ -117,7 +126,7 @@ impl Project {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_asof"));
+        let mut command = Command::new(&self.program);
         command.args(args).current_dir(self.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars() {
             if name.starts_with("ASOF_") {

@@ -10,6 +10,7 @@ mod copied;
 mod durable;
 mod flush;
 mod foreign;
+mod late;
 mod load;
 mod quarantine;
 mod readers;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use asof_model::{Length, Reading, Selection, SourceVersion};
+use asof_model::{Cut, Length, Reading, Selection, SourceCut, SourceVersion};
 
 /// A reading that an operator answers.
 #[derive(Debug, Clone)]
@@ -13,6 +13,38 @@ pub(super) struct Asked {
     pub(super) features: Vec<usize>,
     /// Of one that labels are read from, how long after the spine's times it is asked.
     pub(super) after: Option<Length>,
+    /// What of its source it is answered from; none: what there is.
+    pub(super) cut: Option<Cut>,
+}
+
+/// What sources are read as.
+#[derive(Debug, Clone)]
+pub(super) enum Cuts {
+    /// Those named as they were read then, the others as they are.
+    OfSources(Vec<SourceCut>),
+    /// Each reading of the selection from its own.
+    OfReadings(Vec<Cut>),
+}
+
+impl Cuts {
+    /// Of a reading, by its number in the selection where it has one.
+    fn of(&self, number: Option<usize>, reading: &Reading) -> Option<Cut> {
+        match self {
+            Cuts::OfSources(all) => {
+                let found = all.iter().find(|cut| cut.source == reading.source.address);
+                found.map(|cut| cut.cut.clone())
+            }
+            Cuts::OfReadings(all) => all.get(number?).cloned(),
+        }
+    }
+
+    /// Those of sources.
+    pub(super) fn of_sources(&self) -> &[SourceCut] {
+        match self {
+            Cuts::OfSources(all) => all,
+            Cuts::OfReadings(_) => &[],
+        }
+    }
 }
 
 /// All that is asked: the readings of the selection, and behind them those of its labels.
@@ -28,19 +60,21 @@ pub(super) struct Questions {
 pub(super) struct Pass {
     pub(super) source: Arc<SourceVersion>,
     pub(super) after: Option<Length>,
+    pub(super) cut: Option<Cut>,
     /// Positions in [`Questions::asked`].
     pub(super) members: Vec<usize>,
 }
 
 impl Questions {
     /// Labels of one view in one role, as long after, share what is asked.
-    pub(super) fn of(selection: &Selection) -> Questions {
+    pub(super) fn of(selection: &Selection, cuts: &Cuts) -> Questions {
         let readings = selection.readings.iter().enumerate();
         let mut asked: Vec<Asked> = readings
             .map(|(number, reading)| Asked {
                 reading: reading.clone(),
                 features: selection.taken(number),
                 after: None,
+                cut: cuts.of(Some(number), reading),
             })
             .collect();
         let mut labels = Vec::with_capacity(selection.labels.len());
@@ -52,7 +86,8 @@ impl Questions {
             };
             let found = asked.iter().position(same).unwrap_or_else(|| {
                 let reading = label.reading.clone();
-                asked.push(Asked { reading, features: Vec::new(), after: Some(label.after) });
+                let cut = cuts.of(None, &reading);
+                asked.push(Asked { reading, features: Vec::new(), after: Some(label.after), cut });
                 asked.len() - 1
             });
             labels.push(found);
@@ -65,7 +100,7 @@ impl Questions {
         Questions { asked, labels }
     }
 
-    /// One pass over a source for all that is asked of it at one time, in order of first use.
+    /// One pass over a source for all that is asked of it at one time from one cut, in order of first use.
     pub(super) fn passes(&self) -> Vec<Pass> {
         let mut passes: Vec<Pass> = Vec::new();
         for (number, asked) in self.asked.iter().enumerate() {
@@ -74,12 +109,14 @@ impl Questions {
                 pass.source.address == source.address
                     && pass.source.id == source.id
                     && pass.after == asked.after
+                    && pass.cut == asked.cut
             };
             match passes.iter_mut().find(same) {
                 Some(pass) => pass.members.push(number),
                 None => passes.push(Pass {
                     source: Arc::clone(source),
                     after: asked.after,
+                    cut: asked.cut.clone(),
                     members: vec![number],
                 }),
             }

@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::answers::{CHUNK, ReadingCounts};
-use super::asked::{Asked, Pass, Questions};
+use super::asked::{Asked, Cuts, Pass, Questions};
 use super::ends::Ends;
 use super::halves;
 use super::mature::{Reach, kept, kept_rows, masked};
@@ -126,14 +126,43 @@ pub async fn answer(
     at: &[SourceCut],
     progress: Option<Progress>,
 ) -> Result<PointInTimeAnswer> {
+    let at = Cuts::OfSources(at.to_vec());
+    answer_from(engine, catalog, selection, spine, manner.into(), at, progress).await
+}
+
+/// The same, each reading of the selection from a cut of its own: two views of one source may have been asked when
+/// they held not the same of it.
+///
+/// # Errors
+/// As [`answer`]; [`Error::Changed`] where what was read then is not there any more.
+pub async fn answer_readings(
+    engine: &Engine,
+    catalog: &Arc<Catalog>,
+    selection: &Selection,
+    spine: &SpineRows,
+    manner: impl Into<Manner>,
+    cuts: &[Cut],
+) -> Result<PointInTimeAnswer> {
+    let at = Cuts::OfReadings(cuts.to_vec());
+    answer_from(engine, catalog, selection, spine, manner.into(), at, None).await
+}
+
+async fn answer_from(
+    engine: &Engine,
+    catalog: &Arc<Catalog>,
+    selection: &Selection,
+    spine: &SpineRows,
+    manner: Manner,
+    at: Cuts,
+    progress: Option<Progress>,
+) -> Result<PointInTimeAnswer> {
     let (engine, catalog, selection, spine) =
         (engine.clone(), Arc::clone(catalog), selection.clone(), spine.clone());
-    let (at, manner) = (at.to_vec(), manner.into());
     let on = engine.clone();
     on.run(async move {
         let threads = engine.config().threads;
         let derivations = Derivations::compile(&selection, &engine).map_err(derived)?;
-        let reach = Reach::of(&engine, &catalog, &selection, &at).await?;
+        let reach = Reach::of(&engine, &catalog, &selection, at.of_sources()).await?;
         let mut spine = spine;
         let mut times = times_of(&spine)?;
         let mut immature = reach.immature(micros(&times));
@@ -146,7 +175,7 @@ pub async fn answer(
             immature = reach.immature(micros(&times));
             answered = Some(keep);
         }
-        let questions = Questions::of(&selection);
+        let questions = Questions::of(&selection, &at);
         let (columns, key_sets) = spine_columns(&spine, &times, &questions, threads)?;
         let request = request_columns(&spine, &selection)?;
         drop(spine);
@@ -162,8 +191,7 @@ pub async fn answer(
             };
             let spec = Arc::new(spec(&engine, &questions, &pass, &key_sets, manner));
             let before = cuts.iter().find(|(address, _)| *address == source.address).map(|(_, cut)| cut);
-            let recorded = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
-            let cut = before.or(recorded);
+            let cut = pass.cut.as_ref().or(before);
             let (until, told) = (columns.last_time(), progress.clone());
             let (scan, keys, ends) =
                 scan_for(&engine, &catalog, &source, &spec, until, cut, manner.in_halves, told).await?;

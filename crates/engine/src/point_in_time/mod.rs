@@ -57,7 +57,7 @@ mod windows;
 
 pub use answers::ReadingCounts;
 pub use codec::{Codec, FindSpine};
-pub use driver::{AnswerBatch, Manner, PointInTimeAnswer, SpineRows, answer};
+pub use driver::{AnswerBatch, Manner, PointInTimeAnswer, SpineRows, answer, answer_readings};
 pub use ends::{Ends, NamedBy};
 pub(crate) use fold::{passing, true_only};
 pub(crate) use mature::kept_rows;

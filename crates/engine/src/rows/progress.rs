@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use asof_model::{Cut, FileIdentity};
+use asof_model::{Cut, FileIdentity, PastCut, Place, SourceVersion};
 use serde::{Deserialize, Serialize};
 
+use crate::source::opened::past_visible;
 use crate::{Error, Result};
 
 /// What was read of a view's source, unit by unit; each as [`super::UnitRead::seen`] said it.
@@ -12,6 +13,46 @@ use crate::{Error, Result};
 pub struct ViewProgress {
     /// By the names of units.
     pub units: BTreeMap<String, Vec<u8>>,
+}
+
+impl ViewProgress {
+    /// The cut of the source that this is; of one that is pushed to, with its rows up to this position.
+    ///
+    /// # Errors
+    /// Where it is not of this source.
+    pub fn cut(&self, source: &SourceVersion, position: Option<i64>) -> Result<Cut> {
+        let damaged = || {
+            let name = &source.address.name;
+            Error::internal(format!("what was read of source `{name}` is not what is read of such a source"))
+        };
+        let mut files = Vec::new();
+        let mut whole = None;
+        for seen in self.units.values() {
+            match Seen::from_bytes(seen)? {
+                Seen::File(file) => files.push(file),
+                other if whole.is_none() => whole = Some(other),
+                _ => return Err(damaged()),
+            }
+        }
+        let stored = |position, past: Vec<FileIdentity>| {
+            let has_past = matches!(source.definition.place, Place::Push { past: Some(_) });
+            let visible = past_visible(source);
+            let past = has_past.then_some(PastCut { visible, files: past });
+            Cut::Stored { position, table_version: 0, past }
+        };
+        match (&source.definition.place, whole) {
+            (Place::Push { .. }, Some(Seen::Stored { past, .. })) => {
+                Ok(stored(position.ok_or_else(damaged)?, past))
+            }
+            (Place::Push { .. }, None) => Ok(stored(position.ok_or_else(damaged)?, Vec::new())),
+            (_, Some(Seen::Stored { position, past })) => Ok(stored(position, past)),
+            (_, Some(Seen::Whole(cut))) => Ok(cut),
+            // Nothing was there to be read.
+            (_, None) if source.definition.is_stored() => Ok(stored(0, Vec::new())),
+            (_, None) => Ok(Cut::Files(files)),
+            (_, Some(Seen::File(_))) => Err(damaged()),
+        }
+    }
 }
 
 /// The format of what is said of a unit, JSON; `docs/formats/online-store.md`.

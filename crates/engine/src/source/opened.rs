@@ -275,11 +275,10 @@ async fn past_of(
         }
     });
     let files = files.await?;
-    let visible = match source.definition.available_at {
-        Some(_) => VisibleTimes::Declared,
-        None => VisibleTimes::Assumed,
+    let cut = PastCut {
+        visible: past_visible(source),
+        files: files.iter().map(|file| file.identity.clone()).collect(),
     };
-    let cut = PastCut { visible, files: files.iter().map(|file| file.identity.clone()).collect() };
     Ok(Some((files, OpenedPast { cut, until: past.until })))
 }
 
@@ -446,6 +445,14 @@ impl Opened {
             Opened::Delta { table, .. } => table.rows(),
             Opened::Query(_) => None,
         }
+    }
+}
+
+/// How the visible times of the rows of its past are known.
+pub(crate) fn past_visible(source: &SourceVersion) -> VisibleTimes {
+    match source.definition.available_at {
+        Some(_) => VisibleTimes::Declared,
+        None => VisibleTimes::Assumed,
     }
 }
 

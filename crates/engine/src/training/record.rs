@@ -1,17 +1,14 @@
 //! What a training set's record says, and a catalog and selection made again from one.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use arrow::array::Array;
 use arrow::datatypes::Schema;
 use asof_compute::{Status, from_arrow_type};
 use asof_model::{
-    Address, Ask, Catalog, Column, Cut, DataType, DerivedVersion, FileFormat, FileIdentity, LabelCounts,
-    LabelReading, Name, OnImmature, OnNullKey, OnOverflow, Question, Reading, ReadingCounts, Recipe,
-    Selection, SourceCut, SourceVersion, SpineRecord, Step, StoredReading, TimeRule, TrainingSet, Version,
-    ViewVersion,
+    Address, Ask, Catalog, Column, Cut, DataType, FileFormat, FileIdentity, LabelCounts, Missing, Name,
+    OnImmature, OnNullKey, OnOverflow, Question, ReadingCounts, Recipe, Selection, SourceCut, SpineRecord,
+    TimeRule, TrainingSet,
 };
 
 use super::all_readings;
@@ -38,53 +35,18 @@ pub(super) fn recipe(
     selection: &Selection,
     spine: SpineRecord,
 ) -> Result<Recipe> {
-    let mut views: Vec<ViewVersion> = Vec::new();
-    let mut sources: Vec<SourceVersion> = Vec::new();
-    let mut waiting: Vec<Arc<SourceVersion>> = Vec::new();
-    for reading in all_readings(selection) {
-        if !views.iter().any(|it| it.address == reading.view.address) {
-            views.push(reading.view.as_ref().clone());
-        }
-        waiting.push(Arc::clone(&reading.source));
-    }
-    let mut derived: Vec<DerivedVersion> = Vec::new();
-    for step in &selection.steps {
-        if !derived.iter().any(|it| it.address == step.derived.address) {
-            derived.push(step.derived.as_ref().clone());
-        }
-    }
-    let mut roots: BTreeMap<Name, PathBuf> = BTreeMap::new();
-    let mut next = 0;
-    while let Some(source) = waiting.get(next).cloned() {
-        next += 1;
-        if sources.iter().any(|it| it.address == source.address) {
-            continue;
-        }
-        let project = &source.address.project;
-        let state = catalog.projects.get(project).ok_or_else(|| {
-            Error::internal(format!("project `{project}` of source `{}` is not there", source.address))
-        })?;
-        roots.insert(project.clone(), state.root.clone());
-        sources.push(source.as_ref().clone());
-        if matches!(source.definition.place, asof_model::Place::Sql { .. }) {
-            // A query may read any source of its project, and those of others that it names.
-            waiting.extend(state.sources.values().cloned());
-            for read in source.definition.reads() {
-                let home = read.project.unwrap_or_else(|| project.clone());
-                waiting.extend(catalog.source(&Address { project: home, name: read.name }).cloned());
-            }
-        }
-    }
+    let made = catalog.definitions(&asked.ask, asked.full_names, selection);
+    let made = made.map_err(|error| Error::internal(error.to_string()))?;
     Ok(Recipe {
-        revision: catalog.revision,
-        ask: asked.ask,
-        full_names: asked.full_names,
-        service: selection.service.as_deref().cloned(),
-        selection: selection.stored(),
-        views,
-        derived,
-        sources,
-        roots,
+        revision: made.revision,
+        ask: made.ask,
+        full_names: made.full_names,
+        service: made.service,
+        selection: made.selection,
+        views: made.views,
+        derived: made.derived,
+        sources: made.sources,
+        roots: made.roots,
         spine,
         question: asked.question,
         on_null_key: asked.on_null_key,
@@ -98,43 +60,10 @@ pub(super) fn recipe(
 
 /// The catalog and selection that a record was made with.
 pub(super) fn restore(set: &TrainingSet) -> Result<(Catalog, Selection)> {
-    let recipe = &set.recipe;
-    let views = recipe.views.iter().cloned().map(|it| Version::View(Arc::new(it)));
-    let sources = recipe.sources.iter().cloned().map(|it| Version::Source(Arc::new(it)));
-    let derived = recipe.derived.iter().cloned().map(|it| Version::Derived(Arc::new(it)));
-    let versions = sources.chain(views).chain(derived);
-    let catalog = Catalog::from_versions(recipe.revision, recipe.roots.clone(), versions);
-    let missing = |what: &str, of: &Address| {
-        Error::internal(format!("the record of training set `{}` lacks {what} `{of}`", set.id))
+    let lacks = |missing: Missing| {
+        Error::internal(format!("the record of training set `{}` is not whole: {missing}", set.id))
     };
-    let reading = |stored: &StoredReading| {
-        let view = catalog.view(&stored.view).ok_or_else(|| missing("view", &stored.view))?;
-        let source = catalog.source(&view.source).ok_or_else(|| missing("source", &view.source))?;
-        Ok(Reading { view: Arc::clone(view), source: Arc::clone(source), keys: stored.keys.clone() })
-    };
-    let steps = recipe.selection.steps.iter().map(|stored| {
-        let derived = catalog.derived(&stored.derived).ok_or_else(|| missing("derived", &stored.derived))?;
-        Ok(Step { derived: Arc::clone(derived), feature: stored.feature, inputs: stored.inputs.clone() })
-    });
-    let labels = recipe.selection.labels.iter().map(|stored| {
-        Ok(LabelReading {
-            name: stored.name.clone(),
-            reading: reading(&stored.reading)?,
-            feature: stored.feature,
-            after: stored.after,
-            data_type: stored.data_type.clone(),
-        })
-    });
-    let selection = Selection {
-        project: set.project.clone(),
-        service: recipe.service.clone().map(Arc::new),
-        readings: recipe.selection.readings.iter().map(reading).collect::<Result<_>>()?,
-        columns: recipe.selection.columns.clone(),
-        request: recipe.selection.request.clone(),
-        steps: steps.collect::<Result<_>>()?,
-        labels: labels.collect::<Result<_>>()?,
-    };
-    Ok((catalog, selection))
+    set.recipe.definitions(&set.project).restore().map_err(lacks)
 }
 
 /// What was read, per source.

@@ -4,7 +4,7 @@ use super::fields::{Fields, Reader, is_plain};
 use super::{CONFIG_FILE, config_error, top_of};
 use crate::keys;
 use crate::yaml;
-use crate::{Config, Diagnostics, ProjectFile};
+use crate::{Config, Diagnostics, Double, ProjectFile};
 
 pub(super) fn read(files: &[ProjectFile], out: &mut Diagnostics) -> Option<Config> {
     let Some(file) = files.iter().find(|file| file.path == CONFIG_FILE) else {
@@ -44,6 +44,9 @@ pub(super) fn read(files: &[ProjectFile], out: &mut Diagnostics) -> Option<Confi
         memory: reader.size(&fields, "memory"),
         threads: reader.count(&fields, "threads"),
         operations: reader.count(&fields, "operations"),
+        serving_log_sample: reader.share(&fields, "serving_log_sample"),
+        serving_log_keep: reader.length(&fields, "serving_log_keep"),
+        flush_interval: reader.length(&fields, "flush_interval"),
         tls_certificate,
         tls_key,
         tls_authorities: reader.text(&fields, "tls_authorities"),
@@ -128,6 +131,22 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    fn share(&mut self, fields: &Fields<'a>, key: &str) -> Option<Double> {
+        let node = fields.get(key)?;
+        let found = node.scalar().filter(|_| is_plain(node)).and_then(Config::parse_share);
+        if found.is_none() {
+            let text = node.scalar().unwrap_or(node.shape());
+            let message = format!("`{key}` in {CONFIG_FILE} takes a number from 0 to 1, not `{text}`");
+            self.wrong(
+                node,
+                "wrong_value",
+                message,
+                Some(format!("e.g. `{key}: 0.01`, one key in a hundred")),
+            );
+        }
+        found
     }
 
     fn size(&mut self, fields: &Fields<'a>, key: &str) -> Option<u64> {

@@ -456,6 +456,7 @@ pub(crate) fn takes(key: &Key) -> String {
         Takes::Options => "a map of option to value".to_owned(),
         Takes::Size => "a number of bytes, e.g. `8GB`".to_owned(),
         Takes::Count => "a whole number, at least 1".to_owned(),
+        Takes::Share => "a number from 0 to 1".to_owned(),
         Takes::NotYet(_) => "nothing yet".to_owned(),
     }
 }

@@ -572,6 +572,9 @@ pub(crate) const CONFIG: Cases = &[
     ("memory zero", "project: shop\nmemory: 0GB\n"),
     ("threads zero", "project: shop\nthreads: 0\n"),
     ("threads half", "project: shop\nthreads: 1.5\n"),
+    ("sample over all", "project: shop\nserving_log_sample: 10\n"),
+    ("sample as a text", "project: shop\nserving_log_sample: \"0.1\"\n"),
+    ("keep without a unit", "project: shop\nserving_log_keep: 30\n"),
     ("broken", "project: shop: x\n"),
 ];
 

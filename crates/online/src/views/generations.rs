@@ -1,6 +1,6 @@
 //! Which views have tables in the live store, and where each is in its life.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use asof_compute::Position;
@@ -8,7 +8,7 @@ use asof_model::{Address, DataType, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
 use super::ViewTable;
-use crate::live::{Direction, LiveStore, TableNumber, Writing, sweep};
+use crate::live::{Direction, LiveSnapshot, LiveStore, TableNumber, Writing, sweep};
 use crate::{Error, GenerationId, GenerationState, Result};
 
 /// The table of the records, and of what was read for each generation.
@@ -76,6 +76,16 @@ pub struct LiveGeneration {
     pub table: ViewTable,
 }
 
+/// What was read into a generation: unit and what was said of it.
+pub type Progress = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What was read into a generation once this position was given, until it is said of another unit.
+#[derive(Debug, Default)]
+struct Filled {
+    last: Option<Position>,
+    known: Option<(Option<Position>, Arc<Progress>)>,
+}
+
 /// The generations of all views in one live store.
 #[derive(Debug)]
 pub struct LiveGenerations {
@@ -85,6 +95,8 @@ pub struct LiveGenerations {
     changing: Mutex<()>,
     /// Entities worth a look of [`super::Tiler`].
     worth: Mutex<HashSet<(GenerationId, Vec<u8>)>>,
+    /// Where what was read into each was last written down, in this process.
+    filled: Mutex<HashMap<GenerationId, Filled>>,
 }
 
 impl LiveGenerations {
@@ -123,6 +135,7 @@ impl LiveGenerations {
             all: RwLock::new(Arc::new(generations)),
             changing: Mutex::default(),
             worth: Mutex::default(),
+            filled: Mutex::default(),
         })
     }
 
@@ -275,26 +288,56 @@ impl LiveGenerations {
         writing.put(RECORDS, &place(MARK, id), &until.0.to_le_bytes())
     }
 
-    /// Writes down what was read of a unit into a generation.
+    /// Writes down, in the batch of this position, what was read of a unit into a generation.
     ///
     /// # Errors
     /// [`Error::TooLong`].
-    pub fn put_progress(id: GenerationId, unit: &[u8], seen: &[u8], writing: &mut Writing) -> Result<()> {
+    pub fn put_progress(
+        &self,
+        (id, s): (GenerationId, Position),
+        unit: &[u8],
+        seen: &[u8],
+        writing: &mut Writing,
+    ) -> Result<()> {
+        // Before the batch is published. Where it is refused, what is known is only read once more.
+        let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+        filled.entry(id).or_default().last = Some(s);
+        drop(filled);
         writing.put(RECORDS, &[&place(PROGRESS, id)[..], unit].concat(), seen)
+    }
+
+    /// What had been read into a generation when this view of the store was taken. Memory, but for the first time
+    /// after each change.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn progress_within(&self, id: GenerationId, from: &dyn LiveSnapshot) -> Result<Arc<Progress>> {
+        let last = {
+            let filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = filled.get(&id);
+            let last = found.and_then(|found| found.last);
+            if let Some((at, known)) = found.and_then(|found| found.known.as_ref())
+                && *at == last
+                && last.is_none_or(|last| last <= from.position())
+            {
+                return Ok(Arc::clone(known));
+            }
+            last
+        };
+        let read = Arc::new(read_progress(from, id)?);
+        if last.is_none_or(|last| last <= from.position()) {
+            let mut filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
+            filled.entry(id).or_default().known = Some((last, Arc::clone(&read)));
+        }
+        Ok(read)
     }
 
     /// What was read into a generation: unit and what was said of it.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
-    pub fn progress(&self, id: GenerationId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let prefix = place(PROGRESS, id);
-        let mut found = Vec::new();
-        self.store.read()?.scan(RECORDS, &prefix, None, Direction::Forward, &mut |key, entry| {
-            found.push((key.get(prefix.len()..).unwrap_or_default().to_vec(), entry.to_vec()));
-            Ok(true)
-        })?;
-        Ok(found)
+    pub fn progress(&self, id: GenerationId) -> Result<Progress> {
+        read_progress(self.store.read()?.as_ref(), id)
     }
 
     /// Removes a generation with its rows: first no batch finds it any more, then its rows go a step at a time, its
@@ -331,8 +374,19 @@ impl LiveGenerations {
             writing.remove(RECORDS, &place(RECORD, id))
         })?;
         self.forget(id);
+        self.filled.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         Ok(())
     }
+}
+
+fn read_progress(from: &dyn LiveSnapshot, id: GenerationId) -> Result<Progress> {
+    let prefix = place(PROGRESS, id);
+    let mut found = Vec::new();
+    from.scan(RECORDS, &prefix, None, Direction::Forward, &mut |key, entry| {
+        found.push((key.get(prefix.len()..).unwrap_or_default().to_vec(), entry.to_vec()));
+        Ok(true)
+    })?;
+    Ok(found)
 }
 
 fn table(record: &LiveRecord, mark: Timestamp) -> Result<ViewTable> {

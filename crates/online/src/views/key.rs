@@ -231,6 +231,12 @@ pub(super) fn entity_of(entry: &[u8]) -> Option<usize> {
     (format == ROW_FORMAT).then(|| usize::from(u16::from_le_bytes([low, high])))
 }
 
+/// Whether a key is that of a row, of an entity whose key is so long.
+pub(super) fn is_row(place: &[u8], entity: usize) -> bool {
+    let order = place.get(entity..).and_then(|rest| rest.strip_prefix(&[ROWS]));
+    order.and_then(read_order).is_some_and(|placed| !placed.is_end)
+}
+
 /// The value of an end.
 pub(super) fn end(at: Timestamp) -> [u8; 8] {
     at.0.to_le_bytes()

@@ -140,9 +140,10 @@ impl ViewTable {
         loop {
             let mut found = None;
             from.scan(self.number(), &[], next.as_deref(), Direction::Forward, &mut |place, entry| {
-                let length = key::whole(key::entity_of(entry), "a row")?;
-                found = place.get(..length).map(<[u8]>::to_vec);
-                Ok(false)
+                // What a row was let go of may leave, an end that came after it say, belongs to no entity by itself.
+                let length = key::entity_of(entry).filter(|length| key::is_row(place, *length));
+                found = length.and_then(|length| place.get(..length)).map(<[u8]>::to_vec);
+                Ok(found.is_none())
             })?;
             let Some(entity) = found else { return Ok(()) };
             if !each(&entity)? {

@@ -51,6 +51,11 @@ async fn metrics(_: Caller, State(state): State<Shared>) -> impl IntoResponse {
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "the metrics of the flush are not known"),
     }
+    if let Some(log) = state.reader.log() {
+        let status = log.status();
+        state.metrics.logged.inner().store(status.logged, Ordering::Relaxed);
+        state.metrics.not_logged.inner().store(status.dropped, Ordering::Relaxed);
+    }
     let operations = state.flow.operations();
     for count in operations.counts() {
         let of = OfOperation { operation: count.operation.name() };

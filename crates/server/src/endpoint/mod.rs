@@ -3,6 +3,7 @@
 
 mod apply;
 mod backup;
+mod consistency;
 mod docs;
 mod features;
 mod health;
@@ -29,6 +30,9 @@ mod training_sets;
 
 pub use apply::{ApplyAnswer, ApplyRequest};
 pub use backup::{BackupAnswer, BackupRequest};
+pub use consistency::{
+    CheckConsistency, ConsistencyAnswer, ConsistencyOfFeature, ConsistencyPlace, NotCheckable,
+};
 pub use load::{LoadAnswer, LoadFiles, LoadQuery, LoadedFile, OnBadRow, UploadedFile};
 pub use materialize::{MaterializeAnswer, MaterializeRequest, MaterializedView};
 pub use plan::{PlanAnswer, PlanRequest, RowsToMaterialize};
@@ -37,7 +41,7 @@ pub use rebuild::RebuildQuery;
 pub use run::RunAnswer;
 pub use runs::Runs;
 pub use sql::SqlRequest;
-pub use status::{StatusAnswer, StatusOfIntake, StatusOfOperations, StatusOfView};
+pub use status::{StatusAnswer, StatusOfIntake, StatusOfOperations, StatusOfServingLog, StatusOfView};
 pub use things::Things;
 pub use train::{SpineFile, TrainQuery};
 pub use training_sets::{TrainingSetLine, TrainingSets};
@@ -107,6 +111,7 @@ pub(crate) const ENDPOINTS: &[Endpoint] = &[
     runs::ENDPOINT,
     run::ENDPOINT,
     backup::ENDPOINT,
+    consistency::ENDPOINT,
     health::ENDPOINT,
     ready::ENDPOINT,
     metrics::ENDPOINT,

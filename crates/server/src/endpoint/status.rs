@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use asof_flow::OperationCount;
 use asof_model::{Name, VersionId};
+use asof_serve::ServingLogStatus;
 use axum::extract::State;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
             "responses": {"200": {"description": "The views", "content": {"application/json": {"example": {
                 "views": [{"view": "origin_weather", "version": "0f3a...", "state": "ready", "rows": 26_115, "rows_behind": 0, "behind_age_seconds": 0.0, "age_seconds": 12.5, "refresh": "1h"}],
                 "operations": {"at_once": 2, "running": {"train": 1}, "waiting": {}},
-                "intake": {"accepted": 5_000, "trimmed": 0, "log_bytes": 700_000, "table_bytes": 0, "memory_bytes": 650_000, "waiting": 0, "flush_lag_seconds": 12.5, "flush_errors": {}}
+                "intake": {"accepted": 5_000, "trimmed": 0, "log_bytes": 700_000, "table_bytes": 0, "memory_bytes": 650_000, "waiting": 0, "flush_lag_seconds": 12.5, "flush_errors": {}},
+                "serving_log": {"logged": 1_200, "dropped": 0, "error": null}
             }}}}},
         })
     },
@@ -47,6 +49,21 @@ pub struct StatusAnswer {
     /// What the live store holds of pushed rows, of all projects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intake: Option<StatusOfIntake>,
+    /// What of the answers is kept, of all projects; none where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving_log: Option<StatusOfServingLog>,
+}
+
+/// The serving log since the node was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusOfServingLog {
+    /// Rows that were written.
+    pub logged: u64,
+    /// Rows in the sample that were not.
+    pub dropped: u64,
+    /// Why the last write failed, if it did.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
 /// What the live store holds of pushed rows.
@@ -169,5 +186,9 @@ async fn status(
         flush_lag_seconds: flush_lag,
         flush_errors,
     });
-    Ok(Answer(StatusAnswer { views, operations, intake }))
+    let serving_log = state.reader.log().map(|log| {
+        let ServingLogStatus { logged, dropped, error } = log.status();
+        StatusOfServingLog { logged, dropped, error }
+    });
+    Ok(Answer(StatusAnswer { views, operations, intake, serving_log }))
 }
