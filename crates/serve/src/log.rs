@@ -316,7 +316,7 @@ fn run(taken: &Receiver<Message>, mut writer: Writer, shared: &Shared) {
     writer.forget_old();
     let mut open = true;
     while open {
-        let mut some: Vec<Box<Answered>> = Vec::new();
+        let mut some: Vec<Answered> = Vec::new();
         let mut flushing = Vec::new();
         let mut rows = 0;
         let begun = std::time::Instant::now();
@@ -324,7 +324,7 @@ fn run(taken: &Receiver<Message>, mut writer: Writer, shared: &Shared) {
             match taken.recv_timeout(TOGETHER.saturating_sub(begun.elapsed())) {
                 Ok(Message::Answered(answered)) => {
                     rows += answered.features.entities();
-                    some.push(answered);
+                    some.push(*answered);
                 }
                 Ok(Message::Flush(done)) => flushing.push(done),
                 Err(RecvTimeoutError::Timeout) => break,

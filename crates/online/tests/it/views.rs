@@ -15,7 +15,8 @@ use asof_model::{
 };
 use asof_online::GenerationState;
 use asof_online::live::{
-    Durability, Incoming, Intake, LiveOptions, LiveStore, SourceNumber, TableNumber, Writing, open,
+    Durability, Incoming, Intake, LiveOptions, LiveSnapshot, LiveStore, SourceNumber, TableNumber, Writing,
+    open,
 };
 use asof_online::views::{Holds, LiveGenerations, Tiler, ViewRow, ViewTable, WindowsAsked, sum_windows};
 use asof_testkit::Random;
@@ -596,6 +597,19 @@ fn generations_are_found_from_their_beginning_on() {
             generations.put_progress((id, s), b"unit", b"seen", writing)
         })
         .unwrap();
+    // A view of the store says what was read when it was taken, whatever was since.
+    let before = store.read().unwrap();
+    let read = |from: &dyn LiveSnapshot| generations.progress_within(id, from).unwrap();
+    let seen = |seen: &[u8]| vec![(b"unit".to_vec(), seen.to_vec())];
+    assert_eq!(*read(before.as_ref()), seen(b"seen"));
+    store.write(&mut |s, writing| generations.put_progress((id, s), b"unit", b"more", writing)).unwrap();
+    let after = store.read().unwrap();
+    for _ in 0..2 {
+        assert_eq!((*read(before.as_ref())).clone(), seen(b"seen"));
+        assert_eq!((*read(after.as_ref())).clone(), seen(b"more"));
+    }
+    store.write(&mut |s, writing| generations.put_progress((id, s), b"unit", b"seen", writing)).unwrap();
+    drop((before, after));
     store.write(&mut |_, writing| writing.put(made.table.number(), b"row", b"x")).unwrap();
     drop((generations, store));
 

@@ -98,8 +98,8 @@ impl Writer {
     }
 
     /// Appends rows; how many are in, and how many are not, with why.
-    pub(super) fn write(&mut self, all: Vec<Box<Answered>>) -> (u64, Option<(u64, String)>) {
-        let mut of: Vec<(Arc<PreparedSelection>, Vec<Box<Answered>>)> = Vec::new();
+    pub(super) fn write(&mut self, all: Vec<Answered>) -> (u64, Option<(u64, String)>) {
+        let mut of: Vec<(Arc<PreparedSelection>, Vec<Answered>)> = Vec::new();
         for answered in all {
             let prepared = answered.features.shared_selection();
             match of.iter_mut().find(|(other, _)| Arc::ptr_eq(other, prepared)) {
@@ -125,7 +125,7 @@ impl Writer {
         (written, failed.map(|error| (lost, error)))
     }
 
-    fn append(&mut self, logged: &Logged, some: &[Box<Answered>]) -> Result<(), String> {
+    fn append(&mut self, logged: &Logged, some: &[Answered]) -> Result<(), String> {
         let batch = batch(logged, some, &self.statuses).map_err(|error| error.to_string())?;
         let now = self.clock.now();
         let mut open = match self.open.remove(&logged.folder) {
@@ -214,7 +214,7 @@ impl Open {
 }
 
 /// Rows as a table of the log.
-fn batch(logged: &Logged, some: &[Box<Answered>], statuses: &ArrayRef) -> Result<RecordBatch, ArrowError> {
+fn batch(logged: &Logged, some: &[Answered], statuses: &ArrayRef) -> Result<RecordBatch, ArrowError> {
     let rows = |answered: &Answered| answered.features.entities();
     let instants = |of: &dyn Fn(&Answered) -> i64| -> ArrayRef {
         let each = some.iter().flat_map(|answered| std::iter::repeat_n(of(answered), rows(answered)));
@@ -252,7 +252,7 @@ fn together(columns: &[ArrayRef]) -> Result<ArrayRef, ArrowError> {
 }
 
 /// So many columns of what was asked, from this one on.
-fn asked(some: &[Box<Answered>], from: usize, count: usize) -> Result<Vec<ArrayRef>, ArrowError> {
+fn asked(some: &[Answered], from: usize, count: usize) -> Result<Vec<ArrayRef>, ArrowError> {
     let column = |number: usize| {
         let of: Vec<ArrayRef> =
             some.iter().filter_map(|answered| answered.asked.get(number).cloned()).collect();
@@ -261,7 +261,7 @@ fn asked(some: &[Box<Answered>], from: usize, count: usize) -> Result<Vec<ArrayR
     (from..from + count).map(column).collect()
 }
 
-fn features(some: &[Box<Answered>]) -> Result<Vec<ArrayRef>, ArrowError> {
+fn features(some: &[Answered]) -> Result<Vec<ArrayRef>, ArrowError> {
     let mut columns: Vec<Vec<ArrayRef>> = Vec::new();
     for answered in some {
         for (number, column) in answered.features.columns().enumerate() {
@@ -277,7 +277,7 @@ fn features(some: &[Box<Answered>]) -> Result<Vec<ArrayRef>, ArrowError> {
     columns.iter().map(|of| together(of)).collect()
 }
 
-fn status(some: &[Box<Answered>], count: usize, statuses: &ArrayRef) -> Result<Vec<ArrayRef>, ArrowError> {
+fn status(some: &[Answered], count: usize, statuses: &ArrayRef) -> Result<Vec<ArrayRef>, ArrowError> {
     let mut codes: Vec<Vec<Option<i8>>> = vec![Vec::new(); count];
     for answered in some {
         for ((column, told), codes) in
@@ -310,7 +310,7 @@ fn code(status: &str) -> Option<i8> {
 }
 
 /// What was readable, as JSON; the same of several requests once.
-fn cuts(some: &[Box<Answered>]) -> Result<ArrayRef, ArrowError> {
+fn cuts(some: &[Answered]) -> Result<ArrayRef, ArrowError> {
     let same = |a: &[Readable], b: &[Readable]| {
         a.len() == b.len()
             && a.iter().zip(b).all(|(a, b)| a.generation == b.generation && Arc::ptr_eq(&a.units, &b.units))
