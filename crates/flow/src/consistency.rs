@@ -349,6 +349,7 @@ impl Check<'_> {
             question: Question::Known,
             on_overflow: OnOverflow::Null,
             on_immature: OnImmature::Keep,
+            ..Manner::default()
         };
         let answers = match cuts {
             Some(cuts) => answer_readings(engine, &portion.catalog, selection, spine, manner, cuts).await?,

@@ -11,7 +11,7 @@ use futures::StreamExt;
 
 use super::Check;
 
-use crate::delta::{CASE, RENAME, case_twin, differs_in_case};
+use crate::delta::{RENAME, case_twin, differs_in_case};
 use crate::expression::{Purpose, compile};
 use crate::source::columns::{can_read, model_type};
 use crate::source::infer::{Found, infer};
@@ -118,7 +118,7 @@ impl Check<'_> {
             let is_declared = source.schema.iter().any(|column| column.name == twin.name);
             let place = if is_declared { at.key(&["schema", &twin.name]) } else { at.at(&["path"]) };
             let message = differs_in_case(name.as_str(), twin);
-            self.out.push(Diagnostic::error(CASE, message).at(place).hint(RENAME));
+            self.out.push(Diagnostic::error("stored_column_case", message).at(place).hint(RENAME));
         }
         let rules = [
             ("event_time", &source.event_time),

@@ -33,6 +33,6 @@ pub(crate) use foreign::Foreign;
 pub use load::{FileLoad, FileRead, LoadFile, LoadedRows, OnBadRow, ReadFile, Standing};
 pub(crate) use readers::Readers;
 pub(crate) use scan::{in_order, reaches, stored_files};
-pub(crate) use stored::{CASE, Layout, RENAME, case_twin, differs_in_case};
+pub(crate) use stored::{Layout, RENAME, case_twin, differs_in_case};
 pub(crate) use tail::tail_file;
 pub use tail::{HeldTail, LiveBatch, LiveTail, SharedTail};

@@ -56,8 +56,7 @@ fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// The code of two columns that differ in case only, and the way out.
-pub(crate) const CASE: &str = "stored_column_case";
+/// The way out where two columns differ in case only.
 pub(crate) const RENAME: &str = "rename one of them in the file, or read the source in place";
 
 /// The first column of a source that differs from one before it in case only.
@@ -84,7 +83,7 @@ impl Layout {
     pub(crate) fn of(data_dir: &Path, source: &SourceVersion) -> Result<Layout> {
         if let Some(column) = case_twin(&source.columns) {
             let message = differs_in_case(source.address.name.as_str(), column);
-            return Err(Error::invalid(CASE, message).with_hint(RENAME));
+            return Err(Error::invalid("stored_column_case", message).with_hint(RENAME));
         }
         let mut taken: Vec<String> = source.columns.iter().map(|column| column.name.to_lowercase()).collect();
         let mut own = |name: &str| {

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -528,11 +528,17 @@ fn pushes_until_killed() {
 fn a_kill_at_any_moment_loses_and_doubles_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let clicks = source("clicks");
-    {
+    let log = {
         let node = Node::open(folder.path(), small());
         node.apply(&[&clicks]);
         node.number(&clicks, 1);
-    }
+        node.table(&clicks).join("_delta_log")
+    };
+    let is_together = || {
+        let texts = std::fs::read_dir(&log).into_iter().flatten().flatten();
+        let mut texts = texts.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+        texts.any(|text| text.contains("OPTIMIZE"))
+    };
     let mut acknowledged = 0;
     let (mut moved, mut together) = (0, 0);
     for round in 0..kill_rounds().min(25) {
@@ -556,9 +562,12 @@ fn a_kill_at_any_moment_loses_and_doubles_nothing() {
             lines.by_ref().any(|line| line.unwrap() == "ready"),
             "round {round}: the child did not begin"
         );
-        // Now and then long enough for files to be put together on a machine that has much else to do.
-        let most = if round % 5 == 4 { 2_500 } else { 600 };
-        std::thread::sleep(Duration::from_millis(20 + rand::random_range(0..most)));
+        // Now and then until files are put together, however much else the machine has to do.
+        let until = Instant::now() + Duration::from_secs(30);
+        while round % 5 == 4 && !is_together() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(20 + rand::random_range(0..600)));
         child.kill().unwrap();
         for line in lines {
             if let Some(first) = line.unwrap().strip_prefix("accepted ") {
@@ -578,10 +587,7 @@ fn a_kill_at_any_moment_loses_and_doubles_nothing() {
         assert_eq!(numbers.len() % 20, 0, "round {round}: a batch is all there or not");
         let usage = node.live.usage().unwrap();
         moved += i64::from(usage.trimmed.0 > 0);
-        let log = node.table(&clicks).join("_delta_log");
-        let texts = std::fs::read_dir(log).into_iter().flatten().flatten();
-        let mut texts = texts.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
-        together += i64::from(texts.any(|text| text.contains("OPTIMIZE")));
+        together += i64::from(is_together());
     }
     assert!(moved > 3 && together > 0, "{moved} {together}");
 }
