@@ -1,7 +1,7 @@
 -- POSTs bodies over keep-alive, rows or questions; prints one line of JSON at the end.
 -- From the environment: URLPATH; BODIES, a file that lists files of bodies; TYPE, their content type; RATE, how many
 -- requests a second this thread sends, 0 for as many as are answered; and IDS: 1 where `@` in a body stands for a number that
--- no other row has.
+-- no other row has, and `#` for the present in microseconds.
 local bodies, rate, ids = {}, tonumber(os.getenv("RATE")), os.getenv("IDS") == "1"
 for path in io.lines(os.getenv("BODIES")) do
   local file = assert(io.open(path, "rb"))
@@ -11,22 +11,23 @@ end
 wrk.method = "POST"
 wrk.headers["Content-Type"] = os.getenv("TYPE")
 local n, id, due = 0, tonumber(os.getenv("FIRST_ID")), nil
+local ffi = require("ffi")
+ffi.cdef("struct timeval { long sec; long usec; }; int gettimeofday(struct timeval *, void *);")
+local clock = ffi.new("struct timeval")
+local micros = function()
+  ffi.C.gettimeofday(clock, nil)
+  return tonumber(clock.sec) * 1e6 + tonumber(clock.usec)
+end
 request = function()
   n = n % #bodies + 1
   local body = bodies[n]
   if ids then
     body = body:gsub("@", function() id = id + 1; return tostring(id) end)
+    body = body:gsub("#", string.format("%.0f", micros()))
   end
   return wrk.format("POST", os.getenv("URLPATH"), nil, body)
 end
 if rate > 0 then
-  local ffi = require("ffi")
-  ffi.cdef("struct timeval { long sec; long usec; }; int gettimeofday(struct timeval *, void *);")
-  local clock = ffi.new("struct timeval")
-  local micros = function()
-    ffi.C.gettimeofday(clock, nil)
-    return tonumber(clock.sec) * 1e6 + tonumber(clock.usec)
-  end
   -- Each request has its time; what comes late is made up for, so that waiting for the server does not thin the load.
   delay = function()
     local now = micros()

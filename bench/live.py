@@ -3,7 +3,8 @@
 A source of events takes batches of 100 rows from 8 clients, each acknowledged when it is on disk; beside it Feast's push
 server with Redis, which keeps nothing on disk. Then events are loaded, 1,000 an entity within 30 days, and 20 features over
 four windows of one entity are asked for: as fast as they are answered, and at half that rate while 10,000 rows a second are
-pushed. Then FEBench's Q0: 17 aggregates over two windows of a table of 2.6 M rows with few keys.
+pushed. A key of a million events is asked beside such of a thousand. Then FEBench's Q0: 17 aggregates over two windows of a
+table of 2.6 M rows with few keys.
 """
 
 import json
@@ -30,6 +31,7 @@ ENTITIES = 10_000
 LOADED_ENTITIES, EVENTS_AN_ENTITY = 2_000, 1_000
 # Rows are pushed to more entities than are asked for, so that those keep about 1,000 events.
 PUSHED_BESIDE, PUSHED_ENTITIES = 10_000, 100_000
+HOT_EVENTS, COLD_ENTITIES = 1_000_000, 500
 FEBENCH_ROWS = 2_620_000
 DAY = 86_400_000_000
 COLUMNS = "{entity_id: int64, ts: int64, amount: int64, category: int64}"
@@ -87,9 +89,9 @@ def rows_of(random: np.random.Generator, count: int, entities: int) -> dict[str,
             "amount": random.integers(0, 100_000, count), "category": random.integers(0, 200, count)}
 
 
-def bodies(folder: Path, kind: str, entities: int, ids: bool = False) -> Path:
-    """Files of batches and a list of them."""
-    folder = folder / f"bodies_{kind}{'_ids' * ids}"
+def bodies(folder: Path, kind: str, entities: int, ids: bool = False, present: bool = False) -> Path:
+    """Files of batches of rows of so many entities, and a list of them. `present`: they happen as they are sent."""
+    folder = folder / f"bodies_{kind}_{entities}{'_ids' * ids}{'_present' * present}"
     folder.mkdir(exist_ok=True)
     random, paths = np.random.default_rng(7), []
     for number in range(128):
@@ -106,6 +108,8 @@ def bodies(folder: Path, kind: str, entities: int, ids: bool = False) -> Path:
             path.write_text(json.dumps({"push_source_name": "events", "df": columns, "to": "online"}))
         else:
             names = list(rows)
+            if present:
+                rows["ts"] = ["#"] * BATCH
             lines = ["{" + '"event_id":@,' * ids + ",".join(f'"{name}":{value}' for name, value in zip(names, row)) + "}"
                      for row in zip(*rows.values())]
             path.write_text("\n".join(lines) + "\n")
@@ -115,12 +119,12 @@ def bodies(folder: Path, kind: str, entities: int, ids: bool = False) -> Path:
     return listed
 
 
-def questions(folder: Path, entities: int) -> Path:
+def questions(folder: Path, entities: int, first: int = 0) -> Path:
     """Bodies of requests for one entity each, and a list of them."""
-    folder = folder / "questions"
+    folder = folder / f"questions_{first}_{entities}"
     folder.mkdir(exist_ok=True)
     paths = []
-    for number, entity in enumerate(np.random.default_rng(7).integers(0, entities, 512)):
+    for number, entity in enumerate(first + np.random.default_rng(7).integers(0, entities, 512)):
         path = folder / f"{number}.body"
         path.write_text(json.dumps({"service": "bench", "entities": {"entity_id": [int(entity)]}}))
         paths.append(path)
@@ -222,11 +226,10 @@ def feast(work: Path, seconds: int, turn: int) -> list[dict]:
     return [values]
 
 
-def events(folder: Path) -> tuple[Path, int]:
-    """Events of the last 30 days, in the order they came, and their bytes as lines of JSON."""
+def events(folder: Path, entity: np.ndarray) -> tuple[Path, int]:
+    """Events of the last 30 days, one of each of these entities, in the order they came, and their bytes as lines of JSON."""
     random = np.random.default_rng(7)
-    count = LOADED_ENTITIES * EVENTS_AN_ENTITY
-    entity = np.repeat(np.arange(LOADED_ENTITIES), EVENTS_AN_ENTITY)
+    count = len(entity)
     table = {"entity_id": entity, "ts": now() - random.integers(0, 30 * DAY, count),
              "amount": random.integers(0, 100_000, count), "category": random.integers(0, 200, count)}
     order = np.argsort(table["ts"], kind="stable")
@@ -268,7 +271,7 @@ def answered(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
     """20 features over four windows of 1,000 events."""
     port, found = free_port(), []
     folder = project(binary, work, "windows", port, WINDOW_VIEW)
-    path, raw = events(folder)
+    path, raw = events(folder, np.repeat(np.arange(LOADED_ENTITIES), EVENTS_AN_ENTITY))
     count = LOADED_ENTITIES * EVENTS_AN_ENTITY
     with running([binary, "up"], folder, f"http://127.0.0.1:{port}/ready"):
         begun = time.perf_counter()
@@ -309,6 +312,39 @@ def answered(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
     return found
 
 
+def hot(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
+    """An entity of a million events in the window beside those of a thousand: asked one after the other, alone and while
+    300 rows a second are pushed to it, as many as would make it so hot within an hour; and how fast rows are pushed to it."""
+    port, found = free_port(), []
+    folder = project(binary, work, "hot", port, WINDOW_VIEW)
+    cold = np.repeat(np.arange(1, COLD_ENTITIES + 1), EVENTS_AN_ENTITY)
+    path, _ = events(folder, np.concatenate([np.zeros(HOT_EVENTS, np.int64), cold]))
+    about = {"bench": "live", "target": "asof", "round": turn}
+    with running([binary, "up"], folder, f"http://127.0.0.1:{port}/ready"):
+        subprocess.run([binary, "load", "events", path], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        url, push = f"http://127.0.0.1:{port}/v1/features", f"http://127.0.0.1:{port}/v1/push/events"
+        asked = {"hot": questions(folder, 1), "cold": questions(folder, COLD_ENTITIES, first=1)}
+        pushes = {"hot": bodies(folder, "ndjson", 1, present=True), "cold": bodies(folder, "ndjson", ENTITIES, present=True)}
+        load(url, asked["cold"], "application/json", 4, 10)  # Tiles are made behind those who ask.
+        for beside in (0, 300):
+            pusher = threading.Thread(target=load, args=(push, pushes["hot"], CONTENT["ndjson"], 1, 2 * seconds + 4, beside / BATCH, True))
+            if beside:
+                pusher.start()
+                time.sleep(3)
+            for key, listed in asked.items():
+                what = f"a {key} key, alone" if not beside else f"a {key} key, {beside} rows a second pushed to the hot one"
+                found.append(about | load(url, listed, "application/json", 1, seconds) | {"what": what})
+            if beside:
+                pusher.join()
+        for key, listed in pushes.items():
+            values = load(push, listed, CONTENT["ndjson"], CLIENTS, seconds, ids=True)
+            what = "rows pushed to a hot key" if key == "hot" else "rows pushed to many keys"
+            found.append(about | values | {"what": what, "rows_per_second": values["per_second"] * BATCH})
+    for values in found:
+        print(values, flush=True)
+    return found
+
+
 def febench(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
     """A table of trips of two vendors within half a year, asked by five clients."""
     port = free_port()
@@ -322,9 +358,7 @@ def febench(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
     pq.write_table(pa.table(table), path)
     with running([binary, "up"], folder, f"http://127.0.0.1:{port}/ready"):
         subprocess.run([binary, "load", "events", path], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        url, asked = f"http://127.0.0.1:{port}/v1/features", questions(folder, 2)
-        for body in (folder / "questions").glob("*.body"):
-            body.write_text(body.read_text().replace("[0]", "[2]"))
+        url, asked = f"http://127.0.0.1:{port}/v1/features", questions(folder, 2, first=1)
         load(url, asked, "application/json", 5, 10)
         values = load(url, asked, "application/json", 5, seconds)
     values |= {"bench": "live", "target": "asof", "what": "FEBench Q0", "round": turn}
@@ -352,7 +386,7 @@ def derived(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
         load(f"{url}/push/events", bodies(folder, "ndjson", ENTITIES), CONTENT["ndjson"], CLIENTS, 2)
         for service in ("bench", "derived"):
             asked = questions(folder, ENTITIES)
-            for body in (folder / "questions").glob("*.body"):
+            for body in asked.parent.glob("*.body"):
                 question = json.loads(body.read_text())
                 question["service"] = service
                 if service == "derived":
@@ -376,6 +410,7 @@ def run(release: Path, work: Path, seconds: int, rounds: int) -> list[dict]:
         results += intake(binary, work, seconds, turn)
         results += feast(work, seconds, turn)
         results += answered(binary, work, seconds, turn)
+        results += hot(binary, work, seconds, turn)
         results += febench(binary, work, seconds, turn)
         results += derived(binary, work, seconds, turn)
     return results

@@ -39,6 +39,8 @@ pub struct NodeConfig {
     pub name: String,
     /// How long to wait for another owner of the data directory to end.
     pub patience: Duration,
+    /// Whether it answers requests: then trainings, loads and all else step back for them.
+    pub serves: bool,
     /// Times, bytes and connections of its server.
     pub limits: Limits,
     /// Where the present comes from.
@@ -59,6 +61,7 @@ impl NodeConfig {
             flush: FlushBounds::default(),
             name: "asof".to_owned(),
             patience: Duration::ZERO,
+            serves: false,
             limits: Limits::default(),
             clock: Arc::new(SystemClock),
         }
@@ -104,12 +107,13 @@ impl Node {
         if interrupted > 0 {
             tracing::warn!(runs = interrupted, "runs were interrupted by the end of the last node");
         }
-        let engine = Engine::new(EngineConfig {
+        let engine = EngineConfig {
             data_dir: config.data_dir.clone(),
             memory: config.memory,
             threads: config.threads,
             code_version: code_version(),
-        })?;
+        };
+        let engine = if config.serves { Engine::beside_requests(engine) } else { Engine::new(engine) }?;
         let path = config.data_dir.join("online");
         let room = Room::of(config.memory);
         let options = asof_online::Options { cache: room.cache };

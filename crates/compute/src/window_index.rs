@@ -243,13 +243,6 @@ impl WindowRun {
         }
         found
     }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.edges.len() * (size_of::<i64>() + size_of::<u32>())
-            + self.covered.len() * size_of::<u64>()
-            + (self.starts.len() + self.answer_starts.len()) * size_of::<u32>()
-    }
 }
 
 /// Between which of a key's edges a window lies at each of its times.

@@ -69,6 +69,20 @@ impl std::fmt::Debug for Engine {
 /// Planning recurses with the depth of an expression; a small stack ends the process instead.
 pub(crate) const WORKER_STACK: usize = 8 << 20;
 
+/// How far the engine's threads stand below those that answer: a third of a full share where both want the processor,
+/// so that tables still get their rows.
+const NICENESS: i32 = 5;
+
+/// Lowers the calling thread's share of the processor; where that is refused it keeps the one it has.
+pub(crate) fn step_back(niceness: i32) {
+    // On Linux this is the thread's own.
+    if niceness > 0
+        && let Err(error) = rustix::process::setpriority_process(None, niceness)
+    {
+        tracing::warn!(%error, "threads of the engine keep their full share of the processor");
+    }
+}
+
 /// How the names of files begin that a spine is written to until its training ends, below `spines/`.
 pub(crate) const INCOMING: &str = "incoming-";
 
@@ -95,6 +109,18 @@ impl Engine {
     /// # Errors
     /// [`Error::Io`] where the directory for spilled data cannot be made or no thread be started.
     pub fn new(config: EngineConfig) -> Result<Engine> {
+        Engine::start(config, 0)
+    }
+
+    /// The same for a process that answers requests: whatever the engine does steps back for them.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn beside_requests(config: EngineConfig) -> Result<Engine> {
+        Engine::start(config, NICENESS)
+    }
+
+    fn start(config: EngineConfig, niceness: i32) -> Result<Engine> {
         let spill = config.data_dir.join("spill");
         std::fs::create_dir_all(&spill).map_err(|e| Error::io("create the folder", &spill, &e))?;
         remove_leftovers(&spill, "");
@@ -112,6 +138,7 @@ impl Engine {
             .worker_threads(config.threads.max(1))
             .thread_name("asof-engine")
             .thread_stack_size(WORKER_STACK)
+            .on_thread_start(move || step_back(niceness))
             .enable_all()
             .build()
             .map_err(|e| Error::io("start the worker threads below", &config.data_dir, &e))?;

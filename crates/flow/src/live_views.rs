@@ -31,9 +31,9 @@ const AT_ONCE: usize = 32 << 20;
 /// How often rows are looked at for those that may go.
 const EXPIRE: Duration = Duration::from_secs(600);
 /// How often entities with many new rows are looked at for tiles.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
 /// What happened less than so long ago is left out of tiles, in microseconds: most of it is still on its way.
-const LAG: i64 = 2_000_000;
+const LAG: i64 = 1_000_000;
 
 /// Whether a view's rows are in the live store.
 pub(crate) fn is_live(catalog: &Catalog, view: &ViewVersion) -> bool {
@@ -208,7 +208,7 @@ impl Flow {
         if let Some((stored, ladder)) = stored_windows(view, &generation.record)? {
             let (live, generation) = (Arc::clone(live), Arc::clone(generation));
             let (until, stop) = (self.clock.now(), self.stop.clone());
-            blocking(move || tile_all(&live, &generation, &stored, &ladder, until, &stop)).await?;
+            self.aside(move || tile_all(&live, &generation, &stored, &ladder, until, &stop)).await?;
         }
         Ok((report, seen))
     }
@@ -273,7 +273,7 @@ impl Flow {
         let (to, mut from) = mpsc::channel::<EvaluatedRows>(2);
         let (said, before) = (Arc::clone(progress), report.rows_read);
         let total = unit.rows().map(|rows| before + rows);
-        let draining = blocking(move || {
+        let draining = self.aside(move || {
             let (mut filler, mut done) = (filler, before);
             while let Some(rows) = from.blocking_recv() {
                 done += rows.len() as u64;
@@ -373,11 +373,12 @@ impl Flow {
             let catalog = self.registry.catalog();
             for generation in live.all().iter() {
                 let record = &generation.record;
-                let entities: Vec<Vec<u8>> = noted
-                    .iter()
-                    .filter(|(id, _)| *id == record.id)
-                    .map(|(_, entity)| entity.clone())
-                    .collect();
+                let of_it = noted.iter().filter(|(id, _)| *id == record.id).map(|(_, entity)| entity.clone());
+                // Who gets rows of the past and has no tiles is summed up once they are all there.
+                let waits = live.is_loading(&record.source);
+                let (later, entities): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
+                    of_it.partition(|entity| waits && !generation.table.may_have_tiles(entity));
+                later.iter().for_each(|entity| live.note(record.id, entity));
                 if entities.is_empty() || record.state != GenerationState::Live {
                     continue;
                 }
@@ -387,11 +388,14 @@ impl Flow {
                 });
                 let Some(windows) = windows.clone() else { continue };
                 let (live, generation, now) = (Arc::clone(&live), Arc::clone(generation), self.clock.now());
-                let done = blocking(move || {
+                let stop = self.stop.clone();
+                let done = self.aside(move || {
                     let (stored, ladder) = windows.as_ref();
-                    tile(&live, &generation, stored, ladder, now, &entities)
+                    tile(&live, &generation, (stored, ladder), now, entities, &stop)
                 });
-                if let Err(error) = done.await {
+                if let Err(error) = done.await
+                    && !self.stop.is_cancelled()
+                {
                     tracing::warn!(view = %record.view, %error, "tiles of a view could not be made");
                 }
             }
@@ -413,7 +417,7 @@ impl Flow {
                 };
                 let (live, generation, now) = (Arc::clone(&live), Arc::clone(generation), self.clock.now());
                 let stop = self.stop.clone();
-                let done = blocking(move || expire(&live, &generation, &view, now, &stop));
+                let done = self.aside(move || expire(&live, &generation, &view, now, &stop));
                 if let Err(error) = done.await {
                     tracing::warn!(view = %record.view, %error, "old rows of a view could not be let go of");
                 }
@@ -448,29 +452,41 @@ fn arguments(columns: &ViewColumns) -> Vec<asof_model::DataType> {
     columns.columns.iter().take(count).map(|column| column.data_type.clone()).collect()
 }
 
-fn advanced<'a>(
+fn tiler_of<'a>(
     live: &'a LiveGenerations,
     generation: &'a LiveGeneration,
     (stored, ladder): (&'a StoredWindows, &'a Ladder),
-    now: Timestamp,
-) -> Result<Tiler<'a>> {
-    let tiler = Tiler { store: live.store().as_ref(), table: &generation.table, stored, ladder };
-    let until = ladder.start(0, Timestamp(now.0.saturating_sub(LAG)));
-    let id = generation.record.id;
-    tiler.advance(until, &mut |writing| LiveGenerations::mark(id, until, writing))?;
-    Ok(tiler)
+) -> Tiler<'a> {
+    Tiler { store: live.store().as_ref(), table: &generation.table, stored, ladder }
 }
 
+/// Makes the tiles of some entities.
 fn tile(
     live: &LiveGenerations,
     generation: &LiveGeneration,
-    stored: &StoredWindows,
-    ladder: &Ladder,
+    windows: (&StoredWindows, &Ladder),
     now: Timestamp,
-    entities: &[Vec<u8>],
+    entities: Vec<Vec<u8>>,
+    stop: &CancellationToken,
 ) -> Result<()> {
-    let tiler = advanced(live, generation, (stored, ladder), now)?;
+    let tiler = tiler_of(live, generation, windows);
+    let mut worth = Vec::with_capacity(entities.len());
     for entity in entities {
+        if tiler.is_worth(&entity)? {
+            worth.push(entity);
+        }
+    }
+    if worth.is_empty() {
+        return Ok(());
+    }
+    let until = windows.1.start(0, Timestamp(now.0.saturating_sub(LAG)));
+    tiler.advance(until, &worth, &mut |words, writing| {
+        LiveGenerations::mark(generation, until, words, writing)
+    })?;
+    for entity in &worth {
+        if stop.is_cancelled() {
+            return Err(FlowError::Stopping);
+        }
         while !tiler.entity(entity)?.done {}
     }
     Ok(())
@@ -484,7 +500,6 @@ fn tile_all(
     now: Timestamp,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let tiler = advanced(live, generation, (stored, ladder), now)?;
     let mut after: Option<Vec<u8>> = None;
     loop {
         // A few at a time, so that no snapshot is held for long.
@@ -494,12 +509,7 @@ fn tile_all(
             Ok(some.len() < 256)
         })?;
         let Some(last) = some.last().cloned() else { return Ok(()) };
-        for entity in &some {
-            if stop.is_cancelled() {
-                return Err(FlowError::Stopping);
-            }
-            while !tiler.entity(entity)?.done {}
-        }
+        tile(live, generation, (stored, ladder), now, some, stop)?;
         after = Some(last);
     }
 }

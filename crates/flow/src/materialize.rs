@@ -333,7 +333,7 @@ impl Flow {
         let tell = move |done| {
             said(ProgressEvent { phase: "materialize", done: before + done, total, unit: "rows" });
         };
-        let draining = blocking(move || writer.drain(from, &tell));
+        let draining = self.aside(move || writer.drain(from, &tell));
         let reading = async {
             tokio::select! {
                 read = caught(async { Ok(rows.read(unit, to).await?) }) => read,
@@ -523,6 +523,16 @@ fn views_of(catalog: &Catalog, project: &Name, views: Option<&[Name]>) -> Result
             })
         })
         .collect()
+}
+
+impl Flow {
+    /// Runs what also takes the processor for long: it steps back for whoever asks or pushes.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.engine.blocking(move || Ok(work())).await?
+    }
 }
 
 /// Runs what waits for the disk where it stalls nobody.

@@ -89,6 +89,7 @@ impl Flow {
         files.sort_by(|a, b| a.name.cmp(&b.name));
         // One at a time: what is said of a file is read, and written with its next part.
         let _alone = Arc::clone(&live.loading).lock_owned().await;
+        let _loading = self.live_views.as_ref().map(|views| views.loading(&source.address));
         let table = self.engine.table_of(source)?;
         let number = {
             let live = Arc::clone(&live);
@@ -154,7 +155,7 @@ impl Flow {
                 }
                 // What views make of the rows is asked as well.
                 let intake = Arc::clone(&ready.intake);
-                blocking(move || Ok(intake.loaded(&part.rows).map(drop)?)).await?;
+                self.aside(move || Ok(intake.loaded(&part.rows).map(drop)?)).await?;
             }
             Ok(())
         };
@@ -209,7 +210,7 @@ impl Flow {
             }
             let (flow, live, at) = (self.clone(), Arc::clone(into.live), into.at.to_vec());
             let part = Arc::clone(&part);
-            let accepted = blocking(move || {
+            let accepted = self.aside(move || {
                 let rows = ready.intake.loaded(&part.rows)?;
                 let (entries, value) = (entries()?, Taken { through: part.through, whole: false }.bytes());
                 let word = |writing: &mut Writing| writing.put(entries, &at, &value);

@@ -29,8 +29,8 @@ mod table;
 mod tiler;
 
 pub use expire::Expired;
-pub use generations::{Holds, LiveGeneration, LiveGenerations, LiveRecord, Progress};
+pub use generations::{Holds, LiveGeneration, LiveGenerations, LiveRecord, Loading, Progress};
 pub use latest::LatestRow;
 pub use read::{WindowsAsked, WindowsRead, sum_windows};
-pub use table::{ViewRow, ViewTable};
+pub use table::{TiledKeys, ViewRow, ViewTable};
 pub use tiler::{Tiled, Tiler};

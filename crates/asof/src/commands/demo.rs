@@ -59,6 +59,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let settings = Settings::read(&flags)?;
     let mut node_config = context.node_config(&settings);
     node_config.name = "asof demo".to_owned();
+    node_config.serves = true;
     let node = Arc::new(Node::open(node_config).await?);
     up::listen(&settings).check().await?;
     let (sender, address) = oneshot::channel();

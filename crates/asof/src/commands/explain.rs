@@ -1,6 +1,6 @@
 //! `asof explain`: how a view answers, in words; or what an error code means.
 
-use asof_model::{Definition, History, Kind, Place, TimeRule, View, nearest};
+use asof_model::{Definition, History, Kind, Place, TimeRule, View, Window, nearest};
 use asof_registry::Shown;
 
 use crate::client::path;
@@ -134,6 +134,10 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
         (Some(event), available) => {
             lines.push(format!("A row happened at {}.", rule(event)));
             lines.push(match (available, definition.store) {
+                _ if matches!(definition.place, Place::Push { .. }) => {
+                    let loaded = available.as_ref().map_or_else(|| "when it happened".to_owned(), rule);
+                    format!("A row may be used from the moment it was accepted on; one that was loaded, from {loaded} on.")
+                }
                 (Some(available), _) => format!(
                     "A row may be used from {} on; where that is null, never. Under the question event every row counts as on time.",
                     rule(available)
@@ -149,7 +153,31 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
     if let Some(delete) = &definition.delete_when {
         lines.push(format!("A row with `{}` is a delete: from then on there is no answer until a newer row.", delete.text));
     }
+    if let Some(id) = &definition.id {
+        lines.push(format!(
+            "Rows of one `{}` are versions of one event: from when a later one may be used, the one before it counts no more.",
+            id.text
+        ));
+    }
     let order = definition.order_by.as_ref().map_or_else(String::new, |order| format!(", then by `{}`", order.text));
+    let mut windows: Vec<Window> = Vec::new();
+    for feature in view.expanded().unwrap_or_default() {
+        for named in feature.aggregate.map(|aggregate| aggregate.windows).unwrap_or_default() {
+            if !windows.contains(&named.window) {
+                windows.push(named.window);
+            }
+        }
+    }
+    lines.extend(windows.iter().map(covered));
+    if !windows.is_empty() {
+        lines.push(
+            "Of those rows, each that could be used at t is added up; nulls are skipped. Where nothing is left the answer is null, \
+             of counts 0, or the feature's default."
+                .to_owned(),
+        );
+        lines.push(asked_online(view.history));
+        return lines;
+    }
     lines.push(format!(
         "Of the rows that happened at or before t and could be used at t, the last one answers: by when it happened, then by when it could be used{order}."
     ));
@@ -160,14 +188,33 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
         lines.push(format!("If t has reached {} of that row, the answer is null, `expired`.", rule(until)));
     }
     lines.push("All features come from that one row. Without one they are null, `not_found`; with a null key, `no_key`.".to_owned());
-    lines.push(match view.history {
-        History::All => "Online it can be asked as of any time in the past.".to_owned(),
-        History::Length(length) => format!("Online it can be asked as of up to {length} ago."),
-        History::None => "Online it can be asked as of now only; offline at any time.".to_owned(),
-    });
+    lines.push(asked_online(view.history));
+    if matches!(definition.place, Place::Push { .. }) {
+        return lines;
+    }
     lines.push(match view.refresh {
         Some(refresh) => format!("A running node materialises it every {refresh}."),
         None => "It is materialised at the start of a node and by `asof materialize`.".to_owned(),
     });
     lines
+}
+
+/// When the rows happened that a window covers.
+fn covered(window: &Window) -> String {
+    let end = match window.offset {
+        offset if offset.is_zero() => "t".to_owned(),
+        offset => format!("{offset} before t"),
+    };
+    let (lower, upper) = if window.include_now { ("after", "at or before") } else { ("at or after", "before") };
+    let Some(length) = window.length else { return format!("Window all: rows that happened {upper} {end}.") };
+    let floored = window.resolution.map_or_else(String::new, |to| format!(", floored to a multiple of {to}"));
+    format!("Window {length}: rows that happened {lower} {length} before {end}{floored}, and {upper} {end}.")
+}
+
+fn asked_online(history: History) -> String {
+    match history {
+        History::All => "Online it can be asked as of any time in the past.".to_owned(),
+        History::Length(length) => format!("Online it can be asked as of up to {length} ago."),
+        History::None => "Online it can be asked as of now only; offline at any time.".to_owned(),
+    }
 }

@@ -8,7 +8,7 @@ use console::Style;
 
 use crate::config::{Flags, Settings};
 use crate::context::Context;
-use crate::node::Node;
+use crate::node::{Node, NodeConfig};
 use crate::problem::Problem;
 
 /// Flags of `up`.
@@ -55,7 +55,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     }
     // What can be refused is refused before any store is opened.
     listen(&settings).check().await?;
-    let node = Arc::new(Node::open(context.node_config(&settings)).await?);
+    let node_config = NodeConfig { serves: true, ..context.node_config(&settings) };
+    let node = Arc::new(Node::open(node_config).await?);
     let printer = context.printer;
     let json = printer.json;
     let ended = serve(&node, &settings, std::future::ready(()), |url| {

@@ -60,11 +60,26 @@ impl<'a> Reading<'a> {
         ComputeError::Damaged { what: self.what, reason: reason.to_owned() }
     }
 
+    /// What a small number stands for, where it has room.
+    #[inline]
+    fn fits<T: TryFrom<i128>>(&self, found: u32) -> Result<T, ComputeError> {
+        let number = (found >> 1).cast_signed() ^ -(found & 1).cast_signed();
+        T::try_from(i128::from(number)).map_err(|_| self.damaged("a number has no room"))
+    }
+
     /// A whole number that has room in a type.
     pub(super) fn number<T: TryFrom<i128>>(&mut self) -> Result<T, ComputeError> {
-        let (mut found, mut shift) = (0_u128, 0);
+        // Most are counts and small values, of one byte or two.
+        let first = self.byte()?;
+        let (mut found, mut shift) = (u128::from(first & 0x7f), 7);
+        if first & 0x80 == 0 {
+            return self.fits(u32::from(first));
+        }
         loop {
             let byte = self.byte()?;
+            if shift == 7 && byte & 0x80 == 0 && byte != 0 {
+                return self.fits(u32::from(first & 0x7f) | u32::from(byte) << 7);
+            }
             let bits = u128::from(byte & 0x7f);
             if shift > 126 || (shift == 126 && bits > 3) {
                 return Err(self.damaged("a number is too long"));

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::SqlLimits;
+use crate::engine::step_back;
 use crate::{Engine, Error, Result};
 
 /// A tree within the limits never comes near; only touched pages cost memory.
@@ -40,12 +41,7 @@ impl Room {
             .worker_threads(threads.max(1))
             .thread_name("asof-sql")
             .thread_stack_size(STACK)
-            .on_thread_start(|| {
-                // On Linux this is the thread's own; where it is refused, queries have a full share.
-                if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-                    tracing::warn!(%error, "sql threads keep their full share of the processor");
-                }
-            })
+            .on_thread_start(|| step_back(NICENESS))
             .enable_all()
             .build()
             .map_err(|error| Error::internal(format!("cannot start the threads of SQL: {error}")))?;

@@ -7,7 +7,7 @@ use asof_compute::Position;
 use asof_model::{Address, DataType, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
-use super::ViewTable;
+use super::{TiledKeys, ViewTable};
 use crate::live::{Direction, LiveSnapshot, LiveStore, TableNumber, Writing, sweep};
 use crate::{Error, GenerationId, GenerationState, Result};
 
@@ -19,9 +19,13 @@ const FIRST: u32 = 16;
 /// So many entities are noted at most.
 const WORTH: usize = 10_000;
 
+/// Behind a mark: it is written down which entities may have tiles.
+const TELLS: u8 = 1;
+
 const RECORD: u8 = 0;
 const MARK: u8 = 1;
 const PROGRESS: u8 = 2;
+const TILED: u8 = 3;
 
 /// What the rows of a generation are for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +101,8 @@ pub struct LiveGenerations {
     worth: Mutex<HashSet<(GenerationId, Vec<u8>)>>,
     /// Where what was read into each was last written down, in this process.
     filled: Mutex<HashMap<GenerationId, Filled>>,
+    /// How many loads into each source go on.
+    loads: Mutex<HashMap<Address, usize>>,
 }
 
 impl LiveGenerations {
@@ -120,14 +126,11 @@ impl LiveGenerations {
         let mut generations = Vec::with_capacity(all.len());
         for record in all {
             let mark = from.get(RECORDS, &place(MARK, record.id))?;
-            let mark = match mark {
-                Some(mark) => {
-                    let mark: [u8; 8] = mark.try_into().map_err(|_| damaged("a mark of a view's rows"))?;
-                    Timestamp(i64::from_le_bytes(mark))
-                }
-                None => Timestamp(i64::MIN),
-            };
-            generations.push(Arc::new(LiveGeneration { table: table(&record, mark)?, record }));
+            let mark = mark.as_deref().map(read_mark).transpose()?;
+            let (until, tells) = mark.unwrap_or((Timestamp(i64::MIN), true));
+            let keys = tells.then(|| read_tiled_keys(from.as_ref(), record.id)).transpose()?;
+            let table = table(&record, until, keys.as_deref())?;
+            generations.push(Arc::new(LiveGeneration { table, record }));
         }
         drop(from);
         Ok(LiveGenerations {
@@ -136,6 +139,7 @@ impl LiveGenerations {
             changing: Mutex::default(),
             worth: Mutex::default(),
             filled: Mutex::default(),
+            loads: Mutex::default(),
         })
     }
 
@@ -204,7 +208,7 @@ impl LiveGenerations {
             horizon: Timestamp::BEFORE_ALL,
             succeeded_at: None,
         };
-        let table = table(&record, Timestamp(i64::MIN))?;
+        let table = table(&record, Timestamp(i64::MIN), Some(&[]))?;
         let mut made = None;
         self.store
             .write(&mut |s, writing| {
@@ -280,12 +284,38 @@ impl LiveGenerations {
         Ok(())
     }
 
-    /// Writes down how far a generation may have tiles: for [`super::Tiler::advance`].
+    /// Writes down how far a generation may have tiles, and of which entities: for [`super::Tiler::advance`].
     ///
     /// # Errors
     /// [`Error::TooLong`].
-    pub fn mark(id: GenerationId, until: Timestamp, writing: &mut Writing) -> Result<()> {
-        writing.put(RECORDS, &place(MARK, id), &until.0.to_le_bytes())
+    pub fn mark(
+        generation: &LiveGeneration,
+        until: Timestamp,
+        words: &[TiledKeys],
+        writing: &mut Writing,
+    ) -> Result<()> {
+        let id = generation.record.id;
+        let mut mark = until.0.to_le_bytes().to_vec();
+        if generation.table.tells_tiled_keys() {
+            mark.push(TELLS);
+        }
+        writing.put(RECORDS, &place(MARK, id), &mark)?;
+        words.iter().try_for_each(|(word, bits)| {
+            let place = [&place(TILED, id)[..], &word.to_be_bytes()].concat();
+            writing.put(RECORDS, &place, &bits.to_le_bytes())
+        })
+    }
+
+    /// From now on, and until what it gives goes, rows of the past are put into this source.
+    pub fn loading(self: &Arc<Self>, source: &Address) -> Loading {
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        *loads.entry(source.clone()).or_default() += 1;
+        Loading { generations: Arc::clone(self), source: source.clone() }
+    }
+
+    /// Whether rows of the past are being put into a source.
+    pub fn is_loading(&self, source: &Address) -> bool {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner).contains_key(source)
     }
 
     /// Writes down, in the batch of this position, what was read of a unit into a generation.
@@ -357,7 +387,8 @@ impl LiveGenerations {
             };
             self.change(&dropped, &mut |_, _| Ok(()))?;
         }
-        for (table, prefix) in [(found.table.number(), Vec::new()), (RECORDS, place(PROGRESS, id).to_vec())] {
+        let own = [PROGRESS, TILED].map(|what| (RECORDS, place(what, id).to_vec()));
+        for (table, prefix) in [(found.table.number(), Vec::new())].into_iter().chain(own) {
             let mut from: Option<Vec<u8>> = None;
             loop {
                 let swept =
@@ -379,6 +410,47 @@ impl LiveGenerations {
     }
 }
 
+/// While it is there rows of the past are put into a source: whatever tile of theirs were made now would be made again.
+#[derive(Debug)]
+pub struct Loading {
+    generations: Arc<LiveGenerations>,
+    source: Address,
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        let mut loads = self.generations.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = loads.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                loads.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// How far a generation may have tiles, and whether the store says of which entities.
+fn read_mark(mark: &[u8]) -> Result<(Timestamp, bool)> {
+    let (until, rest) = mark.split_first_chunk().ok_or_else(|| damaged("a mark of a view's rows"))?;
+    match rest {
+        [] => Ok((Timestamp(i64::from_le_bytes(*until)), false)),
+        [TELLS] => Ok((Timestamp(i64::from_le_bytes(*until)), true)),
+        _ => Err(damaged("a mark of a view's rows")),
+    }
+}
+
+fn read_tiled_keys(from: &dyn LiveSnapshot, id: GenerationId) -> Result<Vec<TiledKeys>> {
+    let prefix = place(TILED, id);
+    let mut found = Vec::new();
+    from.scan(RECORDS, &prefix, None, Direction::Forward, &mut |key, entry| {
+        let word = key.get(prefix.len()..).and_then(|word| word.try_into().ok()).map(u32::from_be_bytes);
+        let bits = entry.try_into().ok().map(u64::from_le_bytes);
+        found.push(word.zip(bits).ok_or_else(|| damaged("which of a view's entities have tiles"))?);
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
 fn read_progress(from: &dyn LiveSnapshot, id: GenerationId) -> Result<Progress> {
     let prefix = place(PROGRESS, id);
     let mut found = Vec::new();
@@ -389,12 +461,12 @@ fn read_progress(from: &dyn LiveSnapshot, id: GenerationId) -> Result<Progress> 
     Ok(found)
 }
 
-fn table(record: &LiveRecord, mark: Timestamp) -> Result<ViewTable> {
+fn table(record: &LiveRecord, mark: Timestamp, keys: Option<&[TiledKeys]>) -> Result<ViewTable> {
     let number = TableNumber::new(FIRST.saturating_add(record.id.0));
     let number = number.ok_or_else(|| damaged("the number of a view's rows"))?;
     Ok(match record.holds {
         Holds::Latest => ViewTable::latest(number),
-        Holds::Windows { .. } => ViewTable::windows(number, mark),
+        Holds::Windows { .. } => ViewTable::windows(number, mark, keys),
     })
 }
 

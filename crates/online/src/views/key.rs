@@ -81,6 +81,46 @@ pub(super) fn tiled(entity: &[u8]) -> Vec<u8> {
     [entity, &[STATE, TILED]].concat()
 }
 
+/// What [`tiled`] says: before `until` there may be tiles; and of an entity with much beside its rows, that late rows up to
+/// a position have gone, so that nobody looks for them where they were, and whether its tiles are too many to be read with
+/// its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) until: Timestamp,
+    pub(super) gone: Option<Position>,
+    pub(super) many: bool,
+}
+
+pub(super) fn put_mark(mark: &Mark) -> Vec<u8> {
+    let mut out = end(mark.until).to_vec();
+    if let Some(gone) = mark.gone {
+        out.extend(gone.0.to_le_bytes());
+        out.push(u8::from(mark.many));
+    }
+    out
+}
+
+/// Reads [`put_mark`].
+pub(super) fn read_mark(entry: &[u8]) -> Option<Mark> {
+    let (until, rest) = entry.split_at_checked(8)?;
+    let until = read_end(until)?;
+    match rest {
+        [] => Some(Mark { until, gone: None, many: false }),
+        [gone @ .., many @ (0 | 1)] => {
+            let gone = Position(i64::from_le_bytes(gone.try_into().ok()?));
+            Some(Mark { until, gone: Some(gone), many: *many == 1 })
+        }
+        _ => None,
+    }
+}
+
+/// Behind an entity's key: where its late rows past a position begin.
+pub(super) fn late_past(position: Position) -> Vec<u8> {
+    let mut from = vec![STATE, LATE];
+    put(position.0.saturating_add(1), &mut from);
+    from
+}
+
 /// What the keys of an entity's tiles of a level begin with.
 pub(super) fn tiles(entity: &[u8], level: usize) -> Vec<u8> {
     [entity, &[TILES, level as u8]].concat()
@@ -376,6 +416,12 @@ mod tests {
         }
         assert_eq!(tiled(entity), field("tiled key"));
         assert!(matches!(read_state(&tiled(entity)[6..]), Some(State::Tiled)));
+        let until = Timestamp(-7);
+        for (gone, many) in [(None, false), (Some(Position(9)), false), (Some(Position(-1)), true)] {
+            let mark = Mark { until, gone, many };
+            assert_eq!(read_mark(&put_mark(&mark)), Some(mark));
+        }
+        assert_eq!(read_mark(&[0; 9]), None);
         let end_key = field("end key");
         let placed = read_order(&end_key[6..]).unwrap();
         assert_eq!((placed.order(Op::Value), placed.is_end), (pushed, true));

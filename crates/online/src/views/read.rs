@@ -1,5 +1,6 @@
 //! What windows come to: tiles where they help, rows where they do not.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -45,14 +46,21 @@ enum LateWhat {
 
 /// So many tiles of an entity are read with its state. Most entities have fewer, and each other look at them is a search
 /// of the store.
-const FEW: usize = 128;
+pub(super) const FEW: usize = 128;
 
 /// What stands beside an entity's rows.
 #[derive(Debug, Default)]
 pub(super) struct EntityState {
     /// Before it there may be tiles.
     pub(super) tiled: Option<Timestamp>,
+    /// Late rows up to it have gone, and were many.
+    pub(super) gone: Option<Position>,
+    /// Its tiles are read where they are needed.
+    pub(super) many: bool,
+    /// What came late to where there may be tiles, by event time.
     late: Vec<Late>,
+    /// How many rows and ends are written down as late, wherever they came.
+    pub(super) written: usize,
     /// All its tiles by level and start, with their entries; none where they are many.
     tiles: Option<Vec<((usize, Timestamp), Vec<u8>)>>,
 }
@@ -62,12 +70,13 @@ impl EntityState {
         let mut found = EntityState::default();
         let mut tiles = Vec::new();
         let mut few = true;
-        from.scan(table.number(), entity, Some(&key::BESIDE), Direction::Forward, &mut |place, entry| {
+        let behind: Cell<Option<key::Mark>> = Cell::new(None);
+        let mut take = |place: &[u8], entry: &[u8]| {
             let place = place.get(entity.len()..).unwrap_or_default();
             let place = match key::whole(key::read_beside(place), "a key beside rows")? {
                 key::Beside::State(place) => place,
                 key::Beside::Tile(level, start) => {
-                    few = tiles.len() < FEW;
+                    few = tiles.len() < FEW && behind.get().is_none_or(|mark| !mark.many);
                     if few {
                         tiles.push(((level, start), entry.to_vec()));
                     }
@@ -75,9 +84,20 @@ impl EntityState {
                 }
             };
             match key::whole(key::read_state(place), "the key of a late row")? {
-                key::State::Tiled => found.tiled = Some(key::whole(key::read_end(entry), "a mark")?),
+                key::State::Tiled => {
+                    let mark = key::whole(key::read_mark(entry), "a mark")?;
+                    found.tiled = Some(mark.until);
+                    // What went leaves its place until tables are merged: the search goes on behind it.
+                    behind.set(Some(mark));
+                    return Ok(mark.gone.is_none());
+                }
                 key::State::Late(s, placed) => {
                     let (event_time, visible_at) = (placed.event_time, placed.visible_at);
+                    found.written += 1;
+                    // The mark comes first. Past it no tile has to be told of anything: its rows are read.
+                    if found.tiled.is_none_or(|tiled| event_time >= tiled) {
+                        return Ok(true);
+                    }
                     let what = match placed.is_end {
                         true => LateWhat::End,
                         false => {
@@ -89,14 +109,26 @@ impl EntityState {
                 }
             }
             Ok(true)
-        })?;
+        };
+        from.scan(table.number(), entity, Some(&key::BESIDE), Direction::Forward, &mut take)?;
+        if let Some(gone) = behind.get().and_then(|mark| mark.gone) {
+            from.scan(table.number(), entity, Some(&key::late_past(gone)), Direction::Forward, &mut take)?;
+        }
+        (found.gone, found.many) = behind.get().map_or((None, false), |mark| (mark.gone, mark.many));
         found.tiles = few.then_some(tiles);
+        found.late.sort_by_key(|late| late.event_time);
         Ok(found)
     }
 
-    /// The event times of what came late, with the positions.
-    pub(super) fn late(&self) -> impl Iterator<Item = (Timestamp, Position)> {
-        self.late.iter().map(|late| (late.event_time, late.s))
+    /// The event times of what came late to where there may be tiles, in order.
+    pub(super) fn late(&self) -> impl Iterator<Item = Timestamp> {
+        self.late.iter().map(|late| late.event_time)
+    }
+
+    /// What came late within a range of event times, past a position.
+    fn late_within(&self, within: Range<i64>, past: Position) -> impl Iterator<Item = &Late> {
+        let place = |time| self.late.partition_point(|late| late.event_time.0 < time);
+        self.late[place(within.start)..place(within.end)].iter().filter(move |late| late.s > past)
     }
 }
 
@@ -221,9 +253,8 @@ impl Reading<'_> {
     /// it was made.
     fn helps(&self, start: Timestamp, length: i64, tile: &key::Tile<'_>) -> bool {
         let within = start.0..start.0.saturating_add(length);
-        let ends = |late: &&Late| matches!(late.what, LateWhat::End) && late.s > tile.position;
-        tile.newest <= self.at
-            && !self.state.late.iter().filter(ends).any(|late| within.contains(&late.event_time.0))
+        let mut late = self.state.late_within(within, tile.position);
+        tile.newest <= self.at && !late.any(|late| matches!(late.what, LateWhat::End))
     }
 
     /// What came late to a tile. None of it has ended since: the tile would not help.
@@ -234,8 +265,7 @@ impl Reading<'_> {
         stretch: usize,
         to: &mut dyn Cover,
     ) -> Result<()> {
-        for late in self.state.late.iter().filter(|late| late.s > past && within.contains(&late.event_time.0))
-        {
+        for late in self.state.late_within(within, past) {
             if let LateWhat::Row { order, entry } = &late.what {
                 to.saw(late.visible_at);
                 if late.visible_at <= self.at {
@@ -325,7 +355,7 @@ fn ceil(number: i64, of: i64) -> i64 {
 pub struct WindowsRead {
     /// To be finished.
     pub sums: WindowSums,
-    /// Of each entity how many rows were read because no tile holds them.
+    /// Of each entity how many rows were read because no tile holds them, and how many that came late.
     pub rows: Vec<usize>,
 }
 
@@ -369,7 +399,8 @@ pub fn sum_windows(
             None => Reach { until: Timestamp(i64::MIN), levels: 0 },
         };
         let reading = Reading { table, ladder, from, entity, state: &state, at, made: &made };
-        rows.push(reading.cover(&reach, stretches.clone(), &mut into)?);
+        // Late ones are read besides what they belong to, until tiles hold them.
+        rows.push(reading.cover(&reach, stretches.clone(), &mut into)? + state.written);
     }
     let Sums { slots, numbers, rows: read, .. } = into;
     let read = read.finish().map_err(broken)?;

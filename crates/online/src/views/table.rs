@@ -1,6 +1,7 @@
 //! What a batch writes of a view.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use asof_compute::{KeyEncoder, Position, RowOrder};
@@ -29,6 +30,8 @@ pub struct ViewRow<'a> {
 const MANY: u32 = 64;
 /// How many counters there are.
 const COUNTERS: usize = 1 << 12;
+/// How many words of bits say which entities may have tiles: 128 KiB a view.
+const WORDS: usize = 1 << 14;
 
 /// The table of one generation of a view. A cheap clone; clones are one.
 #[derive(Debug, Clone)]
@@ -46,24 +49,76 @@ struct Inner {
     keeping: Mutex<()>,
     /// Rows since an entity was last looked at, by the hash of its key.
     counters: Option<Box<[AtomicU32]>>,
+    /// Which entities may have tiles, by the hash of their keys; all, where the store does not say it.
+    tiled_keys: Option<Box<[AtomicU64]>>,
 }
+
+/// A word of the bits that say which entities may have tiles, with its number.
+pub type TiledKeys = (u32, u64);
 
 impl ViewTable {
     /// The table of a view of latest rows.
     pub fn latest(number: TableNumber) -> ViewTable {
-        ViewTable::new(number, Timestamp(i64::MIN), None)
+        ViewTable::new(number, Timestamp(i64::MIN), None, None)
     }
 
-    /// The table of a view over windows; `tiled`: before it there may be tiles, as [`super::Tiler`] said last.
-    pub fn windows(number: TableNumber, tiled: Timestamp) -> ViewTable {
+    /// The table of a view over windows; `tiled`: before it there may be tiles, as [`super::Tiler`] said last, of the
+    /// entities that it named, of any where that is not known.
+    pub fn windows(number: TableNumber, tiled: Timestamp, keys: Option<&[TiledKeys]>) -> ViewTable {
         let counters = (0..COUNTERS).map(|_| AtomicU32::new(0)).collect();
-        ViewTable::new(number, tiled, Some(counters))
+        let tiled_keys = keys.map(|keys| {
+            let words: Box<[AtomicU64]> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+            for (number, bits) in keys {
+                if let Some(word) = words.get(*number as usize) {
+                    word.store(*bits, Ordering::Relaxed);
+                }
+            }
+            words
+        });
+        ViewTable::new(number, tiled, Some(counters), tiled_keys)
     }
 
-    fn new(number: TableNumber, tiled: Timestamp, counters: Option<Box<[AtomicU32]>>) -> ViewTable {
+    fn new(
+        number: TableNumber,
+        tiled: Timestamp,
+        counters: Option<Box<[AtomicU32]>>,
+        tiled_keys: Option<Box<[AtomicU64]>>,
+    ) -> ViewTable {
         let (tiled, settled) = (AtomicI64::new(tiled.0), AtomicI64::new(tiled.0));
         let keeping = Mutex::default();
-        ViewTable { inner: Arc::new(Inner { number, tiled, settled, keeping, counters }) }
+        ViewTable { inner: Arc::new(Inner { number, tiled, settled, keeping, counters, tiled_keys }) }
+    }
+
+    /// Whether an entity may have tiles, so that what comes to it late has to be told apart.
+    pub fn may_have_tiles(&self, entity: &[u8]) -> bool {
+        self.inner.tiled_keys.as_ref().is_none_or(|words| {
+            let (word, bit) = tiled_key(entity);
+            words[word].load(Ordering::Acquire) & bit != 0
+        })
+    }
+
+    /// Whether it is known which entities may have tiles.
+    pub fn tells_tiled_keys(&self) -> bool {
+        self.inner.tiled_keys.is_some()
+    }
+
+    /// The words that change if these entities may have tiles, as they are then.
+    pub(super) fn with_tiled_keys(&self, entities: &[Vec<u8>]) -> Vec<TiledKeys> {
+        let Some(words) = &self.inner.tiled_keys else { return Vec::new() };
+        let mut changed: BTreeMap<usize, u64> = BTreeMap::new();
+        for entity in entities {
+            let (word, bit) = tiled_key(entity);
+            *changed.entry(word).or_default() |= bit;
+        }
+        let now = |word: usize| words[word].load(Ordering::Acquire);
+        let changed = changed.into_iter().map(|(word, bits)| (word, now(word) | bits));
+        changed.filter(|(word, bits)| now(*word) != *bits).map(|(word, bits)| (word as u32, bits)).collect()
+    }
+
+    /// Called where batches are made, when nothing else gets a place; gives what stood.
+    pub(super) fn set_tiled_keys(&self, to: &[TiledKeys]) -> Vec<TiledKeys> {
+        let Some(words) = &self.inner.tiled_keys else { return Vec::new() };
+        to.iter().map(|(word, bits)| (*word, words[*word as usize].swap(*bits, Ordering::AcqRel))).collect()
     }
 
     /// Its number.
@@ -95,6 +150,11 @@ impl ViewTable {
         self.inner.settled.fetch_max(until.0, Ordering::AcqRel);
     }
 
+    /// Whether there may be a tile that a row belongs to.
+    fn is_late(&self, row: &ViewRow<'_>) -> bool {
+        row.order.event_time < self.tiled() && self.may_have_tiles(row.key)
+    }
+
     /// Puts a row; called where its batch is made. `s`: the first position of the batch. Whether so many rows of the
     /// entity came that it is worth a look of [`super::Tiler`].
     ///
@@ -111,7 +171,7 @@ impl ViewTable {
         key::put_row(&held, length, &mut entry);
         to.put(self.number(), &place, &entry)?;
         let Some(counters) = &self.inner.counters else { return Ok(false) };
-        if row.order.event_time < self.tiled() {
+        if self.is_late(row) {
             let mut late = Vec::with_capacity(place.len() + 16);
             key::put_late(row.key, s, &mut late);
             late.extend_from_slice(&place[rows..]);
@@ -163,7 +223,7 @@ impl ViewTable {
         key::put_order(row.order, row.number, &mut place);
         place.push(0);
         to.put(self.number(), &place, &key::end(at))?;
-        if self.inner.counters.is_some() && row.order.event_time < self.tiled() {
+        if self.inner.counters.is_some() && self.is_late(row) {
             let mut late = Vec::with_capacity(place.len() + 16);
             key::put_late(row.key, s, &mut late);
             late.extend_from_slice(&place[rows..]);
@@ -171,4 +231,11 @@ impl ViewTable {
         }
         Ok(())
     }
+}
+
+/// The word and the bit of an entity.
+fn tiled_key(entity: &[u8]) -> (usize, u64) {
+    // Its lowest bits choose the counter.
+    let hash = KeyEncoder::hash(entity) >> 12;
+    (((hash >> 6) as usize) % WORDS, 1 << (hash % 64))
 }

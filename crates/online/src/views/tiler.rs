@@ -1,13 +1,11 @@
 //! Making tiles, so that little is read.
 
-use std::collections::BTreeSet;
-
 use asof_compute::{Ladder, PlanStates, Position, StoredRows, StoredWindows};
 use asof_model::Timestamp;
 
-use super::ViewTable;
 use super::key::{self, Placed, Row};
-use super::read::{Cover, EntityState, Made, Reach, Reading, broken};
+use super::read::{Cover, EntityState, FEW, Made, Reach, Reading, broken};
+use super::{TiledKeys, ViewTable};
 use crate::Result;
 use crate::live::{Direction, LiveSnapshot, LiveStore};
 
@@ -15,8 +13,14 @@ use crate::live::{Direction, LiveSnapshot, LiveStore};
 const WORTH: u32 = 16;
 /// What reading a tile costs, in rows.
 const TILE: u32 = 4;
-/// So many rows of an entity are looked at in one step.
+/// So many rows of an entity are looked at together.
 const STEP: usize = 20_000;
+/// So often within one step of the way: what stands beside the rows is read once for it.
+const STEPS: usize = 50;
+/// Where so many late rows go at once, later readers are told not to look for them.
+const GONE: usize = 64;
+/// So many entries are changed in one batch.
+const BATCH: usize = 2_000;
 
 /// Makes the tiles of one table.
 #[derive(Debug, Clone, Copy)]
@@ -43,33 +47,60 @@ pub struct Tiled {
 }
 
 impl Tiler<'_> {
-    /// From now on everything that happened before `until` may be summed up: what is accepted later of it is late.
-    /// `mark` writes where the caller keeps it, to be given to [`ViewTable::windows`]. Durable when it returns, and
-    /// what came before is published then.
+    /// From now on everything of these entities that happened before `until` may be summed up: what is accepted later
+    /// of it is late. `mark` writes it, with the words that change, where the caller keeps them to be given to
+    /// [`ViewTable::windows`]. Durable when it returns, and what came before is published then.
     ///
     /// # Errors
     /// As [`LiveStore::write`].
     pub fn advance(
         &self,
         until: Timestamp,
-        mark: &mut dyn FnMut(&mut crate::live::Writing) -> Result<()>,
+        entities: &[Vec<u8>],
+        mark: &mut dyn FnMut(&[TiledKeys], &mut crate::live::Writing) -> Result<()>,
     ) -> Result<()> {
-        self.store.write(&mut |_, writing| {
-            mark(writing)?;
+        let _alone = self.table.keeping();
+        let words = self.table.with_tiled_keys(entities);
+        let mut before = Vec::new();
+        let written = self.store.write(&mut |_, writing| {
+            mark(&words, writing)?;
             self.table.set_tiled(until);
+            before = self.table.set_tiled_keys(&words);
             Ok(())
-        })?;
+        });
+        if let Err(error) = written {
+            // They have no tiles, and are to be written down with the next that does.
+            self.table.set_tiled_keys(&before);
+            return Err(error);
+        }
         self.table.settle(until);
         Ok(())
     }
 
+    /// Whether an entity has rows enough that [`Tiler::advance`] is to be told of it.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`], [`crate::Error::Damaged`].
+    pub fn is_worth(&self, entity: &[u8]) -> Result<bool> {
+        let mut rows = 0;
+        let prefix = key::rows(entity);
+        self.store.read()?.scan(self.table.number(), &prefix, None, Direction::Forward, &mut |_, _| {
+            rows += 1;
+            Ok(rows < WORTH)
+        })?;
+        Ok(rows >= WORTH)
+    }
+
     /// Makes the tiles of one entity that are worth it, a step of the way; those that late rows change are made
-    /// again first.
+    /// again first. None of one that [`Tiler::advance`] was never told of.
     ///
     /// # Errors
     /// As [`LiveStore::write`].
     pub fn entity(&self, entity: &[u8]) -> Result<Tiled> {
         let _alone = self.table.keeping();
+        if !self.table.may_have_tiles(entity) {
+            return Ok(Tiled { done: true, ..Tiled::default() });
+        }
         // Nothing that comes past the snapshot is before it without being late.
         let until = self.table.settled();
         let from = self.store.read()?;
@@ -78,52 +109,73 @@ impl Tiler<'_> {
         let mut work =
             Work { tiler: self, from: from.as_ref(), entity, state: &state, made: Made::new(), position };
         let tiled = state.tiled.unwrap_or(Timestamp(i64::MIN));
-        let late: BTreeSet<Timestamp> = state.late().map(|(event_time, _)| event_time).collect();
-        let count = state.late().count();
         let levels = self.ladder.levels();
         for level in 0..levels {
-            let starts: BTreeSet<Timestamp> = late.iter().map(|at| self.ladder.start(level, *at)).collect();
+            let mut starts: Vec<Timestamp> = state.late().map(|at| self.ladder.start(level, at)).collect();
+            starts.dedup();
             for start in starts {
                 if start.0.saturating_add(self.ladder.length(level)) <= tiled.0 {
                     work.make(level, start, tiled)?;
                 }
             }
         }
-        let reached = if tiled < until { work.forward(tiled, until)? } else { tiled };
+        let mut reached = tiled;
+        for _ in 0..STEPS {
+            if reached < until {
+                reached = work.forward(reached, until)?;
+            }
+        }
         let Work { made, .. } = work;
         let done = reached >= until;
         let tiles = made.values().flatten().count();
         // Few rows are read as they are: nothing is written of an entity that has no tiles.
-        let remember = reached != tiled && (state.tiled.is_some() || tiles > 0 || !done);
-        if made.is_empty() && count == 0 && !remember {
+        let many = state.many || tiles > FEW;
+        let gone = (many || state.gone.is_some() || state.written >= GONE).then_some(position);
+        let remember = reached != tiled && (state.tiled.is_some() || tiles > 0 || !done)
+            || gone.is_some() && state.written > 0 && state.tiled.is_some();
+        if made.is_empty() && state.written == 0 && !remember {
             return Ok(Tiled { tiles, late: 0, done });
         }
-        let mut lates: Vec<Vec<u8>> = Vec::with_capacity(count);
+        let mut lates: Vec<Vec<u8>> = Vec::with_capacity(state.written);
         let prefix = key::state(entity);
-        from.scan(self.table.number(), &prefix, None, Direction::Forward, &mut |place, _| {
+        let begin = state.gone.map(key::late_past).and_then(|begin| begin.get(1..).map(<[u8]>::to_vec));
+        from.scan(self.table.number(), &prefix, begin.as_deref(), Direction::Forward, &mut |place, _| {
             if matches!(place.get(prefix.len()..).and_then(key::read_state), Some(key::State::Late(..))) {
                 lates.push(place.to_vec());
             }
             Ok(true)
         })?;
         let number = self.table.number();
-        self.store.write(&mut |_, writing| {
-            for ((level, start), tile) in &made {
+        // Tiles first: who finds them knows from their position which late rows they hold. What no tile holds yet is
+        // read from the rows, since the mark comes last. So it may be cut off between any two batches.
+        let mut changes = made
+            .iter()
+            .map(|((level, start), tile)| {
                 let place = [&key::tiles(entity, *level)[..], &key::start(*start)].concat();
-                match tile {
-                    Some(tile) => writing.put(number, &place, tile)?,
-                    None => writing.remove(number, &place)?,
+                (place, tile.as_deref())
+            })
+            .chain(lates.into_iter().map(|late| (late, None)))
+            .peekable();
+        let mark = key::put_mark(&key::Mark { until: reached, gone, many });
+        let mut mark = remember.then(|| (key::tiled(entity), &mark[..]));
+        while changes.peek().is_some() || mark.is_some() {
+            // A few at a time, since who pushes waits behind them. What is made of a batch may be asked for again.
+            let some: Vec<(Vec<u8>, Option<&[u8]>)> = changes.by_ref().take(BATCH).collect();
+            let last = if changes.peek().is_none() { mark.take() } else { None };
+            self.store.write(&mut |_, writing| {
+                for (place, entry) in &some {
+                    match entry {
+                        Some(entry) => writing.put(number, place, entry)?,
+                        None => writing.remove(number, place)?,
+                    }
                 }
-            }
-            for late in &lates {
-                writing.remove(number, late)?;
-            }
-            if remember {
-                writing.put(number, &key::tiled(entity), &key::end(reached))?;
-            }
-            Ok(())
-        })?;
-        Ok(Tiled { tiles, late: count, done })
+                match &last {
+                    Some((place, entry)) => writing.put(number, place, entry),
+                    None => Ok(()),
+                }
+            })?;
+        }
+        Ok(Tiled { tiles, late: state.written, done })
     }
 }
 

@@ -15,8 +15,8 @@ use asof_model::{
 };
 use asof_online::GenerationState;
 use asof_online::live::{
-    Durability, Incoming, Intake, LiveOptions, LiveSnapshot, LiveStore, SourceNumber, TableNumber, Writing,
-    open,
+    Accepted, Direction, Durability, Given, Incoming, Intake, LiveOptions, LiveSnapshot, LiveStore,
+    LiveUsage, LogSnapshot, SourceNumber, TableNumber, Writing, open,
 };
 use asof_online::views::{Holds, LiveGenerations, Tiler, ViewRow, ViewTable, WindowsAsked, sum_windows};
 use asof_testkit::Random;
@@ -133,7 +133,7 @@ impl Bench {
         let store = opened(folder.path(), &clock);
         let stored = stored();
         let ladder = Ladder::of(stored.plan().windows());
-        let table = ViewTable::windows(TABLE, Timestamp(i64::MIN));
+        let table = ViewTable::windows(TABLE, Timestamp(i64::MIN), Some(&[]));
         let asked = (0..stored.plan().features().len()).collect();
         Bench { folder, clock, store: Some(store), table, stored, ladder, rows: Vec::new(), asked }
     }
@@ -244,8 +244,20 @@ impl Bench {
     }
 
     fn advance(&self, until: i64) {
+        self.advance_of(until, &[0, 1, 2]);
+    }
+
+    /// What these entities have may be summed up.
+    fn advance_of(&self, until: i64, entities: &[i64]) {
+        let entities: Vec<Vec<u8>> =
+            entities.iter().map(|it| KeyEncoder::encode_int64(*it).to_vec()).collect();
         self.tiler()
-            .advance(Timestamp(until), &mut |writing| writing.put(META, b"tiled", &until.to_le_bytes()))
+            .advance(Timestamp(until), &entities, &mut |words, writing| {
+                for (word, bits) in words {
+                    writing.put(META, &[b"word", &word.to_be_bytes()[..]].concat(), &bits.to_le_bytes())?;
+                }
+                writing.put(META, b"tiled", &until.to_le_bytes())
+            })
             .unwrap();
     }
 
@@ -269,7 +281,14 @@ impl Bench {
         let store = opened(self.folder.path(), &self.clock);
         let tiled = store.read().unwrap().get(META, b"tiled").unwrap();
         let tiled = tiled.map_or(i64::MIN, |bytes| i64::from_le_bytes(bytes.try_into().unwrap()));
-        self.table = ViewTable::windows(TABLE, Timestamp(tiled));
+        let mut words = Vec::new();
+        let word = &mut |key: &[u8], entry: &[u8]| {
+            let number = u32::from_be_bytes(key[4..].try_into().unwrap());
+            words.push((number, u64::from_le_bytes(entry.try_into().unwrap())));
+            Ok(true)
+        };
+        store.read().unwrap().scan(META, b"word", None, Direction::Forward, word).unwrap();
+        self.table = ViewTable::windows(TABLE, Timestamp(tiled), Some(&words));
         self.store = Some(store);
     }
 
@@ -378,7 +397,12 @@ fn tiles_never_change_what_windows_come_to() {
                         false => vec![live[below(&mut random, live.len() as i64) as usize]],
                     };
                     *edges.entry("ends").or_default() += ends.len();
-                    late += rows.iter().filter(|(_, e)| *e < bench.table.tiled().0).count();
+                    let before = rows.iter().filter(|(_, e)| *e < bench.table.tiled().0);
+                    let told = |id: &i64| bench.table.may_have_tiles(&KeyEncoder::encode_int64(*id));
+                    let (told, not): (Vec<&(i64, i64)>, Vec<&(i64, i64)>) =
+                        before.partition(|(id, _)| told(id));
+                    late += told.len();
+                    *edges.entry("before the mark, without tiles").or_default() += not.len();
                     bench.push(&mut random, &rows, &ends);
                 }
                 5 => {
@@ -394,7 +418,10 @@ fn tiles_never_change_what_windows_come_to() {
                     *edges.entry("known later").or_default() += rows.iter().filter(|row| row.2 > now).count();
                     bench.load(&mut random, &rows);
                 }
-                6 => bench.advance(bench.now() - below(&mut random, 300 * SECOND)),
+                6 => {
+                    let summed: Vec<i64> = (0..3).filter(|_| random.chance(70)).collect();
+                    bench.advance_of(bench.now() - below(&mut random, 300 * SECOND), &summed);
+                }
                 7 => tiles += (0..3).map(|entity| bench.tile(entity)).sum::<usize>(),
                 8 if random.chance(25) => bench.reopen(),
                 _ => {
@@ -421,7 +448,7 @@ fn tiles_never_change_what_windows_come_to() {
         *edges.entry("tiles").or_default() += tiles;
         *edges.entry("late").or_default() += late;
     }
-    for edge in ["ends", "known later", "tiles", "late"] {
+    for edge in ["ends", "known later", "tiles", "late", "before the mark, without tiles"] {
         assert!(edges.get(edge).is_some_and(|count| *count > 100), "{edge} is not hit: {edges:?}");
     }
 }
@@ -511,7 +538,7 @@ fn the_latest_row_outlives_those_before_it() {
 /// A row may be let go of before a later version ends it: that end is of no entity, and in nobody's way.
 #[test]
 fn an_end_without_its_row_is_passed_over() {
-    for table in [ViewTable::latest(TABLE), ViewTable::windows(TABLE, Timestamp(i64::MIN))] {
+    for table in [ViewTable::latest(TABLE), ViewTable::windows(TABLE, Timestamp(i64::MIN), None)] {
         let mut bench = Bench::new();
         bench.table = table;
         let mut random = Random::new(5);
@@ -575,6 +602,88 @@ fn few_rows_are_read_where_there_are_tiles() {
     bench.check(&[Some(1)], 600 * SECOND);
 }
 
+/// A store that takes so many more batches of computed entries, as one that is cut off between two.
+#[derive(Debug)]
+struct CutOff<'a>(&'a dyn LiveStore, AtomicI64);
+
+impl LiveStore for CutOff<'_> {
+    fn accept(
+        &self,
+        intake: &Intake<'_>,
+        make: &mut dyn FnMut(&Given<'_>, &mut Writing) -> asof_online::Result<()>,
+    ) -> asof_online::Result<Accepted> {
+        self.0.accept(intake, make)
+    }
+    fn write(
+        &self,
+        make: &mut dyn FnMut(Position, &mut Writing) -> asof_online::Result<()>,
+    ) -> asof_online::Result<()> {
+        match self.1.fetch_sub(1, Ordering::SeqCst) > 0 {
+            true => self.0.write(make),
+            false => Err(asof_online::Error::Stopped { path: String::new(), reason: "cut off".to_owned() }),
+        }
+    }
+    fn read_from(&self, floor: Timestamp) -> asof_online::Result<Box<dyn LiveSnapshot>> {
+        self.0.read_from(floor)
+    }
+    fn log(&self) -> asof_online::Result<Box<dyn LogSnapshot>> {
+        self.0.log()
+    }
+    fn trim(&self, to: Position) -> asof_online::Result<Position> {
+        self.0.trim(to)
+    }
+    fn usage(&self) -> asof_online::Result<LiveUsage> {
+        self.0.usage()
+    }
+    fn backup(&self, to: &Path) -> asof_online::Result<()> {
+        self.0.backup(to)
+    }
+}
+
+/// Many late rows are taken in by several batches: between any two of them, and if it is cut off there, the answers are
+/// those of the rows.
+#[test]
+fn tiles_of_many_late_rows_may_be_cut_off() {
+    let mut random = Random::new(5);
+    let mut bench = Bench::new();
+    let mut cuts = 0;
+    for round in 0..2 {
+        let now = bench.now();
+        for batch in 0..9 {
+            bench.pass(SECOND);
+            let rows: Vec<(i64, i64)> = (0..400).map(|at| (1, now - (at * 9 + batch) * SECOND / 2)).collect();
+            let live: Vec<usize> =
+                (0..bench.rows.len()).filter(|at| bench.rows[*at].ended.is_none()).collect();
+            let ends: Vec<usize> = if live.is_empty() {
+                Vec::new()
+            } else {
+                vec![live[below(&mut random, live.len() as i64) as usize]]
+            };
+            bench.push(&mut random, &rows, &ends);
+        }
+        bench.pass(60 * SECOND);
+        bench.advance(bench.now() - SECOND);
+        for most in [0, 1, 2, i64::MAX] {
+            let store = CutOff(bench.store(), AtomicI64::new(most));
+            let tiler = Tiler { store: &store, ..bench.tiler() };
+            let done = tiler.entity(&KeyEncoder::encode_int64(1));
+            let cut = done.is_err();
+            cuts += usize::from(cut && most > 0);
+            bench.check(&[Some(1)], 0);
+            if !cut && done.is_ok_and(|tiled| tiled.done) {
+                break;
+            }
+            if cut && random.chance(60) {
+                let at = bench.now() - below(&mut random, 3_000) * SECOND;
+                bench.push(&mut random, &[(1, at)], &[round * 700]);
+            }
+        }
+        let read = bench.check(&[Some(1)], 0);
+        assert!(read < 1_000, "{read} rows were read");
+    }
+    assert!(cuts > 1, "it was cut off {cuts} times after a batch");
+}
+
 /// A generation is found by every batch from its beginning on, outlives a restart, and goes with its rows.
 #[test]
 fn generations_are_found_from_their_beginning_on() {
@@ -593,7 +702,7 @@ fn generations_are_found_from_their_beginning_on() {
     let id = made.record.id;
     generations
         .change(&|record| record.state = GenerationState::Live, &mut |s, writing| {
-            LiveGenerations::mark(id, Timestamp(7), writing)?;
+            LiveGenerations::mark(&made, Timestamp(7), &[(3, 0b101), (16_383, 1 << 63)], writing)?;
             generations.put_progress((id, s), b"unit", b"seen", writing)
         })
         .unwrap();
@@ -617,6 +726,19 @@ fn generations_are_found_from_their_beginning_on() {
     let generations = LiveGenerations::open(Arc::clone(&store)).unwrap();
     let found = generations.live(&view, &version).unwrap();
     assert_eq!((found.record.id, found.table.tiled()), (id, Timestamp(7)));
+    let entities = (0..3_000_000).map(|number: u32| number.to_be_bytes());
+    let told = entities.filter(|entity| found.table.may_have_tiles(entity)).count();
+    assert!(
+        found.table.tells_tiled_keys() && (1..=40).contains(&told),
+        "{told} of 3,000,000 share three bits of 2^20"
+    );
+    // A mark of before the bits: any may have tiles.
+    let bare = |writing: &mut Writing| writing.put(META, &[1, 0, 0, 0, id.0 as u8], &7_i64.to_le_bytes());
+    store.write(&mut |_, writing| bare(writing)).unwrap();
+    drop(generations);
+    let generations = LiveGenerations::open(Arc::clone(&store)).unwrap();
+    let found = generations.live(&view, &version).unwrap();
+    assert!(!found.table.tells_tiled_keys() && found.table.may_have_tiles(b"any"));
     assert_eq!(generations.progress(id).unwrap(), [(b"unit".to_vec(), b"seen".to_vec())]);
     generations.remove(id).unwrap();
     assert!(generations.all().is_empty() && generations.progress(id).unwrap().is_empty());
