@@ -213,6 +213,23 @@ impl RegistryError {
     pub(crate) fn storage(doing: &'static str) -> impl FnOnce(sqlx::Error) -> RegistryError {
         move |source| RegistryError::Storage { doing, source }
     }
+
+    /// Whether the disk had no room left: nothing of the write is there then.
+    pub(crate) fn is_full(&self) -> bool {
+        /// What SQLite gives where it finds no room: for rows, and for the index of its log in memory that is shared.
+        const SQLITE_FULL: [&str; 2] = ["13", "4874"];
+        match self {
+            RegistryError::Storage { source, .. } => {
+                let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+                code.is_some_and(|code| SQLITE_FULL.contains(&code.as_ref()))
+            }
+            RegistryError::File { source, .. } => {
+                use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+                matches!(source.kind(), StorageFull | QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Explain for RegistryError {
@@ -233,6 +250,7 @@ impl Explain for RegistryError {
             | RegistryError::NotARegistry { .. } => Kind::Invalid,
             RegistryError::NotFound { .. } => Kind::NotFound,
             RegistryError::Forbidden { .. } => Kind::Forbidden,
+            full if full.is_full() => Kind::Exhausted,
             RegistryError::Stopped { .. } | RegistryError::Storage { .. } | RegistryError::File { .. } => {
                 Kind::Unavailable
             }
@@ -262,6 +280,7 @@ impl Explain for RegistryError {
             RegistryError::Damaged { .. } => "registry_damaged",
             RegistryError::Stopped { .. } => "registry_stopped",
             RegistryError::BackupExists { .. } => "backup_exists",
+            full if full.is_full() => "disk_full",
             RegistryError::Storage { .. } | RegistryError::File { .. } => "registry_unavailable",
         }
     }
@@ -290,6 +309,7 @@ impl Explain for RegistryError {
             RegistryError::Damaged { .. } => Some("restore a backup: asof restore DIR".to_owned()),
             RegistryError::Stopped { .. } => Some("look at the disk, then restart the node".to_owned()),
             RegistryError::BackupExists { .. } => Some("name a file that does not exist yet".to_owned()),
+            full if full.is_full() => Some("free space and try again; nothing was changed".to_owned()),
             _ => None,
         }
     }

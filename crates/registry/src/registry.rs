@@ -207,13 +207,32 @@ impl Registry {
         if self.inner.stopped.load(Ordering::Acquire) {
             return Err(RegistryError::Stopped { path: self.inner.path.clone() });
         }
-        let mut transaction =
-            self.inner.pool.begin_with("BEGIN IMMEDIATE").await.map_err(RegistryError::storage(doing))?;
+        let mut connection = self.inner.pool.acquire().await.map_err(RegistryError::storage(doing))?;
+        let done = self.write_with(&mut connection, doing, work).await;
+        if matches!(done, Err(RegistryError::Storage { .. })) {
+            // SQLite may have rolled back by itself, of which the connection knows nothing: the next write takes another.
+            connection.close_on_drop();
+        }
+        done
+    }
+
+    async fn write_with<T>(
+        &self,
+        connection: &mut SqliteConnection,
+        doing: &'static str,
+        work: impl for<'c> FnOnce(&'c mut SqliteConnection, &'c Registry) -> Work<'c, T> + Send,
+    ) -> Result<Written<T>> {
+        let begun = connection.begin_with("BEGIN IMMEDIATE").await;
+        let mut transaction = begun.map_err(RegistryError::storage(doing))?;
         let done = work(&mut transaction, self).await?;
         if let Err(source) = transaction.commit().await {
-            self.inner.stopped.store(true, Ordering::Release);
-            tracing::error!(error = %source, doing, "registry commit failed, no more writes");
-            return Err(RegistryError::Storage { doing, source });
+            let error = RegistryError::Storage { doing, source };
+            // Without room nothing was written that an fsync could have lost: once there is some, it goes on.
+            if !error.is_full() {
+                self.inner.stopped.store(true, Ordering::Release);
+                tracing::error!(%error, doing, "registry commit failed, no more writes");
+            }
+            return Err(error);
         }
         Ok(done)
     }

@@ -14,7 +14,7 @@ mod value;
 mod window;
 mod world;
 
-pub use campaign::{kill_rounds, soak_program, soak_requests};
+pub use campaign::{kill_rounds, kill_rounds_or, soak_program, soak_requests};
 pub use edges::Edges;
 pub use random::Random;
 pub use value::{Float, Value};

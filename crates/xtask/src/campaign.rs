@@ -1,9 +1,10 @@
 //! `cargo xtask campaign`: long runs that break things on purpose, on request.
 //!
-//! `kill` kills a thousand times each what applies, loads, materialises, trains and backs up. `power-loss` lets
-//! loads, applies, online commits and whole commands (apply, materialize, train, backup) in turn write to an ext4
-//! file system in an image file, copies the image in the moment of an acknowledgement, mounts the copy and looks
-//! whether all that was acknowledged is there and nothing half-done. A file written beside without fsync is the
+//! `kill` kills a thousand times each what applies, loads, materialises, trains and backs up, what takes pushed rows,
+//! and what moves these into tables while it puts files together and makes views anew. `power-loss` lets the same, in
+//! turn, write to an ext4 file system in an image file, copies the image in the moment of an acknowledgement, mounts the
+//! copy and looks whether all that was acknowledged is there and nothing half-done. `fsync` lets one fsync after the other
+//! of such a node fail. A file written beside without fsync is the
 //! control: if it survived every time, the copy would not show what a power loss does. `soak` asks a million features of
 //! a node while everything happens to it at once, and has what it served answered again.
 
@@ -23,7 +24,7 @@ use crate::process::{exists, output, run_with};
 pub(crate) struct Options {
     /// What is done to the process or the machine.
     campaign: Campaign,
-    /// How many rounds: 1,000 kills of each, 50 power losses.
+    /// How many rounds: 1,000 kills of each, 50 power losses, the first 100 fsyncs of each thread.
     #[arg(long)]
     rounds: Option<u32>,
     /// How many requests a soak asks.
@@ -40,6 +41,8 @@ enum Campaign {
     Kill,
     /// Images of a loop-mounted file system; needs root.
     PowerLoss,
+    /// One fsync after the other fails.
+    Fsync,
     /// Requests under pushes, loads, flushes and kills, answered again.
     Soak,
 }
@@ -53,6 +56,11 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), String> {
             run_with(root, "cargo", &arguments, &[("ASOF_KILL_ROUNDS", &rounds)])
         }
         Campaign::PowerLoss => power_loss(root, options.rounds.unwrap_or(50)),
+        Campaign::Fsync => {
+            let rounds = options.rounds.unwrap_or(100).to_string();
+            let arguments = ["nextest", "run", "--workspace", "--success-output", "final", "fsync_fails"];
+            run_with(root, "cargo", &arguments, &[("ASOF_KILL_ROUNDS", &rounds)])
+        }
         Campaign::Soak => soak(root, options.requests, options.program.as_deref()),
     }
 }
@@ -89,7 +97,7 @@ fn power_loss(root: &Path, rounds: u32) -> Result<(), String> {
         lost += u32::from(control_lost);
     }
     println!(
-        "{rounds} images, {acknowledged} acknowledged loads, applies, commits and commands, none lost; \
+        "{rounds} images, {acknowledged} acknowledged pushes, loads, applies, commits and commands, none lost; \
          the control lost {lost} times"
     );
     if lost == 0 {
@@ -122,7 +130,13 @@ struct Subject {
     verifies: &'static str,
 }
 
-const SUBJECTS: [Subject; 4] = [
+const SUBJECTS: [Subject; 6] = [
+    Subject { package: "flow", writes: "disturbed::works_until_disturbed", verifies: "disturbed::verify" },
+    Subject {
+        package: "online",
+        writes: "live::crash::pushes_until_killed",
+        verifies: "live::crash::verify",
+    },
     Subject { package: "engine", writes: "load_kill::child", verifies: "load_kill::verify" },
     Subject { package: "registry", writes: "killing::the_child_that_is_killed", verifies: "killing::verify" },
     Subject { package: "online", writes: "crash::commits_until_killed", verifies: "crash::verify" },

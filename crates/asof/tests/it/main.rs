@@ -11,6 +11,8 @@ mod derived;
 #[cfg(test)]
 mod grpc;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod kills;
 #[cfg(test)]
 mod memory;
@@ -26,6 +28,8 @@ mod project;
 mod projects;
 #[cfg(test)]
 mod pushing;
+#[cfg(test)]
+mod retail;
 #[cfg(test)]
 mod soak;
 #[cfg(test)]

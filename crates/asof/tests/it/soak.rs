@@ -4,8 +4,6 @@
 //! files are put together, while batch rows are loaded 13 hours after they happened, past rows into a pushed source
 //! too, and views are brought up to date. Every answer is logged, and at the end answered again.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -15,6 +13,7 @@ use asof_testkit::{Random, soak_program, soak_requests};
 use serde_json::{Value, json};
 
 use crate::consistency::{DEFINITIONS, ENVIRONMENT};
+use crate::kept::Kept;
 use crate::project::{Project, Up, files_below};
 
 const BUYERS: i64 = 200;
@@ -61,54 +60,22 @@ impl Soak {
 /// A connection that is kept, and opened again where the node was killed.
 struct Connection<'a> {
     soak: &'a Soak,
-    stream: Option<BufReader<TcpStream>>,
+    kept: Option<Kept>,
 }
 
 impl Connection<'_> {
     /// The status and the answer; none where the node went away before it was whole.
     fn post(&mut self, path: &str, body: &str) -> Option<(u16, Value)> {
-        let done = self.try_post(path, body);
+        if self.kept.is_none() {
+            let address = self.soak.address.read().unwrap_or_else(PoisonError::into_inner).clone();
+            self.kept = Kept::to(&address);
+        }
+        let done = self.kept.as_mut().and_then(|kept| kept.post(path, "application/json", body.as_bytes()));
         if done.is_none() {
-            self.stream = None;
+            self.kept = None;
             std::thread::sleep(Duration::from_millis(20));
         }
         done
-    }
-
-    fn try_post(&mut self, path: &str, body: &str) -> Option<(u16, Value)> {
-        if self.stream.is_none() {
-            let address = self.soak.address.read().unwrap_or_else(PoisonError::into_inner).clone();
-            let stream = TcpStream::connect(address).ok()?;
-            stream.set_nodelay(true).ok()?;
-            stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
-            self.stream = Some(BufReader::new(stream));
-        }
-        let stream = self.stream.as_mut()?;
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.get_mut().write_all([head.as_bytes(), body.as_bytes()].concat().as_slice()).ok()?;
-        let (mut status, mut length) = (0, 0);
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            let line = line.trim_end().to_ascii_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(rest) = line.strip_prefix("http/1.1 ") {
-                status = rest.split(' ').next()?.parse().ok()?;
-            }
-            if let Some(rest) = line.strip_prefix("content-length:") {
-                length = rest.trim().parse().ok()?;
-            }
-        }
-        let mut answer = vec![0; length];
-        stream.read_exact(&mut answer).ok()?;
-        Some((status, serde_json::from_slice(&answer).ok()?))
     }
 }
 
@@ -119,7 +86,7 @@ fn time(micros: i64) -> String {
 /// Asks until enough is asked.
 fn ask(soak: &Soak, seed: u64) {
     let mut random = Random::new(seed);
-    let mut connection = Connection { soak, stream: None };
+    let mut connection = Connection { soak, kept: None };
     while !soak.is_over() {
         let many = if random.chance(5) { random.between(2, 20) } else { 1 };
         let buyers: Vec<Option<i64>> =
@@ -155,7 +122,7 @@ fn ask(soak: &Soak, seed: u64) {
 /// revivals.
 fn push(soak: &Soak, seed: u64) {
     let mut random = Random::new(seed);
-    let mut connection = Connection { soak, stream: None };
+    let mut connection = Connection { soak, kept: None };
     let mut given = 0;
     while !soak.is_over() {
         let now = soak.now();
@@ -206,7 +173,7 @@ fn push(soak: &Soak, seed: u64) {
 /// Loads rows that happened 13 hours ago and brings views up to date, after a while in which they are behind.
 fn load(soak: &Soak, project: &Project, pause: Duration) {
     let mut random = Random::new(99);
-    let mut connection = Connection { soak, stream: None };
+    let mut connection = Connection { soak, kept: None };
     let mut number = 0;
     let wait = |share: f64| {
         let until = Instant::now() + pause.mul_f64(share);

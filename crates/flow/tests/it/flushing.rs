@@ -14,7 +14,7 @@ use asof_engine::rows::ViewProgress;
 use asof_flow::FlushBounds;
 use asof_model::{Column, DataType, Explain, Place, SourceVersion, Timestamp, ViewVersion};
 use asof_online::live::{Accepted, SourceNumber};
-use asof_testkit::kill_rounds;
+use asof_testkit::kill_rounds_or;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio_util::sync::CancellationToken;
@@ -541,7 +541,7 @@ fn a_kill_at_any_moment_loses_and_doubles_nothing() {
     };
     let mut acknowledged = 0;
     let (mut moved, mut together) = (0, 0);
-    for round in 0..kill_rounds().min(25) {
+    for round in 0..kill_rounds_or(25) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",

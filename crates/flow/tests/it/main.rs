@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
+mod disturbed;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod flushing;

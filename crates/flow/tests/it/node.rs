@@ -1,5 +1,6 @@
 //! A node that has everything: rows pushed and loaded, views in both stores, a log that is flushed, and a reader.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,7 +10,7 @@ use asof_flow::{Flow, FlushBounds, LiveViews};
 use asof_model::{Catalog, Clock, Principal, Project, ProjectFile, Version, has_errors, render, resolve};
 use asof_online::live::LiveOptions;
 use asof_online::views::LiveGenerations;
-use asof_registry::{Apply, Registry};
+use asof_registry::{Apply, Registry, RegistryError};
 use asof_serve::Reader;
 use tokio::runtime::Runtime;
 
@@ -62,27 +63,30 @@ pub(crate) fn resolved(runtime: &Runtime, engine: &Engine, root: &Path, definiti
 impl Node {
     /// A node over a project's folder at this time; what it kept before is there.
     pub(crate) fn open(root: &Path, now: i64) -> Node {
+        Node::try_open(root, now, FlushBounds::default()).unwrap()
+    }
+
+    /// The same, with a log that is moved by these bounds; an error where the disk is in the way.
+    pub(crate) fn try_open(root: &Path, now: i64, bounds: FlushBounds) -> Result<Node, Box<dyn Error>> {
         let runtime = runtime();
         let clock = Arc::new(TestClock(AtomicI64::new(now)));
         let shared: Arc<dyn Clock> = Arc::<TestClock>::clone(&clock);
         let data = root.join(".asof");
-        std::fs::create_dir_all(&data).unwrap();
+        std::fs::create_dir_all(&data)?;
         let engine = engine(&data, 1);
-        let registry =
-            runtime.block_on(Registry::open(&data.join("registry.db"), Arc::clone(&shared))).unwrap();
-        let online =
-            asof_online::open(&data.join("online"), &asof_online::Options { cache: 8 << 20 }).unwrap();
-        let floor = runtime.block_on(engine.greatest_position()).unwrap();
+        let registry = runtime.block_on(Registry::open(&data.join("registry.db"), Arc::clone(&shared)))?;
+        let online = asof_online::open(&data.join("online"), &asof_online::Options { cache: 8 << 20 })?;
+        let floor = runtime.block_on(engine.greatest_position())?;
         let options =
             LiveOptions { floor, cache: 8 << 20, memory: 1 << 20, ..LiveOptions::new(Arc::clone(&shared)) };
-        let live = asof_online::live::open(&data.join("live"), &options).unwrap();
-        let views = Arc::new(LiveGenerations::open(Arc::clone(&live)).unwrap());
+        let live = asof_online::live::open(&data.join("live"), &options)?;
+        let views = Arc::new(LiveGenerations::open(Arc::clone(&live))?);
         let flow = Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&shared))
             .with_intake(Arc::clone(&live), Arc::clone(&views) as Arc<dyn LiveViews>)
             .with_views(Arc::clone(&views))
-            .with_live(live, floor, FlushBounds::default());
+            .with_live(live, floor, bounds);
         let reader = Reader::deriving(online, shared, Arc::new(engine.clone())).with_live(views);
-        Node { root: root.to_owned(), clock, registry, engine, flow, reader, runtime }
+        Ok(Node { root: root.to_owned(), clock, registry, engine, flow, reader, runtime })
     }
 
     pub(crate) fn now(&self) -> i64 {
@@ -90,9 +94,13 @@ impl Node {
     }
 
     pub(crate) fn put(&self, put: Vec<Version>) {
+        self.try_put(put).unwrap();
+    }
+
+    pub(crate) fn try_put(&self, put: Vec<Version>) -> Result<(), RegistryError> {
         let base = self.registry.catalog().revision;
         let change = Apply { project: name("shop"), root: self.root.clone(), base, put, remove: vec![] };
-        self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).unwrap();
+        self.runtime.block_on(self.registry.apply(&Principal::owner(), change)).map(drop)
     }
 
     pub(crate) fn materialize(&self) {

@@ -36,7 +36,7 @@ fn pushes_until_killed() {
                     let names: Vec<&str> = names.iter().map(String::as_str).collect();
                     let key = format!("{writer} {n}");
                     push_as(&**store, &names, Some(&key), Durability::Durable).unwrap();
-                    println!("\nacknowledged {writer} {n}");
+                    println!("\nacknowledged {writer}-{n}");
                 }
             });
         }
@@ -123,7 +123,7 @@ fn acknowledged_pushes_survive_kill_9() {
             let mut asked = i64::MIN;
             for line in lines.map_while(Result::ok) {
                 if let Some(said) = line.strip_prefix("acknowledged ")
-                    && let Some((writer, n)) = said.split_once(' ')
+                    && let Some((writer, n)) = said.split_once('-')
                     && let (Ok(writer), Ok(n)) = (writer.parse(), n.parse())
                 {
                     acknowledged.insert(writer, n);
@@ -169,7 +169,7 @@ fn verify() {
     let (folder, acknowledged) = (std::env::var(FOLDER).unwrap(), std::env::var(ACKNOWLEDGED).unwrap());
     let store = opened(Path::new(&folder), &Hand::at(1));
     let done = by_writer(&*store);
-    for said in acknowledged.split(',').filter_map(|said| said.split_once(' ')) {
+    for said in acknowledged.split(',').filter_map(|said| said.split_once('-')) {
         let (writer, n): (usize, u64) = (said.0.parse().unwrap(), said.1.parse().unwrap());
         assert!(done.get(&writer).is_some_and(|done| *done >= n), "{writer} {n} was acknowledged");
     }

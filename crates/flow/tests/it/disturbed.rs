@@ -1,0 +1,642 @@
+//! A node at work that is disturbed: killed, cut off from power, by fsyncs that fail, by a disk that is full.
+//!
+//! Rows are pushed to two sources, one of them with versions; meanwhile the log is moved into tables, files are put
+//! together, and a view is made anew again and again. Whatever happens, what was acknowledged is there, once, offline
+//! and online, and a view answers whole or not at all.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::datatypes::Int64Type;
+use asof_engine::intake::BodyFormat;
+use asof_engine::no_progress;
+use asof_engine::source::{ScanColumns, scan};
+use asof_flow::{FlowError, FlushBounds, PushRequest};
+use asof_model::{Ask, Explain, Principal, Timestamp};
+use asof_serve::EntityColumns;
+use asof_testkit::kill_rounds_or;
+use futures::TryStreamExt;
+
+use crate::fixture::name;
+use crate::node::{Node, resolved};
+
+const FOLDER: &str = "ASOF_TEST_FOLDER";
+const ACKNOWLEDGED: &str = "ASOF_TEST_ACKNOWLEDGED";
+/// How many rounds a child works; else until it is ended.
+const TURNS: &str = "ASOF_TEST_TURNS";
+
+/// Rows of a batch of each source.
+const CLICKS: i64 = 20;
+const ORDERS: i64 = 5;
+/// Orders by id, of which each has many versions.
+const IDS: i64 = 37;
+/// Keys of the entity.
+const WHO: i64 = 3;
+
+const DEFINITIONS: &str = "\
+entity: person
+keys: {who: int64}
+---
+source: clicks
+push: true
+schema: {n: int64, who: int64, at: timestamp}
+event_time: at
+---
+source: orders
+push: true
+schema: {id: int64, n: int64, who: int64, at: timestamp, gone: bool}
+event_time: at
+id: id
+delete_when: gone
+---
+view: clicked
+entity: person
+source: clicks
+windows: [all]
+features: {clicks: {agg: count(*)}, of_clicks: {agg: sum(n)}, squares: {agg: sum(n * n)}}
+---
+view: last_click
+entity: person
+source: clicks
+features: {click: n}
+---
+view: ordered
+entity: person
+source: orders
+windows: [all]
+features: {orders: {agg: count(*)}, of_orders: {agg: sum(n)}}
+---
+view: last_order
+entity: person
+source: orders
+features: {order: n}
+---
+view: turned
+entity: person
+source: clicks
+windows: [all]
+features: {turn: {agg: sum(n + TURN)}}
+";
+
+fn definitions(turn: i64) -> String {
+    DEFINITIONS.replace("TURN", &turn.to_string())
+}
+
+/// Each batch its own commit, so that there are small files; what was put together goes at once.
+fn bounds() -> FlushBounds {
+    FlushBounds { commit: 4_000, grace: Duration::ZERO, ..FlushBounds::default() }
+}
+
+fn open(folder: &Path) -> Result<Node, Box<dyn std::error::Error>> {
+    Node::try_open(folder, 1_000_000_000, bounds())
+}
+
+/// A node whose definitions stand and whose views are there.
+fn set_up(folder: &Path) {
+    let node = open(folder).unwrap();
+    node.put(resolved(&node.runtime, &node.engine, folder, &definitions(0)));
+    node.materialize();
+}
+
+/// Long before the present of the node, whose clock stands.
+fn time(n: i64) -> String {
+    Timestamp(n).to_string()
+}
+
+fn push(node: &Node, source: &str, rows: impl Iterator<Item = String>) -> Result<(), FlowError> {
+    let body = rows.map(|row| row + "\n").collect::<String>();
+    let request = PushRequest::new(body, BodyFormat::Ndjson);
+    let (owner, shop, source) = (Principal::owner(), name("shop"), name(source));
+    node.runtime.block_on(node.flow.push(&owner, &shop, &source, request)).map(drop)
+}
+
+/// Clicks from this one on.
+fn push_clicks(node: &Node, from: i64) -> Result<(), FlowError> {
+    let row = |n| format!(r#"{{"n": {n}, "who": {}, "at": "{}"}}"#, n % WHO, time(n));
+    push(node, "clicks", (from..from + CLICKS).map(row))
+}
+
+/// Versions of orders from this one on; some withdraw, and a later one brings back.
+fn is_gone(n: i64) -> bool {
+    n % 11 == 10
+}
+
+fn push_orders(node: &Node, from: i64) -> Result<(), FlowError> {
+    let row = |n| {
+        let (id, at) = (n % IDS, time(n));
+        format!(r#"{{"id": {id}, "n": {n}, "who": {}, "at": "{at}", "gone": {}}}"#, id % WHO, is_gone(n))
+    };
+    push(node, "orders", (from..from + ORDERS).map(row))
+}
+
+/// Makes view `turned` anew.
+fn turn(node: &Node, turn: i64) -> Result<(), FlowError> {
+    node.try_put(resolved(&node.runtime, &node.engine, &node.root, &definitions(turn)))?;
+    let (owner, shop) = (Principal::owner(), name("shop"));
+    node.runtime.block_on(node.flow.materialize(&owner, &shop, None, no_progress())).map(drop)
+}
+
+/// What a reading of a source gives: `n` by position, each position once.
+fn stored(node: &Node, source: &str) -> Vec<i64> {
+    let catalog = node.registry.catalog();
+    let source = Arc::clone(&catalog.projects[&name("shop")].sources[&name(source)]);
+    let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
+    let scan = node.runtime.block_on(scan(&node.engine, &catalog, &source, &want)).unwrap();
+    let mut found = BTreeMap::new();
+    for partition in 0..scan.plan.properties().partitioning.partition_count() {
+        let stream = scan.plan.execute(partition, node.engine.session().task_ctx()).unwrap();
+        let batches: Vec<_> = node.runtime.block_on(stream.try_collect()).unwrap();
+        for batch in &batches {
+            let column = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>();
+            for (s, n) in column("__s").values().iter().zip(column("n").values()) {
+                assert!(found.insert(*s, *n).is_none(), "position {s} twice");
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+/// The features of a view for every key, as they are now: a row a key; an error where the view is not there.
+fn read(node: &Node, view: &str) -> Result<Vec<Vec<Option<i64>>>, asof_serve::ServeError> {
+    let catalog = node.registry.catalog();
+    let ask = Ask::Features(vec![format!("{view}.*")]);
+    let prepared = node.reader.prepare(&catalog, &name("shop"), &ask, false)?;
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..WHO));
+    let entities = EntityColumns::new(vec![("who".to_owned(), keys)]).unwrap();
+    let found = node.reader.read(&prepared, &entities, None)?;
+    let columns: Vec<ArrayRef> = found.columns().map(|column| column.array().unwrap()).collect();
+    let value = |column: &ArrayRef, row: usize| {
+        let column = column.as_primitive::<Int64Type>();
+        column.is_valid(row).then(|| column.value(row))
+    };
+    Ok((0..WHO as usize).map(|row| columns.iter().map(|column| value(column, row)).collect()).collect())
+}
+
+/// What is there of clicks and of orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct There {
+    clicks: i64,
+    orders: i64,
+    turn: i64,
+}
+
+/// Looks at everything a node has: each row once, no half of a batch, offline and online the same.
+fn check(node: &Node, about: &str) -> There {
+    let numbers = |source: &str| {
+        let found = stored(node, source);
+        assert_eq!(
+            found,
+            (0..found.len() as i64).collect::<Vec<_>>(),
+            "{about}: {source}, each once in order"
+        );
+        found.len() as i64
+    };
+    let catalog = node.registry.catalog();
+    let turned = &catalog.projects[&name("shop")].views[&name("turned")];
+    let text = &turned.features[0].feature.expression.text;
+    let turn = text.trim_end_matches(')').rsplit(' ').next().unwrap().parse().unwrap();
+    let there = There { clicks: numbers("clicks"), orders: numbers("orders"), turn };
+    assert_eq!((there.clicks % CLICKS, there.orders % ORDERS), (0, 0), "{about}: a batch is half there");
+    check_views(node, there, about);
+    there
+}
+
+/// Online is what so many rows come to.
+fn check_views(node: &Node, there: There, about: &str) {
+    let of_sum = |values: &[i64]| (!values.is_empty()).then(|| values.iter().sum::<i64>());
+    let mut standing: BTreeMap<i64, i64> = BTreeMap::new();
+    for n in 0..there.orders {
+        if is_gone(n) {
+            standing.remove(&(n % IDS))
+        } else {
+            standing.insert(n % IDS, n)
+        };
+    }
+    let by_key = |of: &dyn Fn(i64) -> Vec<Option<i64>>| (0..WHO).map(of).collect::<Vec<_>>();
+    let clicks = |who: i64| (0..there.clicks).filter(|n| n % WHO == who).collect::<Vec<i64>>();
+    let orders = |who: i64| {
+        let own = standing.iter().filter(|(id, _)| **id % WHO == who);
+        own.map(|(_, n)| *n).collect::<Vec<i64>>()
+    };
+    let squares = |clicks: &[i64]| of_sum(&clicks.iter().map(|n| n * n).collect::<Vec<_>>());
+    let expected = [
+        (
+            "clicked",
+            by_key(&|who| {
+                let clicks = clicks(who);
+                vec![Some(clicks.len() as i64), of_sum(&clicks), squares(&clicks)]
+            }),
+        ),
+        ("last_click", by_key(&|who| vec![clicks(who).last().copied()])),
+        (
+            "ordered",
+            by_key(&|who| {
+                let orders = orders(who);
+                vec![Some(orders.len() as i64), of_sum(&orders)]
+            }),
+        ),
+        ("last_order", by_key(&|who| vec![orders(who).iter().max().copied()])),
+        (
+            "turned",
+            by_key(&|who| {
+                let clicks = clicks(who);
+                vec![of_sum(&clicks).map(|sum| sum + there.turn * clicks.len() as i64)]
+            }),
+        ),
+    ];
+    for (view, expected) in expected {
+        match read(node, view) {
+            Ok(found) => assert_eq!(found, expected, "{about}: `{view}` of {there:?}"),
+            // Its definition stands, and it was not made yet.
+            Err(error) => {
+                assert_eq!((view, error.code()), ("turned", "view_not_materialized"), "{about}: {error}");
+            }
+        }
+    }
+}
+
+/// As [`check`], and again when all is brought up to date, moved and put together.
+fn check_and_settle(node: &Node, about: &str) -> There {
+    let there = check(node, about);
+    node.materialize();
+    read(node, "turned").unwrap();
+    check_views(node, there, &format!("{about}, materialised"));
+    node.runtime.block_on(node.flow.flush()).unwrap();
+    assert_eq!(check(node, &format!("{about}, flushed")), there);
+    there
+}
+
+#[expect(clippy::disallowed_methods, reason = "how a parent says what its child works on")]
+fn asked(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The child's work: everything at once, what is acknowledged said, and what failed.
+#[test]
+#[ignore = "the child of the tests of this module"]
+fn works_until_disturbed() {
+    let folder = asked(FOLDER).unwrap();
+    let turns = asked(TURNS).map_or(i64::MAX, |turns| turns.parse().unwrap());
+    let folder = Path::new(&folder);
+    println!();
+    let told =
+        |what: &str, error: &dyn std::fmt::Display, code: &str| println!("failed {what} {code} {error}");
+    if !folder.join(".asof/registry.db").exists() {
+        set_up(folder);
+        // Whoever makes a data directory has it stay; here that is this test.
+        std::fs::File::open(folder).unwrap().sync_all().unwrap();
+    }
+    let node = match open(folder) {
+        Ok(node) => node,
+        Err(error) => return told("open", &error, "-"),
+    };
+    let mut there = check(&node, "begun");
+    let over = AtomicBool::new(false);
+    println!("ready");
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                match node.runtime.block_on(node.flow.flush()) {
+                    Ok(report) if report.rows > 0 => println!("flushed {}", report.rows),
+                    Ok(_) => {}
+                    Err(error) => told("flush", &error, error.code()),
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        threads.spawn(|| {
+            for next in there.turn + 1.. {
+                match turn(&node, next) {
+                    Ok(()) => println!("acknowledged turn{next}"),
+                    Err(error) => told("turn", &error, error.code()),
+                }
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(30));
+            }
+        });
+        let mut failed = false;
+        for _ in 0..turns {
+            let mut pushed = |what: &str, done: Result<(), FlowError>, next: &mut i64, rows: i64| match done {
+                Ok(()) => {
+                    assert!(!failed, "acknowledged after a failure");
+                    *next += rows;
+                    println!("acknowledged {what}{next}");
+                }
+                Err(error) => {
+                    failed = true;
+                    told(what, &error, error.code());
+                }
+            };
+            pushed("clicks", push_clicks(&node, there.clicks), &mut there.clicks, CLICKS);
+            pushed("orders", push_orders(&node, there.orders), &mut there.orders, ORDERS);
+            std::thread::sleep(Duration::from_millis(4));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    println!("over");
+}
+
+fn child() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "disturbed::works_until_disturbed", "--ignored", "--nocapture", "--test-threads=1"])
+        .stdin(Stdio::null());
+    command
+}
+
+/// What a child said of one thing: the last number that it acknowledged.
+fn acknowledged(text: &str) -> There {
+    let last = |what: &str| {
+        let numbers = text.split([',', '\n']).map(|line| line.trim().trim_start_matches("acknowledged "));
+        let numbers = numbers.filter_map(|line| line.strip_prefix(what)?.parse().ok());
+        numbers.max().unwrap_or(0)
+    };
+    There { clicks: last("clicks"), orders: last("orders"), turn: last("turn") }
+}
+
+fn assert_kept(there: There, acknowledged: There, about: &str) {
+    let kept = there.clicks >= acknowledged.clicks
+        && there.orders >= acknowledged.orders
+        && there.turn >= acknowledged.turn;
+    assert!(kept, "{about}: {there:?} is there, {acknowledged:?} was acknowledged");
+}
+
+/// What a campaign asks of the copy of a disk.
+#[test]
+#[ignore = "run by `cargo xtask campaign power-loss`"]
+fn verify() {
+    let (folder, said) = (asked(FOLDER).unwrap(), asked(ACKNOWLEDGED).unwrap());
+    let node = open(folder.as_ref()).unwrap();
+    assert_kept(check_and_settle(&node, "after the power was lost"), acknowledged(&said), &said);
+}
+
+/// Whether files of a table were put together.
+fn is_together(folder: &Path) -> bool {
+    let tables = folder.join(".asof/offline/shop/clicks");
+    let logs =
+        std::fs::read_dir(tables).into_iter().flatten().flatten().map(|it| it.path().join("_delta_log"));
+    let texts = logs.flat_map(|log| std::fs::read_dir(log).into_iter().flatten().flatten());
+    let mut texts = texts.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    texts.any(|text| text.contains("OPTIMIZE"))
+}
+
+#[test]
+fn a_kill_loses_and_doubles_nothing() {
+    let rounds = kill_rounds_or(8);
+    let mut folder = tempfile::tempdir().unwrap();
+    let (mut before, mut together, mut total) = (There::default(), 0, There::default());
+    for round in 0..rounds {
+        if round % 20 == 0 {
+            // So that rounds stay short.
+            folder = tempfile::tempdir().unwrap();
+            set_up(folder.path());
+            before = There::default();
+        }
+        let mut child =
+            child().env(FOLDER, folder.path()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let out = child.stdout.take().unwrap();
+        let said = Arc::new(std::sync::Mutex::new(String::new()));
+        let heard = Arc::clone(&said);
+        let reader = std::thread::spawn(move || {
+            use std::io::BufRead as _;
+            for line in std::io::BufReader::new(out).lines().map_while(Result::ok) {
+                let mut heard = heard.lock().unwrap();
+                heard.push_str(&line);
+                heard.push('\n');
+            }
+        });
+        let until = Instant::now() + Duration::from_secs(60);
+        let wait = |of: &str| {
+            while !said.lock().unwrap().contains(of) {
+                assert!(Instant::now() < until, "round {round}: the child does not say `{of}`");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait("ready");
+        // Not before something was moved, then at another moment every round.
+        wait(if round % 2 == 0 { "flushed" } else { "acknowledged turn" });
+        std::thread::sleep(Duration::from_micros(round * 79_190 % 400_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        reader.join().unwrap();
+        let said = said.lock().unwrap().clone();
+        let told = acknowledged(&said);
+        let node = open(folder.path()).unwrap();
+        let there = check_and_settle(&node, &format!("round {round}"));
+        assert_kept(there, told, &format!("round {round}"));
+        assert_kept(there, before, &format!("round {round}, before"));
+        // One batch of each may be there and not acknowledged.
+        let most = |told: i64, before: i64, batch: i64| told.max(before) + batch;
+        assert!(
+            there.clicks <= most(told.clicks, before.clicks, CLICKS),
+            "round {round}: {there:?}, {told:?}"
+        );
+        assert!(
+            there.orders <= most(told.orders, before.orders, ORDERS),
+            "round {round}: {there:?}, {told:?}"
+        );
+        total = There {
+            clicks: total.clicks + there.clicks - before.clicks,
+            orders: total.orders + there.orders - before.orders,
+            turn: total.turn + there.turn - before.turn,
+        };
+        before = there;
+        together += u64::from(is_together(folder.path()));
+    }
+    println!("{rounds} kills, {total:?}, files put together before {together} of them");
+    assert!(together > 0 && total.turn > 3, "{together} {total:?}");
+}
+
+/// Whether a tool works here; says why not.
+fn works(tool: &str, arguments: &[&str]) -> bool {
+    let tried = Command::new(tool).args(arguments).output();
+    let works = tried.as_ref().is_ok_and(|output| output.status.success());
+    if !works {
+        eprintln!("skipped: {tool} {arguments:?} is not permitted here: {tried:?}");
+    }
+    works
+}
+
+/// The lines that say that something failed, and the codes of one thing.
+fn failed<'a>(text: &'a str, what: &str) -> Vec<(usize, &'a str)> {
+    let lines = text.lines().enumerate();
+    let of_it = lines.filter_map(|(at, line)| Some((at, line.strip_prefix("failed ")?.strip_prefix(what)?)));
+    of_it.map(|(at, rest)| (at, rest.split_whitespace().next().unwrap_or_default())).collect()
+}
+
+/// Runs a child whose call of this number fails in every thread that comes so far; what failed in it.
+fn with_a_failing_fsync(call: &str, failing: u64) -> Vec<&'static str> {
+    let about = format!("{call} {failing}");
+    let folder = tempfile::tempdir().unwrap();
+    set_up(folder.path());
+    let child = child();
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"])
+        .arg(format!("inject={call}:error=EIO:when={failing}"))
+        .arg(child.get_program())
+        .args(child.get_args())
+        .env(FOLDER, folder.path())
+        .env(TURNS, "24")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{about}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    let mut hit = Vec::new();
+    for what in ["clicks", "orders"] {
+        let failures = failed(&text, what);
+        let Some((first, _)) = failures.first() else { continue };
+        hit.push("intake");
+        let acknowledged = format!("acknowledged {what}");
+        let after = text.lines().skip(*first).any(|line| line.starts_with(&acknowledged));
+        assert!(!after, "{about}: {what} acknowledged after a failure:\n{text}");
+        for (_, code) in failures {
+            assert!(
+                ["live_store_stopped", "online_store_unavailable"].contains(&code),
+                "{about}: {code}\n{text}"
+            );
+        }
+    }
+    for (what, name) in [("flush", "flush"), ("turn", "materialise"), ("open", "open")] {
+        hit.extend((!failed(&text, what).is_empty()).then_some(name));
+    }
+    // A table whose fsync failed takes no more until the node is opened again; what is pushed stays in the log.
+    let node = open(folder.path()).unwrap();
+    let there = check_and_settle(&node, &about);
+    assert_kept(there, acknowledged(&text), &about);
+    // It goes on.
+    push_clicks(&node, there.clicks).unwrap();
+    push_orders(&node, there.orders).unwrap();
+    check_and_settle(&node, &format!("{about}, gone on"));
+    hit
+}
+
+/// Whichever fsync fails, of the log, of what is kept beside it, of a table, of what is put together, of a view that is
+/// made: nothing is acknowledged after it where it was, and opened again the node has each acknowledged row once.
+#[test]
+fn whichever_fsync_fails_nothing_is_lost() {
+    if !works("strace", &["-o", "/dev/null", "true"]) {
+        return;
+    }
+    let mut hits: BTreeMap<&str, usize> = BTreeMap::new();
+    for call in ["fdatasync", "fsync"] {
+        // Counted by thread: the first ones are each of another place. All of them where a campaign asks for more.
+        let most = kill_rounds_or(6).min(200);
+        let mut quiet = 0;
+        for failing in 1..=most {
+            let hit = with_a_failing_fsync(call, failing);
+            quiet = if hit.is_empty() { quiet + 1 } else { 0 };
+            hit.into_iter().for_each(|place| *hits.entry(place).or_default() += 1);
+            if quiet == 3 {
+                break;
+            }
+        }
+    }
+    println!("runs in which it failed: {hits:?}");
+    for place in ["intake", "flush", "materialise"] {
+        assert!(hits.contains_key(place), "no fsync of {place} failed: {hits:?}");
+    }
+}
+
+fn fill(path: &Path) {
+    use std::io::Write as _;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+    while file.write_all(&[1]).is_ok() {}
+}
+
+/// The child's work, on a disk of some megabytes.
+#[test]
+#[ignore = "run by `a_full_disk_is_said_and_passes` as its child"]
+fn fills_the_disk() {
+    let folder = asked(FOLDER).unwrap();
+    let folder = Path::new(&folder);
+    set_up(folder);
+    let mut node = open(folder).unwrap();
+    let (mut there, mut refused) = (There::default(), [0, 0]);
+    let full = |done: Result<(), FlowError>, what: &str| match done {
+        Ok(()) => false,
+        Err(error) => {
+            assert_eq!(
+                (error.kind(), error.code()),
+                (asof_model::Kind::Exhausted, "disk_full"),
+                "{what}: {error:?}"
+            );
+            true
+        }
+    };
+    let push_both = |node: &Node, there: &mut There| {
+        let refused = full(push_clicks(node, there.clicks), "clicks");
+        there.clicks += if refused { 0 } else { CLICKS };
+        if refused {
+            return true;
+        }
+        let refused = full(push_orders(node, there.orders), "orders");
+        there.orders += if refused { 0 } else { ORDERS };
+        refused
+    };
+    for round in 0..3 {
+        for _ in 0..20 {
+            assert!(!push_both(&node, &mut there), "round {round}: full too early");
+        }
+        if round > 0 {
+            node.runtime.block_on(node.flow.flush()).unwrap();
+        }
+        let rest = folder.join("rest");
+        fill(&rest);
+        // What is there is answered; what is pushed, moved or made is refused by name, and nothing of it is there.
+        while !push_both(&node, &mut there) {}
+        for _ in 0..3 {
+            check_views(&node, there, &format!("round {round}, full"));
+            assert!(push_both(&node, &mut there));
+            // What is moved may leave room behind it, which another fills.
+            refused[0] += u64::from(full(node.runtime.block_on(node.flow.flush()).map(drop), "flush"));
+            fill(&rest);
+            let done = turn(&node, there.turn + 1);
+            there.turn += i64::from(done.is_ok());
+            refused[1] += u64::from(full(done, "turn"));
+            fill(&rest);
+        }
+        // Space is freed: it goes on without being opened again.
+        std::fs::remove_file(&rest).unwrap();
+        let until = Instant::now() + Duration::from_secs(30);
+        while push_both(&node, &mut there) {
+            assert!(Instant::now() < until, "round {round}: still full");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        there.turn += 1;
+        turn(&node, there.turn).unwrap();
+        assert_eq!(check_and_settle(&node, &format!("round {round}, freed")), there);
+        drop(node);
+        node = open(folder).unwrap();
+        assert_eq!(check_and_settle(&node, &format!("round {round}, opened again")), there);
+    }
+    assert!(refused.iter().all(|refused| *refused > 0), "{refused:?} of flushes and views");
+    println!("\nsurvived {there:?}, {refused:?} flushes and views refused");
+}
+
+#[test]
+fn a_full_disk_is_said_and_passes() {
+    let mounted = "mount -t tmpfs -o size=24m tmpfs \"$0\" && exec \"$@\"";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    if !works("unshare", &["-m", "sh", "-c", mounted, path, "true"]) {
+        return;
+    }
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", mounted, path])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "disturbed::fills_the_disk", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(FOLDER, path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("survived "), "{text}");
+}
