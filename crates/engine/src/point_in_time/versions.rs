@@ -28,7 +28,7 @@ use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use super::ends::{Ends, NamedBy, Names, WITHDRAWAL};
-use super::spec::{ReadingSpec, Spec, compute};
+use super::spec::compute;
 use super::turns::Turns;
 use crate::engine::gone;
 use crate::expression::{Bound, Compiled, Purpose, compile};
@@ -74,12 +74,14 @@ pub struct VersionScans {
     pub place: Option<Arc<SourceScan>>,
 }
 
-/// The rows of a source with ids that end, as it is open.
-pub(super) fn ends_of<'a>(
+/// The rows of a source with ids that end, as it is open; none of one without ids. `windows`: they are asked, so a delete
+/// must have an id; `memory`: what all that is done with the source may take.
+pub(crate) fn ends_of<'a>(
     engine: &'a Engine,
     source: &'a SourceVersion,
-    spec: &'a Spec,
     opened: &'a Opened,
+    windows: bool,
+    memory: u64,
     progress: Option<Progress>,
 ) -> BoxFuture<'a, Result<Option<Arc<Ends>>>> {
     Box::pin(async move {
@@ -87,14 +89,14 @@ pub(super) fn ends_of<'a>(
         let Some(id) = &definition.id else { return Ok(None) };
         let stored = matches!(opened, Opened::Stored { .. });
         let versions = Versions {
-            source: spec.source.clone(),
+            source: source.address.to_string(),
             id: id.clone(),
-            columns: spec.columns.clone(),
-            assumed: spec.assumed,
+            columns: source.columns.clone(),
+            assumed: definition.is_seen_at_once(),
             ordered: definition.order_by.is_some(),
-            deletes_have_ids: spec.readings.iter().any(ReadingSpec::is_window),
+            deletes_have_ids: windows,
             by: if stored { NamedBy::Position } else { NamedBy::Address },
-            memory: spec.memory / 2,
+            memory: memory / 2,
         };
         let named = || ScanColumns { named: true, ..ScanColumns::default() };
         let all = ScanColumns { all_for_digest: true, ..named() };

@@ -1,6 +1,6 @@
 //! What a batch writes of a view.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use asof_compute::{KeyEncoder, Position, RowOrder};
@@ -42,6 +42,9 @@ struct Inner {
     tiled: AtomicI64,
     /// As far as everything accepted before `tiled` was raised is published.
     settled: AtomicI64,
+    /// Rows that were read into it have their ends behind them ([`super::filled`]).
+    filled: AtomicBool,
+    too_late: AtomicU64,
     /// Held by who makes tiles, or removes rows: what they write stands on what they read.
     keeping: Mutex<()>,
     /// Rows since an entity was last looked at, by the hash of its key.
@@ -63,7 +66,29 @@ impl ViewTable {
     fn new(number: TableNumber, tiled: Timestamp, counters: Option<Box<[AtomicU32]>>) -> ViewTable {
         let (tiled, settled) = (AtomicI64::new(tiled.0), AtomicI64::new(tiled.0));
         let keeping = Mutex::default();
-        ViewTable { inner: Arc::new(Inner { number, tiled, settled, keeping, counters }) }
+        let (filled, too_late) = (AtomicBool::new(false), AtomicU64::new(0));
+        let inner = Inner { number, tiled, settled, filled, too_late, keeping, counters };
+        ViewTable { inner: Arc::new(inner) }
+    }
+
+    /// How many rows came when they were too old already to count at any T that is answered: they are kept offline.
+    pub fn too_late(&self) -> u64 {
+        self.inner.too_late.load(Ordering::Relaxed)
+    }
+
+    /// More of them; how many there are now.
+    pub(super) fn add_too_late(&self, rows: u64) -> u64 {
+        self.inner.too_late.fetch_add(rows, Ordering::Relaxed) + rows
+    }
+
+    /// Whether rows that were read into it have their ends behind them.
+    pub(super) fn is_filled(&self) -> bool {
+        self.inner.filled.load(Ordering::Acquire)
+    }
+
+    /// Called where batches are made, when nothing else gets a place.
+    pub(super) fn set_filled(&self) {
+        self.inner.filled.store(true, Ordering::Release);
     }
 
     /// Its number.
@@ -170,5 +195,19 @@ impl ViewTable {
             to.put(self.number(), &late, &key::end(at))?;
         }
         Ok(())
+    }
+
+    /// Marks a row that was read and that a later version ends at `at`, where no push did.
+    pub(super) fn end_if_absent(
+        &self,
+        entity: &[u8],
+        order: &RowOrder,
+        at: Timestamp,
+        to: &mut Writing,
+    ) -> Result<()> {
+        let mut place = key::rows(entity);
+        key::put_order(order, 0, &mut place);
+        place.push(0);
+        to.put_if_absent(self.number(), &place, &key::end(at))
     }
 }
