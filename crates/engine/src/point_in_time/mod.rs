@@ -65,4 +65,4 @@ pub(crate) use mature::kept_rows;
 pub use operator::{Hooks, Mode, PointInTimeExec};
 pub use spec::{FeatureSpec, ReadingSpec, Spec, SpineColumns};
 pub use versions::{VersionScans, Versions};
-pub(crate) use versions::ends_of;
+pub(crate) use versions::{ends_of, nameless_delete};

@@ -87,6 +87,9 @@ pub(crate) fn ends_of<'a>(
     Box::pin(async move {
         let definition = &source.definition;
         let Some(id) = &definition.id else { return Ok(None) };
+        if let Opened::Stored { superseded: Some(known), .. } = opened {
+            return Ok(Some(Arc::new(known.ends(engine, source, windows).await?)));
+        }
         let stored = matches!(opened, Opened::Stored { .. });
         let versions = Versions {
             source: source.address.to_string(),
@@ -540,8 +543,13 @@ fn delete_without_id(
         (None, Some((file, row))) => format!("{file}, row {row}"),
         (None, None) => "one of its rows".to_owned(),
     };
+    nameless_delete(&versions.source, place)
+}
+
+/// Windows are asked of a source, and a row of it is a delete that names no event.
+pub(crate) fn nameless_delete(source: &str, place: String) -> Error {
     Error::BadRow {
-        source_name: versions.source.clone(),
+        source_name: source.to_owned(),
         place,
         reason: "is a delete without an `id`, and windows are asked of its source".to_owned(),
         hint: Some("a delete of a row in a window names the row by its `id`: give it one, or leave it out in a source with `sql`".to_owned()),
