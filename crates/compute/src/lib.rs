@@ -58,7 +58,7 @@ pub use latest::{Status, status_at};
 pub use literal::literal_array;
 pub use order::{Op, Position, RowDigest, RowOrder, VersionOrder};
 pub use order_key::{has_order_numbers, order_key, order_keys, order_numbers};
-pub use retain::{Answering, Keeping, retain};
+pub use retain::{Answering, Keeping, retain, stands};
 pub use row::{ColumnBuilder, ROW_FORMAT, RowEncoder, RowError, RowFields, RowLayout, RowList, RowValue};
 pub use shown::cells;
 pub use spine::{NONE, Place, SlotRange, SpineIndex, TOUCHED};

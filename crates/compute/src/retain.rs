@@ -68,6 +68,13 @@ pub fn retain(rows: impl IntoIterator<Item = Answering>, horizon: Timestamp) -> 
         .collect()
 }
 
+/// Whether a row stands at some T from `horizon` on, whatever other rows there are: where rows have ids, any that stands
+/// may be laid bare, since those before it may be corrected or withdrawn.
+pub fn stands(row: &Answering, horizon: Timestamp) -> bool {
+    let from = first_answer(Question::Known, row.event_time, row.visible_at).max(horizon);
+    from < row.next_version.unwrap_or(Timestamp::NEVER)
+}
+
 /// The instants at which a row later in order answers: from `all_from` on, and some spans before.
 struct Covered {
     all_from: Timestamp,

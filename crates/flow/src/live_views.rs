@@ -14,7 +14,7 @@ use asof_engine::rows::{EvaluatedRows, Unit, UnitRead, ViewColumns, ViewProgress
 use asof_engine::{Progress, ProgressEvent};
 use asof_model::{Catalog, Length, Place, Timestamp, ViewVersion};
 use asof_online::live::{Version, Writing};
-use asof_online::views::{Holds, LiveGeneration, LiveGenerations, LiveRecord, Tiler, ViewRow};
+use asof_online::views::{Held, Holds, LiveGeneration, LiveGenerations, LiveRecord, Tiler, ViewRow};
 use asof_online::{GenerationId, GenerationState};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,11 @@ pub(crate) fn is_live(catalog: &Catalog, view: &ViewVersion) -> bool {
 pub(crate) fn is_pushed(catalog: &Catalog, view: &ViewVersion) -> bool {
     let source = catalog.source(&view.source);
     source.is_some_and(|source| matches!(source.definition.place, Place::Push { .. }))
+}
+
+/// Whether rows of a view's source may be versions of events.
+fn has_versions(catalog: &Catalog, view: &ViewVersion) -> bool {
+    catalog.source(&view.source).is_some_and(|source| source.definition.id.is_some())
 }
 
 /// What rows of a view are kept, as of this T. A window's own reach stands in for a retention.
@@ -133,17 +138,6 @@ impl Flow {
                 return Err(error);
             }
         };
-        if source.definition.id.is_some() && report.rows_added > 0 {
-            // Which of them a later version ended is not asked here yet: it would be answered from them.
-            let live = Arc::clone(live);
-            blocking(move || Ok(live.remove(id)?)).await?;
-            let message = format!(
-                "view `{}` stands over pushed rows with ids that came before it, which is not built yet online",
-                view.address
-            );
-            let error = asof_engine::Error::invalid("not_built_yet", message);
-            return Err(error.with_hint("its features are trained on as they are: `asof train`").into());
-        }
         report.rebuilt = why;
         let now = self.clock.now();
         let standing = self.registry.catalog().view(&view.address).map(|view| view.id.clone());
@@ -205,6 +199,10 @@ impl Flow {
         })
         .await?;
         filler.report(&mut report);
+        if filler.versions {
+            let (live, generation) = (Arc::clone(live), Arc::clone(generation));
+            blocking(move || Ok(live.settle(&generation)?)).await?;
+        }
         if let Some((stored, ladder)) = stored_windows(view, &generation.record)? {
             let (live, generation) = (Arc::clone(live), Arc::clone(generation));
             let (until, stop) = (self.clock.now(), self.stop.clone());
@@ -416,8 +414,8 @@ impl Flow {
                     continue;
                 };
                 let (live, generation, now) = (Arc::clone(&live), Arc::clone(generation), self.clock.now());
-                let stop = self.stop.clone();
-                let done = self.aside(move || expire(&live, &generation, &view, now, &stop));
+                let (stop, versions) = (self.stop.clone(), has_versions(&catalog, &view));
+                let done = self.aside(move || expire(&live, &generation, &view, versions, now, &stop));
                 if let Err(error) = done.await {
                     tracing::warn!(view = %record.view, %error, "old rows of a view could not be let go of");
                 }
@@ -430,21 +428,23 @@ fn expire(
     live: &LiveGenerations,
     generation: &LiveGeneration,
     view: &ViewVersion,
+    versions: bool,
     now: Timestamp,
     stop: &CancellationToken,
 ) -> Result<()> {
     let ladder = stored_windows(view, &generation.record)?.map(|(_, ladder)| ladder);
+    let holds = ladder.as_ref().map_or(Held::Latest { versions }, Held::Windows);
     let keeping = keeping(view, now);
     let mut after = None;
     while !stop.is_cancelled() {
         let store = live.store().as_ref();
-        let done = generation.table.expire(store, ladder.as_ref(), keeping, after.as_deref())?;
+        let done = generation.table.expire(store, &holds, keeping, after.as_deref())?;
         after = done.next;
         if after.is_none() {
             break;
         }
     }
-    Ok(())
+    if versions { Ok(live.expire_read(generation.record.id, keeping)?) } else { Ok(()) }
 }
 
 fn arguments(columns: &ViewColumns) -> Vec<asof_model::DataType> {
@@ -597,8 +597,6 @@ fn write_view(
     }
     let binding = KeyBinding::of(view);
     let mut end = |version: &Version, at: Timestamp| -> asof_online::Result<()> {
-        let key = kept_key(&version.kept, binding).map_err(|error| refused(error.to_string()))?;
-        let KeptKey::Key(key) = key else { return Ok(()) };
         // The row is not kept either, or counts no more.
         if keeping.is_past(version.event_time) {
             return Ok(());
@@ -611,8 +609,14 @@ fn write_view(
             op: Op::Value,
             digest: version.digest,
         };
-        let row = ViewRow { key, order: &order, number: 0, valid_until: None, values: &[] };
-        table.end(&row, at, given.first, writing)
+        match kept_key(&version.kept, binding).map_err(|error| refused(error.to_string()))? {
+            KeptKey::Key(key) => {
+                let row = ViewRow { key, order: &order, number: 0, valid_until: None, values: &[] };
+                table.end(&row, at, given.first, writing)
+            }
+            KeptKey::None => Ok(()),
+            KeptKey::Unknown => live.end_read(generation, &order, at, given, writing),
+        }
     };
     for row in given.rows {
         if let Some(before) = &row.before {
@@ -635,12 +639,14 @@ fn write_view(
 }
 
 /// A row on its way into a generation.
-struct Held {
+struct HeldRow {
     key: Vec<u8>,
     order: RowOrder,
     number: u64,
     valid_until: Option<Timestamp>,
     values: Vec<u8>,
+    /// The `v` of the version after it.
+    end: Option<Timestamp>,
 }
 
 /// Rows of a source on their way into a generation.
@@ -649,10 +655,12 @@ struct Filler {
     generation: Arc<LiveGeneration>,
     /// Of a source that is pushed to, the position past which its rows come as they are pushed.
     pushed_from: Option<Position>,
+    /// Its rows may be versions of events.
+    versions: bool,
     view: asof_model::Address,
-    layout: RowLayout,
+    layout: Arc<RowLayout>,
     keeping: Keeping,
-    rows: Vec<Held>,
+    rows: Vec<HeldRow>,
     bytes: usize,
     next: u64,
     added: u64,
@@ -670,13 +678,14 @@ impl Filler {
         let types: Vec<_> = columns.columns.iter().map(|column| arrow_type(&column.data_type)).collect();
         let layout =
             RowLayout::new(&types).map_err(|source| FlowError::Row { view: view.address.clone(), source })?;
+        let catalog = flow.registry.catalog();
         Ok(Filler {
             live: Arc::clone(live),
             generation: Arc::clone(generation),
-            pushed_from: is_pushed(&flow.registry.catalog(), view)
-                .then_some(Position(generation.record.begun)),
+            pushed_from: is_pushed(&catalog, view).then_some(Position(generation.record.begun)),
+            versions: has_versions(&catalog, view),
             view: view.address.clone(),
-            layout,
+            layout: Arc::new(layout),
             keeping: keeping(view, flow.clock.now()),
             rows: Vec::new(),
             bytes: 0,
@@ -690,9 +699,10 @@ impl Filler {
 
     /// Takes rows; those past `most` bytes are counted and not kept.
     fn take(&mut self, rows: &EvaluatedRows, most: Option<usize>) -> Result<()> {
-        let bad = |source| FlowError::Row { view: self.view.clone(), source };
+        let (view, layout) = (self.view.clone(), Arc::clone(&self.layout));
+        let bad = |source| FlowError::Row { view: view.clone(), source };
         let encoder = match rows.op {
-            Op::Value => Some(self.layout.encoder(&rows.features).map_err(bad)?),
+            Op::Value => Some(layout.encoder(&rows.features).map_err(bad)?),
             Op::Delete => None,
         };
         for row in 0..rows.len() {
@@ -716,9 +726,10 @@ impl Filler {
             }
             let number = self.next;
             self.next += 1;
-            self.rows.push(Held { key, order, number, valid_until: rows.valid_until(row), values });
+            let (valid_until, end) = (rows.valid_until(row), rows.end(row));
+            self.rows.push(HeldRow { key, order, number, valid_until, values, end });
             if most.is_none() && self.bytes >= BATCH {
-                flush(&self.live, &self.generation, &mut self.rows, None, &mut self.added)?;
+                self.flush(None)?;
                 self.bytes = 0;
             }
         }
@@ -727,40 +738,33 @@ impl Filler {
 
     /// Puts what is held, with what is said of the unit that it is of.
     fn flush(&mut self, seen: Option<(&[u8], &[u8])>) -> Result<()> {
-        flush(&self.live, &self.generation, &mut self.rows, seen, &mut self.added)
+        let Filler { live, generation, rows, versions, .. } = self;
+        if rows.is_empty() && seen.is_none() {
+            return Ok(());
+        }
+        let id = generation.record.id;
+        live.store().write(&mut |s, writing| {
+            for held in rows.iter() {
+                let HeldRow { key, order, number, valid_until, values, end } = held;
+                let row = ViewRow { key, order, number: *number, valid_until: *valid_until, values };
+                if *versions {
+                    live.put_read(generation, &row, *end, s, writing)?;
+                } else if generation.table.put(&row, s, writing)? {
+                    live.note(id, key);
+                }
+            }
+            match seen {
+                Some((unit, seen)) => live.put_progress((id, s), unit, seen, writing),
+                None => Ok(()),
+            }
+        })?;
+        self.added += self.rows.len() as u64;
+        self.rows.clear();
+        Ok(())
     }
 
     fn report(&self, report: &mut MaterializeReport) {
         report.rows_added += self.added;
         report.past_retention += self.past_retention;
     }
-}
-
-fn flush(
-    live: &LiveGenerations,
-    generation: &LiveGeneration,
-    rows: &mut Vec<Held>,
-    seen: Option<(&[u8], &[u8])>,
-    added: &mut u64,
-) -> Result<()> {
-    if rows.is_empty() && seen.is_none() {
-        return Ok(());
-    }
-    let id = generation.record.id;
-    live.store().write(&mut |s, writing| {
-        for held in rows.iter() {
-            let Held { key, order, number, valid_until, values } = held;
-            let row = ViewRow { key, order, number: *number, valid_until: *valid_until, values };
-            if generation.table.put(&row, s, writing)? {
-                live.note(id, key);
-            }
-        }
-        match seen {
-            Some((unit, seen)) => live.put_progress((id, s), unit, seen, writing),
-            None => Ok(()),
-        }
-    })?;
-    *added += rows.len() as u64;
-    rows.clear();
-    Ok(())
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use asof_compute::Position;
 use asof_engine::Error as EngineError;
+use asof_engine::delta::{Next, Superseded};
 use asof_engine::intake::{BodyFormat, Intake, IntakeBatch, PushedOp};
 use asof_model::{Address, Catalog, Name, Principal, Timestamp, ViewVersion};
 use asof_online::live::{
-    Accepted, Durability, Given, IdempotencyKey, Incoming, IncomingVersion, LiveStore, SourceNumber, Writing,
+    Accepted, Durability, Given, GivenRow, IdempotencyKey, Incoming, IncomingVersion, LiveStore,
+    SourceNumber, Writing,
 };
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -283,6 +285,15 @@ impl Flow {
         Ok(PushRoom { live, bytes })
     }
 
+    /// T of what is asked now (SEMANTICS 5): no row that comes later is visible at it.
+    ///
+    /// # Errors
+    /// Where the store of live rows can no longer tell.
+    pub async fn present(&self) -> Result<Timestamp> {
+        let Some(live) = self.live.clone() else { return Ok(self.clock.now()) };
+        blocking(move || Ok(live.store.read()?.answer_time())).await
+    }
+
     /// What the store of live rows holds; none in a node that takes no pushed rows.
     ///
     /// # Errors
@@ -399,13 +410,14 @@ pub(crate) fn accept(
                         }
                     }
                     let stored = given.rows.iter().map(|row| row.row);
-                    writing.rows().extend_from_slice(&rows.log_rows(stored));
+                    let superseded = superseded(rows, given);
+                    writing.rows().extend_from_slice(&rows.log_rows(stored, Some(&superseded)));
                 }
                 false => {
                     for (position, s) in positions.iter_mut().zip(given.first.0..) {
                         *position = Position(s);
                     }
-                    writing.rows().extend_from_slice(&rows.log_rows(0..rows.len()));
+                    writing.rows().extend_from_slice(&rows.log_rows(0..rows.len(), None));
                 }
             }
             let batch = AcceptedBatch { intake, rows, given, positions: &positions };
@@ -417,6 +429,28 @@ pub(crate) fn accept(
         Err(_) if changed => Ok(None),
         accepted => Ok(Some(accepted?)),
     }
+}
+
+/// Which rows are superseded as those of a batch are accepted: the versions before them, and those of them that come
+/// before another.
+fn superseded(rows: &IntakeBatch, given: &Given<'_>) -> Vec<Superseded> {
+    let mut found = Vec::new();
+    for GivenRow { row, position, before, after } in given.rows {
+        if let Some(before) = before {
+            let visible_at = rows.visible_at(*row).unwrap_or(given.visible_at);
+            let by = Next::Version { visible_at, position: *position };
+            found.push(Superseded { row: before.position, by });
+        }
+        if let Some(after) = after {
+            let by = Next::Version { visible_at: after.visible_at, position: after.position };
+            found.push(Superseded { row: *position, by });
+        }
+        if rows.is_delete(*row) {
+            let by = if rows.id(*row).is_some() { Next::Withdrawal } else { Next::Delete };
+            found.push(Superseded { row: *position, by });
+        }
+    }
+    found
 }
 
 /// A row as a version of its event; none where it is an event of its own.

@@ -51,7 +51,7 @@ use asof_model::Clock;
 pub use record::Writing;
 pub use store::{
     Accepted, Direction, Durability, Given, GivenRow, IdempotencyKey, Incoming, IncomingVersion, Intake,
-    LiveSnapshot, LiveStore, LiveUsage, LogEntry, LogSnapshot, SourceNumber, TableNumber, Version,
+    LiveSnapshot, LiveStore, LiveUsage, LogEntry, LogSnapshot, Published, SourceNumber, TableNumber, Version,
 };
 pub use sweep::{Swept, sweep};
 

@@ -21,6 +21,7 @@
 //! Start reading at [`ViewTable`], then [`read`], then [`tiler`]. The bytes are `docs/formats/live-views.md`.
 
 mod expire;
+mod filled;
 mod generations;
 mod key;
 mod latest;
@@ -28,7 +29,7 @@ mod read;
 mod table;
 mod tiler;
 
-pub use expire::Expired;
+pub use expire::{Expired, Held};
 pub use generations::{Holds, LiveGeneration, LiveGenerations, LiveRecord, Loading, Progress};
 pub use latest::LatestRow;
 pub use read::{WindowsAsked, WindowsRead, sum_windows};

@@ -11,7 +11,7 @@ use asof_model::{
 
 use super::append::{Committed, Mark, Sizes, Staging};
 use super::durable::DurableFiles;
-use super::scan::{position, stored_files};
+use super::scan::{StoredFiles, position, stored_files};
 use super::stored::Layout;
 use super::suite_scan::{source_schema, stored_scan};
 use super::table;
@@ -135,7 +135,7 @@ async fn one_load_is_one_version_of_several_files() {
     let small = Sizes { file: 20_000, group: 500 };
     assert_eq!(room.load("a", 20_000, small).await, Committed::After(0));
     let engine = room.engine();
-    let (files, last, _) = stored_files(&engine, &room.source).await.unwrap();
+    let StoredFiles { files, last, .. } = stored_files(&engine, &room.source).await.unwrap();
     assert!(files.len() > 2, "{files:?}");
     assert_eq!(last, Some(20_000));
     assert_eq!(files.iter().filter_map(|file| file.last).max(), Some(20_000));
@@ -204,7 +204,7 @@ async fn concurrent_loads_are_as_if_one_after_the_other() {
     assert_eq!((new, done.len() - new), (16, 16), "each content is new to exactly one of its two writers");
     let layout = room.layout();
     let left = std::fs::read_dir(&layout.folder).unwrap().flatten().filter(|e| e.path().is_file()).count();
-    let (named, _, _) = stored_files(&room.engine(), &room.source).await.unwrap();
+    let named = stored_files(&room.engine(), &room.source).await.unwrap().files;
     assert_eq!(left, named.len(), "files of rounds that were lost are gone");
 }
 
@@ -330,7 +330,7 @@ async fn many_data_files_are_read() {
     let room = Room::new();
     room.load("a", 300_000, Sizes { file: 1, group: 1_000 }).await;
     let engine = room.engine();
-    assert_eq!(stored_files(&engine, &room.source).await.unwrap().0.len(), 300);
+    assert_eq!(stored_files(&engine, &room.source).await.unwrap().files.len(), 300);
     let mut catalog = asof_model::Catalog::default();
     catalog.projects.insert(room.source.address.project.clone(), Arc::default());
     let want = crate::source::ScanColumns { all_for_digest: true, ..crate::source::ScanColumns::default() };

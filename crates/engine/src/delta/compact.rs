@@ -19,10 +19,11 @@ use deltalake_core::protocol::DeltaOperation;
 use futures::TryStreamExt;
 
 use super::append::{Attempt, DATA_PREFIX, Files, Sizes, commit_actions, remove};
-use super::durable::Right;
+use super::durable::{DurableFiles, Right};
 use super::flush::staged;
 use super::scan::span;
 use super::stored::Layout;
+use super::superseded;
 use super::table::{self, broken};
 use crate::{Engine, Error, Result};
 
@@ -82,19 +83,32 @@ async fn compact(
     let layout = Layout::of(&engine.config().data_dir, source)?;
     let lock: Arc<Right> = Arc::new(table::lock(&layout.folder).await?);
     let store = engine.files().holding(&lock);
-    let Some(mut table) = table::open(&store, &layout.folder).await? else { return Ok(Compacted::default()) };
+    if source.definition.id.is_some() {
+        compact_table(engine, &store, &superseded::layout(&layout), now, grace).await?;
+    }
+    compact_table(engine, &store, &layout, now, grace).await
+}
+
+async fn compact_table(
+    engine: &Engine,
+    store: &DurableFiles,
+    layout: &Layout,
+    now: Timestamp,
+    grace: Duration,
+) -> Result<Compacted> {
+    let Some(mut table) = table::open(store, &layout.folder).await? else { return Ok(Compacted::default()) };
     layout.check(&table)?;
     table::remove_leftovers(&table, &layout.folder, DATA_PREFIX).await?;
     let mut done = Compacted::default();
-    for together in runs(small_files(&table, &layout)?) {
+    for together in runs(small_files(&table, layout)?) {
         let rows: u64 = together.iter().map(|file| file.rows).sum();
-        if put_together(engine, &mut table, &layout, &together, now).await? {
+        if put_together(engine, &mut table, layout, &together, now).await? {
             done.files += together.len();
             done.into += 1;
             done.rows += rows;
         }
     }
-    done.removed = remove_old(engine, &table, &layout, now, grace).await?;
+    done.removed = remove_old(engine, &table, layout, now, grace).await?;
     Ok(done)
 }
 

@@ -19,6 +19,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::append::{Attempt, DATA_PREFIX, Files, MAX_ROUNDS, Sizes, busy, commit, remove};
 use super::durable::Right;
 use super::stored::{INTAKE, Layout};
+use super::superseded;
 use super::table;
 use super::tail::{self, SharedTail};
 use crate::{Engine, Error, Result};
@@ -93,10 +94,18 @@ impl Flush<'_> {
         }
         let mut files = Files::new(&table, Arc::clone(&layout.table), &layout.folder, self.sizes);
         let mut log = tail::rows(self.engine, self.source, &layout, self.held, (base, end), most)?;
+        let versions = self.source.definition.id.is_some();
+        let follows = versions && superseded::follows(&layout, &table, base).await?;
+        let mut known = follows.then(Vec::new);
         let mut rows = 0;
         while let Some(batch) = log.batches.recv().await {
-            files.write(&batch).await?;
-            rows += batch.num_rows() as u64;
+            files.write(&batch.rows).await?;
+            rows += batch.rows.num_rows() as u64;
+            if let (Some(known), Some(more)) = (&mut known, &batch.superseded) {
+                known.extend_from_slice(more);
+            } else {
+                known = None;
+            }
         }
         // Only now are the rows known to be all of them up to here.
         let to = log.finish().await?;
@@ -105,18 +114,24 @@ impl Flush<'_> {
             return Ok(Flushed { rows: 0, position: base, all: to >= end });
         }
         let adds = files.finish(&layout).await?;
-        let rows = commit_up_to(&mut table, &layout, adds, rows, (base, to)).await?;
+        // Before their rows: the table of rows says how far this one goes.
+        if let Some(known) = &known {
+            superseded::put(&store, &layout, self.source, known, to).await?;
+        }
+        let rows = commit_up_to(&mut table, &layout, adds, rows, (base, to), known.is_some()).await?;
         Ok(Flushed { rows, position: to, all: to >= end })
     }
 }
 
-/// Commits staged rows, which stand past one position and up to another. How many of them were not there yet.
+/// Commits staged rows, which stand past one position and up to another. How many of them were not there yet. `known`:
+/// the table beside has everything that is known of them.
 pub(super) async fn commit_up_to(
     table: &mut DeltaTable,
     layout: &Layout,
     mut adds: Vec<Add>,
     mut rows: u64,
     (mut base, to): (Position, Position),
+    known: bool,
 ) -> Result<u64> {
     // Every round is lost to another writer's success, so rounds end.
     for _ in 0..MAX_ROUNDS {
@@ -140,7 +155,10 @@ pub(super) async fn commit_up_to(
                 ),
             });
         }
-        let transactions = vec![Transaction::new(INTAKE, to.0)];
+        let mut transactions = vec![Transaction::new(INTAKE, to.0)];
+        if known && superseded::follows(layout, table, last).await? {
+            transactions.push(Transaction::new(superseded::COVERED, to.0));
+        }
         match commit(table, &layout.folder, adds.clone(), transactions, HashMap::new()).await? {
             Attempt::Done => return Ok(rows),
             Attempt::LookAgain => {}

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::append::Sizes;
-use super::scan::stored_files;
+use super::scan::{StoredFiles, stored_files};
 use super::stored::Layout;
 use super::tail::{HeldTail, LiveBatch, LiveTail};
 use crate::intake::LiveRows;
@@ -23,7 +23,7 @@ use crate::source::{ScanColumns, scan};
 use crate::{Engine, EngineConfig, Error, Result};
 
 /// A source that rows are pushed to.
-fn source(called: &str) -> SourceVersion {
+pub(super) fn source(called: &str) -> SourceVersion {
     let name = Name::new(called).unwrap();
     let columns = [("at", DataType::Timestamp), ("who", DataType::String), ("n", DataType::UInt64)];
     let columns = columns.into_iter().map(|(name, data_type)| Column { name: name.to_owned(), data_type });
@@ -50,7 +50,7 @@ fn source(called: &str) -> SourceVersion {
 
 /// An intake log in memory.
 #[derive(Debug, Default)]
-struct Log {
+pub(super) struct Log {
     state: Mutex<State>,
 }
 
@@ -63,6 +63,7 @@ struct State {
 #[derive(Debug, Clone)]
 struct Batch {
     table: String,
+    v: Timestamp,
     first: i64,
     count: u32,
     rows: Vec<u8>,
@@ -75,7 +76,7 @@ fn visible_at(first: i64) -> Timestamp {
 
 impl Log {
     fn push(&self, source: &SourceVersion, table: &str, rows: i64) {
-        let mut state = self.state.lock().unwrap();
+        let state = self.state.lock().unwrap();
         let first = state.end + 1;
         let n: Vec<i64> = (first..first + rows).collect();
         let times: ArrayRef = Arc::new(
@@ -92,11 +93,19 @@ impl Log {
         let live = LiveRows::of(source).unwrap();
         let batch = RecordBatch::try_new(Arc::clone(live.schema()), columns).unwrap();
         let rows = live.encode(&batch).unwrap().all();
-        state.end += n.len() as i64;
-        state.batches.push(Batch { table: table.to_owned(), first, count: n.len() as u32, rows });
+        drop(state);
+        self.accept(table, visible_at(first), n.len() as i64, rows);
     }
 
-    fn trim(&self, to: i64) {
+    /// Takes a batch as it is.
+    pub(super) fn accept(&self, table: &str, v: Timestamp, count: i64, rows: Vec<u8>) {
+        let mut state = self.state.lock().unwrap();
+        let first = state.end + 1;
+        state.end += count;
+        state.batches.push(Batch { table: table.to_owned(), v, first, count: count as u32, rows });
+    }
+
+    pub(super) fn trim(&self, to: i64) {
         let mut state = self.state.lock().unwrap();
         state.batches.retain(|batch| batch.first + i64::from(batch.count) - 1 > to);
     }
@@ -120,10 +129,9 @@ impl HeldTail for State {
         each: &mut dyn FnMut(LiveBatch<'_>) -> Result<bool>,
     ) -> Result<()> {
         for batch in &self.batches {
-            let Batch { first, count, rows, .. } = batch;
+            let Batch { first, count, rows, v, .. } = batch;
             let batch_of_it = batch.table == table && first + i64::from(*count) - 1 > after.0;
-            let entry =
-                LiveBatch { visible_at: visible_at(*first), first: Position(*first), count: *count, rows };
+            let entry = LiveBatch { visible_at: *v, first: Position(*first), count: *count, rows };
             if batch_of_it && !each(entry)? {
                 break;
             }
@@ -144,25 +152,26 @@ struct Room {
     accepted: Vec<BTreeMap<i64, Row>>,
 }
 
+/// An engine over a data directory and a log.
+pub(super) fn engine_over(folder: &tempfile::TempDir, log: &Arc<Log>) -> Engine {
+    let engine = Engine::new(EngineConfig {
+        data_dir: folder.path().to_owned(),
+        memory: 1 << 30,
+        threads: 2,
+        code_version: "test".to_owned(),
+    })
+    .unwrap();
+    engine.follow(Arc::clone(log) as Arc<dyn LiveTail>);
+    engine
+}
+
 impl Room {
     fn new() -> Room {
         let folder = tempfile::tempdir().unwrap();
         let log = Arc::new(Log::default());
-        let engine = Room::engine_over(&folder, &log);
+        let engine = engine_over(&folder, &log);
         let sources = vec![source("clicks"), source("orders")];
         Room { folder, sources, log, engine, accepted: vec![BTreeMap::new(), BTreeMap::new()] }
-    }
-
-    fn engine_over(folder: &tempfile::TempDir, log: &Arc<Log>) -> Engine {
-        let engine = Engine::new(EngineConfig {
-            data_dir: folder.path().to_owned(),
-            memory: 1 << 30,
-            threads: 2,
-            code_version: "test".to_owned(),
-        })
-        .unwrap();
-        engine.follow(Arc::clone(log) as Arc<dyn LiveTail>);
-        engine
     }
 
     fn push(&mut self, which: usize, rows: i64) {
@@ -282,10 +291,10 @@ fn a_reading_gives_exactly_the_accepted_rows() {
                     Step::Flush(which, most) => _ = room.flush(*which, *most).await,
                     Step::FlushAndTrim => room.flush_all_and_trim().await,
                     Step::Record => cuts.push(room.log.state.lock().unwrap().end),
-                    Step::Restart => room.engine = Room::engine_over(&room.folder, &room.log),
+                    Step::Restart => room.engine = engine_over(&room.folder, &room.log),
                 }
                 for source in &room.sources {
-                    let (files, last, _) = stored_files(&room.engine, source).await.unwrap();
+                    let StoredFiles { files, last, .. } = stored_files(&room.engine, source).await.unwrap();
                     let is_behind = last.unwrap_or(0) < room.log.state.lock().unwrap().end;
                     tailed.set(tailed.get() + usize::from(is_behind));
                     mixed.set(mixed.get() + usize::from(is_behind && !files.is_empty()));
@@ -350,7 +359,7 @@ async fn a_flusher_that_was_overtaken_puts_in_what_is_left() {
             let mut files =
                 super::append::Files::new(&table, schema, &layout.folder, Sizes { file: 1, group: 40 });
             while let Some(batch) = log.batches.recv().await {
-                files.write(&batch).await.unwrap();
+                files.write(&batch.rows).await.unwrap();
             }
             assert_eq!(log.finish().await.unwrap(), Position(to));
             (table, files.finish(layout).await.unwrap())
@@ -360,12 +369,21 @@ async fn a_flusher_that_was_overtaken_puts_in_what_is_left() {
     let (mut fast, fast_adds) = staged(70).await;
     let (mut late, late_adds) = staged(60).await;
     let from = |to| (Position(0), Position(to));
-    assert_eq!(super::flush::commit_up_to(&mut fast, &layout, fast_adds, 70, from(70)).await.unwrap(), 70);
-    assert_eq!(super::flush::commit_up_to(&mut slow, &layout, slow_adds, 150, from(150)).await.unwrap(), 80);
-    assert_eq!(super::flush::commit_up_to(&mut late, &layout, late_adds, 60, from(60)).await.unwrap(), 0);
+    assert_eq!(
+        super::flush::commit_up_to(&mut fast, &layout, fast_adds, 70, from(70), false).await.unwrap(),
+        70
+    );
+    assert_eq!(
+        super::flush::commit_up_to(&mut slow, &layout, slow_adds, 150, from(150), false).await.unwrap(),
+        80
+    );
+    assert_eq!(
+        super::flush::commit_up_to(&mut late, &layout, late_adds, 60, from(60), false).await.unwrap(),
+        0
+    );
     room.log.trim(150);
     room.check(&[60, 70, 75]).await;
-    let (named, last, _) = stored_files(&room.engine, &room.sources[0]).await.unwrap();
+    let StoredFiles { files: named, last, .. } = stored_files(&room.engine, &room.sources[0]).await.unwrap();
     assert_eq!(last, Some(150));
     let left = std::fs::read_dir(&layout.folder).unwrap().flatten().filter(|e| e.path().is_file()).count();
     assert_eq!(left, named.len(), "files of rounds that were lost are gone");
@@ -394,5 +412,5 @@ async fn a_cut_past_what_is_there_is_refused() {
     let held = damaged.hold_tail().await.unwrap().unwrap();
     let refused = damaged.flush(&room.sources[0], &held, u64::MAX).await.unwrap_err();
     assert_eq!(refused.to_string(), "a batch of source `shop.clicks` in the intake log is damaged");
-    assert_eq!(stored_files(&damaged, &room.sources[0]).await.unwrap().1, Some(30), "nothing was put in");
+    assert_eq!(stored_files(&damaged, &room.sources[0]).await.unwrap().last, Some(30), "nothing was put in");
 }

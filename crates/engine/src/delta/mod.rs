@@ -16,6 +16,7 @@ mod quarantine;
 mod readers;
 mod scan;
 mod stored;
+mod superseded;
 mod table;
 mod tail;
 
@@ -25,6 +26,8 @@ mod append_suite;
 mod flush_suite;
 #[cfg(test)]
 mod suite_scan;
+#[cfg(test)]
+mod superseded_suite;
 
 pub use compact::Compacted;
 pub(crate) use durable::DurableFiles;
@@ -32,7 +35,9 @@ pub use flush::Flushed;
 pub(crate) use foreign::Foreign;
 pub use load::{FileLoad, FileRead, LoadFile, LoadedRows, OnBadRow, ReadFile, Standing};
 pub(crate) use readers::Readers;
-pub(crate) use scan::{in_order, reaches, stored_files};
+pub(crate) use scan::{StoredFiles, in_order, reaches, stored_files};
 pub(crate) use stored::{Layout, RENAME, case_twin, differs_in_case};
-pub(crate) use tail::tail_file;
+pub(crate) use superseded::{BYTES as SUPERSEDED_BYTES, Known};
+pub use superseded::{Next, Superseded};
 pub use tail::{HeldTail, LiveBatch, LiveTail, SharedTail};
+pub(crate) use tail::{Tailed, tail_file};

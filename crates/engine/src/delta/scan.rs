@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use asof_compute::Position;
 use asof_model::SourceVersion;
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -15,6 +16,7 @@ use datafusion::prelude::SessionContext;
 use deltalake_core::DeltaTable;
 
 use super::stored::Layout;
+use super::superseded;
 use super::table::{self, broken};
 use crate::{Engine, Error, Result};
 
@@ -38,18 +40,27 @@ pub(crate) async fn position(engine: &Engine, source: &SourceVersion) -> Result<
     }
 }
 
-/// The data files of a stored source, in the order of their names, its last position, and the version of its
-/// table.
+/// The data files of a stored source's table.
+#[derive(Debug, Default)]
+pub(crate) struct StoredFiles {
+    /// In the order of their names.
+    pub(crate) files: Vec<StoredFile>,
+    /// The last position.
+    pub(crate) last: Option<i64>,
+    /// The version of the table.
+    pub(crate) version: u64,
+    /// The table beside it has everything that is known of its rows.
+    pub(crate) covered: bool,
+}
+
+/// The data files of a stored source.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Internal`] and [`Error::Invalid`] where the table cannot be read.
-pub(crate) async fn stored_files(
-    engine: &Engine,
-    source: &SourceVersion,
-) -> Result<(Vec<StoredFile>, Option<i64>, u64)> {
+pub(crate) async fn stored_files(engine: &Engine, source: &SourceVersion) -> Result<StoredFiles> {
     let layout = Layout::of(&engine.config().data_dir, source)?;
     let Some(table) = table::open(engine.files(), &layout.folder).await? else {
-        return Ok((Vec::new(), None, 0));
+        return Ok(StoredFiles { covered: true, ..StoredFiles::default() });
     };
     layout.check(&table)?;
     let state = table.snapshot().map_err(|e| broken("read the table", &layout.folder, e))?;
@@ -63,7 +74,8 @@ pub(crate) async fn stored_files(
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let last = Some(layout.last_position(&table).await?).filter(|last| *last > 0);
-    Ok((files, last, table.version().unwrap_or(0)))
+    let covered = superseded::follows(&layout, &table, Position(last.unwrap_or(0))).await?;
+    Ok(StoredFiles { files, last, version: table.version().unwrap_or(0), covered })
 }
 
 /// The least and the greatest number of a column, as the statistics of a file say them.

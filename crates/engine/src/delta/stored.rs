@@ -20,7 +20,7 @@ pub(crate) const POSITIONS: &str = "asof.positions";
 pub(crate) const STORES: &str = "store";
 
 /// The version of the layout, in the table's property `asof.format`: `docs/formats/stored-source.md`.
-const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "1";
 
 /// The application that marks a file, by its content's hash, as loaded.
 pub(crate) fn file_marker(hash: &str) -> String {

@@ -20,8 +20,9 @@ use parquet::file::properties::WriterProperties;
 use tokio::sync::mpsc;
 
 use super::stored::{INTAKE, Layout, POSITIONS, STORES};
+use super::superseded::Superseded;
 use super::table::{self, broken};
-use crate::intake::LiveRows;
+use crate::intake::{LiveRows, LiveRowsReader};
 use crate::{Engine, Error, Result};
 
 /// What a store of live rows gives of its intake log.
@@ -172,9 +173,16 @@ const BATCH: usize = 8_192;
 /// Bytes of rows in the log that are decoded at once.
 const BATCH_BYTES: usize = 16 << 20;
 
+/// Rows of the log in the table's columns, and what came with the batches they stand in.
+pub(super) struct TailBatch {
+    pub(super) rows: RecordBatch,
+    /// Which rows they supersede, or are superseded; none where a batch does not say it.
+    pub(super) superseded: Option<Vec<Superseded>>,
+}
+
 /// Batches of the table's columns on their way from the log, and what ends them.
 pub(super) struct TailRows {
-    pub(super) batches: mpsc::Receiver<RecordBatch>,
+    pub(super) batches: mpsc::Receiver<TailBatch>,
     reading: tokio::task::JoinHandle<Result<Position>>,
 }
 
@@ -220,7 +228,7 @@ fn read(
     layout: &Layout,
     (after, upto): (Position, Position),
     most: u64,
-    take: &mut dyn FnMut(RecordBatch) -> Result<bool>,
+    take: &mut dyn FnMut(TailBatch) -> Result<bool>,
 ) -> Result<Position> {
     let upto = upto.min(held.end);
     if after >= upto {
@@ -240,7 +248,7 @@ fn read(
         if reader.len() >= BATCH || waiting >= BATCH_BYTES {
             let full = std::mem::replace(&mut reader, rows.reader(BATCH)?);
             waiting = 0;
-            through = take(layout.batch_of_log(&full.finish()?, upto)?)?;
+            through = take(layout.batch_of_log(full, upto)?)?;
         }
         if all >= most && batch.last() < upto {
             reached = batch.last();
@@ -251,7 +259,7 @@ fn read(
     if !through {
         return Err(Error::internal("nobody takes the rows of the log"));
     }
-    if !reader.is_empty() && !take(layout.batch_of_log(&reader.finish()?, upto)?)? {
+    if !reader.is_empty() && !take(layout.batch_of_log(reader, upto)?)? {
         return Err(Error::internal("nobody takes the rows of the log"));
     }
     Ok(reached)
@@ -259,7 +267,9 @@ fn read(
 
 impl Layout {
     /// Rows as they are read from the log, as the table has them; those past a position are left out.
-    fn batch_of_log(&self, rows: &RecordBatch, upto: Position) -> Result<RecordBatch> {
+    fn batch_of_log(&self, mut rows: LiveRowsReader<'_>, upto: Position) -> Result<TailBatch> {
+        let superseded = rows.superseded();
+        let rows = &rows.finish()?;
         let find = |name: &str| -> Result<&ArrayRef> {
             let found = rows.column_by_name(name);
             found.ok_or_else(|| Error::internal(format!("rows of the log have no `{name}`")))
@@ -280,7 +290,7 @@ impl Layout {
         let positions = find(fixed::POSITION)?.as_primitive::<arrow::datatypes::Int64Type>();
         // Positions ascend.
         let within = positions.values().partition_point(|position| *position <= upto.0);
-        Ok(whole.slice(0, within))
+        Ok(TailBatch { rows: whole.slice(0, within), superseded })
     }
 }
 
@@ -307,15 +317,24 @@ impl Drop for Passing {
     }
 }
 
+/// What a log has of a source for one reading.
+#[derive(Debug)]
+pub(crate) struct Tailed {
+    /// A file of its table's layout, and how many rows it has; none where there is no row.
+    pub(crate) file: Option<(Passing, u64)>,
+    /// Which rows they supersede, or are superseded; none where a batch does not say it.
+    pub(crate) superseded: Option<Vec<Superseded>>,
+}
+
 /// Writes the rows of a source in the log past a position up to another into a file of its table's layout,
-/// for one reading; none where there is no such row. How many rows.
+/// for one reading.
 pub(crate) async fn tail_file(
     engine: &Engine,
     source: &SourceVersion,
     layout: &Layout,
     held: &SharedTail,
     span: (Position, Position),
-) -> Result<Option<(Passing, u64)>> {
+) -> Result<Tailed> {
     let (held, name, layout) = (held.clone(), layout.name(source), layout.clone());
     let rows = LiveRows::of(source)?;
     // Of the folder whose files are gone with the process.
@@ -324,7 +343,10 @@ pub(crate) async fn tail_file(
     let written = engine.blocking(move || {
         let mut open: Option<(Passing, ArrowWriter<std::fs::File>)> = None;
         let mut count = 0;
+        let mut superseded = Some(Vec::new());
         read(&held, &name, &rows, &layout, span, u64::MAX, &mut |batch| {
+            superseded = superseded.take().zip(batch.superseded).map(|(all, more)| [all, more].concat());
+            let batch = batch.rows;
             if batch.num_rows() == 0 {
                 return Ok(true);
             }
@@ -347,9 +369,9 @@ pub(crate) async fn tail_file(
             count += batch.num_rows() as u64;
             Ok(true)
         })?;
-        let Some((passing, writer)) = open else { return Ok(None) };
+        let Some((passing, writer)) = open else { return Ok(Tailed { file: None, superseded }) };
         writer.close().map_err(|e| failed(&path, &e))?;
-        Ok(Some((passing, count)))
+        Ok(Tailed { file: Some((passing, count)), superseded })
     });
     written.await
 }

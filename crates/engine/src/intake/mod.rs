@@ -29,6 +29,7 @@ pub use kept::{KEPT_FORMAT, KeptKey, KeyBinding, kept_key};
 pub use stored::{EncodedRows, LIVE_ROWS_FORMAT, LiveRows, LiveRowsReader};
 
 use self::body::{Columns, Raw};
+use crate::delta::Superseded;
 use crate::expression::{Bound, Purpose, compile};
 use crate::rows::{self, EvaluatedRows, Evaluator, Incoming, Ready, UnitRead, ViewColumns};
 use crate::source::instants::constant;
@@ -421,8 +422,9 @@ impl IntakeBatch {
     }
 
     /// What the intake log keeps of these rows, by their place in the batch.
-    pub fn log_rows(&self, rows: impl Iterator<Item = usize>) -> Vec<u8> {
-        self.log.of(rows)
+    /// `superseded`: of a source with ids, which rows are superseded as these are accepted.
+    pub fn log_rows(&self, rows: impl Iterator<Item = usize>, superseded: Option<&[Superseded]>) -> Vec<u8> {
+        self.log.of(rows, superseded)
     }
 
     /// The id of a row that is a version of an event.

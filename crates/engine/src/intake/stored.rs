@@ -10,13 +10,16 @@ use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef, Timestam
 use asof_compute::{ColumnBuilder, Position, RowLayout};
 use asof_model::{SourceVersion, Timestamp};
 
+use crate::delta::{SUPERSEDED_BYTES, Superseded};
 use crate::source::columns::field;
 use crate::source::fixed;
 use crate::source::instants::instant_type;
 use crate::{Error, Result};
 
-/// The first byte of the rows of a batch: `docs/formats/live-rows.md`.
-pub const LIVE_ROWS_FORMAT: u8 = 1;
+/// The greatest first byte of the rows of a batch: `docs/formats/live-rows.md`.
+pub const LIVE_ROWS_FORMAT: u8 = 2;
+/// The first byte of rows alone.
+const ROWS_ALONE: u8 = 1;
 
 /// How rows of a source stand in the intake log. All versions of a source that share a table
 /// (`docs/formats/stored-source.md`) share it.
@@ -43,6 +46,8 @@ pub struct LiveRowsReader<'a> {
     builders: Vec<ColumnBuilder>,
     /// `v` of the batch that each row stands in, and `s`.
     given: Vec<(i64, i64)>,
+    /// Which rows are superseded; none where a batch does not say it.
+    superseded: Option<Vec<Superseded>>,
 }
 
 impl LiveRows {
@@ -106,7 +111,8 @@ impl LiveRows {
     pub fn reader(&self, capacity: usize) -> Result<LiveRowsReader<'_>> {
         let builders = (0..self.layout.types().len()).map(|column| self.layout.builder(column, capacity));
         let builders = builders.collect::<Result<_, _>>().map_err(|error| broken(&self.source, &error))?;
-        Ok(LiveRowsReader { rows: self, builders, given: Vec::with_capacity(capacity) })
+        let (given, superseded) = (Vec::with_capacity(capacity), Some(Vec::new()));
+        Ok(LiveRowsReader { rows: self, builders, given, superseded })
     }
 }
 
@@ -122,9 +128,19 @@ impl EncodedRows {
     }
 
     /// What the log keeps of these rows, by their place in the batch; places past the last are passed over.
-    pub fn of(&self, rows: impl Iterator<Item = usize>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.bytes.len() + 1);
-        out.push(LIVE_ROWS_FORMAT);
+    /// `superseded`: of a source with ids, which rows are superseded as these are accepted.
+    pub fn of(&self, rows: impl Iterator<Item = usize>, superseded: Option<&[Superseded]>) -> Vec<u8> {
+        let entries = superseded.unwrap_or_default();
+        let mut out = Vec::with_capacity(self.bytes.len() + 5 + entries.len() * SUPERSEDED_BYTES);
+        match superseded.map(|entries| u32::try_from(entries.len())) {
+            Some(Ok(count)) => {
+                out.push(LIVE_ROWS_FORMAT);
+                out.extend_from_slice(&count.to_le_bytes());
+                entries.iter().for_each(|entry| entry.put(&mut out));
+            }
+            // More than a batch has rows.
+            Some(Err(_)) | None => out.push(ROWS_ALONE),
+        }
         for row in rows {
             let start = row.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
             let end = self.ends.get(row).copied().unwrap_or(start);
@@ -133,9 +149,9 @@ impl EncodedRows {
         out
     }
 
-    /// [`EncodedRows::of`] all rows.
+    /// [`EncodedRows::of`] all rows of a source without ids.
     pub fn all(&self) -> Vec<u8> {
-        self.of(0..self.len())
+        self.of(0..self.len(), None)
     }
 }
 
@@ -176,6 +192,17 @@ impl LiveRowsReader<'_> {
             return Err(Error::invalid("live_rows_newer", message)
                 .with_hint("use the version of Asof that wrote it, or a newer one"));
         }
+        if format == ROWS_ALONE {
+            self.superseded = None;
+        } else {
+            let (count, rest) = left.split_first_chunk::<4>().ok_or_else(damaged)?;
+            let bytes = (u32::from_le_bytes(*count) as usize).saturating_mul(SUPERSEDED_BYTES);
+            let (entries, rest) = rest.split_at_checked(bytes).ok_or_else(damaged)?;
+            if let (Some(found), (entries, [])) = (&mut self.superseded, entries.as_chunks()) {
+                found.extend(entries.iter().map(Superseded::read));
+            }
+            left = rest;
+        }
         let mut position = first.0;
         while let Some((length, rest)) = left.split_first_chunk::<4>() {
             let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| damaged())?;
@@ -194,6 +221,11 @@ impl LiveRowsReader<'_> {
             position += 1;
         }
         if left.is_empty() { Ok(()) } else { Err(damaged()) }
+    }
+
+    /// Which rows the batches taken supersede, or are superseded among theirs; none where one does not say it.
+    pub fn superseded(&mut self) -> Option<Vec<Superseded>> {
+        self.superseded.take()
     }
 
     /// The rows taken, in the order they were taken.

@@ -426,7 +426,6 @@ async fn scan_for(
         }
     }
     let (needed, ordered) = windows::needs(engine, spec)?;
-    let folded = spec.readings.iter().any(ReadingSpec::is_window);
     columns.extend(needed);
     columns.extend(spec.then_by.clone());
     columns.retain(|name| !fixed::ALL.contains(&name.as_str()));
@@ -434,7 +433,8 @@ async fn scan_for(
     columns.dedup();
     let opened = open(engine, catalog, source, at, 0).await?;
     // That a row ends another is known before, so what is too late to answer need not be read even then.
-    let ends = ends_of(engine, source, spec, &opened, progress).await?;
+    let folded = spec.readings.iter().any(ReadingSpec::is_window);
+    let ends = ends_of(engine, source, &opened, folded, spec.memory, progress).await?;
     // A second row of a key is refused whenever it is.
     let until = until.filter(|_| !spec.clockless);
     let rows = ScanColumns { all_for_digest: true, named: spec.ids, ..ScanColumns::default() };

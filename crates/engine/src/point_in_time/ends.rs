@@ -80,7 +80,7 @@ pub struct Ends {
 
 impl Ends {
     /// Of rows, each once.
-    pub(super) fn new(by: NamedBy, mut rows: Vec<(u64, i64)>) -> Ends {
+    pub(crate) fn new(by: NamedBy, mut rows: Vec<(u64, i64)>) -> Ends {
         rows.sort_unstable();
         rows.shrink_to_fit();
         Ends { by, rows }
@@ -102,7 +102,7 @@ impl Ends {
     }
 
     /// A batch with when its rows end behind its columns.
-    pub(super) fn beside(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+    pub(crate) fn beside(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let names = self.by.names(batch)?;
         let mut columns = batch.columns().to_vec();
         columns.push(Arc::new(self.of(&names).with_timezone("UTC")));
@@ -171,10 +171,10 @@ impl Ends {
 }
 
 /// The end of a delete with an id: it counts nowhere.
-pub(super) const WITHDRAWAL: i64 = Timestamp::BEFORE_ALL.0;
+pub(crate) const WITHDRAWAL: i64 = Timestamp::BEFORE_ALL.0;
 
 /// A schema with [`fixed::ENDS`] behind its columns.
-pub(super) fn with_ends(schema: &Schema) -> SchemaRef {
+pub(crate) fn with_ends(schema: &Schema) -> SchemaRef {
     let ends = Arc::new(Field::new(fixed::ENDS, instant_type(), true));
     Arc::new(Schema::new(schema.fields().iter().cloned().chain([ends]).collect::<Vec<_>>()))
 }

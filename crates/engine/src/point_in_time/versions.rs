@@ -28,7 +28,7 @@ use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 
 use super::ends::{Ends, NamedBy, Names, WITHDRAWAL};
-use super::spec::{ReadingSpec, Spec, compute};
+use super::spec::compute;
 use super::turns::Turns;
 use crate::engine::gone;
 use crate::expression::{Bound, Compiled, Purpose, compile};
@@ -74,27 +74,32 @@ pub struct VersionScans {
     pub place: Option<Arc<SourceScan>>,
 }
 
-/// The rows of a source with ids that end, as it is open.
-pub(super) fn ends_of<'a>(
+/// The rows of a source with ids that end, as it is open; none of one without ids. `windows`: they are asked, so a delete
+/// must have an id; `memory`: what all that is done with the source may take.
+pub(crate) fn ends_of<'a>(
     engine: &'a Engine,
     source: &'a SourceVersion,
-    spec: &'a Spec,
     opened: &'a Opened,
+    windows: bool,
+    memory: u64,
     progress: Option<Progress>,
 ) -> BoxFuture<'a, Result<Option<Arc<Ends>>>> {
     Box::pin(async move {
         let definition = &source.definition;
         let Some(id) = &definition.id else { return Ok(None) };
+        if let Opened::Stored { superseded: Some(known), .. } = opened {
+            return Ok(Some(Arc::new(known.ends(engine, source, windows).await?)));
+        }
         let stored = matches!(opened, Opened::Stored { .. });
         let versions = Versions {
-            source: spec.source.clone(),
+            source: source.address.to_string(),
             id: id.clone(),
-            columns: spec.columns.clone(),
-            assumed: spec.assumed,
+            columns: source.columns.clone(),
+            assumed: definition.is_seen_at_once(),
             ordered: definition.order_by.is_some(),
-            deletes_have_ids: spec.readings.iter().any(ReadingSpec::is_window),
+            deletes_have_ids: windows,
             by: if stored { NamedBy::Position } else { NamedBy::Address },
-            memory: spec.memory / 2,
+            memory: memory / 2,
         };
         let named = || ScanColumns { named: true, ..ScanColumns::default() };
         let all = ScanColumns { all_for_digest: true, ..named() };
@@ -538,8 +543,13 @@ fn delete_without_id(
         (None, Some((file, row))) => format!("{file}, row {row}"),
         (None, None) => "one of its rows".to_owned(),
     };
+    nameless_delete(&versions.source, place)
+}
+
+/// Windows are asked of a source, and a row of it is a delete that names no event.
+pub(crate) fn nameless_delete(source: &str, place: String) -> Error {
     Error::BadRow {
-        source_name: versions.source.clone(),
+        source_name: source.to_owned(),
         place,
         reason: "is a delete without an `id`, and windows are asked of its source".to_owned(),
         hint: Some("a delete of a row in a window names the row by its `id`: give it one, or leave it out in a source with `sql`".to_owned()),

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::UnitRead;
 use crate::expression::{Bound, Compiled, Problem, Purpose, compile};
-use crate::point_in_time::{passing, true_only};
+use crate::point_in_time::{Ends, WITHDRAWAL, passing, true_only, with_ends};
 use crate::source::fixed;
 use crate::{Engine, Error, Result};
 
@@ -46,6 +46,17 @@ struct Times {
     order_by: ArrayRef,
     position: ArrayRef,
     until: ArrayRef,
+    /// Of rows that were read from a source with ids.
+    ends: Option<ArrayRef>,
+}
+
+/// What counts of the rows that a plan gives.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct New<'a> {
+    /// Rows up to this position were read before.
+    pub(super) after: Option<i64>,
+    /// Of a source with ids the rows that end.
+    pub(super) ends: Option<&'a Ends>,
 }
 
 /// What is kept online of each row of a view.
@@ -152,6 +163,11 @@ impl Evaluator {
         &self.kept
     }
 
+    /// Whether windows are asked.
+    pub(super) fn is_window(&self) -> bool {
+        self.windows
+    }
+
     /// The columns that its entity's keys are read from.
     pub(crate) fn key_columns(&self) -> &[String] {
         &self.key_columns
@@ -169,19 +185,28 @@ impl Evaluator {
         &self,
         engine: &Engine,
         plan: Arc<dyn ExecutionPlan>,
-        after: Option<i64>,
+        new: New<'_>,
         to: &mpsc::Sender<EvaluatedRows>,
     ) -> Result<UnitRead> {
-        let ready = self.ready(&plan.schema())?;
+        let schema = plan.schema();
+        let ready = self.ready(&new.ends.map_or_else(|| Arc::clone(&schema), |_| with_ends(&schema)))?;
         let plan = CoalescePartitionsExec::new(plan);
         let mut stream: SendableRecordBatchStream = plan.execute(0, engine.session().task_ctx())?;
         let mut read = UnitRead::default();
         while let Some(mut batch) = stream.try_next().await? {
             read.rows += batch.num_rows() as u64;
-            if let Some(after) = after {
+            if let Some(after) = new.after {
                 let positions = column(&batch, fixed::POSITION)?;
                 let new = gt(positions, &Int64Array::new_scalar(after))?;
                 batch = filter_record_batch(&batch, &true_only(&new))?;
+            }
+            if let Some(ends) = new.ends {
+                batch = ends.beside(&batch)?;
+                // A delete with an id counts nowhere, and says of no key that it is null.
+                let ends = column(&batch, fixed::ENDS)?;
+                let counts = |row| Some(instant(ends, row) != Some(Timestamp(WITHDRAWAL)));
+                let counting: BooleanArray = (0..batch.num_rows()).map(counts).collect();
+                batch = filter_record_batch(&batch, &counting)?;
             }
             for rows in self.evaluate(&ready, &batch, None, &mut read)? {
                 if to.send(rows).await.is_err() {
@@ -280,6 +305,7 @@ impl Evaluator {
                     order_by: taken(fixed::ORDER_BY)?,
                     position: taken(fixed::POSITION)?,
                     until: taken(fixed::UNTIL)?,
+                    ends: taken(fixed::ENDS).ok(),
                 },
                 digests,
             });
@@ -351,6 +377,11 @@ impl EvaluatedRows {
     pub fn accepted(&self, row: usize, visible_at: Timestamp, position: Position) -> RowOrder {
         let own = instant(&self.times.visible_at, row);
         RowOrder { visible_at: own.unwrap_or(visible_at), position, ..self.order(row) }
+    }
+
+    /// The `v` of the version after a row, where one is known; it may be never.
+    pub fn end(&self, row: usize) -> Option<Timestamp> {
+        instant(self.times.ends.as_ref()?, row)
     }
 
     /// From when on a row no longer answers.

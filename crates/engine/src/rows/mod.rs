@@ -6,7 +6,8 @@
 //! only appended to it, known by its version. A query is one unit, known by the cuts of its sources, and
 //! read anew as a whole where one of them is another. [`units`] says what is new.
 //!
-//! Here: the view's `where`, its keys, its expressions over each row. Not here: which rows win.
+//! Here: the view's `where`, its keys, its expressions over each row, and of a source with ids when each row ends. Not
+//! here: which rows win.
 
 mod evaluate;
 mod progress;
@@ -23,13 +24,15 @@ pub use evaluate::{EvaluatedRows, ViewColumns};
 pub use progress::ViewProgress;
 pub use sample::Sampled;
 
+use self::evaluate::New;
 pub(crate) use self::evaluate::{Evaluator, Incoming, Ready, column, compute, instant};
 use self::progress::Seen;
+use crate::point_in_time::ends_of;
 use crate::source::exec::FilesExec;
 use crate::source::find::{Found, find};
 use crate::source::options::Options;
 use crate::source::rules::{FileRules, Rules};
-use crate::source::{ScanColumns, SourceScan, files};
+use crate::source::{Opened, ScanColumns, SourceScan, files};
 use crate::{Engine, Error, Result};
 
 /// What is to be read of a view's source.
@@ -54,8 +57,16 @@ pub struct Unit {
 #[derive(Debug)]
 enum Reads {
     File(Found),
-    /// A scan, and the position after which its rows are new.
-    Scan(Arc<SourceScan>, Option<i64>),
+    Scan(Scan),
+}
+
+#[derive(Debug, Clone)]
+struct Scan {
+    scan: Arc<SourceScan>,
+    /// The position after which its rows are new.
+    after: Option<i64>,
+    /// Of a source with ids: the same snapshot, to be asked for the rows that end.
+    versions: Option<Opened>,
 }
 
 /// What a unit came to.
@@ -109,11 +120,20 @@ impl ViewRows {
     pub async fn read(&self, unit: &Unit, to: mpsc::Sender<EvaluatedRows>) -> Result<UnitRead> {
         let (engine, evaluator) = (self.engine.clone(), Arc::clone(&self.evaluator));
         match &unit.reads {
-            Reads::Scan(scan, after) => {
-                let (scan, after) = (Arc::clone(scan), *after);
+            Reads::Scan(Scan { scan, after, versions }) => {
+                let (scan, after, versions) = (Arc::clone(scan), *after, versions.clone());
+                let source = Arc::clone(&self.source);
                 self.engine
                     .run(async move {
-                        let mut read = evaluator.read(&engine, Arc::clone(&scan.plan), after, &to).await?;
+                        let ends = match &versions {
+                            Some(opened) => {
+                                let (windows, memory) = (evaluator.is_window(), engine.config().memory);
+                                ends_of(&engine, &source, opened, windows, memory, None).await?
+                            }
+                            None => None,
+                        };
+                        let new = New { after, ends: ends.as_deref() };
+                        let mut read = evaluator.read(&engine, Arc::clone(&scan.plan), new, &to).await?;
                         let checked = Arc::clone(&scan);
                         engine.blocking(move || checked.verify()).await?;
                         read.seen = Seen::of_cut(scan.identity.clone()).to_bytes()?;
@@ -134,7 +154,7 @@ impl ViewRows {
                                 change: "was changed before it was read".to_owned(),
                             });
                         }
-                        let mut read = evaluator.read(&engine, plan, None, &to).await?;
+                        let mut read = evaluator.read(&engine, plan, New::default(), &to).await?;
                         let checked = Arc::clone(&file);
                         engine.blocking(move || checked.iter().try_for_each(files::OpenFile::verify)).await?;
                         if let Some(file) = file.first() {

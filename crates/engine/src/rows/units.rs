@@ -7,7 +7,7 @@ use std::sync::Arc;
 use asof_model::{Catalog, Cut, Format, SourceVersion};
 
 use super::progress::Seen;
-use super::{Reads, Unit, ViewProgress, all_columns, stamp_of};
+use super::{Reads, Scan, Unit, ViewProgress, all_columns, stamp_of};
 use crate::source::find::Found;
 use crate::source::options::Options;
 use crate::source::{Opened, files, identity, open, opened, scan_opened};
@@ -130,5 +130,7 @@ async fn unit_of(
     let scan = scan_opened(engine, source, opened, &all_columns()).await?;
     let stamp = Seen::of_cut(scan.identity.clone()).to_bytes()?;
     let stamp = String::from_utf8_lossy(&stamp).into_owned();
-    Ok(Unit { name: ROWS.to_owned(), stamp, rows, reads: Reads::Scan(Arc::new(scan), after) })
+    let versions = source.definition.id.is_some().then(|| opened.clone());
+    let reads = Reads::Scan(Scan { scan: Arc::new(scan), after, versions });
+    Ok(Unit { name: ROWS.to_owned(), stamp, rows, reads })
 }

@@ -20,7 +20,7 @@ use super::files::{self, OpenFile};
 use super::find::Found;
 use super::query::Query;
 use super::rules::{FileRules, Given, Rules, StoredColumns};
-use crate::delta::{Foreign, Layout, in_order, reaches, stored_files, tail_file};
+use crate::delta::{Foreign, Known, Layout, StoredFiles, Tailed, in_order, reaches, stored_files, tail_file};
 use crate::{Engine, Error, Result};
 
 /// One snapshot of a source.
@@ -33,6 +33,8 @@ pub(crate) enum Opened {
         version: u64,
         rows: Option<u64>,
         past: Option<OpenedPast>,
+        /// Of a source with ids, which rows are superseded, where that is known without reading them.
+        superseded: Option<Arc<Known>>,
     },
     Delta {
         table: Arc<Foreign>,
@@ -162,7 +164,7 @@ pub(crate) async fn stored(
         Place::Files { .. } | Place::Sql { .. } => None,
     };
     let end = held.as_ref().map(|held| held.end().0);
-    let (listed, last, version) = stored_files(engine, source).await?;
+    let StoredFiles { files: listed, last, version, covered } = stored_files(engine, source).await?;
     reaches(source, last.max(end.filter(|end| *end > 0)), cut.filter(|cut| *cut > 0))?;
     let upto = cut.or(end).or(last).unwrap_or(0);
     let tail = match &held {
@@ -170,9 +172,16 @@ pub(crate) async fn stored(
             let past = Position(last.max(after).unwrap_or(0));
             tail_file(engine, source, &layout, held, (past, Position(upto))).await?
         }
-        None => None,
+        None => Tailed { file: None, superseded: None },
     };
     drop(held);
+    let superseded = match tail.superseded {
+        Some(tail) if covered && after.is_none() && source.definition.id.is_some() => {
+            Some(Arc::new(Known::open(engine, &layout, tail, Position(upto)).await?))
+        }
+        _ => None,
+    };
+    let tail = tail.file;
     let tailed = tail.as_ref().map_or(0, |(_, rows)| *rows);
     let readers = engine.readers().clone();
     let dense = !matches!(source.definition.place, Place::Push { .. });
@@ -225,7 +234,7 @@ pub(crate) async fn stored(
         op: layout.op,
         upto,
     };
-    Ok(Opened::Stored { files: Arc::new(files), columns, version, rows, past })
+    Ok(Opened::Stored { files: Arc::new(files), columns, version, rows, past, superseded })
 }
 
 /// Refuses where the past of a push source cannot be read with the source's columns; no row is looked at.

@@ -75,7 +75,7 @@ fn json(intake: &Intake, body: &str) -> Result<IntakeBatch, Error> {
 /// The rows that the log would keep, read back as accepted with this `v` from this `s` on.
 fn read_back(intake: &Intake, batch: &IntakeBatch) -> RecordBatch {
     let mut reader = intake.live_rows().reader(batch.len()).unwrap();
-    reader.take(&batch.log_rows(0..batch.len()), Timestamp(77), Position(5), Position(0)).unwrap();
+    reader.take(&batch.log_rows(0..batch.len(), None), Timestamp(77), Position(5), Position(0)).unwrap();
     reader.finish().unwrap()
 }
 

@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use asof_compute::Position;
+use asof_engine::delta::{Next, Superseded};
 use asof_engine::intake::{LIVE_ROWS_FORMAT, LiveRows};
 use asof_model::{Place, SourceVersion, Timestamp};
 
@@ -41,18 +42,39 @@ fn rows(own: Vec<Option<i64>>) -> RecordBatch {
     RecordBatch::try_new(Arc::clone(LiveRows::of(&source()).unwrap().schema()), columns).unwrap()
 }
 
-fn stored() -> Vec<Vec<u8>> {
+fn stored(text: &str) -> Vec<Vec<u8>> {
     let read = |line: &str| {
         (0..line.len() / 2).map(|at| u8::from_str_radix(&line[2 * at..2 * at + 2], 16).unwrap()).collect()
     };
-    include_str!("../compat/live-rows-1.txt").lines().map(read).collect()
+    text.lines().map(read).collect()
 }
 
-fn batches() -> [Vec<u8>; 2] {
+/// Of each format what was written, and what of it is written today.
+fn formats() -> [(Vec<Vec<u8>>, [Vec<u8>; 2]); 2] {
+    let stored_1 = stored(include_str!("../compat/live-rows-1.txt"));
+    [(stored_1, batches(false)), (stored(include_str!("../compat/live-rows-2.txt")), batches(true))]
+}
+
+/// What each batch says of rows that are superseded. Never change it.
+fn superseded() -> [[Superseded; 2]; 2] {
+    let version = |row, visible_at, position| {
+        let by = Next::Version { visible_at: Timestamp(visible_at), position: Position(position) };
+        Superseded { row: Position(row), by }
+    };
+    let delete = |row, by| Superseded { row: Position(row), by };
+    [
+        [version(3, 100, 11), delete(12, Next::Withdrawal)],
+        [version(14, Timestamp::NEVER.0, 5), delete(15, Next::Delete)],
+    ]
+}
+
+fn batches(versions: bool) -> [Vec<u8>; 2] {
+    let entries = superseded();
+    let entries = |batch: usize| versions.then_some(&entries[batch][..]);
     let live = LiveRows::of(&source()).unwrap();
     let pushed = live.encode(&rows(vec![None; 3])).unwrap();
     let loaded = live.encode(&rows(vec![Some(9), Some(Timestamp::NEVER.0), None])).unwrap();
-    [pushed.all(), loaded.of([0, 1].into_iter())]
+    [pushed.of(0..3, entries(0)), loaded.of([0, 1].into_iter(), entries(1))]
 }
 
 /// Writes the kept bytes anew, for a new format: run it by name, and keep the old file.
@@ -61,17 +83,23 @@ fn batches() -> [Vec<u8>; 2] {
 fn make_live_rows() {
     let hex = |bytes: &Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
     let path = format!("{}/tests/compat/live-rows-{LIVE_ROWS_FORMAT}.txt", env!("CARGO_MANIFEST_DIR"));
-    std::fs::write(path, batches().iter().map(hex).collect::<String>()).unwrap();
+    std::fs::write(path, batches(true).iter().map(hex).collect::<String>()).unwrap();
 }
 
 #[test]
-fn live_rows_1_load() {
-    let stored = stored();
-    assert_eq!(stored, batches(), "written as before");
+fn live_rows_load() {
+    for (number, (stored, batches)) in formats().into_iter().enumerate() {
+        assert_eq!(stored, batches, "written as before");
+        load(&stored, (number == 1).then(|| superseded().concat()));
+    }
+}
+
+fn load(stored: &[Vec<u8>], superseded: Option<Vec<Superseded>>) {
     let live = LiveRows::of(&source()).unwrap();
     let mut reader = live.reader(8).unwrap();
     reader.take(&stored[0], Timestamp(100), Position(11), Position(11)).unwrap();
     reader.take(&stored[1], Timestamp(200), Position(14), Position(11)).unwrap();
+    assert_eq!(reader.superseded(), superseded);
     let read = reader.finish().unwrap();
     let (first, second) = (rows(vec![None; 3]).slice(1, 2), rows(vec![None; 3]).slice(0, 2));
     for column in 0..6 {
@@ -88,14 +116,18 @@ fn live_rows_1_load() {
 #[test]
 fn what_is_no_batch_is_refused() {
     let live = LiveRows::of(&source()).unwrap();
-    let whole = &stored()[0];
+    let [(first, _), (second, _)] = formats();
+    let (whole, versions) = (&first[0], &second[0]);
     let mut newer = whole.clone();
-    newer[0] = 2;
+    newer[0] = 3;
     for (bytes, said) in [
-        (&newer[..], "in the intake log have format 2, and this Asof reads up to 1"),
+        (&newer[..], "in the intake log have format 3, and this Asof reads up to 2"),
         (&[][..], "is damaged"),
         (&whole[..whole.len() - 1], "is damaged"),
         (&whole[..3], "is damaged"),
+        (&versions[..versions.len() - 1], "is damaged"),
+        (&versions[..40], "is damaged"),
+        (&versions[..3], "is damaged"),
     ] {
         let mut reader = live.reader(8).unwrap();
         let error = reader.take(bytes, Timestamp(1), Position(1), Position(0)).unwrap_err().to_string();

@@ -176,8 +176,8 @@ fn entity_of(test: &TestView) -> EntityVersion {
     }
 }
 
-/// Views of a world, and what asks for all their features.
-fn defined(world: &World, kind: Kind) -> (Vec<Version>, Arc<PreparedSelection>) {
+/// Views of a world in one of their versions, and what asks for all their features.
+fn defined(world: &World, kind: Kind, generation: usize) -> (Vec<Version>, Arc<PreparedSelection>) {
     let source = Arc::new(source_of(world, kind));
     let mut put = vec![Version::Source(Arc::clone(&source))];
     let (mut readings, mut columns) = (Vec::new(), Vec::new());
@@ -190,7 +190,8 @@ fn defined(world: &World, kind: Kind) -> (Vec<Version>, Arc<PreparedSelection>) 
         (&test.view, view_of(&test.view, &format!("windows_{number}"), over_windows(test)))
     });
     let mut entities: Vec<String> = Vec::new();
-    for (number, (test, view)) in plain_views.chain(window_views).enumerate() {
+    for (number, (test, mut view)) in plain_views.chain(window_views).enumerate() {
+        view.id = VersionId(format!("{generation}{}", view.id.0));
         if !entities.contains(&test.keys.join("_")) {
             entities.push(test.keys.join("_"));
             put.push(Version::Entity(Arc::new(entity_of(test))));
@@ -316,8 +317,9 @@ fn compare(
 /// Runs worlds; how many answers of windows were compared, and the edges that were hit.
 fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
     let mut edges = Edges::default();
-    let (mut compared, mut retries) = (0, 0);
+    let (mut compared, mut retries, mut brought) = (0, 0, 0);
     for seed in seeds {
+        let mut generation = 0;
         let mut random = Random::new(70_000_000 + seed);
         let shape = Shape { kind: Kind::Pushed, ids: random.chance(60), windows: true };
         let mut world = World::shaped(&mut random, 4, shape);
@@ -325,10 +327,15 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
         let folder = tempfile::tempdir().unwrap();
         let start = world.rows.iter().map(|row| row.v).chain(world.spine.iter().map(|row| row.t)).min();
         let mut node = Node::open(folder.path(), start.unwrap_or(0).saturating_sub(10));
-        let (put, prepared) = defined(&world, Kind::Pushed);
-        node.put(put);
-        // Without ids views may come after rows, and read them from the log.
-        let late = !world.ids && random.chance(40);
+        let (mut put, mut prepared) = defined(&world, Kind::Pushed, 0);
+        // Views may come after rows, and read them from the log and the table; also views that nobody knew of then.
+        let late = random.chance(50);
+        let unknown = late && random.chance(70);
+        if unknown {
+            node.put(vec![put[0].clone()]);
+        } else {
+            node.put(std::mem::take(&mut put));
+        }
         if !late {
             node.materialize();
         }
@@ -360,8 +367,24 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
             if late && number < halfway {
                 continue;
             }
+            if random.chance(20) {
+                node.runtime.block_on(node.flow.flush()).unwrap();
+            }
             if late && number == halfway {
+                if unknown {
+                    node.put(std::mem::take(&mut put));
+                }
                 node.materialize();
+                brought += usize::from(world.ids);
+            }
+            if number > halfway && number + 1 < steps.len() && random.chance(5) {
+                // Other versions of the views: they are brought up anew.
+                generation += 1;
+                let (put, of_them) = defined(&world, Kind::Pushed, generation);
+                node.put(put);
+                prepared = of_them;
+                node.materialize();
+                brought += usize::from(world.ids);
             }
             if random.chance(20) {
                 let all: Vec<(usize, &SpineRow)> = spine_of(&world).collect();
@@ -370,6 +393,9 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
             }
         }
         if late && steps.is_empty() {
+            if unknown {
+                node.put(put);
+            }
             node.materialize();
         }
         let last = world.spine.iter().map(|row| row.t).max().unwrap_or(0);
@@ -385,6 +411,7 @@ fn run(seeds: std::ops::Range<u64>) -> (usize, Edges) {
         edges.look(&world);
     }
     assert!(retries > 0);
+    assert!(brought > 10, "{brought} times views were brought up over versions");
     (compared, edges)
 }
 
@@ -404,7 +431,7 @@ fn windows_over_files_are_served_as_the_oracle_says() {
         let about = format!("seed {seed}, {kind:?}");
         let folder = tempfile::tempdir().unwrap();
         let mut node = Node::open(folder.path(), 0);
-        let (put, prepared) = defined(&world, kind);
+        let (put, prepared) = defined(&world, kind, 0);
         node.put(put);
         let mut order: Vec<usize> = (0..world.rows.len()).collect();
         random.shuffle(&mut order);

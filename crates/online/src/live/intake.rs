@@ -10,7 +10,7 @@ use super::engine::{Shared, State, Waiting, locked};
 use super::group;
 use super::keys::{self, Answer};
 use super::record::{RecordOf, Writing};
-use super::store::{Accepted, Durability, Given, GivenRow, Incoming, Intake};
+use super::store::{Accepted, Durability, Given, GivenRow, Incoming, Intake, Published};
 use super::tree::View;
 use super::versions::{Changes, Outcome};
 use crate::{Error, Result};
@@ -170,7 +170,8 @@ fn prepare(
     }
     let mut writing = Writing::default();
     if count > 0 {
-        make(&Given { visible_at, first, count, rows: &rows }, &mut writing)?;
+        let published: Published<'_> = &|table, key| place.view.get(table, key).map_err(shared.tree("read"));
+        make(&Given { visible_at, first, count, rows: &rows, published }, &mut writing)?;
     }
     changes.write(&mut writing)?;
     let answer = key.map(|(key, stored)| (Answer::new(&key, &accepted), stored));

@@ -176,8 +176,10 @@ pub struct IdempotencyKey<'a> {
     pub content: [u8; 32],
 }
 
+/// Gives the value of a key, as of some moment.
+pub type Published<'a> = &'a dyn Fn(TableNumber, &[u8]) -> Result<Option<Vec<u8>>>;
+
 /// What a batch gets, as `make` is told.
-#[derive(Debug)]
 pub struct Given<'a> {
     /// `v` of all its rows but those that bring their own.
     pub visible_at: Timestamp,
@@ -187,6 +189,18 @@ pub struct Given<'a> {
     pub count: u32,
     /// Of [`Incoming::Versions`] the rows that are stored, in the caller's order; else empty.
     pub rows: &'a [GivenRow],
+    /// Entries as they were when the batch got its place: all that was acknowledged by then, and nothing of batches that
+    /// still wait.
+    pub published: Published<'a>,
+}
+
+impl std::fmt::Debug for Given<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Given { visible_at, first, count, rows, published: _ } = self;
+        let mut given = f.debug_struct("Given");
+        given.field("visible_at", visible_at).field("first", first).field("count", count);
+        given.field("rows", rows).finish_non_exhaustive()
+    }
 }
 
 /// A row that is stored.

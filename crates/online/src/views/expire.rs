@@ -1,6 +1,6 @@
 //! Letting go of rows that count at no T that is answered any more (SEMANTICS section 5).
 
-use asof_compute::{Answering, Keeping, Ladder, retain};
+use asof_compute::{Answering, Keeping, Ladder, retain, stands};
 use asof_model::Timestamp;
 
 use super::ViewTable;
@@ -10,6 +10,18 @@ use crate::live::{Direction, LiveSnapshot, LiveStore};
 
 /// Keys that one batch removes, about.
 const REMOVED: usize = 1_000;
+
+/// What a table holds, which says which of it may go.
+#[derive(Debug, Clone, Copy)]
+pub enum Held<'a> {
+    /// Rows of windows, and tiles on the levels of this ladder.
+    Windows(&'a Ladder),
+    /// Latest rows.
+    Latest {
+        /// They are versions of events: what stands above a row may be corrected or withdrawn, and lays it bare.
+        versions: bool,
+    },
+}
 
 /// What a step came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,14 +34,14 @@ pub struct Expired {
 
 impl ViewTable {
     /// Looks at entities past `after`, and removes in one durable batch what of them counts at no T from
-    /// `keeping.horizon` on; `ladder`: of a table of windows. Who pushes waits for no more than one small batch.
+    /// `keeping.horizon` on. Who pushes waits for no more than one small batch.
     ///
     /// # Errors
     /// As [`LiveStore::write`].
     pub fn expire(
         &self,
         store: &dyn LiveStore,
-        ladder: Option<&Ladder>,
+        holds: &Held<'_>,
         keeping: Keeping,
         after: Option<&[u8]>,
     ) -> Result<Expired> {
@@ -38,9 +50,13 @@ impl ViewTable {
         let mut gone: Vec<Vec<u8>> = Vec::new();
         let mut next = None;
         self.entities(from.as_ref(), after, &mut |entity| {
-            match ladder {
-                Some(ladder) => self.past_windows(from.as_ref(), entity, ladder, keeping, &mut gone)?,
-                None => self.past_latest(from.as_ref(), entity, keeping, &mut gone)?,
+            match holds {
+                Held::Windows(ladder) => {
+                    self.past_windows(from.as_ref(), entity, ladder, keeping, &mut gone)?
+                }
+                Held::Latest { versions } => {
+                    self.past_latest(from.as_ref(), entity, *versions, keeping, &mut gone)?
+                }
             }
             if gone.len() >= REMOVED {
                 next = Some(entity.to_vec());
@@ -105,11 +121,12 @@ impl ViewTable {
         })
     }
 
-    /// Rows of an entity that win at no T that is answered.
+    /// Rows of an entity that win at no T that is answered, or that stand at none where those before them may end.
     fn past_latest(
         &self,
         from: &dyn LiveSnapshot,
         entity: &[u8],
+        versions: bool,
         keeping: Keeping,
         gone: &mut Vec<Vec<u8>>,
     ) -> Result<()> {
@@ -133,8 +150,12 @@ impl ViewTable {
             Ok(true)
         })?;
         let past: Vec<bool> = rows.iter().map(|row| keeping.is_past(row.event_time)).collect();
-        for ((wins, past), keys) in retain(rows, keeping.horizon).into_iter().zip(past).zip(keys) {
-            if !wins || past {
+        let stays = match versions {
+            true => rows.iter().map(|row| stands(row, keeping.horizon)).collect(),
+            false => retain(rows, keeping.horizon),
+        };
+        for ((stays, past), keys) in stays.into_iter().zip(past).zip(keys) {
+            if !stays || past {
                 gone.extend(keys);
             }
         }

@@ -7,12 +7,13 @@ use asof_compute::Position;
 use asof_model::{Address, DataType, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
+use super::filled::{END, ENTITY};
 use super::{TiledKeys, ViewTable};
 use crate::live::{Direction, LiveSnapshot, LiveStore, TableNumber, Writing, sweep};
 use crate::{Error, GenerationId, GenerationState, Result};
 
 /// The table of the records, and of what was read for each generation.
-const RECORDS: TableNumber = TableNumber::new(0).unwrap();
+pub(super) const RECORDS: TableNumber = TableNumber::new(0).unwrap();
 /// The table of the first generation's rows.
 const FIRST: u32 = 16;
 
@@ -25,7 +26,9 @@ const TELLS: u8 = 1;
 const RECORD: u8 = 0;
 const MARK: u8 = 1;
 const PROGRESS: u8 = 2;
-const TILED: u8 = 3;
+/// 3 and 4 are of [`super::filled`].
+const LATE: u8 = 5;
+const TILED: u8 = 6;
 
 /// What the rows of a generation are for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +133,10 @@ impl LiveGenerations {
             let (until, tells) = mark.unwrap_or((Timestamp(i64::MIN), true));
             let keys = tells.then(|| read_tiled_keys(from.as_ref(), record.id)).transpose()?;
             let table = table(&record, until, keys.as_deref())?;
+            let late = from.get(RECORDS, &place(LATE, record.id))?;
+            let late = late.map(|late| late.try_into().map(u64::from_le_bytes));
+            let late = late.transpose().map_err(|_| damaged("how many rows of a view came too late"))?;
+            table.add_too_late(late.unwrap_or(0));
             generations.push(Arc::new(LiveGeneration { table, record }));
         }
         drop(from);
@@ -318,6 +325,21 @@ impl LiveGenerations {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner).contains_key(source)
     }
 
+    /// Counts rows of a batch that came too late for a generation to keep them ([`ViewTable::too_late`]). Called where
+    /// the batch is made.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`].
+    pub fn count_too_late(
+        &self,
+        generation: &LiveGeneration,
+        rows: u64,
+        writing: &mut Writing,
+    ) -> Result<()> {
+        let all = generation.table.add_too_late(rows);
+        writing.put(RECORDS, &place(LATE, generation.record.id), &all.to_le_bytes())
+    }
+
     /// Writes down, in the batch of this position, what was read of a unit into a generation.
     ///
     /// # Errors
@@ -387,7 +409,7 @@ impl LiveGenerations {
             };
             self.change(&dropped, &mut |_, _| Ok(()))?;
         }
-        let own = [PROGRESS, TILED].map(|what| (RECORDS, place(what, id).to_vec()));
+        let own = [PROGRESS, ENTITY, END, TILED].map(|what| (RECORDS, place(what, id).to_vec()));
         for (table, prefix) in [(found.table.number(), Vec::new())].into_iter().chain(own) {
             let mut from: Option<Vec<u8>> = None;
             loop {
@@ -402,6 +424,7 @@ impl LiveGenerations {
         let _changing = self.changing();
         self.store.write(&mut |_, writing| {
             writing.remove(RECORDS, &place(MARK, id))?;
+            writing.remove(RECORDS, &place(LATE, id))?;
             writing.remove(RECORDS, &place(RECORD, id))
         })?;
         self.forget(id);
@@ -464,10 +487,14 @@ fn read_progress(from: &dyn LiveSnapshot, id: GenerationId) -> Result<Progress> 
 fn table(record: &LiveRecord, mark: Timestamp, keys: Option<&[TiledKeys]>) -> Result<ViewTable> {
     let number = TableNumber::new(FIRST.saturating_add(record.id.0));
     let number = number.ok_or_else(|| damaged("the number of a view's rows"))?;
-    Ok(match record.holds {
+    let table = match record.holds {
         Holds::Latest => ViewTable::latest(number),
         Holds::Windows { .. } => ViewTable::windows(number, mark, keys),
-    })
+    };
+    if record.state == GenerationState::Live {
+        table.set_filled();
+    }
+    Ok(table)
 }
 
 fn put_record(record: &LiveRecord, writing: &mut Writing) -> Result<()> {
@@ -475,7 +502,7 @@ fn put_record(record: &LiveRecord, writing: &mut Writing) -> Result<()> {
     writing.put(RECORDS, &place(RECORD, record.id), &bytes)
 }
 
-fn place(what: u8, id: GenerationId) -> [u8; 5] {
+pub(super) fn place(what: u8, id: GenerationId) -> [u8; 5] {
     let id = id.0.to_be_bytes();
     [what, id[0], id[1], id[2], id[3]]
 }

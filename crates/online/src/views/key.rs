@@ -131,6 +131,11 @@ pub(super) fn start(start: Timestamp) -> [u8; 8] {
     (start.0.cast_unsigned() ^ (1 << 63)).to_be_bytes()
 }
 
+/// A position as keys have it.
+pub(super) fn position(position: Position) -> [u8; 8] {
+    start(Timestamp(position.0))
+}
+
 /// Reads [`start`].
 pub(super) fn read_start(mut rest: &[u8]) -> Option<Timestamp> {
     let found = take(&mut rest).map(Timestamp);

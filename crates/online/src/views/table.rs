@@ -1,7 +1,7 @@
 //! What a batch writes of a view.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use asof_compute::{KeyEncoder, Position, RowOrder};
@@ -45,6 +45,9 @@ struct Inner {
     tiled: AtomicI64,
     /// As far as everything accepted before `tiled` was raised is published.
     settled: AtomicI64,
+    /// Rows that were read into it have their ends behind them ([`super::filled`]).
+    filled: AtomicBool,
+    too_late: AtomicU64,
     /// Held by who makes tiles, or removes rows: what they write stands on what they read.
     keeping: Mutex<()>,
     /// Rows since an entity was last looked at, by the hash of its key.
@@ -86,7 +89,9 @@ impl ViewTable {
     ) -> ViewTable {
         let (tiled, settled) = (AtomicI64::new(tiled.0), AtomicI64::new(tiled.0));
         let keeping = Mutex::default();
-        ViewTable { inner: Arc::new(Inner { number, tiled, settled, keeping, counters, tiled_keys }) }
+        let (filled, too_late) = (AtomicBool::new(false), AtomicU64::new(0));
+        let inner = Inner { number, tiled, settled, filled, too_late, keeping, counters, tiled_keys };
+        ViewTable { inner: Arc::new(inner) }
     }
 
     /// Whether an entity may have tiles, so that what comes to it late has to be told apart.
@@ -119,6 +124,26 @@ impl ViewTable {
     pub(super) fn set_tiled_keys(&self, to: &[TiledKeys]) -> Vec<TiledKeys> {
         let Some(words) = &self.inner.tiled_keys else { return Vec::new() };
         to.iter().map(|(word, bits)| (*word, words[*word as usize].swap(*bits, Ordering::AcqRel))).collect()
+    }
+
+    /// How many rows came when they were too old already to count at any T that is answered: they are kept offline.
+    pub fn too_late(&self) -> u64 {
+        self.inner.too_late.load(Ordering::Relaxed)
+    }
+
+    /// More of them; how many there are now.
+    pub(super) fn add_too_late(&self, rows: u64) -> u64 {
+        self.inner.too_late.fetch_add(rows, Ordering::Relaxed) + rows
+    }
+
+    /// Whether rows that were read into it have their ends behind them.
+    pub(super) fn is_filled(&self) -> bool {
+        self.inner.filled.load(Ordering::Acquire)
+    }
+
+    /// Called where batches are made, when nothing else gets a place.
+    pub(super) fn set_filled(&self) {
+        self.inner.filled.store(true, Ordering::Release);
     }
 
     /// Its number.
@@ -230,6 +255,20 @@ impl ViewTable {
             to.put(self.number(), &late, &key::end(at))?;
         }
         Ok(())
+    }
+
+    /// Marks a row that was read and that a later version ends at `at`, where no push did.
+    pub(super) fn end_if_absent(
+        &self,
+        entity: &[u8],
+        order: &RowOrder,
+        at: Timestamp,
+        to: &mut Writing,
+    ) -> Result<()> {
+        let mut place = key::rows(entity);
+        key::put_order(order, 0, &mut place);
+        place.push(0);
+        to.put_if_absent(self.number(), &place, &key::end(at))
     }
 }
 

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod filled;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod live;

@@ -18,7 +18,9 @@ use asof_online::live::{
     Accepted, Direction, Durability, Given, Incoming, Intake, LiveOptions, LiveSnapshot, LiveStore,
     LiveUsage, LogSnapshot, SourceNumber, TableNumber, Writing, open,
 };
-use asof_online::views::{Holds, LiveGenerations, Tiler, ViewRow, ViewTable, WindowsAsked, sum_windows};
+use asof_online::views::{
+    Held, Holds, LiveGenerations, Tiler, ViewRow, ViewTable, WindowsAsked, sum_windows,
+};
 use asof_testkit::Random;
 
 const TABLE: TableNumber = TableNumber::new(20).unwrap();
@@ -493,8 +495,8 @@ fn what_is_let_go_of_is_not_missed() {
         let mut removed = 0;
         let mut after = None;
         loop {
-            let ladder = Some(&bench.ladder);
-            let done = bench.table.expire(bench.store(), ladder, keeping, after.as_deref()).unwrap();
+            let holds = Held::Windows(&bench.ladder);
+            let done = bench.table.expire(bench.store(), &holds, keeping, after.as_deref()).unwrap();
             removed += done.removed;
             match done.next {
                 Some(next) => after = Some(next),
@@ -527,10 +529,23 @@ fn the_latest_row_outlives_those_before_it() {
         }
         let history = History::Length(Length::from_micros(1_000 * SECOND));
         let keeping = Keeping::at(Timestamp(bench.now()), history, None);
-        let done = bench.table.expire(bench.store(), None, keeping, None).unwrap();
-        assert!(done.removed > 200 && done.next.is_none(), "{done:?}");
+        let versions = seed % 2 == 0;
+        let done = bench.table.expire(bench.store(), &Held::Latest { versions }, keeping, None).unwrap();
+        assert!(done.removed > if versions { 10 } else { 200 } && done.next.is_none(), "{done:?}");
         for back in 0..10 {
             (0..3).for_each(|entity| bench.check_latest(entity, back * 100 * SECOND));
+        }
+        // What answers is withdrawn, row by row: each lays bare the one below.
+        for _ in 0..if versions { 100 } else { 0 } {
+            bench.pass(SECOND);
+            let now = bench.now();
+            let standing = |(_, row): &(usize, &Row)| {
+                row.entity < 3 && row.ended.is_none() && row.order.event_time.0 <= now
+            };
+            let last = bench.rows.iter().enumerate().filter(standing).max_by_key(|(_, row)| &row.order);
+            let last = last.map(|(at, _)| at).unwrap();
+            bench.push(&mut random, &[(3, now)], &[last]);
+            (0..3).for_each(|entity| bench.check_latest(entity, 0));
         }
     }
 }
