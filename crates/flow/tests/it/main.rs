@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod corrections;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod flushing;
