@@ -25,7 +25,7 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 192] = [
+const INVALID: [(&str, &str); 193] = [
     ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
@@ -163,6 +163,7 @@ const INVALID: [(&str, &str); 192] = [
     ("request_column_in_entities", "`entities` holds keys, and one of its columns is what derived features read of the request. Put it into `request`: {\"request\": {\"price\": [199]}}."),
     ("request_column_not_found", "A derived feature names something that is no feature and that the request does not bring. Features are `view.feature`; what the request brings is declared under `request`."),
     ("request_types", "Two derived take what the request brings under one name as two types. Declare it with one type, and cast it where it is used."),
+    ("reserved_column", "A source has a column named like one of those that Asof puts beside rows itself (`__e`, `__v`, `__o`, `__s`, `__op`, `__until`, `__row`, `__ends`). Rename it, in the data or in a query."),
     ("retention_too_short", "A row must be kept online as long as it can answer: `retention` is at least `ttl`."),
     ("retention_without_ttl", "Without a ttl the last row answers for ever, so nothing may be let go of. Give a `ttl`, or remove `retention`."),
     ("second_row", "Facts without a clock have one row per key, and there are two. Give the source an `event_time`, or the view a `where` that leaves one."),

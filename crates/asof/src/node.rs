@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use asof_compute::Position;
 use asof_engine::{Engine, EngineConfig};
 use asof_flow::{Flow, FlushBounds};
 use asof_model::{Clock, Name, SERVING_LOG_FOLDER, ServingLogOptions};
@@ -123,8 +124,10 @@ impl Node {
         })??;
         let path = config.data_dir.join("live");
         let floor = engine.greatest_position().await?;
+        // Positions of cuts that were recorded are given to no other row, also where their tables are gone.
+        let recorded = Position(registry.greatest_position().await?);
         let options = asof_online::live::LiveOptions {
-            floor,
+            floor: floor.max(recorded),
             cache: room.cache,
             memory: room.rows,
             waiting: room.rows,

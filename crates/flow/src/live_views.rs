@@ -565,6 +565,7 @@ fn write_view(
     let keeping = keeping(view, given.visible_at);
     let layout = RowLayout::new(&columns.arrow_types()).map_err(|error| refused(error.to_string()))?;
     let mut values = Vec::new();
+    let mut too_late = 0;
     for rows in rows {
         let encoder = match rows.op {
             Op::Value => Some(layout.encoder(&rows.features).map_err(|error| refused(error.to_string()))?),
@@ -578,6 +579,7 @@ fn write_view(
             }
             let order = rows.accepted(row, given.visible_at, position);
             if keeping.is_past(order.event_time) {
+                too_late += 1;
                 continue;
             }
             values.clear();
@@ -591,6 +593,9 @@ fn write_view(
                 live.note(generation.record.id, key);
             }
         }
+    }
+    if too_late > 0 {
+        live.count_too_late(generation, too_late, writing)?;
     }
     if given.rows.is_empty() {
         return Ok(());

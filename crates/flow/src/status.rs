@@ -58,7 +58,8 @@ pub struct ViewStatus {
     pub never_known: u64,
     /// Rows seen that belong to no entity.
     pub null_keys: u64,
-    /// Rows seen that are older than the view's retention.
+    /// Rows seen that are older than the view's retention; of one of pushed rows, those that were when they came. They
+    /// are kept offline.
     pub past_retention: u64,
 }
 
@@ -229,7 +230,10 @@ impl Flow {
                 behind_age_micros: behind.map(|behind| since(behind.at)),
                 never_known: live.map_or(0, |live| live.never_known),
                 null_keys: live.map_or(0, |live| live.null_keys),
-                past_retention: live.map_or(0, |live| live.past_retention),
+                past_retention: live
+                    .map(|live| live.past_retention)
+                    .or_else(|| lively.as_ref().map(|lively| lively.table.too_late()))
+                    .unwrap_or(0),
             });
         }
         Ok(all)

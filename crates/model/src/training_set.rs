@@ -73,6 +73,9 @@ pub struct Recipe {
     /// What a spine row whose labels are not mature did.
     #[serde(default, skip_serializing_if = "OnImmature::is_keep")]
     pub on_immature: OnImmature,
+    /// T when it was asked for, of one with labels over pushed sources: these are not mature past it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Timestamp>,
     /// What was read of each source.
     pub cuts: Vec<SourceCut>,
     /// The version of the program.

@@ -121,6 +121,25 @@ impl Registry {
         }
     }
 
+    /// The greatest position up to which a training set read a stored source: none that is given from now on may be in
+    /// its cut, or it would be built again with other rows where tables were lost.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn greatest_position(&self) -> Result<i64> {
+        let doing = "reading the cuts of training sets";
+        let row = sqlx::query(
+            "SELECT max(cut.value) AS position
+               FROM training_set, json_tree(training_set.body, '$.recipe.cuts') AS cut
+              WHERE cut.key = 'position' AND cut.type = 'integer'",
+        )
+        .fetch_one(&mut *self.reader(doing).await?)
+        .await
+        .map_err(RegistryError::storage(doing))?;
+        let fields = Fields { row: &row, path: &self.inner.path };
+        Ok(fields.maybe_number("position")?.unwrap_or(0))
+    }
+
     /// The training sets of a project, newest first, at most [`LISTED`]: what a list shows of each, without
     /// reading its whole record.
     ///

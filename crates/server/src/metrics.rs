@@ -63,6 +63,7 @@ pub(crate) struct Metrics {
     pub(crate) failed: Family<OfView, Gauge>,
     pub(crate) behind: Family<OfView, Gauge>,
     pub(crate) behind_age: Family<OfView, Gauge<f64, AtomicU64>>,
+    pub(crate) past_retention: Family<OfView, Gauge>,
     pub(crate) rows: Family<OfView, Gauge>,
     pub(crate) running: Family<OfOperation, Gauge>,
     pub(crate) waiting: Family<OfOperation, Gauge>,
@@ -96,6 +97,7 @@ impl Default for Metrics {
             failed: Family::default(),
             behind: Family::default(),
             behind_age: Family::default(),
+            past_retention: Family::default(),
             rows: Family::default(),
             running: Family::default(),
             waiting: Family::default(),
@@ -141,6 +143,11 @@ impl Default for Metrics {
             "Time since the source of a view was looked at for rows behind",
             Unit::Seconds,
             metrics.behind_age.clone(),
+        );
+        registry.register(
+            "view_rows_past_retention",
+            "Rows that were too old to be kept online when they came; they are kept offline",
+            metrics.past_retention.clone(),
         );
         registry.register("view_rows_online", "Rows of a view in the online store", metrics.rows.clone());
         registry.register(

@@ -110,5 +110,11 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
         ]);
     }
     printer.line(table.text(terminal_width(), printer.color));
+    for view in answer.views.iter().filter(|view| view.past_retention > 0) {
+        let (name, rows) = (&view.view, grouped(view.past_retention));
+        printer.line(format!(
+            "{name}: rows that came too late for it to keep: {rows}; they are kept offline, for training"
+        ));
+    }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::source::columns::{can_read, model_type};
 use crate::source::infer::{Found, infer};
 use crate::source::instants::{readable, zone, zone_names};
 use crate::source::opened::columns_of;
-use crate::source::{Opened, ScanColumns, open, scan_opened};
+use crate::source::{Opened, ScanColumns, fixed, open, scan_opened};
 use crate::{Error, Result};
 use asof_model::nearest;
 
@@ -119,6 +119,21 @@ impl Check<'_> {
             let place = if is_declared { at.key(&["schema", &twin.name]) } else { at.at(&["path"]) };
             let message = differs_in_case(name.as_str(), twin);
             self.out.push(Diagnostic::error("stored_column_case", message).at(place).hint(RENAME));
+        }
+        let is_own = |column: &&Column| fixed::OWN.iter().any(|own| own.eq_ignore_ascii_case(&column.name));
+        for column in columns.iter().filter(is_own) {
+            let is_declared = source.schema.iter().any(|declared| declared.name == column.name);
+            let key = if matches!(source.place, Place::Sql { .. }) { "sql" } else { "path" };
+            let place = if is_declared { at.key(&["schema", &column.name]) } else { at.at(&[key]) };
+            let column = &column.name;
+            let message = format!(
+                "source `{name}`: column `{column}` is named like one that Asof puts beside its rows"
+            );
+            self.out.push(
+                Diagnostic::error("reserved_column", message)
+                    .at(place)
+                    .hint("rename it in the data, or read the data through a source with `sql` and `as`"),
+            );
         }
         let rules = [
             ("event_time", &source.event_time),

@@ -99,6 +99,8 @@ pub struct Manner {
     pub on_overflow: OnOverflow,
     /// What a row of the spine does, a label of which is not mature.
     pub on_immature: OnImmature,
+    /// T: labels over pushed sources are not mature past it.
+    pub asked_at: Option<Timestamp>,
     /// In two halves, each sent through the [`super::Codec`] as to another machine: one beside the rows, one beside the
     /// spine. There is one machine so far, so this is slower and gives the same.
     pub in_halves: bool,
@@ -162,7 +164,7 @@ async fn answer_from(
     on.run(async move {
         let threads = engine.config().threads;
         let derivations = Derivations::compile(&selection, &engine).map_err(derived)?;
-        let reach = Reach::of(&engine, &catalog, &selection, at.of_sources()).await?;
+        let reach = Reach::of(&engine, &catalog, &selection, at.of_sources(), manner.asked_at).await?;
         let mut spine = spine;
         let mut times = times_of(&spine)?;
         let mut immature = reach.immature(micros(&times));

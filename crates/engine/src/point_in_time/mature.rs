@@ -8,7 +8,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
 use asof_compute::Status;
-use asof_model::{Address, Catalog, Cut, Length, Selection, SourceCut, SourceVersion, Timestamp};
+use asof_model::{Address, Catalog, Cut, Length, Place, Selection, SourceCut, SourceVersion, Timestamp};
 use futures::StreamExt;
 use tokio::task::JoinSet;
 
@@ -26,12 +26,14 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Looks at the sources of all labels, as they were read in `at` where that names them.
+    /// Looks at the sources of all labels, as they were read in `at` where that names them; of those that rows are
+    /// pushed to no further than `asked_at`.
     pub(super) async fn of(
         engine: &Engine,
         catalog: &Catalog,
         selection: &Selection,
         at: &[SourceCut],
+        asked_at: Option<Timestamp>,
     ) -> Result<Reach> {
         let mut reach = Reach::default();
         let mut greatest: Vec<Timestamp> = Vec::new();
@@ -43,7 +45,10 @@ impl Reach {
                 None => {
                     let at = at.iter().find(|cut| cut.source == source.address).map(|cut| &cut.cut);
                     let (found, cut) = greatest_event_time(engine, catalog, source, at).await?;
-                    greatest.push(found);
+                    // What is pushed goes on coming until now, though some of it is dated later.
+                    let is_pushed = matches!(source.definition.place, Place::Push { .. });
+                    let present = asked_at.filter(|_| is_pushed).unwrap_or(Timestamp::NEVER);
+                    greatest.push(found.min(present));
                     reach.cuts.push((source.address.clone(), cut));
                     greatest.len() - 1
                 }

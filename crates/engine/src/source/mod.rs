@@ -67,6 +67,8 @@ pub mod fixed {
     /// The v of the version after a row of a source with ids, before all time of a delete with an id: Timestamp(us,
     /// UTC), null where the row counts for good. No scan has it: the operator puts it behind what a scan gives.
     pub const ENDS: &str = "__ends";
+    /// Names that no column of a source has, in any case.
+    pub const OWN: [&str; 8] = [EVENT_TIME, VISIBLE_AT, ORDER_BY, POSITION, OP, UNTIL, ADDRESS, ENDS];
     /// The six that every scan has.
     pub const ALL: [&str; 6] = [EVENT_TIME, VISIBLE_AT, ORDER_BY, POSITION, OP, UNTIL];
 }

@@ -25,7 +25,7 @@ use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use asof_compute::arrow_type;
 use asof_model::{
     Ask, Catalog, FileFormat, Name, OnImmature, OnNullKey, OnOverflow, Origin, Outcome, Question, Reading,
-    Recipe, Selection, TrainingSet,
+    Recipe, Selection, Timestamp, TrainingSet,
 };
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -65,6 +65,8 @@ pub struct TrainRequest {
     pub on_overflow: OnOverflow,
     /// What a row does, a label of which is not mature.
     pub on_immature: OnImmature,
+    /// T of the request (SEMANTICS 5): labels over pushed sources are not mature past it.
+    pub asked_at: Timestamp,
     /// The format the set will be written in; goes into the record.
     pub output: FileFormat,
 }
@@ -167,6 +169,7 @@ impl Engine {
                 on_null_key: request.on_null_key,
                 on_overflow: request.on_overflow,
                 on_immature: request.on_immature,
+                asked_at: request.asked_at,
                 output: request.output,
             },
             &request.selection,
@@ -209,6 +212,7 @@ impl Engine {
             question: recipe.question,
             on_overflow: recipe.on_overflow,
             on_immature: recipe.on_immature,
+            asked_at: recipe.asked_at,
             in_halves: false,
         };
         let answers = answer(self, &catalog, &selection, &asked, manner, at, Some(progress)).await?;

@@ -6,9 +6,9 @@ use arrow::array::Array;
 use arrow::datatypes::Schema;
 use asof_compute::{Status, from_arrow_type};
 use asof_model::{
-    Address, Ask, Catalog, Column, Cut, DataType, FileFormat, FileIdentity, LabelCounts, Missing, Name,
-    OnImmature, OnNullKey, OnOverflow, Question, ReadingCounts, Recipe, Selection, SourceCut, SpineRecord,
-    TimeRule, TrainingSet,
+    Address, Ask, Catalog, Column, Cut, DataType, FileFormat, FileIdentity, LabelCounts, LabelReading,
+    Missing, Name, OnImmature, OnNullKey, OnOverflow, Place, Question, ReadingCounts, Recipe, Selection,
+    SourceCut, SpineRecord, TimeRule, Timestamp, TrainingSet,
 };
 
 use super::all_readings;
@@ -24,6 +24,7 @@ pub(super) struct Asked {
     pub(super) on_null_key: OnNullKey,
     pub(super) on_overflow: OnOverflow,
     pub(super) on_immature: OnImmature,
+    pub(super) asked_at: Timestamp,
     pub(super) output: FileFormat,
 }
 
@@ -52,10 +53,15 @@ pub(super) fn recipe(
         on_null_key: asked.on_null_key,
         on_overflow: asked.on_overflow,
         on_immature: asked.on_immature,
+        asked_at: selection.labels.iter().any(has_pushed).then_some(asked.asked_at),
         cuts: Vec::new(),
         code_version: engine.config().code_version.clone(),
         output: asked.output,
     })
+}
+
+fn has_pushed(label: &LabelReading) -> bool {
+    matches!(label.reading.source.definition.place, Place::Push { .. })
 }
 
 /// The catalog and selection that a record was made with.

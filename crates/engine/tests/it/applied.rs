@@ -7,7 +7,7 @@ use asof_engine::training::{SpineInput, TrainRequest, TrainingReport};
 use asof_engine::{Error, no_progress};
 use asof_model::{
     Ask, Catalog, Diagnostics, FileFormat, OnImmature, OnNullKey, OnOverflow, Project, ProjectFile, Question,
-    Revision, Selection, TrainingSet, has_errors, render, resolve,
+    Revision, Selection, Timestamp, TrainingSet, has_errors, render, resolve,
 };
 
 use crate::project::{Folder, name};
@@ -64,6 +64,7 @@ impl Applied {
             on_null_key: OnNullKey::Keep,
             on_overflow: OnOverflow::Refuse,
             on_immature: OnImmature::Keep,
+            asked_at: Timestamp::LAST,
             output: FileFormat::Parquet,
         }
     }

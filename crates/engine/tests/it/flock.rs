@@ -12,8 +12,8 @@ use asof_engine::training::{SpineInput, TrainRequest, Training, TrainingReport};
 use asof_model::{
     About, Address, Ask, Catalog, DataType, Feature, Features, FileFormat, Format, History, Key, Length,
     Name, OnImmature, OnNullKey, OnOverflow, Origin, OutputColumn, Principal, Question, Reading, Reference,
-    Revision, Selection, SourceVersion, SystemTable, TrainingSet, TypedFeature, Version, VersionId, View,
-    ViewKey, ViewVersion,
+    Revision, Selection, SourceVersion, SystemTable, Timestamp, TrainingSet, TypedFeature, Version,
+    VersionId, View, ViewKey, ViewVersion,
 };
 use futures::TryStreamExt;
 
@@ -191,6 +191,7 @@ impl Flock {
             on_null_key: OnNullKey::Keep,
             on_overflow: OnOverflow::Refuse,
             on_immature: OnImmature::Keep,
+            asked_at: Timestamp::LAST,
             output: FileFormat::Parquet,
         }
     }

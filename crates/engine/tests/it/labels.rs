@@ -7,7 +7,9 @@ use arrow::datatypes::Int64Type;
 use asof_engine::delta::OnBadRow;
 use asof_engine::no_progress;
 use asof_engine::training::{TrainRequest, TrainingReport};
-use asof_model::{Ask, Cut, FileFormat, LabelCounts, OnImmature, OnNullKey, Question, TrainingSet};
+use asof_model::{
+    Ask, Cut, FileFormat, LabelCounts, OnImmature, OnNullKey, Question, Timestamp, TrainingSet,
+};
 
 use crate::applied::{Applied, wrong};
 use crate::flock::recorded;
@@ -207,6 +209,29 @@ fn a_source_without_rows_makes_no_label_mature() {
     let (found, report) = model.train(asked(&model)).unwrap();
     assert!(rows(&found).iter().all(|row| row.ends_with("- | - - -")), "{found:?}");
     assert!(report.outcome.labels.iter().all(|it| it.not_mature == 12 && it.present == 0));
+}
+
+/// Of what is pushed a row may be dated later than now, and says nothing of what is still to come.
+#[test]
+fn labels_over_pushed_rows_are_mature_up_to_the_present() {
+    let folder = Folder::new();
+    folder.write("orders.csv", ORDERS);
+    let pushed = "push: true\nschema: {seller: int64, ordered: timestamp, known: timestamp, amount: int64}\npast: orders.csv";
+    let model = Applied::new(folder, &DEFINITIONS.replace("path: orders.csv", pushed));
+    let immature = |report: &TrainingReport| -> Vec<u64> {
+        report.outcome.labels.iter().map(|it| it.not_mature).collect()
+    };
+    // The greatest event time is that of the 20th.
+    for (present, expected) in [("2024-01-17T00:00:00Z", [6, 6, 7]), ("2024-01-25T00:00:00Z", [3, 3, 6])] {
+        let asked_at = Timestamp::parse(present).unwrap();
+        let (found, report) = model.train(TrainRequest { asked_at, ..asked(&model) }).unwrap();
+        assert_eq!(immature(&report), expected, "{present}");
+        // Built again it is as it was, however late.
+        let (again, report) = model.rebuild(&recorded(report)).unwrap();
+        assert_eq!((again, immature(&report)), (found, expected.to_vec()));
+    }
+    let (_, report) = self::model().train(asked(&self::model())).unwrap();
+    assert_eq!(report.recipe.asked_at, None, "files are what they are");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use asof_engine::no_progress;
 use asof_engine::training::{SpineInput, TrainRequest, TrainingReport};
 use asof_model::{
     Ask, Catalog, DataType, FileFormat, Format, Key, OnImmature, OnNullKey, OnOverflow, Origin, OutputColumn,
-    Place, Question, Reading, Revision, Selection, Source, SourceVersion, Version, ViewKey, ViewVersion,
+    Place, Question, Reading, Revision, Selection, Source, SourceVersion, Timestamp, Version, ViewKey,
+    ViewVersion,
 };
 
 use crate::flock::{recorded, view_version};
@@ -86,6 +87,7 @@ fn train(
         on_null_key: OnNullKey::Keep,
         on_overflow: OnOverflow::Refuse,
         on_immature: OnImmature::Keep,
+        asked_at: Timestamp::LAST,
         output: FileFormat::Parquet,
     };
     let roots = BTreeMap::from([(name("shop"), folder.root().to_owned())]);

@@ -659,6 +659,28 @@ fn delta_tables() {
 /// What is wrong in the text of a source or a view hides nothing that is wrong elsewhere, in itself or in what
 /// stands on it; and nothing is told that follows from another problem.
 #[test]
+fn columns_named_like_those_beside_rows() {
+    let folder = folder();
+    folder.write("own.csv", "id,at,__OP\n1,2024-01-01T00:00:00Z,x\n");
+    for (column, definitions) in [
+        ("__OP", "source: a\npath: own.csv\nevent_time: at\n"),
+        (
+            "__ends",
+            "source: a\npush: true\nevent_time: at\nschema: {id: int64, at: timestamp, __ends: int64}\n",
+        ),
+        (
+            "__s",
+            "source: a\nevent_time: at\nsql: select id as __s, at from b\n---\nsource: b\npath: good.csv\nevent_time: at\n",
+        ),
+    ] {
+        let (said, refused) = told(&folder, definitions);
+        let expected =
+            format!("source `a`: column `{column}` is named like one that Asof puts beside its rows");
+        assert!(refused && said.contains(&expected), "{said}");
+    }
+}
+
+#[test]
 fn all_at_once() {
     let over = |keys: &str| {
         let view = "where: pryce > 1\nttl: 30d\nfeatures: {a: prise, b: n, at: event_time}\n";

@@ -5,6 +5,8 @@ mod cases;
 #[cfg(test)]
 mod clocks;
 #[cfg(test)]
+mod corrections;
+#[cfg(test)]
 mod disturbed;
 #[cfg(test)]
 mod fixture;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use asof_model::Explain;
 use asof_model::{
-    Ask, FileFormat, OnImmature, OnNullKey, OnOverflow, Outcome, Principal, Question, Recipe, Revision,
-    SpineRecord, StoredSelection,
+    Address, Ask, Cut, FileFormat, OnImmature, OnNullKey, OnOverflow, Outcome, Principal, Question, Recipe,
+    Revision, SourceCut, SpineRecord, StoredSelection, VersionId, VisibleTimes,
 };
 use asof_registry::{NewRun, RegistryError, RunError, RunKind, RunState};
 
@@ -42,6 +42,7 @@ pub(crate) fn recipe() -> Recipe {
         on_null_key: OnNullKey::Keep,
         on_overflow: OnOverflow::Refuse,
         on_immature: OnImmature::Keep,
+        asked_at: None,
         cuts: vec![],
         code_version: "0.1.0".to_owned(),
         output: FileFormat::Parquet,
@@ -90,6 +91,31 @@ async fn a_training_set_is_found_again() {
 }
 
 /// Lists and queries see what there is; only who asks for one set reads its record.
+#[tokio::test]
+async fn the_greatest_position_of_any_cut_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = open(&folder.path().join("registry.db")).await;
+    let project = name("shop");
+    assert_eq!(registry.greatest_position().await.unwrap(), 0);
+    let source = |cut| SourceCut {
+        source: Address { project: project.clone(), name: name("orders") },
+        source_id: VersionId("1".repeat(32)),
+        visible: VisibleTimes::Recorded,
+        cut,
+    };
+    let stored = |position| source(Cut::Stored { position, table_version: 900, past: None });
+    let owner = Principal::owner();
+    for (cuts, expected) in [
+        (vec![stored(7)], 7),
+        (vec![source(Cut::Sql(vec![stored(5), stored(40)])), stored(6)], 40),
+        (vec![source(Cut::Files(vec![]))], 40),
+    ] {
+        let recipe = Recipe { cuts, ..recipe() };
+        registry.record_training_set(&owner, &project, recipe, outcome()).await.unwrap();
+        assert_eq!(registry.greatest_position().await.unwrap(), expected);
+    }
+}
+
 #[tokio::test]
 async fn a_record_is_read_only_where_it_is_asked_for() {
     use sqlx::{ConnectOptions as _, Connection as _};

@@ -118,6 +118,9 @@ pub struct StatusOfView {
     /// Seconds since the source was looked at for them; none where it never was.
     #[serde(default)]
     pub behind_age_seconds: Option<f64>,
+    /// Rows that were too old to be kept online when they came; they are kept offline.
+    #[serde(default)]
+    pub past_retention: u64,
     /// Seconds since the last materialisation that ended well; none: never.
     pub age_seconds: Option<f64>,
     /// The time of its newest row that is not in the future.
@@ -152,6 +155,7 @@ async fn status(
             keys: view.keys,
             rows_behind: view.rows_behind,
             behind_age_seconds: view.behind_age_micros.map(seconds),
+            past_retention: view.past_retention,
             age_seconds: view.success_age_micros.map(seconds),
             newest: view.newest.map(|newest| newest.to_string()),
             refresh: view.refresh.map(|refresh| refresh.to_string()),

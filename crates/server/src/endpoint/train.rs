@@ -188,6 +188,7 @@ async fn train(
         on_null_key: query.on_null_key,
         on_overflow: query.on_overflow,
         on_immature: query.on_immature,
+        asked_at: state.flow.present().await?,
         output: query.format,
     };
     let (engine, progress) = (state.engine.clone(), state.work.progress(&run));

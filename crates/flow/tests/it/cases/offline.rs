@@ -10,7 +10,7 @@ use asof_engine::point_in_time::{AnswerBatch, Manner, SpineRows, answer};
 use asof_engine::training::{SpineInput, TrainRequest};
 use asof_engine::{Engine, no_progress};
 use asof_model::{
-    Catalog, Column, FileFormat, OnImmature, OnNullKey, OnOverflow, Origin, Question, Selection,
+    Catalog, Column, FileFormat, OnImmature, OnNullKey, OnOverflow, Origin, Question, Selection, Timestamp,
 };
 use futures::TryStreamExt;
 use tokio::runtime::Runtime;
@@ -58,6 +58,7 @@ impl Offline<'_> {
             on_null_key: OnNullKey::Keep,
             on_overflow,
             on_immature: OnImmature::Keep,
+            asked_at: Timestamp::LAST,
             output: FileFormat::Parquet,
         };
         let trained = |on_overflow| {
