@@ -127,6 +127,7 @@ fn train(node: &Node, times: &[i64]) -> BTreeMap<i64, Vec<String>> {
         on_null_key: OnNullKey::Keep,
         on_overflow: OnOverflow::Refuse,
         on_immature: OnImmature::Keep,
+        asked_at: Timestamp::LAST,
         output: FileFormat::Parquet,
     };
     let found: RecordBatch = node.runtime.block_on(async {
