@@ -17,13 +17,15 @@ const FLOATS: [[f64; 4]; 4] = [
 /// What gives v and s to the rows of a world, as the one sequencer of a store does.
 pub(super) struct Sequencer {
     v: i64,
+    /// The last v that a row got.
+    given: i64,
     position: i64,
 }
 
 impl Sequencer {
     pub(super) fn new(random: &mut Random) -> Sequencer {
         let starts = [0, -20, -600, -200_000, Timestamp::FIRST.0 + 100];
-        Sequencer { v: *random.pick(&starts), position: 0 }
+        Sequencer { v: *random.pick(&starts), given: i64::MIN, position: 0 }
     }
 
     /// The clock goes on to the time of the next case; where its event times begin.
@@ -36,6 +38,11 @@ impl Sequencer {
     fn next_v(&mut self, random: &mut Random) -> i64 {
         self.v += *random.pick(&[1, 1, 1, 2, 3, 7]);
         self.v
+    }
+
+    /// A load takes a v of its own, whatever its rows bring.
+    fn loaded(&mut self) {
+        (self.v, self.given) = (self.v + 1, self.given.saturating_add(1));
     }
 
     fn next_position(&mut self) -> Option<i64> {
@@ -78,7 +85,7 @@ impl World {
                     let begin = rows.len();
                     for _ in 0..random.between(1, 3) {
                         let mut row = self.given_row(random, case, base, ordered, &rows);
-                        if self.available_at && !rows.is_empty() && random.chance(25) {
+                        if self.available_at && !rows.is_empty() && random.chance(35) {
                             // Ties with another version, as only a load can.
                             let other = random.pick(&rows);
                             (row.v, row.id) = (other.v, other.id);
@@ -88,6 +95,7 @@ impl World {
                         rows.push(row);
                     }
                     self.steps.push(Step::Load(first + begin..first + rows.len()));
+                    sequencer.loaded();
                 }
             }
         }
@@ -105,7 +113,7 @@ impl World {
         sequencer: &mut Sequencer,
     ) {
         let named: Vec<&Row> = rows.iter().filter(|row| row.id.is_some()).collect();
-        let again = !named.is_empty() && random.chance(20);
+        let again = !named.is_empty() && random.chance(25);
         let row = if again {
             // As it was sent, with the time that a loaded one has as its `available_at`.
             (*random.pick(&named)).clone()
@@ -113,22 +121,25 @@ impl World {
             self.given_row(random, case, base, ordered, rows)
         };
         let row = Row { pushed: true, told: row.seen().filter(|_| again), ..row };
-        // The standing version of its event, be it published or not.
-        let versions = rows.iter().enumerate().filter(|(_, other)| row.id.is_some() && other.id == row.id);
-        let standing = versions.max_by_key(|(_, other)| version_order(other));
-        match standing {
-            Some((at, standing)) if standing.says_the_same(&row) => {
+        // The version of its event that stands when it comes, be it published or not: one that was loaded with a later v
+        // does not stand yet.
+        let (v, s) = (sequencer.next_v(random), sequencer.position + 1);
+        let own = version_order(&Row { v, s: Some(s), ..row.clone() });
+        let of_event = |other: &&Row| row.id.is_some() && other.id == row.id && version_order(other) < own;
+        let standing = rows.iter().filter(of_event).max_by_key(|other| version_order(other));
+        if let Some(standing) = standing.filter(|standing| standing.says_the_same(&row)) {
+            let at = rows.iter().position(|other| std::ptr::eq(other, standing)).unwrap_or(0);
+            // What is not stored has no v: where it would matter, nothing is pushed.
+            let mut loaded = rows.iter().filter(|other| other.id == row.id && !other.pushed);
+            if !loaded.any(|other| sequencer.given < other.v && other.v <= v) {
                 self.steps.push(Step::Retry(self.rows.len() + at));
             }
-            _ => self.store(random, row, rows, sequencer),
+            return;
         }
-    }
-
-    fn store(&mut self, random: &mut Random, row: Row, rows: &mut Vec<Row>, sequencer: &mut Sequencer) {
         let delete = row.delete && (row.id.is_some() || self.window_views.is_empty());
-        let (v, s) = (sequencer.next_v(random), sequencer.next_position());
         self.steps.push(Step::Push(self.rows.len() + rows.len()));
-        rows.push(Row { v, s, delete, ..row });
+        rows.push(Row { v, s: sequencer.next_position(), delete, ..row });
+        sequencer.given = v;
     }
 
     fn given_row(&self, random: &mut Random, case: i64, base: i64, ordered: bool, rows: &[Row]) -> Row {
