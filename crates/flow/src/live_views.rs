@@ -444,7 +444,10 @@ fn expire(
             break;
         }
     }
-    if versions { Ok(live.expire_read(generation.record.id, keeping)?) } else { Ok(()) }
+    match versions {
+        true => Ok(live.expire_read(generation.record.id, keeping, &|| !stop.is_cancelled())?),
+        false => Ok(()),
+    }
 }
 
 fn arguments(columns: &ViewColumns) -> Vec<asof_model::DataType> {
@@ -480,7 +483,7 @@ fn tile(
         return Ok(());
     }
     let until = windows.1.start(0, Timestamp(now.0.saturating_sub(LAG)));
-    tiler.advance(until, &worth, &mut |words, writing| {
+    tiler.advance(until, &worth, &mut |until, words, writing| {
         LiveGenerations::mark(generation, until, words, writing)
     })?;
     for entity in &worth {
@@ -579,7 +582,8 @@ fn write_view(
             }
             let order = rows.accepted(row, given.visible_at, position);
             if keeping.is_past(order.event_time) {
-                too_late += 1;
+                // The past that is loaded comes late by its nature.
+                too_late += u64::from(batch.rows.visible_at(*number as usize).is_none());
                 continue;
             }
             values.clear();
@@ -748,7 +752,7 @@ impl Filler {
             return Ok(());
         }
         let id = generation.record.id;
-        live.store().write(&mut |s, writing| {
+        live.store().write_patiently(&mut |s, writing| {
             for held in rows.iter() {
                 let HeldRow { key, order, number, valid_until, values, end } = held;
                 let row = ViewRow { key, order, number: *number, valid_until: *valid_until, values };

@@ -209,10 +209,12 @@ impl Flow {
                 break;
             }
             let (flow, live, at) = (self.clone(), Arc::clone(into.live), into.at.to_vec());
-            let part = Arc::clone(&part);
-            let accepted = self.aside(move || {
-                let rows = ready.intake.loaded(&part.rows)?;
-                let (entries, value) = (entries()?, Taken { through: part.through, whole: false }.bytes());
+            let (part, intake) = (Arc::clone(&part), Arc::clone(&ready.intake));
+            let through = part.through;
+            let rows = self.aside(move || Ok(intake.loaded(&part.rows)?)).await?;
+            // Pushes wait behind this.
+            let accepted = blocking(move || {
+                let (entries, value) = (entries()?, Taken { through, whole: false }.bytes());
                 let word = |writing: &mut Writing| writing.put(entries, &at, &value);
                 accept(&flow, &live, &ready, &rows, None, Durability::Durable, &word)
             });

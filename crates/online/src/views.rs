@@ -14,8 +14,8 @@
 //!
 //! Invariants:
 //! - a tile covers event times before its table's [`ViewTable::tiled`] only, and everything accepted past the tile's
-//!   position with such an event time is late;
-//! - tiles, and the late rows that they make needless, change in one batch;
+//!   position with such an event time, of an entity that may have tiles, is late;
+//! - tiles are written before the late rows that they make needless go, and the entity's own mark after both;
 //! - everything is decided in `asof-compute`: the edges of windows, the order of rows, states and what they come to.
 //!
 //! Start reading at [`ViewTable`], then [`read`], then [`tiler`]. The bytes are `docs/formats/live-views.md`.

@@ -471,13 +471,13 @@ fn run(seeds: std::ops::Range<u64>) -> Ran {
             if late && number < halfway {
                 continue;
             }
-            if random.chance(2) {
+            if number % 100 == 50 {
                 coming.node.runtime.block_on(coming.node.flow.flush()).unwrap();
             }
             if late && number == halfway {
                 coming.bring_up(unknown, &mut ran);
             }
-            if number > halfway && number + 1 < steps.len() && random.chance(1) {
+            if number == steps.len() * 3 / 4 && number != halfway && random.chance(50) {
                 coming.bring_up(true, &mut ran);
             }
             if random.chance(20) {

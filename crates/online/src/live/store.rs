@@ -38,6 +38,19 @@ pub trait LiveStore: Send + Sync + std::fmt::Debug {
     /// As [`LiveStore::accept`].
     fn write(&self, make: &mut dyn FnMut(Position, &mut Writing) -> Result<()>) -> Result<()>;
 
+    /// The same for who may wait: while more waits to be written than the store holds back, it waits as well.
+    ///
+    /// # Errors
+    /// As [`LiveStore::write`], but for [`crate::Error::Busy`].
+    fn write_patiently(&self, make: &mut dyn FnMut(Position, &mut Writing) -> Result<()>) -> Result<()> {
+        loop {
+            match self.write(make) {
+                Err(crate::Error::Busy { retry_after, .. }) => std::thread::sleep(retry_after),
+                done => return done,
+            }
+        }
+    }
+
     /// One T and one view of everything published, consistent with each other. No later row gets a `v` at
     /// or before that T, also after a restart, whatever the clock does.
     ///

@@ -47,7 +47,8 @@ pub fn sweep(
         Ok(true)
     })?;
     if !keys.is_empty() {
-        store.write(&mut |_, writing| keys.iter().try_for_each(|key| writing.remove(table, key)))?;
+        store
+            .write_patiently(&mut |_, writing| keys.iter().try_for_each(|key| writing.remove(table, key)))?;
     }
     Ok(Swept { removed: keys.len(), next })
 }

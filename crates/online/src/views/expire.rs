@@ -33,8 +33,8 @@ pub struct Expired {
 }
 
 impl ViewTable {
-    /// Looks at entities past `after`, and removes in one durable batch what of them counts at no T from
-    /// `keeping.horizon` on. Who pushes waits for no more than one small batch.
+    /// Looks at entities past `after`, and removes what of them counts at no T from `keeping.horizon` on, in small
+    /// durable batches: who pushes waits for no more than one.
     ///
     /// # Errors
     /// As [`LiveStore::write`].
@@ -66,7 +66,15 @@ impl ViewTable {
         drop(from);
         if !gone.is_empty() {
             let number = self.number();
-            store.write(&mut |_, writing| gone.iter().try_for_each(|key| writing.remove(number, key)))?;
+            // What stands beside rows goes before them, and rows before their ends: it may be cut off in between.
+            if matches!(holds, Held::Windows(_)) {
+                gone.reverse();
+            }
+            for some in gone.chunks(REMOVED) {
+                store.write_patiently(&mut |_, writing| {
+                    some.iter().try_for_each(|key| writing.remove(number, key))
+                })?;
+            }
         }
         Ok(Expired { removed: gone.len(), next })
     }
@@ -132,7 +140,7 @@ impl ViewTable {
     ) -> Result<()> {
         let prefix = key::rows(entity);
         let mut rows: Vec<Answering> = Vec::new();
-        // Of each row its key and that of its end, of ends without a row theirs alone.
+        // Of each row its key and that of its end.
         let mut keys: Vec<Vec<Vec<u8>>> = Vec::new();
         let mut ended: Option<(Vec<u8>, Timestamp)> = None;
         from.scan(self.number(), &prefix, None, Direction::Backward, &mut |place, entry| {
@@ -145,15 +153,18 @@ impl ViewTable {
             }
             let end = ended.take().filter(|(of, _)| of.get(..of.len() - 1) == Some(place));
             let (event_time, visible_at) = (placed.event_time, placed.visible_at);
-            rows.push(Answering { event_time, visible_at, next_version: end.as_ref().map(|(_, end)| *end) });
-            keys.push([Some(place.to_vec()), end.map(|(of, _)| of)].into_iter().flatten().collect());
+            let row = Answering { event_time, visible_at, next_version: end.as_ref().map(|(_, end)| *end) };
+            let own = [Some(place.to_vec()), end.map(|(of, _)| of)].into_iter().flatten();
+            if !versions {
+                rows.push(row);
+                keys.push(own.collect());
+            } else if !stands(&row, keeping.horizon) || keeping.is_past(event_time) {
+                gone.extend(own);
+            }
             Ok(true)
         })?;
         let past: Vec<bool> = rows.iter().map(|row| keeping.is_past(row.event_time)).collect();
-        let stays = match versions {
-            true => rows.iter().map(|row| stands(row, keeping.horizon)).collect(),
-            false => retain(rows, keeping.horizon),
-        };
+        let stays = retain(rows, keeping.horizon);
         for ((stays, past), keys) in stays.into_iter().zip(past).zip(keys) {
             if !stays || past {
                 gone.extend(keys);

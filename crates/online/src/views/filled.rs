@@ -109,7 +109,7 @@ impl LiveGenerations {
         let (id, table) = (generation.record.id, &generation.table);
         // Every batch made after this one puts its ends behind their rows itself; all those before are published when
         // it returns.
-        self.store().write(&mut |_, _| {
+        self.store().write_patiently(&mut |_, _| {
             table.set_filled();
             Ok(())
         })?;
@@ -133,7 +133,7 @@ impl LiveGenerations {
                 }
             }
             drop(from);
-            self.store().write(&mut |_, writing| {
+            self.store().write_patiently(&mut |_, writing| {
                 for (entity, order, at) in &ends {
                     table.end_if_absent(entity, order, *at, writing)?;
                 }
@@ -142,17 +142,20 @@ impl LiveGenerations {
         }
     }
 
-    /// Forgets of which entities rows were that are too old to be kept.
+    /// Forgets of which entities rows were that are too old to be kept, as long as it may go on.
     ///
     /// # Errors
     /// As [`crate::live::LiveStore::write`].
-    pub fn expire_read(&self, id: GenerationId, keeping: Keeping) -> Result<()> {
+    pub fn expire_read(&self, id: GenerationId, keeping: Keeping, goes_on: &dyn Fn() -> bool) -> Result<()> {
+        if keeping.oldest == Timestamp::BEFORE_ALL {
+            return Ok(());
+        }
         let (prefix, mut next) = (place(ENTITY, id), Some(Vec::new()));
         let goes = &mut |_: &[u8], entry: &[u8]| {
             let (event_time, _) = key::whole(read_entity(entry), "the entity of a row")?;
             Ok(keeping.is_past(event_time))
         };
-        while let Some(from) = next {
+        while let Some(from) = next.filter(|_| goes_on()) {
             next = sweep(self.store().as_ref(), RECORDS, &prefix, Some(&from), goes)?.next;
         }
         Ok(())

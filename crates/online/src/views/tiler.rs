@@ -48,7 +48,7 @@ pub struct Tiled {
 
 impl Tiler<'_> {
     /// From now on everything of these entities that happened before `until` may be summed up: what is accepted later
-    /// of it is late. `mark` writes it, with the words that change, where the caller keeps them to be given to
+    /// of it is late. `mark` writes how far that is, with the words that change, where the caller keeps them to be given to
     /// [`ViewTable::windows`]. Durable when it returns, and what came before is published then.
     ///
     /// # Errors
@@ -57,13 +57,18 @@ impl Tiler<'_> {
         &self,
         until: Timestamp,
         entities: &[Vec<u8>],
-        mark: &mut dyn FnMut(&[TiledKeys], &mut crate::live::Writing) -> Result<()>,
+        mark: &mut dyn FnMut(Timestamp, &[TiledKeys], &mut crate::live::Writing) -> Result<()>,
     ) -> Result<()> {
         let _alone = self.table.keeping();
         let words = self.table.with_tiled_keys(entities);
+        // Never back, also where the clock went: there are tiles up to there.
+        let until = until.max(self.table.tiled());
+        if words.is_empty() && until <= self.table.settled() {
+            return Ok(());
+        }
         let mut before = Vec::new();
-        let written = self.store.write(&mut |_, writing| {
-            mark(&words, writing)?;
+        let written = self.store.write_patiently(&mut |_, writing| {
+            mark(until, &words, writing)?;
             self.table.set_tiled(until);
             before = self.table.set_tiled_keys(&words);
             Ok(())
@@ -162,7 +167,7 @@ impl Tiler<'_> {
             // A few at a time, since who pushes waits behind them. What is made of a batch may be asked for again.
             let some: Vec<(Vec<u8>, Option<&[u8]>)> = changes.by_ref().take(BATCH).collect();
             let last = if changes.peek().is_none() { mark.take() } else { None };
-            self.store.write(&mut |_, writing| {
+            self.store.write_patiently(&mut |_, writing| {
                 for (place, entry) in &some {
                     match entry {
                         Some(entry) => writing.put(number, place, entry)?,

@@ -99,7 +99,7 @@ fn rows_that_are_read_end_as_the_last_push_says() {
     assert_eq!((last(store.as_ref(), &made, 619), last(store.as_ref(), &made, 620)), (Some(4), None));
     // What happened before 50 is no longer kept, and no longer found.
     let keeping = Keeping::at(Timestamp(60), History::None, Some(Length::from_micros(10)));
-    live.expire_read(id, keeping).unwrap();
+    live.expire_read(id, keeping, &|| true).unwrap();
     end(store.as_ref(), &live, &made, &[(4, 610), (5, 550)]);
     assert_eq!((last(store.as_ref(), &made, 549), last(store.as_ref(), &made, 615)), (Some(5), Some(4)));
 }

@@ -254,11 +254,11 @@ impl Bench {
         let entities: Vec<Vec<u8>> =
             entities.iter().map(|it| KeyEncoder::encode_int64(*it).to_vec()).collect();
         self.tiler()
-            .advance(Timestamp(until), &entities, &mut |words, writing| {
+            .advance(Timestamp(until), &entities, &mut |until, words, writing| {
                 for (word, bits) in words {
                     writing.put(META, &[b"word", &word.to_be_bytes()[..]].concat(), &bits.to_le_bytes())?;
                 }
-                writing.put(META, b"tiled", &until.to_le_bytes())
+                writing.put(META, b"tiled", &until.0.to_le_bytes())
             })
             .unwrap();
     }
@@ -615,6 +615,23 @@ fn few_rows_are_read_where_there_are_tiles() {
     assert!(read < 200, "{read} rows were read");
     // As of an earlier time tiles of what was pushed later do not help.
     bench.check(&[Some(1)], 600 * SECOND);
+}
+
+/// Where the clock went back, what comes to a tile after a restart is late all the same.
+#[test]
+fn a_mark_never_goes_back() {
+    let mut random = Random::new(11);
+    let mut bench = Bench::new();
+    let now = bench.now();
+    let rows: Vec<(i64, i64)> = (0..600).map(|at| (1, now - at * SECOND)).collect();
+    bench.push(&mut random, &rows, &[]);
+    bench.advance(now);
+    assert!(bench.tile(1) > 0);
+    bench.advance_of(now - 500 * SECOND, &[1, 2]);
+    bench.reopen();
+    assert_eq!(bench.table.tiled(), Timestamp(now));
+    bench.push(&mut random, &[(1, now - 100 * SECOND)], &[200]);
+    bench.check(&[Some(1), Some(2)], 0);
 }
 
 /// A store that takes so many more batches of computed entries, as one that is cut off between two.
