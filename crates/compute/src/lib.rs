@@ -44,7 +44,7 @@ mod windows;
 
 pub use aggregate::{
     Aggregate, CATALOGUE, CallError, Changes, Constant, Documentation, Finished, Function, FunctionCall,
-    Input, Outcome, Prepared, Ranges, States, aggregate, covering, rows_that_count,
+    Gathering, Input, Outcome, Prepared, Ranges, States, aggregate, covering, rows_that_count,
 };
 pub use arrow_type::{arrow_type, conform, from_arrow_type};
 pub use derivation::{Derivation, DerivationError, Derivations, Derive, conform_request};
@@ -65,8 +65,9 @@ pub use spine::{NONE, Place, SlotRange, SpineIndex, TOUCHED};
 pub use states::{Address, LatestStates};
 pub use stored_rows::{StoredRows, StoredWindows, WindowColumns};
 pub use threads::{Alone, Threads, Work};
-pub use window_index::{WindowAnswers, WindowIndex, WindowRun};
+pub use window_index::{SoughtSlot, WindowAnswers, WindowIndex, WindowRun};
 pub use window_plan::{
-    KeptStates, PlanRows, PlanStates, PlannedCall, PlannedFeature, WindowPlan, WindowSums, with_default,
+    KeptStates, PlanRows, PlanStates, PlannedCall, PlannedFeature, WindowPlan, WindowSums, WindowTotals,
+    with_default,
 };
 pub use windows::{window_edges, window_instants};

@@ -1,13 +1,17 @@
 //! The spine as windows see it: between two edges of a key's windows lies a slot, in which all rows count at the
 //! same instants.
 
+use std::hint::select_unpredictable;
 use std::ops::Range;
 
-use asof_model::{Timestamp, Window};
+use asof_model::{Length, Timestamp, Window};
 
 use crate::spine::{NONE, SlotRange, SpineIndex};
 use crate::threads::{Threads, each};
 use crate::windows::{window_edges, window_instants};
+
+/// Edges that fill a line of the processor's cache.
+const APART: u32 = 8;
 
 /// The slots of all windows over the keys of a spine, in runs of keys.
 #[derive(Debug)]
@@ -31,10 +35,27 @@ pub struct WindowRun {
     starts: Vec<u32>,
     /// The event time from which on a row falls into each slot; the last of a key is in no window.
     edges: Vec<i64>,
+    /// Of each key the first of so many edges, [`APART`]: few enough to stay in the cache from row to row.
+    heads: Vec<i64>,
+    /// Where those of each key begin, and those of the last end.
+    head_starts: Vec<u32>,
     /// The first answer, within `answers`, any of whose windows covers each slot; [`NONE`] where none does.
     since: Vec<u32>,
+    /// For each window the slots it covers at each answer.
+    covered: Vec<Vec<(u32, u32)>>,
     /// A bit for each slot that a window covers: most rows need to know no more, and it stays in the cache.
-    covered: Vec<u64>,
+    is_covered: Vec<u64>,
+}
+
+/// A row whose slot is sought ([`WindowRun::find`]).
+#[derive(Debug, Clone, Copy)]
+pub struct SoughtSlot {
+    /// The slot it falls into; of those that are left the first.
+    pub slot: u32,
+    /// How many slots are left.
+    left: u32,
+    key: u32,
+    event_time: i64,
 }
 
 /// The answers of a key at which a window holds a row, numbered within the key's run.
@@ -116,55 +137,47 @@ impl WindowRun {
     fn build(spine: &SpineIndex, keys: (u32, u32), windows: &[Window]) -> WindowRun {
         let start = spine.slots_of(keys.0).start;
         let end = if keys.1 > keys.0 { spine.slots_of(keys.1 - 1).end } else { start };
+        let count = (end - start) as usize;
         let mut run = WindowRun {
             first_key: keys.0,
             answers: SlotRange { start, end },
             answer_starts: Vec::with_capacity((keys.1 - keys.0) as usize + 1),
             starts: Vec::with_capacity((keys.1 - keys.0) as usize + 1),
-            edges: Vec::with_capacity((end - start) as usize * (windows.len() + 1)),
-            since: Vec::with_capacity((end - start) as usize * (windows.len() + 1)),
-            covered: Vec::new(),
+            edges: Vec::with_capacity(count * (windows.len() + 1)),
+            heads: Vec::with_capacity(count * (windows.len() + 1) / APART as usize),
+            head_starts: Vec::with_capacity((keys.1 - keys.0) as usize + 1),
+            since: Vec::with_capacity(count * (windows.len() + 1)),
+            covered: windows.iter().map(|_| Vec::with_capacity(count)).collect(),
+            is_covered: Vec::new(),
         };
-        let mut own = Vec::new();
-        let mut covered = Vec::new();
+        let mut merge = EdgeMerge::new(windows);
         for key in keys.0..keys.1 {
             let answers = spine.slots_of(key);
             run.answer_starts.push(answers.start - start);
-            run.starts.push(run.edges.len() as u32);
-            let times = spine.times(answers);
-            own.clear();
-            for (number, window) in windows.iter().enumerate() {
-                own.extend(times.iter().map(|t| window_edges(window, Timestamp(*t)).0.0));
-                let same =
-                    |other: &Window| other.offset == window.offset && other.include_now == window.include_now;
-                if !windows[..number].iter().any(same) {
-                    own.extend(times.iter().map(|t| window_edges(window, Timestamp(*t)).1.0));
-                }
-            }
-            // Runs that ascend: the stable sort merges them.
-            own.sort();
-            own.dedup();
             let first = run.edges.len();
-            run.edges.extend_from_slice(&own);
+            run.starts.push(first as u32);
+            merge.key(spine.times(answers), &mut run.edges);
+            run.head_starts.push(run.heads.len() as u32);
+            run.heads.extend(run.edges[first..].iter().step_by(APART as usize));
             run.since.resize(run.edges.len(), NONE);
-            for window in windows {
-                covered.clear();
-                cover(&run.edges[first..], times, window, &mut covered);
+            for (window, covered) in run.covered.iter_mut().enumerate() {
                 let mut past = 0;
-                for (answer, (from, until)) in (answers.start - start..).zip(&covered) {
-                    for slot in past.max(*from)..*until {
+                for (answer, (from, until)) in (answers.start - start..).zip(merge.covered(window)) {
+                    for slot in past.max(from)..until {
                         let since = &mut run.since[first + slot as usize];
                         *since = answer.min(*since);
                     }
-                    past = past.max(*until);
+                    past = past.max(until);
+                    covered.push((first as u32 + from, first as u32 + until));
                 }
             }
         }
         run.answer_starts.push(end - start);
         run.starts.push(run.edges.len() as u32);
+        run.head_starts.push(run.heads.len() as u32);
         let bits =
             |slots: &[u32]| slots.iter().rev().fold(0, |bits, first| bits << 1 | u64::from(*first != NONE));
-        run.covered = run.since.chunks(64).map(bits).collect();
+        run.is_covered = run.since.chunks(64).map(bits).collect();
         run
     }
 
@@ -201,62 +214,134 @@ impl WindowRun {
         SlotRange { start: self.answer_starts[key], end: self.answer_starts[key + 1] }
     }
 
-    /// The slot that a row of a key falls into; none if no window ever covers it.
-    #[inline]
-    pub fn slot(&self, key: u32, event_time: Timestamp) -> Option<u32> {
-        let key = (key - self.first_key) as usize;
-        let (start, end) = (self.starts[key], self.starts[key + 1]);
-        let edges = &self.edges[start as usize..end as usize];
-        let slot = start + (edges.partition_point(|edge| *edge <= event_time.0) as u32).checked_sub(1)?;
-        (self.covered[slot as usize / 64] >> (slot % 64) & 1 == 1).then_some(slot)
+    /// Seeks the slots that rows of some keys fall into, in their order; [`NONE`] for one that no window ever covers. All
+    /// are sought step by step together: no step waits for the one before, and none is guessed.
+    pub fn find(&self, rows: impl Iterator<Item = (u32, Timestamp)>, room: &mut Vec<SoughtSlot>) {
+        room.clear();
+        room.extend(rows.map(|(key, event_time)| {
+            let key = key - self.first_key;
+            let (at, end) = (self.head_starts[key as usize], self.head_starts[key as usize + 1]);
+            SoughtSlot { slot: at, left: end - at, key, event_time: event_time.0 }
+        }));
+        seek(&self.heads, room);
+        for sought in room.iter_mut() {
+            let key = sought.key as usize;
+            let passed = (sought.slot - self.head_starts[key]) * APART;
+            sought.slot = self.starts[key] + passed;
+            sought.left = APART.min(self.starts[key + 1] - sought.slot);
+        }
+        seek(&self.edges, room);
+        for sought in room.iter_mut() {
+            let bits = self.is_covered.get(sought.slot as usize / 64).copied().unwrap_or(0);
+            let covered = bits >> (sought.slot % 64) & 1 == 1;
+            // A key of which another part of the spine asks has no slots.
+            let is_in = covered & (sought.left > 0) & begins(&self.edges, sought.slot, sought);
+            sought.slot = select_unpredictable(is_in, sought.slot, NONE);
+        }
     }
 
-    /// From when on some window covers a slot that [`WindowRun::slot`] gave.
+    /// From when on some window covers a slot that [`WindowRun::find`] gave.
     #[inline]
     pub fn since(&self, spine: &SpineIndex, slot: u32) -> Timestamp {
         spine.time(self.answers.start + self.since[slot as usize])
     }
 
-    /// Touches what [`WindowRun::slot`] is about to look at for these keys: loads that do not wait for each other.
-    pub fn warm(&self, keys: impl Iterator<Item = u32>) {
-        let touched = keys.map(|key| {
-            let key = (key - self.first_key) as usize;
-            let (start, end) = (self.starts[key] as usize, self.starts[key + 1] as usize);
-            let middle = start.midpoint(end);
-            [start, start.midpoint(middle), middle, middle.midpoint(end), end - 1]
-                .iter()
-                .fold(0, |all, at| all ^ self.edges[*at])
-        });
-        std::hint::black_box(touched.fold(0, |all, edge| all ^ edge));
-    }
-
-    /// The slots that a window covers at each answer, half-open.
-    pub fn covered(&self, spine: &SpineIndex, window: &Window) -> Vec<(u32, u32)> {
-        let mut found = Vec::with_capacity((self.answers.end - self.answers.start) as usize);
-        for (key, starts) in (self.first_key..).zip(self.starts.windows(2)) {
-            let times = spine.times(spine.slots_of(key));
-            let from = found.len();
-            cover(&self.edges[starts[0] as usize..starts[1] as usize], times, window, &mut found);
-            for (start, end) in &mut found[from..] {
-                (*start, *end) = (*start + starts[0], *end + starts[0]);
-            }
-        }
-        found
+    /// The slots that the so manieth window covers at each answer, half-open.
+    pub fn covered(&self, window: usize) -> &[(u32, u32)] {
+        &self.covered[window]
     }
 }
 
-/// Between which of a key's edges a window lies at each of its times.
-fn cover(edges: &[i64], times: &[i64], window: &Window, out: &mut Vec<(u32, u32)>) {
-    let (mut from, mut until) = (0, 0);
-    for t in times {
-        let (start, end) = window_edges(window, Timestamp(*t));
-        while edges.get(from).is_some_and(|edge| *edge < start.0) {
-            from += 1;
+/// Whether a slot begins at or before a row.
+#[inline]
+fn begins(edges: &[i64], slot: u32, sought: &SoughtSlot) -> bool {
+    edges.get(slot as usize).is_some_and(|edge| *edge <= sought.event_time)
+}
+
+/// Brings each row to the last edge of those left that is at or before it, or to the first.
+fn seek(edges: &[i64], room: &mut [SoughtSlot]) {
+    let mut most = room.iter().map(|sought| sought.left).max().unwrap_or(0);
+    while most > 1 {
+        for sought in room.iter_mut() {
+            let half = sought.left / 2;
+            let middle = sought.slot + half;
+            sought.slot = select_unpredictable(begins(edges, middle, sought), middle, sought.slot);
+            sought.left -= half;
         }
-        until = until.max(from);
-        while edges.get(until).is_some_and(|edge| *edge < end.0) {
-            until += 1;
+        most -= most / 2;
+    }
+}
+
+/// The edges of all windows over one key, put in order: each list of them ascends as the key's times do.
+struct EdgeMerge<'a> {
+    windows: &'a [Window],
+    /// Of each window a list of its lower edges, then of each whose upper edges are no other's a list of these.
+    upper: Vec<usize>,
+    lists: Vec<i64>,
+    /// The place of each edge among all that differ.
+    places: Vec<u32>,
+    heads: Vec<usize>,
+    count: usize,
+}
+
+impl<'a> EdgeMerge<'a> {
+    fn new(windows: &'a [Window]) -> EdgeMerge<'a> {
+        let mut kinds: Vec<(Length, bool)> = Vec::new();
+        let upper = windows.iter().map(|window| {
+            let kind = (window.offset, window.include_now);
+            let at = kinds.iter().position(|other| *other == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            });
+            windows.len() + at
+        });
+        let upper: Vec<usize> = upper.collect();
+        let heads = vec![0; windows.len() + kinds.len()];
+        EdgeMerge { windows, upper, lists: Vec::new(), places: Vec::new(), heads, count: 0 }
+    }
+
+    /// Appends the edges at a key's times, each once, in order.
+    fn key(&mut self, times: &[i64], edges: &mut Vec<i64>) {
+        let first = edges.len();
+        let EdgeMerge { windows, upper, lists, places, heads, count } = self;
+        *count = times.len();
+        if *count == 0 {
+            return;
         }
-        out.push((from as u32, until as u32));
+        lists.clear();
+        lists.resize(heads.len() * *count, 0);
+        places.clear();
+        places.resize(lists.len(), 0);
+        heads.fill(0);
+        for (number, window) in windows.iter().enumerate() {
+            for (at, t) in times.iter().enumerate() {
+                let (from, until) = window_edges(window, Timestamp(*t));
+                lists[number * *count + at] = from.0;
+                lists[upper[number] * *count + at] = until.0;
+            }
+        }
+        let mut left = lists.len();
+        while left > 0 {
+            let open = lists.chunks_exact(*count).zip(heads.iter());
+            let least = open.filter_map(|(list, head)| list.get(*head)).min().copied().unwrap_or(i64::MAX);
+            let place = (edges.len() - first) as u32;
+            edges.push(least);
+            for ((list, places), head) in
+                lists.chunks_exact(*count).zip(places.chunks_exact_mut(*count)).zip(heads.iter_mut())
+            {
+                while list.get(*head) == Some(&least) {
+                    places[*head] = place;
+                    *head += 1;
+                    left -= 1;
+                }
+            }
+        }
+    }
+
+    /// Between which of the key's edges a window lies at each of its times.
+    fn covered(&self, window: usize) -> impl Iterator<Item = (u32, u32)> {
+        let list = |list: usize| self.places[list * self.count..(list + 1) * self.count].iter().copied();
+        // An offset may bring the upper edge before a lower one that is floored.
+        list(window).zip(list(self.upper[window])).map(|(from, until)| (from, until.max(from)))
     }
 }

@@ -339,19 +339,41 @@ impl WindowSums {
         self.states.merge_encoded(slot, bytes, |kept| asked[kept].get(stretch).is_some_and(|asked| *asked))
     }
 
+    /// All that was taken in, to be finished.
+    pub fn total(mut self) -> WindowTotals {
+        let mut ends = self.covered.iter().filter(|(from, until)| from < until).map(|(_, until)| *until);
+        let end = ends.next().filter(|end| ends.all(|other| other == *end));
+        let is_nested = end.is_some();
+        // Windows that end together lie in one another: each is the next smaller one and what it covers besides.
+        if let Some(end) = end {
+            for (at, asked) in self.asked.iter().enumerate() {
+                let Some(first) = asked.iter().position(|asked| *asked) else { continue };
+                for entity in 0..self.entities {
+                    let slots = self.slot(entity, first)..self.slot(entity, end);
+                    self.plan.kept[at].function.accumulate(&mut self.states.states[at], slots);
+                }
+            }
+        }
+        WindowTotals { sums: self, is_nested }
+    }
+}
+
+/// The windows of some entities at one instant, added up: [`WindowSums::total`].
+#[derive(Debug)]
+pub struct WindowTotals {
+    sums: WindowSums,
+    /// Each slot holds what the stretches after it hold, too.
+    is_nested: bool,
+}
+
+impl WindowTotals {
     /// How many rows count in the windows asked for, for each entity: in any of them, however often.
     pub fn counts(&self) -> ArrayRef {
-        let Some(kept) = self.plan.kept.first() else {
-            return Arc::new(Int64Array::from(vec![0; self.entities]));
-        };
-        let until = self.edges.len().saturating_sub(1);
-        let keys: Vec<u32> = (0..=self.entities as u32).collect();
-        let covered: Vec<(u32, u32)> = (0..self.entities)
-            .map(|entity| ((entity * until) as u32, ((entity + 1) * until) as u32))
-            .collect();
-        let times = vec![self.at.0; self.entities];
-        let ranges = Ranges { keys: &keys, covered: &covered, times: &times };
-        kept.function.answer(&self.states.states[0], &ranges, Changes::None).values
+        let stretches = self.sums.edges.len().saturating_sub(1);
+        match self.sums.plan.kept.first() {
+            Some(kept) if stretches > 0 => self.answer(&kept.function, 0, (0, stretches)).values,
+            _ => Arc::new(Int64Array::from(vec![0; self.sums.entities])),
+        }
     }
 
     /// What a feature comes to, a value for each entity; its default is in place of nothing.
@@ -359,20 +381,32 @@ impl WindowSums {
     /// # Errors
     /// [`ComputeError`] where the default is of another type.
     pub fn finish(&self, feature: usize) -> Result<Finished, ComputeError> {
-        let Some(PlannedFeature { function, kept, window, default }) = self.plan.features.get(feature) else {
+        let Some(PlannedFeature { function, kept, window, default }) = self.sums.plan.features.get(feature)
+        else {
             return Err(damaged("there is no such feature"));
         };
-        let (from, until) = self.covered[*window];
-        let keys: Vec<u32> = (0..=self.entities as u32).collect();
-        let covered: Vec<(u32, u32)> =
-            (0..self.entities).map(|entity| (self.slot(entity, from), self.slot(entity, until))).collect();
-        let times = vec![self.at.0; self.entities];
-        let ranges = Ranges { keys: &keys, covered: &covered, times: &times };
-        let found = function.answer(&self.states.states[*kept], &ranges, Changes::None);
+        let found = self.answer(function, *kept, self.sums.covered[*window]);
         match default {
             Some(default) => with_default(found, default),
             None => Ok(found),
         }
+    }
+
+    /// What the states of some stretches come to, of each entity.
+    fn answer(&self, function: &Function, kept: usize, (from, until): (usize, usize)) -> Finished {
+        let WindowSums { entities, at, states, .. } = &self.sums;
+        let states = &states.states[kept];
+        let times = vec![at.0; *entities];
+        if self.is_nested && from < until {
+            let slots: Vec<u32> = (0..*entities).map(|entity| self.sums.slot(entity, from)).collect();
+            return function.finish(states, &slots, &times);
+        }
+        let keys: Vec<u32> = (0..=*entities as u32).collect();
+        let slot = |entity, stretch| self.sums.slot(entity, stretch);
+        let covered: Vec<(u32, u32)> =
+            (0..*entities).map(|entity| (slot(entity, from), slot(entity, until))).collect();
+        let ranges = Ranges { keys: &keys, covered: &covered, times: &times };
+        function.answer(states, &ranges, Changes::None)
     }
 }
 

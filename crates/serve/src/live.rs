@@ -140,11 +140,11 @@ fn windows(
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(asked.len());
     let mut outcomes: Vec<Vec<Outcome>> = Vec::with_capacity(asked.len());
     for feature in asked {
-        let finished = read.sums.finish(*feature)?;
+        let finished = read.totals.finish(*feature)?;
         columns.push(finished.values);
         outcomes.push(finished.outcomes);
     }
-    let counts = read.sums.counts();
+    let counts = read.totals.counts();
     let counts: &Int64Array = counts.as_primitive::<Int64Type>();
     let encoder = reading.layout.encoder(&columns).map_err(|error| reading.bad_row(error))?;
     let mut bytes = Vec::new();

@@ -2,12 +2,14 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use asof_model::DataType;
 
+use super::gathering::{Gathering, Listed};
 use super::output::{Finished, Output};
 use super::states::{Changes, Ranges, States};
 use crate::{ComputeError, RowOrder};
@@ -42,6 +44,8 @@ pub(crate) trait Algebra: fmt::Debug + Send + Sync + 'static {
     type State: Clone + fmt::Debug + Send + Sync + 'static;
     /// The argument's values, ready to be read row by row.
     type Values: Send + Sync + 'static;
+    /// A row as it is listed, where [`Algebra::LISTED`].
+    type Row: Clone + Default + fmt::Debug + Send + Sync + 'static;
     /// Collects what states come to.
     type Output: Output;
 
@@ -49,6 +53,8 @@ pub(crate) trait Algebra: fmt::Debug + Send + Sync + 'static {
     const INVERTIBLE: bool;
     /// Whether it reads [`Input::orders`].
     const ORDERED: bool = false;
+    /// Whether rows that come in numbers are listed before they are states ([`super::gathering`]); only of invertible ones.
+    const LISTED: bool = false;
 
     /// The type of its value.
     fn data_type(&self) -> DataType;
@@ -75,6 +81,17 @@ pub(crate) trait Algebra: fmt::Debug + Send + Sync + 'static {
     /// Takes in a row whose argument is not null.
     fn update(&self, state: &mut Self::State, values: &Self::Values, row: usize);
 
+    /// A row to be listed, whose argument is not null.
+    fn row(&self, _values: &Self::Values, _row: usize) -> Self::Row {
+        Self::Row::default()
+    }
+
+    /// Takes a listed row in.
+    fn take(&self, _state: &mut Self::State, _row: &Self::Row) {}
+
+    /// Takes a listed row out.
+    fn give(&self, _state: &mut Self::State, _row: &Self::Row) {}
+
     /// Takes in all that another state has.
     fn merge(&self, state: &mut Self::State, other: &Self::State);
 
@@ -86,6 +103,21 @@ pub(crate) trait Algebra: fmt::Debug + Send + Sync + 'static {
 
     /// What a state comes to at a time.
     fn finish(&self, state: &Self::State, at: i64, out: &mut Self::Output) -> Outcome;
+
+    /// What finds the numbers of several windows at once, where it is finished of a number ([`Algebra::finish_number`]).
+    fn sweep(&self) -> Option<Box<dyn Sweep<Self::Row>>> {
+        None
+    }
+
+    /// What a state is finished of.
+    fn number(&self, _state: &Self::State) -> u64 {
+        0
+    }
+
+    /// What a number comes to.
+    fn finish_number(&self, _number: u64, _out: &mut Self::Output) -> Outcome {
+        Outcome::Nothing
+    }
 
     /// The canonical bytes of a state, behind a version byte.
     fn encode(&self, state: &Self::State, out: &mut Vec<u8>);
@@ -103,6 +135,12 @@ pub(crate) trait Algebra: fmt::Debug + Send + Sync + 'static {
     fn heap(&self, _state: &Self::State) -> usize {
         0
     }
+}
+
+/// Finds numbers for the answers of one key after the other, over rows that are listed.
+pub(crate) trait Sweep<R> {
+    /// Appends those of a key to the lists of windows that end together: for each the slots that it covers at each answer.
+    fn key(&mut self, rows: &Listed<R>, windows: &[&[(u32, u32)]], numbers: &mut [Vec<u64>]);
 }
 
 /// An aggregate with its types known: what is asked of it everywhere.
@@ -130,18 +168,31 @@ pub(super) trait Erased: fmt::Debug + Send + Sync {
     fn state_id(&self) -> (std::any::TypeId, String);
     fn states(&self, count: usize) -> States;
     fn grow(&self, states: &mut States, count: usize);
-    fn ordered(&self, states: States, order: &[u32]) -> States;
+    fn gathering(&self, slots: usize) -> Gathering;
+    fn gather(&self, to: &mut Gathering, count: usize, slots: &[u32], rows: &[u32], batch: &Prepared);
+    fn gather_encoded(
+        &self,
+        to: &mut Gathering,
+        count: usize,
+        slot: u32,
+        bytes: &[u8],
+    ) -> Result<(), ComputeError>;
+    fn gathered(&self, from: Gathering, order: &[u32]) -> States;
     fn prepare(&self, input: &Input) -> Result<Prepared, ComputeError>;
     fn update(&self, states: &mut States, slots: &[u32], rows: &[u32], batch: &Prepared);
     fn withdraw(&self, states: &mut States, slots: &[u32], rows: &[u32], batch: &Prepared);
     fn merge(&self, states: &mut States, slot: u32, other: &States, from: u32);
     fn subtract(&self, states: &mut States, slot: u32, other: &States, from: u32);
+    fn accumulate(&self, states: &mut States, slots: Range<u32>);
     fn clear(&self, states: &mut States, slot: u32);
     fn is_empty(&self, states: &States, slot: u32) -> bool;
     fn encode(&self, states: &States, slot: u32, out: &mut Vec<u8>);
     fn merge_encoded(&self, states: &mut States, slot: u32, bytes: &[u8]) -> Result<(), ComputeError>;
     fn finish(&self, states: &States, slots: &[u32], at: &[i64]) -> Finished;
     fn answer(&self, states: &States, ranges: &Ranges<'_>, changes: Changes<'_>) -> Finished;
+    fn is_number(&self) -> bool;
+    fn numbers(&self, states: &States, windows: &[(Ranges<'_>, Changes<'_>)]) -> Option<Vec<Vec<u64>>>;
+    fn finish_numbers(&self, numbers: &[u64]) -> Finished;
     fn bytes(&self, states: &States) -> usize;
 }
 
@@ -180,9 +231,33 @@ impl Function {
         self.0.grow(states, count);
     }
 
-    /// The states in another order: first the one that `order` names first. Each is named once.
-    pub fn ordered(&self, states: States, order: &[u32]) -> States {
-        self.0.ordered(states, order)
+    /// States of no rows yet, of about so many slots at most.
+    pub fn gathering(&self, slots: usize) -> Gathering {
+        self.0.gathering(slots)
+    }
+
+    /// Takes rows in, each into its slot of so many that are used by now.
+    pub fn gather(&self, to: &mut Gathering, count: usize, slots: &[u32], rows: &[u32], batch: &Prepared) {
+        self.0.gather(to, count, slots, rows, batch);
+    }
+
+    /// Takes in what encoded bytes hold, as [`Function::merge_encoded`] does.
+    ///
+    /// # Errors
+    /// [`ComputeError::Damaged`] where they are no such state.
+    pub fn gather_encoded(
+        &self,
+        to: &mut Gathering,
+        count: usize,
+        slot: u32,
+        bytes: &[u8],
+    ) -> Result<(), ComputeError> {
+        self.0.gather_encoded(to, count, slot, bytes)
+    }
+
+    /// The states of all slots in another order: first the one that `order` names first. Each is named once.
+    pub fn gathered(&self, from: Gathering, order: &[u32]) -> States {
+        self.0.gathered(from, order)
     }
 
     /// Reads a batch.
@@ -211,6 +286,11 @@ impl Function {
     /// Takes out all that a slot of other states has. Of an aggregate that cannot, does nothing.
     pub fn subtract(&self, states: &mut States, slot: u32, other: &States, from: u32) {
         self.0.subtract(states, slot, other, from);
+    }
+
+    /// Makes each of some slots hold what those after it hold, too.
+    pub fn accumulate(&self, states: &mut States, slots: Range<u32>) {
+        self.0.accumulate(states, slots);
     }
 
     /// Makes a slot that of no rows.
@@ -244,6 +324,22 @@ impl Function {
     /// What windows come to, each over a range of slots.
     pub fn answer(&self, states: &States, ranges: &Ranges<'_>, changes: Changes<'_>) -> Finished {
         self.0.answer(states, ranges, changes)
+    }
+
+    /// Whether it is finished of a number, e.g. of how many values differ: [`Function::numbers`].
+    pub fn is_number(&self) -> bool {
+        self.0.is_number()
+    }
+
+    /// Of [`Function::is_number`] the numbers that several windows come to, which takes about as long as those of one;
+    /// none of another.
+    pub fn numbers(&self, states: &States, windows: &[(Ranges<'_>, Changes<'_>)]) -> Option<Vec<Vec<u64>>> {
+        self.0.numbers(states, windows)
+    }
+
+    /// What the numbers of a window come to.
+    pub fn finish_numbers(&self, numbers: &[u64]) -> Finished {
+        self.0.finish_numbers(numbers)
     }
 
     /// Bytes that states hold.

@@ -129,6 +129,7 @@ impl Algebra for Sketched {
     type State = Hashes;
     /// The hash of each value.
     type Values = Vec<u64>;
+    type Row = ();
     type Output = Int64Builder;
 
     const INVERTIBLE: bool = false;

@@ -123,6 +123,7 @@ fn value(bucket: u64) -> f64 {
 impl Algebra for Quantile {
     type State = Counts<u64>;
     type Values = Vec<u64>;
+    type Row = ();
     type Output = Float64Builder;
 
     const INVERTIBLE: bool = true;

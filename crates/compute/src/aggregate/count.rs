@@ -47,6 +47,7 @@ struct Counted;
 impl Algebra for Counted {
     type State = i64;
     type Values = ();
+    type Row = ();
     type Output = Int64Builder;
 
     const INVERTIBLE: bool = true;

@@ -236,6 +236,7 @@ impl<D: Decaying> Decayed<D> {
 impl<D: Decaying> Algebra for Decayed<D> {
     type State = Exact<i64>;
     type Values = (D::Values, ScalarBuffer<i64>);
+    type Row = ();
     type Output = Float64Builder;
 
     const INVERTIBLE: bool = true;

@@ -47,6 +47,7 @@ struct Extreme<S, const GREATEST: bool> {
 impl<S: Scalar, const GREATEST: bool> Algebra for Extreme<S, GREATEST> {
     type State = Option<S>;
     type Values = S::Values;
+    type Row = ();
     type Output = ScalarBuilder;
 
     const INVERTIBLE: bool = false;

@@ -48,6 +48,15 @@ pub(super) fn folded(function: &Function, input: &Input, at: i64, seed: u64) -> 
     let again = function.finish(&copy, &[4], &[at]);
     assert_eq!((&again.values, &again.outcomes), (&finished.values, &finished.outcomes));
 
+    let mut tails = function.states(5);
+    for (slot, part) in [3, 1, 2].into_iter().zip(&parts) {
+        function.merge_encoded(&mut tails, slot, part).unwrap();
+    }
+    function.accumulate(&mut tails, 1..4);
+    assert_eq!(bytes(function, &tails, 1), whole, "accumulated");
+    assert_eq!(bytes(function, &tails, 3), parts[0], "the last stays");
+    assert!(function.is_empty(&tails, 0) && function.is_empty(&tails, 4));
+
     if function.is_invertible() {
         // Rows of the first group taken out of all are the other two groups; states, the other way round.
         let taken: Vec<u32> =

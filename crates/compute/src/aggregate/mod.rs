@@ -24,9 +24,11 @@ mod exact;
 mod extreme;
 mod first;
 mod first_n;
+mod gathering;
 mod histogram;
 mod last;
 mod last_n;
+mod last_seen;
 #[cfg(test)]
 mod laws;
 mod max;
@@ -47,6 +49,7 @@ mod variance;
 pub use algebra::{Function, Input, Outcome, Prepared};
 pub use call::{CallError, Constant, FunctionCall};
 pub use count::rows_that_count;
+pub use gathering::Gathering;
 pub use output::Finished;
 pub use states::{Changes, Ranges, States, covering};
 

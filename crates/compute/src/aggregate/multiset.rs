@@ -5,8 +5,9 @@ use std::marker::PhantomData;
 
 use asof_model::DataType;
 
-use super::algebra::{Algebra, Function, Input, Outcome, argument};
+use super::algebra::{Algebra, Function, Input, Outcome, Sweep, argument};
 use super::counts::Counts;
+use super::last_seen::LastSeen;
 use super::scalar::{SIGN, Scalar, ScalarBuilder, scalar_of};
 use super::stored::{Reading, STATE_FORMAT};
 use crate::ComputeError;
@@ -41,9 +42,11 @@ struct Multiset<S> {
 impl<S: Scalar> Algebra for Multiset<S> {
     type State = Counts<S>;
     type Values = S::Values;
+    type Row = S;
     type Output = ScalarBuilder;
 
     const INVERTIBLE: bool = true;
+    const LISTED: bool = true;
 
     fn data_type(&self) -> DataType {
         match self.asked {
@@ -83,6 +86,21 @@ impl<S: Scalar> Algebra for Multiset<S> {
     }
 
     #[inline]
+    fn row(&self, values: &S::Values, row: usize) -> S {
+        S::get(values, row)
+    }
+
+    #[inline]
+    fn take(&self, state: &mut Counts<S>, row: &S) {
+        state.add(row.clone(), 1);
+    }
+
+    #[inline]
+    fn give(&self, state: &mut Counts<S>, row: &S) {
+        state.add(row.clone(), -1);
+    }
+
+    #[inline]
     fn merge(&self, state: &mut Counts<S>, other: &Counts<S>) {
         state.add_all(other, 1);
     }
@@ -98,24 +116,21 @@ impl<S: Scalar> Algebra for Multiset<S> {
     }
 
     fn finish(&self, state: &Counts<S>, _: i64, out: &mut ScalarBuilder) -> Outcome {
-        let (Asked::Distinct { cap }
-        | Asked::Histogram { cap }
-        | Asked::Top { cap, .. }
-        | Asked::List { cap }) = self.asked;
-        let found = match self.asked {
-            Asked::List { .. } => state.total(),
-            _ => state.distinct() as u64,
+        let (found, cap) = match self.asked {
+            Asked::Distinct { .. } => return self.finish_number(self.number(state), out),
+            Asked::Histogram { cap } | Asked::Top { cap, .. } => (state.distinct() as u64, cap),
+            Asked::List { cap } => (state.total(), cap),
         };
         if found > cap {
             out.push_null();
             return Outcome::Overflow;
         }
+        if found == 0 {
+            out.push_null();
+            return Outcome::Nothing;
+        }
         match self.asked {
-            Asked::Distinct { .. } => out.push_number(found ^ SIGN),
-            _ if found == 0 => {
-                out.push_null();
-                return Outcome::Nothing;
-            }
+            Asked::Distinct { .. } => {}
             Asked::Histogram { .. } => push_pairs(&state.to_sorted(), out),
             Asked::Top { first, .. } => {
                 let mut list = state.to_sorted();
@@ -133,6 +148,30 @@ impl<S: Scalar> Algebra for Multiset<S> {
             }),
         }
         Outcome::Present
+    }
+
+    fn sweep(&self) -> Option<Box<dyn Sweep<S>>> {
+        match self.asked {
+            Asked::Distinct { .. } => Some(Box::new(LastSeen::default())),
+            _ => None,
+        }
+    }
+
+    fn number(&self, state: &Counts<S>) -> u64 {
+        state.distinct() as u64
+    }
+
+    fn finish_number(&self, number: u64, out: &mut ScalarBuilder) -> Outcome {
+        match self.asked {
+            Asked::Distinct { cap } if number <= cap => {
+                out.push_number(number ^ SIGN);
+                Outcome::Present
+            }
+            _ => {
+                out.push_null();
+                Outcome::Overflow
+            }
+        }
     }
 
     fn encode(&self, state: &Counts<S>, out: &mut Vec<u8>) {

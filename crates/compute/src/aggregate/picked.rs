@@ -77,6 +77,7 @@ struct One<S> {
 impl<S: Scalar> Algebra for One<S> {
     type State = Option<Placed<S>>;
     type Values = PlacedValues<S>;
+    type Row = ();
     type Output = ScalarBuilder;
 
     const INVERTIBLE: bool = false;
@@ -182,6 +183,7 @@ impl<S: Scalar> Algebra for Several<S> {
     /// In the order of rows.
     type State = Vec<Placed<S>>;
     type Values = PlacedValues<S>;
+    type Row = ();
     type Output = ScalarBuilder;
 
     const INVERTIBLE: bool = false;

@@ -11,6 +11,7 @@ use std::fmt;
 use std::hash::Hash;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
+use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -129,43 +130,57 @@ fn fits(number: u64, of: &DataType) -> bool {
     }
 }
 
-impl Scalar for u64 {
-    type Values = Vec<u64>;
+/// The numbers of a batch: each turned by these bits, so that an array that has 64 of them is read as it is.
+#[derive(Debug)]
+pub(super) struct NumberValues {
+    values: ScalarBuffer<u64>,
+    turned_by: u64,
+}
 
-    fn values(array: &ArrayRef, of: &DataType) -> Result<Vec<u64>, ComputeError> {
-        fn read<T: ArrowPrimitiveType>(array: &ArrayRef, turn: impl Fn(T::Native) -> u64) -> Vec<u64> {
+impl Scalar for u64 {
+    type Values = NumberValues;
+
+    fn values(array: &ArrayRef, of: &DataType) -> Result<NumberValues, ComputeError> {
+        fn read<T: ArrowPrimitiveType>(
+            array: &ArrayRef,
+            turn: impl Fn(T::Native) -> u64,
+        ) -> ScalarBuffer<u64> {
             array.as_primitive::<T>().values().iter().map(|value| turn(*value)).collect()
         }
-        fn signed<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &ArrayRef) -> Vec<u64> {
-            read::<T>(array, |value| value.into().cast_unsigned() ^ SIGN)
+        fn signed<T: ArrowPrimitiveType<Native: Into<i64>>>(array: &ArrayRef) -> ScalarBuffer<u64> {
+            read::<T>(array, |value| value.into().cast_unsigned())
+        }
+        fn same<T: ArrowPrimitiveType>(array: &ArrayRef) -> ScalarBuffer<u64> {
+            array.as_primitive::<T>().values().inner().clone().into()
         }
         let array = &conform(array, of)?;
-        Ok(match of {
+        let values = match of {
             DataType::Bool => array.as_boolean().values().iter().map(u64::from).collect(),
             DataType::Int8 => signed::<Int8Type>(array),
             DataType::Int16 => signed::<Int16Type>(array),
             DataType::Int32 => signed::<Int32Type>(array),
-            DataType::Int64 => signed::<Int64Type>(array),
+            DataType::Int64 => same::<Int64Type>(array),
             DataType::Date => signed::<Date32Type>(array),
-            DataType::Timestamp => signed::<TimestampMicrosecondType>(array),
+            DataType::Timestamp => same::<TimestampMicrosecondType>(array),
             DataType::UInt8 => read::<UInt8Type>(array, u64::from),
             DataType::UInt16 => read::<UInt16Type>(array, u64::from),
             DataType::UInt32 => read::<UInt32Type>(array, u64::from),
-            DataType::UInt64 => read::<UInt64Type>(array, |value| value),
+            DataType::UInt64 => same::<UInt64Type>(array),
             DataType::Float32 => read::<Float32Type>(array, |value| turn_float(f64::from(value))),
             DataType::Float64 => read::<Float64Type>(array, turn_float),
             _ => return Err(no_form(array)),
-        })
+        };
+        Ok(NumberValues { values, turned_by: if is_signed(of) { SIGN } else { 0 } })
     }
 
     #[inline]
-    fn get(values: &Vec<u64>, row: usize) -> u64 {
-        values[row]
+    fn get(values: &NumberValues, row: usize) -> u64 {
+        values.values[row] ^ values.turned_by
     }
 
     #[inline]
-    fn compare(values: &Vec<u64>, row: usize, with: &u64) -> std::cmp::Ordering {
-        values[row].cmp(with)
+    fn compare(values: &NumberValues, row: usize, with: &u64) -> std::cmp::Ordering {
+        u64::get(values, row).cmp(with)
     }
 
     fn push(&self, to: &mut ScalarBuilder) {

@@ -1,12 +1,15 @@
 //! The states of many slots, and what windows over them come to.
 
 use std::any::{Any, TypeId};
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use arrow::array::new_null_array;
 use asof_model::DataType;
 
 use super::algebra::{Algebra, Erased, Input, Outcome, Prepared, nulls};
+use super::gathering::{Gathered, Gathering, Listed, Ordered};
 use super::output::{Finished, Output};
 use crate::{ComputeError, arrow_type};
 
@@ -65,13 +68,39 @@ pub fn covering(count: u32, from: u32, until: u32, mut node: impl FnMut(u32)) {
 pub(super) struct Kind<A>(pub(super) A);
 
 impl<A: Algebra> Kind<A> {
-    fn of(states: &States) -> &Vec<A::State> {
-        // A function is only ever given its own states; any other would be none of them.
-        static_or_empty(states.0.downcast_ref())
+    // A function is only ever given its own states; any other would be none of them.
+    fn held(states: &States) -> Held<'_, A> {
+        match states.0.downcast_ref::<Listed<A::Row>>() {
+            Some(listed) => Held::Listed(listed),
+            None => Held::States(states.0.downcast_ref::<Vec<A::State>>().map_or(&[], Vec::as_slice)),
+        }
     }
 
-    fn of_mut(states: &mut States) -> &mut [A::State] {
-        states.0.downcast_mut::<Vec<A::State>>().map_or(&mut [], Vec::as_mut_slice)
+    /// The state of a slot.
+    fn state<'a>(&self, states: &'a States, slot: u32) -> Cow<'a, A::State> {
+        match Self::held(states) {
+            Held::States(states) => Cow::Borrowed(&states[slot as usize]),
+            Held::Listed(listed) => Cow::Owned(self.listed(listed, slot as usize)),
+        }
+    }
+
+    fn listed(&self, listed: &Listed<A::Row>, slot: usize) -> A::State {
+        let mut state = self.0.empty();
+        listed.of(slot..slot + 1).iter().for_each(|row| self.0.take(&mut state, row));
+        state
+    }
+
+    /// States that can be changed, also where rows were listed before.
+    fn of_mut<'a>(&self, states: &'a mut States) -> &'a mut [A::State] {
+        self.all_mut(states).map_or(&mut [], Vec::as_mut_slice)
+    }
+
+    fn all_mut<'a>(&self, states: &'a mut States) -> Option<&'a mut Vec<A::State>> {
+        if let Held::Listed(listed) = Self::held(states) {
+            let each: Vec<A::State> = (0..listed.slots()).map(|slot| self.listed(listed, slot)).collect();
+            *states = States(Box::new(each));
+        }
+        states.0.downcast_mut()
     }
 
     /// Rows and their slots, but for those whose argument is null.
@@ -94,8 +123,30 @@ impl<A: Algebra> Kind<A> {
     }
 }
 
-fn static_or_empty<S>(found: Option<&Vec<S>>) -> &Vec<S> {
-    found.unwrap_or(const { &Vec::new() })
+/// [`States`], as an algebra has them.
+enum Held<'a, A: Algebra> {
+    States(&'a [A::State]),
+    Listed(&'a Listed<A::Row>),
+}
+
+impl<A: Algebra> Held<'_, A> {
+    /// Takes all that some slots hold into a window.
+    #[inline]
+    fn take(&self, algebra: &A, slots: Range<usize>, window: &mut A::State) {
+        match self {
+            Held::States(states) => states[slots].iter().for_each(|state| algebra.merge(window, state)),
+            Held::Listed(listed) => listed.of(slots).iter().for_each(|row| algebra.take(window, row)),
+        }
+    }
+
+    /// Takes it out of a window.
+    #[inline]
+    fn give(&self, algebra: &A, slots: Range<usize>, window: &mut A::State) {
+        match self {
+            Held::States(states) => states[slots].iter().for_each(|state| algebra.subtract(window, state)),
+            Held::Listed(listed) => listed.of(slots).iter().for_each(|row| algebra.give(window, row)),
+        }
+    }
 }
 
 impl<A: Algebra> Erased for Kind<A> {
@@ -120,15 +171,43 @@ impl<A: Algebra> Erased for Kind<A> {
     }
 
     fn grow(&self, states: &mut States, count: usize) {
-        if let Some(states) = states.0.downcast_mut::<Vec<A::State>>() {
+        if let Some(states) = self.all_mut(states) {
             states.resize(count, self.0.empty());
         }
     }
 
-    fn ordered(&self, mut states: States, order: &[u32]) -> States {
-        let from = Self::of_mut(&mut states);
-        let take = |at: &u32| std::mem::replace(&mut from[*at as usize], self.0.empty());
-        States(Box::new(order.iter().map(take).collect::<Vec<_>>()))
+    fn gathering(&self, slots: usize) -> Gathering {
+        Gathering(Box::new(Gathered::<A>::new(slots)))
+    }
+
+    fn gather(&self, to: &mut Gathering, count: usize, slots: &[u32], rows: &[u32], batch: &Prepared) {
+        let Some(to) = to.0.downcast_mut::<Gathered<A>>() else { return };
+        if A::LISTED {
+            Self::each(slots, rows, batch, |values, slot, row| to.list(slot, self.0.row(values, row)));
+            to.bound(&self.0, count);
+        } else {
+            let states = to.states(&self.0, count);
+            Self::each(slots, rows, batch, |values, slot, row| self.0.update(&mut states[slot], values, row));
+        }
+    }
+
+    fn gather_encoded(
+        &self,
+        to: &mut Gathering,
+        count: usize,
+        slot: u32,
+        bytes: &[u8],
+    ) -> Result<(), ComputeError> {
+        let Some(to) = to.0.downcast_mut::<Gathered<A>>() else { return Ok(()) };
+        self.0.merge_encoded(&mut to.states(&self.0, count)[slot as usize], bytes)
+    }
+
+    fn gathered(&self, from: Gathering, order: &[u32]) -> States {
+        let Ok(from) = from.0.downcast::<Gathered<A>>() else { return self.states(order.len()) };
+        match from.ordered(&self.0, order) {
+            Ordered::States(states) => States(Box::new(states)),
+            Ordered::Listed(listed) => States(Box::new(listed)),
+        }
     }
 
     fn prepare(&self, input: &Input) -> Result<Prepared, ComputeError> {
@@ -136,78 +215,151 @@ impl<A: Algebra> Erased for Kind<A> {
     }
 
     fn update(&self, states: &mut States, slots: &[u32], rows: &[u32], batch: &Prepared) {
-        let states = Self::of_mut(states);
+        let states = self.of_mut(states);
         Self::each(slots, rows, batch, |values, slot, row| self.0.update(&mut states[slot], values, row));
     }
 
     fn withdraw(&self, states: &mut States, slots: &[u32], rows: &[u32], batch: &Prepared) {
-        let states = Self::of_mut(states);
+        let states = self.of_mut(states);
         Self::each(slots, rows, batch, |values, slot, row| self.0.withdraw(&mut states[slot], values, row));
     }
 
     fn merge(&self, states: &mut States, slot: u32, other: &States, from: u32) {
-        self.0.merge(&mut Self::of_mut(states)[slot as usize], &Self::of(other)[from as usize]);
+        self.0.merge(&mut self.of_mut(states)[slot as usize], &self.state(other, from));
     }
 
     fn subtract(&self, states: &mut States, slot: u32, other: &States, from: u32) {
-        self.0.subtract(&mut Self::of_mut(states)[slot as usize], &Self::of(other)[from as usize]);
+        self.0.subtract(&mut self.of_mut(states)[slot as usize], &self.state(other, from));
+    }
+
+    fn accumulate(&self, states: &mut States, slots: Range<u32>) {
+        let states = self.of_mut(states).get_mut(slots.start as usize..slots.end as usize);
+        let mut rest = states.unwrap_or_default();
+        while let Some((after, before)) = rest.split_last_mut() {
+            if let Some(last) = before.last_mut() {
+                self.0.merge(last, after);
+            }
+            rest = before;
+        }
     }
 
     fn clear(&self, states: &mut States, slot: u32) {
-        Self::of_mut(states)[slot as usize] = self.0.empty();
+        self.of_mut(states)[slot as usize] = self.0.empty();
     }
 
     fn is_empty(&self, states: &States, slot: u32) -> bool {
-        self.0.is_empty(&Self::of(states)[slot as usize])
+        match Self::held(states) {
+            Held::States(states) => self.0.is_empty(&states[slot as usize]),
+            Held::Listed(listed) => listed.of(slot as usize..slot as usize + 1).is_empty(),
+        }
     }
 
     fn encode(&self, states: &States, slot: u32, out: &mut Vec<u8>) {
-        self.0.encode(&Self::of(states)[slot as usize], out);
+        self.0.encode(&self.state(states, slot), out);
     }
 
     fn merge_encoded(&self, states: &mut States, slot: u32, bytes: &[u8]) -> Result<(), ComputeError> {
-        self.0.merge_encoded(&mut Self::of_mut(states)[slot as usize], bytes)
+        self.0.merge_encoded(&mut self.of_mut(states)[slot as usize], bytes)
     }
 
     fn finish(&self, states: &States, slots: &[u32], at: &[i64]) -> Finished {
-        let states = Self::of(states);
         let mut out = Answers::<A>::new(&self.0, slots.len());
         for (slot, at) in slots.iter().zip(at) {
-            out.push(&states[*slot as usize], *at);
+            out.push(&self.state(states, *slot), *at);
         }
         out.finish()
     }
 
     fn answer(&self, states: &States, ranges: &Ranges<'_>, changes: Changes<'_>) -> Finished {
         let mut out = Answers::<A>::new(&self.0, ranges.covered.len());
-        let states = Self::of(states);
+        let held = Self::held(states);
         let mut window = self.0.empty();
         for key in ranges.keys.windows(2) {
             let answers = key[0] as usize..key[1] as usize;
-            let key = Key {
-                algebra: &self.0,
-                covered: &ranges.covered[answers.clone()],
-                times: &ranges.times[answers.clone()],
-                changes: match changes {
-                    Changes::None => KeyChanges::None,
-                    Changes::Steps(steps) => KeyChanges::Steps(&Self::of(steps)[answers]),
-                    Changes::Tree(nodes) => {
-                        KeyChanges::Tree(&Self::of(nodes)[answers.start * 2..answers.end * 2])
-                    }
-                },
-            };
-            if A::INVERTIBLE {
-                key.slide(states, &mut window, &mut out);
-            } else {
-                key.stack(states, &mut out);
+            let key = self.key(ranges, changes, answers);
+            match &held {
+                held if A::INVERTIBLE => key.slide(held, &mut window, |window, at| out.push(window, at)),
+                Held::States(states) => key.stack(states, &mut out),
+                Held::Listed(_) => {}
             }
         }
         out.finish()
     }
 
+    fn is_number(&self) -> bool {
+        self.0.sweep().is_some()
+    }
+
+    fn numbers(&self, states: &States, windows: &[(Ranges<'_>, Changes<'_>)]) -> Option<Vec<Vec<u64>>> {
+        let mut sweep = self.0.sweep()?;
+        let (first, _) = windows.first()?;
+        let held = Self::held(states);
+        let mut numbers: Vec<Vec<u64>> =
+            windows.iter().map(|(ranges, _)| Vec::with_capacity(ranges.covered.len())).collect();
+        let mut window = self.0.empty();
+        for key in first.keys.windows(2) {
+            let answers = key[0] as usize..key[1] as usize;
+            let covered: Vec<&[(u32, u32)]> =
+                windows.iter().map(|(ranges, _)| &ranges.covered[answers.clone()]).collect();
+            let end = |covered: &(u32, u32)| covered.1;
+            let ends_together =
+                covered.iter().all(|other| other.iter().map(end).eq(covered[0].iter().map(end)));
+            let changes = |(ranges, changes): &(Ranges<'_>, Changes<'_>)| {
+                self.key(ranges, *changes, answers.clone()).changes.is_none(&self.0)
+            };
+            match &held {
+                Held::Listed(listed) if ends_together && windows.iter().all(changes) => {
+                    sweep.key(listed, &covered, &mut numbers);
+                }
+                held => {
+                    for ((ranges, changes), numbers) in windows.iter().zip(&mut numbers) {
+                        let key = self.key(ranges, *changes, answers.clone());
+                        key.slide(held, &mut window, |window, _| numbers.push(self.0.number(window)));
+                    }
+                }
+            }
+        }
+        Some(numbers)
+    }
+
+    fn finish_numbers(&self, numbers: &[u64]) -> Finished {
+        let mut out = Answers::<A>::new(&self.0, numbers.len());
+        for number in numbers {
+            out.outcomes.push(self.0.finish_number(*number, &mut out.values));
+        }
+        out.finish()
+    }
+
     fn bytes(&self, states: &States) -> usize {
-        let states = Self::of(states);
-        size_of::<A::State>() * states.len() + states.iter().map(|state| self.0.heap(state)).sum::<usize>()
+        match Self::held(states) {
+            Held::States(states) => {
+                size_of_val(states) + states.iter().map(|state| self.0.heap(state)).sum::<usize>()
+            }
+            Held::Listed(listed) => {
+                size_of_val(listed.of(0..listed.slots())) + (listed.slots() + 1) * size_of::<u32>()
+            }
+        }
+    }
+}
+
+impl<A: Algebra> Kind<A> {
+    /// The answers of one key.
+    fn key<'a>(&'a self, ranges: &Ranges<'a>, changes: Changes<'a>, answers: Range<usize>) -> Key<'a, A> {
+        let all = |states| match Self::held(states) {
+            Held::States(states) => states,
+            // What changes is never listed.
+            Held::Listed(_) => &[],
+        };
+        Key {
+            algebra: &self.0,
+            covered: &ranges.covered[answers.clone()],
+            times: &ranges.times[answers.clone()],
+            changes: match changes {
+                Changes::None => KeyChanges::None,
+                Changes::Steps(steps) => KeyChanges::Steps(&all(steps)[answers]),
+                Changes::Tree(nodes) => KeyChanges::Tree(&all(nodes)[answers.start * 2..answers.end * 2]),
+            },
+        }
     }
 }
 
@@ -256,9 +408,20 @@ enum KeyChanges<'a, S> {
     Tree(&'a [S]),
 }
 
+impl<S> KeyChanges<'_, S> {
+    fn is_none(&self, algebra: &impl Algebra<State = S>) -> bool {
+        match self {
+            KeyChanges::None => true,
+            KeyChanges::Steps(states) | KeyChanges::Tree(states) => {
+                states.iter().all(|state| algebra.is_empty(state))
+            }
+        }
+    }
+}
+
 impl<A: Algebra> Key<'_, A> {
     /// Takes slots in and out as the window moves on. The room of `window` is used from key to key.
-    fn slide(&self, states: &[A::State], window: &mut A::State, out: &mut Answers<'_, A>) {
+    fn slide(&self, held: &Held<'_, A>, window: &mut A::State, mut out: impl FnMut(&A::State, i64)) {
         self.algebra.reset(window);
         let (mut start, mut end) = (0, 0);
         for (number, (covered, at)) in self.covered.iter().zip(self.times).enumerate() {
@@ -267,26 +430,18 @@ impl<A: Algebra> Key<'_, A> {
                 match self.changes {
                     // Nothing else is in it.
                     KeyChanges::None => self.algebra.reset(window),
-                    _ => self.take_out(&states[start..end], window),
+                    _ => held.give(self.algebra, start..end, window),
                 }
                 (start, end) = (from, from);
             }
-            for state in &states[end..until.max(end)] {
-                self.algebra.merge(window, state);
-            }
+            held.take(self.algebra, end..until.max(end), window);
             end = until.max(end);
-            self.take_out(&states[start..from.max(start)], window);
+            held.give(self.algebra, start..from.max(start), window);
             start = from.max(start);
             if let KeyChanges::Steps(steps) = &self.changes {
                 self.algebra.merge(window, &steps[number]);
             }
-            out.push(window, *at);
-        }
-    }
-
-    fn take_out(&self, states: &[A::State], window: &mut A::State) {
-        for state in states {
-            self.algebra.subtract(window, state);
+            out(window, *at);
         }
     }
 

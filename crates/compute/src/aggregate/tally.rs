@@ -62,6 +62,27 @@ impl<S: Scalar> Tally<S> {
         }
     }
 
+    /// Makes the count of a value this one, which is not 0; gives what it was.
+    #[inline]
+    pub(super) fn replace(&mut self, value: &S, count: i64) -> i64 {
+        let mask = self.places.len() - 1;
+        let mut at = self.hasher.hash_one(value) as usize & mask;
+        loop {
+            let place = &mut self.places[at & mask];
+            if place.round != self.round {
+                break;
+            }
+            if place.value == *value {
+                let before = std::mem::replace(&mut place.count, count);
+                self.present += usize::from(before == 0);
+                return before;
+            }
+            at += 1;
+        }
+        self.place(at & mask, value, count);
+        0
+    }
+
     /// Takes a free place.
     fn place(&mut self, at: usize, value: &S, count: i64) {
         if self.taken * 2 >= self.places.len() {

@@ -161,6 +161,7 @@ fn whole(part: Part) -> i128 {
 impl<T: Number> Algebra for IntTotals<T> {
     type State = IntTotal;
     type Values = ScalarBuffer<T::Native>;
+    type Row = ();
     type Output = Numbers;
 
     const INVERTIBLE: bool = true;
@@ -247,6 +248,7 @@ impl<T> ExactTotals<T> {
 impl<T: Number> Algebra for ExactTotals<T> {
     type State = Exact<i16>;
     type Values = ScalarBuffer<T::Native>;
+    type Row = ();
     type Output = Numbers;
 
     const INVERTIBLE: bool = true;
@@ -328,10 +330,19 @@ impl<T: Number> Algebra for ExactTotals<T> {
     }
 }
 
+/// Whole numbers up to it are floats.
+const WHOLE: u128 = 1 << f64::MANTISSA_DIGITS;
+
 /// `sum / 10^scale / count`, rounded once.
 fn mean(sum: &Real<'_>, count: i64, scale: u8) -> f64 {
     let (sum, exponent) = match sum {
         Real::Special(sum) => return *sum,
+        // Both are floats as they are, and a division rounds once.
+        Real::Narrow(sum, 0)
+            if scale == 0 && sum.unsigned_abs() <= WHOLE && count.unsigned_abs() <= WHOLE as u64 =>
+        {
+            return *sum as f64 / count as f64;
+        }
         Real::Narrow(sum, exponent) => {
             let divisor =
                 10_u64.checked_pow(scale.into()).and_then(|ten| ten.checked_mul(count.unsigned_abs()));

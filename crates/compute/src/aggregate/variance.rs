@@ -157,6 +157,7 @@ impl<T> Spreads<T> {
 impl<T: Number> Algebra for Spreads<T> {
     type State = Spread;
     type Values = ScalarBuffer<T::Native>;
+    type Row = ();
     type Output = Float64Builder;
 
     const INVERTIBLE: bool = true;

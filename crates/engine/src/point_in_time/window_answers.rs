@@ -2,14 +2,14 @@
 
 use arrow::array::{ArrayRef, AsArray, new_null_array};
 use arrow::datatypes::Int64Type;
-use asof_compute::{NONE, Outcome, Place, Ranges, Status, with_default};
+use asof_compute::{Function, NONE, Outcome, Place, Ranges, Status, with_default};
 use asof_model::Question;
 
 use super::answers::{ReadingAnswers, SlotAnswer};
 use super::gather::Winners;
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use super::values::{Part, Put, Values};
-use super::windows::{RunStates, WindowFold};
+use super::windows::{RunStates, SlotStates, WindowFold};
 use crate::threads::in_parallel;
 use crate::{Error, Result};
 
@@ -109,20 +109,38 @@ fn run(
     let plan = fold.plan();
     let run = &fold.index.runs()[number];
     let (keys, answers) = (run.answer_starts(), run.answers());
-    let before = states.put_in_order(plan, run.slots());
+    let SlotStates { states: of_slots, before } = states.states(plan, run.slots());
     let times = fold.spine.times(answers);
     let mut slots = vec![SlotAnswer::NOTHING; times.len()];
     let mut columns: Vec<Option<ArrayRef>> = plan.features().iter().map(|_| None).collect();
     let mut overflows = Vec::new();
     let mut otherwise = vec![(false, false); if spec.compare { times.len() } else { 0 }];
-    for (number, window) in fold.index.windows().iter().enumerate() {
-        let mut covered = run.covered(&fold.spine, window);
-        for (from, until) in &mut covered {
-            (*from, *until) = (before[*from as usize], before[*until as usize]);
+    let place = |(from, until): &(u32, u32)| (before[*from as usize], before[*until as usize]);
+    let covered =
+        (0..fold.index.windows().len()).map(|window| run.covered(window).iter().map(place).collect());
+    let covered: Vec<Vec<(u32, u32)>> = covered.collect();
+    let asked = |kept: usize, window: usize| {
+        let ranges = Ranges { keys, covered: &covered[window], times };
+        (ranges, states.changes(plan, kept, window))
+    };
+    // What several windows come to at once.
+    let mut numbers: Vec<Option<Vec<Vec<u64>>>> = of_slots.iter().map(|_| None).collect();
+    for feature in plan.features().iter().filter(|feature| feature.function.is_number()) {
+        let windows = plan.windows_of(feature.kept).iter().map(|window| asked(feature.kept, *window));
+        let found = &mut numbers[feature.kept];
+        if found.is_none() {
+            *found = feature.function.numbers(&of_slots[feature.kept], &windows.collect::<Vec<_>>());
         }
-        let ranges = Ranges { keys, covered: &covered, times };
-        let answer = |function: &asof_compute::Function, kept: usize| {
-            function.answer(&states.slots[kept], &ranges, states.changes(plan, kept, number))
+    }
+    for number in 0..fold.index.windows().len() {
+        let answer = |function: &Function, kept: usize| {
+            let (ranges, changes) = asked(kept, number);
+            let at = plan.windows_of(kept).binary_search(&number).ok();
+            let numbers = numbers[kept].as_ref().filter(|_| function.is_number());
+            match numbers.zip(at).and_then(|(numbers, at)| numbers.get(at)) {
+                Some(numbers) => function.finish_numbers(numbers),
+                None => function.answer(&of_slots[kept], &ranges, changes),
+            }
         };
         let counts = answer(plan.rows_that_count(), 0);
         let counts = counts.values.as_primitive::<Int64Type>().values().clone();

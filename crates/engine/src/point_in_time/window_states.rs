@@ -71,22 +71,23 @@ impl WindowFold {
         let mut messages = Messages { reading, full: Vec::new(), last: Vec::new() };
         let mut state = Vec::new();
         for (number, index) in self.index.runs().iter().enumerate() {
-            let states = self.run(number);
+            let mut run = self.run(number);
+            let slot_states = run.states(self.plan(), index.slots());
             for key in index.keys() {
                 let row = rows[key as usize];
                 let (slots, answers) = (index.slots_of(key), index.answers_of(key));
                 for (kept, (function, windows)) in self.plan().functions().enumerate() {
                     for slot in slots.start..slots.end {
-                        let number = states.numbered(slot);
-                        let some = |number: &u32| !function.is_empty(&states.slots[kept], *number);
-                        if let Some(number) = number.filter(some) {
+                        let states = &slot_states.states[kept];
+                        let some = |number: &u32| !function.is_empty(states, *number);
+                        if let Some(number) = slot_states.numbered(slot).filter(some) {
                             state.clear();
-                            function.encode(&states.slots[kept], number, &mut state);
+                            function.encode(states, number, &mut state);
                             messages.put((SLOT, kept, 0, row, slot - slots.start), &state);
                         }
                     }
                     for (at, window) in windows.iter().enumerate() {
-                        let Some(changes) = states.change(kept, at) else { continue };
+                        let Some(changes) = run.change(kept, at) else { continue };
                         let width = if function.is_invertible() { 1 } else { 2 };
                         for place in answers.start * width..answers.end * width {
                             if !function.is_empty(changes, place) {
@@ -98,7 +99,7 @@ impl WindowFold {
                         }
                     }
                 }
-                for (what, all) in [(UNKNOWN, &states.unknown), (SUPERSEDED, &states.superseded)] {
+                for (what, all) in [(UNKNOWN, &run.unknown), (SUPERSEDED, &run.superseded)] {
                     for (window, rows) in all.iter().enumerate() {
                         for answer in answers.start..answers.end {
                             if let Some(more) = rows.get(answer as usize).filter(|more| **more != 0) {
@@ -150,9 +151,8 @@ impl WindowFold {
         let (function, windows) = self.plan().functions().nth(kept)?;
         let taken = match *what {
             SLOT => {
-                let number = run.number(index.slots_of(key).start + at, index.slots());
-                run.grow(self.plan());
-                function.merge_encoded(run.slots.get_mut(kept)?, number, state)
+                let slot = index.slots_of(key).start + at;
+                run.take_encoded(self.plan(), (slot, index.slots()), kept, state)?
             }
             CHANGE => {
                 let window = windows.binary_search(&window).ok()?;

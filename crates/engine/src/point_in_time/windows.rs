@@ -12,8 +12,8 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::SchemaRef;
 use asof_compute::{
-    Function, KeptStates, NONE, PlanRows, PlannedCall, PlannedFeature, Prepared, SpineIndex, States, TOUCHED,
-    WindowIndex, counts_until, covering,
+    ComputeError, Function, Gathering, KeptStates, NONE, PlanRows, PlannedCall, PlannedFeature, Prepared,
+    SoughtSlot, SpineIndex, States, TOUCHED, WindowIndex, counts_until, covering,
 };
 use asof_model::{Question, Timestamp, Window};
 
@@ -73,6 +73,11 @@ impl WindowPlan {
         &self.names[feature]
     }
 
+    /// The windows of the states that are kept at a place.
+    pub(super) fn windows_of(&self, kept: usize) -> &[usize] {
+        &self.plan.kept()[kept].windows
+    }
+
     /// What counts the rows in windows; its states are the first.
     pub(super) fn rows_that_count(&self) -> &Function {
         &self.plan.kept()[0].function
@@ -104,7 +109,7 @@ impl WindowPlan {
         let uppers = (0..windows.len()).filter(first).count();
         let slots = (windows.len() + uppers) as u64;
         let states = self.plan.kept().iter().map(|kept| kept.function.bytes(&kept.function.states(1)) as u64);
-        slots * (12 + states.sum::<u64>()) + self.features().len() as u64 * 24
+        slots * (12 + states.sum::<u64>()) + windows.len() as u64 * 8 + self.features().len() as u64 * 24
     }
 
     /// Ready for batches of this schema.
@@ -149,8 +154,8 @@ pub(super) struct RunStates {
     numbers: Vec<u32>,
     /// How many slots have states.
     count: u32,
-    /// For each of [`asof_compute::WindowPlan::kept`], the states, by number.
-    pub(super) slots: Vec<States>,
+    /// For each of [`asof_compute::WindowPlan::kept`], the states, by number. Empty before the first row.
+    gathering: Vec<Gathering>,
     /// For each of them and each of its windows, what changes from answer to answer.
     changes: Vec<Vec<Option<States>>>,
     /// For each window and answer by how many more rows than the one before are in the window but not known yet;
@@ -160,22 +165,46 @@ pub(super) struct RunStates {
     pub(super) superseded: Vec<Vec<i64>>,
 }
 
+/// The states of the slots of a run that rows fell into.
+#[derive(Debug)]
+pub(super) struct SlotStates {
+    /// For each of [`asof_compute::WindowPlan::kept`], the states in the order of their slots.
+    pub(super) states: Vec<States>,
+    /// How many states come before each slot, and before the end.
+    pub(super) before: Vec<u32>,
+}
+
+impl SlotStates {
+    /// The number of a slot's states; none where no row fell.
+    pub(super) fn numbered(&self, slot: u32) -> Option<u32> {
+        let slot = slot as usize;
+        (self.before[slot] < self.before[slot + 1]).then_some(self.before[slot])
+    }
+}
+
 /// What one thread uses again for each batch.
 #[derive(Debug, Default)]
 pub(super) struct WindowScratch {
-    items: Vec<Item>,
     sorted: Vec<Item>,
     starts: Vec<u32>,
+    sought: Vec<SoughtSlot>,
     moves: Moves,
     late: Vec<Late>,
 }
 
 /// A row whose key the spine asks for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Item {
-    run: u16,
+    event_time: Timestamp,
     key: u32,
     row: u32,
+    run: u16,
+    /// It is known when it happens, and nothing comes after it: it counts in whatever window it lies.
+    is_plain: bool,
+}
+
+impl Item {
+    const NONE: Item = Item { event_time: Timestamp::BEFORE_ALL, key: NONE, row: 0, run: 0, is_plain: false };
 }
 
 /// A row that is known only after some answer whose window it is in, or that ends.
@@ -200,6 +229,20 @@ impl Moves {
     fn push(&mut self, slot: u32, row: u32) {
         self.slots.push(slot);
         self.rows.push(row);
+    }
+
+    /// Adds those whose slot is not [`NONE`]: without asking each, which nobody could guess.
+    fn extend(&mut self, moves: impl ExactSizeIterator<Item = (u32, u32)>) {
+        let mut length = self.slots.len();
+        self.slots.resize(length + moves.len(), NONE);
+        self.rows.resize(length + moves.len(), 0);
+        for (slot, row) in moves {
+            self.slots[length] = slot;
+            self.rows[length] = row;
+            length += usize::from(slot != NONE);
+        }
+        self.slots.truncate(length);
+        self.rows.truncate(length);
     }
 
     fn clear(&mut self) {
@@ -241,7 +284,7 @@ impl WindowFold {
         let states = || RunStates {
             numbers: Vec::new(),
             count: 0,
-            slots: plan.plan.kept().iter().map(|kept| kept.function.states(0)).collect(),
+            gathering: Vec::new(),
             changes: plan
                 .plan
                 .kept()
@@ -276,11 +319,11 @@ impl WindowFold {
     ) -> Result<()> {
         let (_, _, facts) = rows;
         self.by_run(rows, scratch);
-        let WindowScratch { sorted, moves, late, .. } = scratch;
+        let WindowScratch { sorted, sought, moves, late, .. } = scratch;
         let mut values = None;
         for items in sorted.chunk_by(|one, other| one.run == other.run) {
             let number = usize::from(items[0].run);
-            self.place(spec, (number, items), facts, (moves, late));
+            self.place(spec, (number, items), facts, sought, (moves, late));
             if moves.rows.is_empty() && late.is_empty() {
                 continue;
             }
@@ -298,26 +341,32 @@ impl WindowFold {
     /// The rows that count, in the order of runs.
     fn by_run(&self, rows: (&[u32], Option<&BooleanArray>, &Facts), scratch: &mut WindowScratch) {
         let (found, keep, facts) = rows;
-        let WindowScratch { items, sorted, starts, .. } = scratch;
-        items.clear();
+        let WindowScratch { sorted, starts, .. } = scratch;
+        let counts = |row: usize, key: u32| {
+            key != NONE && keep.is_none_or(|keep| keep.value(row)) && !facts.is_delete(row)
+        };
         starts.clear();
         starts.resize(self.runs.len() + 1, 0);
         for (row, key) in found.iter().enumerate() {
-            if *key != NONE && keep.is_none_or(|keep| keep.value(row)) && !facts.is_delete(row) {
-                let run = self.index.run_of(*key);
-                items.push(Item { run, key: *key, row: row as u32 });
-                starts[usize::from(run) + 1] += 1;
+            if counts(row, *key) {
+                starts[usize::from(self.index.run_of(*key)) + 1] += 1;
             }
         }
         for run in 0..self.runs.len() {
             starts[run + 1] += starts[run];
         }
-        sorted.clear();
-        sorted.resize(items.len(), Item::default());
-        for item in items.iter() {
-            let next = &mut starts[usize::from(item.run)];
-            sorted[*next as usize] = *item;
-            *next += 1;
+        let all = starts.last().map_or(0, |all| *all as usize);
+        // Each is written below.
+        sorted.resize(all, Item::NONE);
+        for (row, key) in found.iter().enumerate() {
+            if counts(row, *key) {
+                let run = self.index.run_of(*key);
+                let (event_time, visible_at) = facts.times(row);
+                let is_plain = visible_at <= event_time && facts.next(row).is_none();
+                let next = &mut starts[usize::from(run)];
+                sorted[*next as usize] = Item { event_time, key: *key, row: row as u32, run, is_plain };
+                *next += 1;
+            }
         }
     }
 
@@ -327,16 +376,28 @@ impl WindowFold {
         spec: &Spec,
         (run, items): (usize, &[Item]),
         facts: &Facts,
+        sought: &mut Vec<SoughtSlot>,
         (moves, late): (&mut Moves, &mut Vec<Late>),
     ) {
         moves.clear();
         late.clear();
         let run = &self.index.runs()[run];
         for items in items.chunks(TOUCHED) {
-            run.warm(items.iter().map(|item| item.key));
-            for Item { key, row, .. } in items.iter().copied() {
+            run.find(items.iter().map(|item| (item.key, item.event_time)), sought);
+            let slots = sought.iter().map(|sought| sought.slot);
+            if items.iter().all(|item| item.is_plain) {
+                moves.extend(slots.zip(items.iter().map(|item| item.row)));
+                continue;
+            }
+            for (slot, Item { key, row, is_plain, .. }) in slots.zip(items.iter().copied()) {
+                if slot == NONE {
+                    continue;
+                }
+                if is_plain {
+                    moves.push(slot, row);
+                    continue;
+                }
                 let (event_time, visible_at) = facts.times(row as usize);
-                let Some(slot) = run.slot(key, event_time) else { continue };
                 let next = facts.next(row as usize);
                 if next.is_some_and(|next| next <= visible_at) {
                     // Never last under either question.
@@ -373,15 +434,18 @@ impl WindowFold {
     }
 
     fn fold(&self, values: &BatchValues, moves: &mut Moves, slots: usize, run: &mut RunStates) {
-        for slot in &mut moves.slots {
-            *slot = run.number(*slot, slots);
+        if moves.slots.is_empty() {
+            return;
         }
-        run.grow(&self.bound.plan);
+        for slot in &mut moves.slots {
+            *slot = run.number(*slot, slots, &self.bound.plan);
+        }
+        let count = run.count as usize;
         let passing: Vec<Moves> = values.filters.iter().map(|filter| moves.passing(filter)).collect();
         let kept = self.bound.plan.plan.kept().iter().zip(&values.prepared);
-        for ((kept, prepared), states) in kept.zip(&mut run.slots) {
+        for ((kept, prepared), states) in kept.zip(&mut run.gathering) {
             let moves = kept.filter.map_or(&*moves, |filter| &passing[filter]);
-            kept.function.update(states, &moves.slots, &moves.rows, prepared);
+            kept.function.gather(states, count, &moves.slots, &moves.rows, prepared);
         }
     }
 
@@ -452,10 +516,11 @@ impl WindowFold {
 }
 
 impl RunStates {
-    /// The number of a slot's states, of so many slots, which are made room for by [`RunStates::grow`].
-    pub(super) fn number(&mut self, slot: u32, slots: usize) -> u32 {
+    /// The number of a slot's states, of so many slots.
+    fn number(&mut self, slot: u32, slots: usize, plan: &WindowPlan) -> u32 {
         if self.numbers.is_empty() {
             self.numbers = vec![NONE; slots];
+            self.gathering = plan.plan.kept().iter().map(|kept| kept.function.gathering(slots)).collect();
         }
         let number = &mut self.numbers[slot as usize];
         if *number == NONE {
@@ -465,35 +530,39 @@ impl RunStates {
         *number
     }
 
-    /// Makes room for the states of all slots that have a number.
-    pub(super) fn grow(&mut self, plan: &WindowPlan) {
-        for (kept, states) in plan.plan.kept().iter().zip(&mut self.slots) {
-            kept.function.grow(states, self.count as usize);
-        }
+    /// Takes in what the encoded state of a slot holds, of so many slots.
+    pub(super) fn take_encoded(
+        &mut self,
+        plan: &WindowPlan,
+        (slot, slots): (u32, usize),
+        kept: usize,
+        state: &[u8],
+    ) -> Option<std::result::Result<(), ComputeError>> {
+        let number = self.number(slot, slots, plan);
+        let count = self.count as usize;
+        let function = &plan.plan.kept().get(kept)?.function;
+        Some(function.gather_encoded(&mut self.gathering[kept], count, number, state))
     }
 
-    /// The number of a slot's states; none where no row fell.
-    pub(super) fn numbered(&self, slot: u32) -> Option<u32> {
-        self.numbers.get(slot as usize).copied().filter(|number| *number != NONE)
-    }
-
-    /// Puts states in the order of their slots, of which there are so many: how many states come before each slot, and
-    /// before the end.
-    pub(super) fn put_in_order(&mut self, plan: &WindowPlan, slots: usize) -> Vec<u32> {
-        self.numbers.resize(slots, NONE);
+    /// Takes the states out, in the order of their slots, of which there are so many.
+    pub(super) fn states(&mut self, plan: &WindowPlan, slots: usize) -> SlotStates {
+        let mut numbers = std::mem::take(&mut self.numbers);
+        numbers.resize(slots, NONE);
         let mut order = Vec::with_capacity(self.count as usize);
         let mut before = Vec::with_capacity(slots + 1);
-        for number in &mut self.numbers {
+        for number in numbers {
             before.push(order.len() as u32);
-            if *number != NONE {
-                let place = order.len() as u32;
-                order.push(std::mem::replace(number, place));
+            if number != NONE {
+                order.push(number);
             }
         }
         before.push(order.len() as u32);
-        let states = std::mem::take(&mut self.slots).into_iter().zip(plan.plan.kept());
-        self.slots = states.map(|(states, kept)| kept.function.ordered(states, &order)).collect();
-        before
+        let mut gathering = std::mem::take(&mut self.gathering).into_iter();
+        let gathered = plan.plan.kept().iter().map(|kept| match gathering.next() {
+            Some(gathering) => kept.function.gathered(gathering, &order),
+            None => kept.function.states(0),
+        });
+        SlotStates { states: gathered.collect(), before }
     }
 
     /// What changes from answer to answer, of states over the so manieth of their windows.

@@ -24,7 +24,7 @@ use crate::{Engine, Error, Result};
 /// Batches of the usual size that thin rows are read in.
 const THIN: usize = 4;
 /// And those that are folded into windows, whose states take more of the cache.
-const FOLDED: usize = 16;
+const FOLDED: usize = 32;
 
 /// Where rows come from, for errors.
 #[derive(Debug, Clone, Copy)]

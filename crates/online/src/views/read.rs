@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use asof_compute::{Ladder, Position, RowOrder, StoredWindows, WindowSums};
+use asof_compute::{Ladder, Position, RowOrder, StoredWindows, WindowSums, WindowTotals};
 use asof_model::Timestamp;
 
 use super::ViewTable;
@@ -354,7 +354,7 @@ fn ceil(number: i64, of: i64) -> i64 {
 #[derive(Debug)]
 pub struct WindowsRead {
     /// To be finished.
-    pub sums: WindowSums,
+    pub totals: WindowTotals,
     /// Of each entity how many rows were read because no tile holds them, and how many that came late.
     pub rows: Vec<usize>,
 }
@@ -405,7 +405,7 @@ pub fn sum_windows(
     let Sums { slots, numbers, rows: read, .. } = into;
     let read = read.finish().map_err(broken)?;
     sums.add_rows(&slots, &numbers, &read).map_err(broken)?;
-    Ok(WindowsRead { sums, rows })
+    Ok(WindowsRead { totals: sums.total(), rows })
 }
 
 pub(super) fn broken(error: asof_compute::ComputeError) -> crate::Error {

@@ -327,8 +327,9 @@ impl Bench {
             }
         }
         naive.add_rows(&slots, &numbers, &rows.finish().unwrap()).unwrap();
+        let naive = naive.total();
         for feature in features {
-            let (found, expected) = (read.sums.finish(feature).unwrap(), naive.finish(feature).unwrap());
+            let (found, expected) = (read.totals.finish(feature).unwrap(), naive.finish(feature).unwrap());
             let shape = &plan.features()[feature];
             assert_eq!(
                 found.values.as_ref(),
@@ -734,7 +735,7 @@ fn the_cost_of_a_read() {
             let key = KeyEncoder::encode_int64(entities[round % entities.len()]);
             let read = sum_windows(&asked, snapshot.as_ref(), &mut [Some(&key[..])].into_iter()).unwrap();
             for feature in &features {
-                read.sums.finish(*feature).unwrap();
+                read.totals.finish(*feature).unwrap();
             }
             rows += read.rows.iter().sum::<usize>();
             took.push(begun.elapsed().as_micros());
