@@ -81,7 +81,7 @@ impl Ladder {
         let of_use =
             || (0..self.levels()).filter(|level| longest.is_none_or(|longest| stay(*level) <= longest / 2));
         let most = (longest.unwrap_or(YEAR) / KEPT).max(least.saturating_mul(2));
-        of_use().filter(|level| stay(*level) <= most).last().or_else(|| of_use().next())
+        of_use().rfind(|level| stay(*level) <= most).or_else(|| of_use().next())
     }
 
     /// Before it no edge of these windows falls within a tile of the level, and all upper edges are past it, whoever

@@ -216,6 +216,7 @@ impl Given {
         self.rest();
         let Given { node, folder, rows, .. } = self;
         let now = node.now();
+        node.runtime.block_on(node.flow.close());
         drop(node);
         Given { node: Node::open(folder.path(), now), folder, rows, working: None }
     }
