@@ -28,7 +28,8 @@ const COARSEST: i64 = 4;
 const KEPT: i64 = 8;
 const YEAR: i64 = 365 * 86_400_000_000;
 
-/// The lengths of a view's tiles, from short to long; each is a multiple of the one before.
+/// The lengths of a view's tiles, from short to long; each is a multiple of the one before. Tiles that stand in for rows are
+/// stored by the number of their level: for the same windows neither that nor [`Ladder::keeps`] may ever be another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ladder {
     lengths: Vec<i64>,

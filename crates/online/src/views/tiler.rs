@@ -198,16 +198,18 @@ impl Tiler<'_> {
         drop(from);
         let stand_in = made.values().flatten().any(|tile| key::is_kept(tile));
         let horizon = if stand_in { Some(horizon) } else { state.horizon };
-        let remember = reached != tiled && (state.tiled.is_some() || tiles > 0 || !done)
+        let until = if in_place { reached } else { tiled };
+        let moves = stand_in && (until, horizon) != (tiled, state.horizon);
+        let remember = moves
+            || reached != tiled && (state.tiled.is_some() || tiles > 0 || !done)
             || gone.is_some() && !lates.is_empty() && state.tiled.is_some();
         let late = lates.len();
-        // Where tiles stand in for rows, who can be answered and how far they reach is said before there is one. Else tiles
-        // first: who finds them knows from their position which late rows they hold. What no tile holds yet is read from the
-        // rows, since the mark comes last. What tiles stand in for goes when all that is there. So it may be cut off between
-        // any two batches.
-        let until = if in_place { reached } else { tiled };
+        // Where tiles stand in for rows, who can be answered and how far they reach is said before there is one, or with it.
+        // Else tiles first: who finds them knows from their position which late rows they hold. What no tile holds yet is
+        // read from the rows, since the mark comes last. What tiles stand in for goes when all that is there. So it may be
+        // cut off between any two batches.
         let before = key::Mark { until, gone: state.gone, many: state.many, horizon };
-        let before = (stand_in && (until, horizon) != (tiled, state.horizon)).then_some(before);
+        let before = (moves && made.len() + late >= BATCH).then_some(before);
         let after = remember.then_some(key::Mark { until: reached, gone, many, horizon });
         let mark =
             |mark: Option<key::Mark>| mark.map(|mark| (key::tiled(entity), Some(key::put_mark(&mark))));
@@ -369,10 +371,10 @@ impl Work<'_> {
         self.from.scan(table.number(), &prefix, None, Direction::Forward, &mut |place, entry| {
             let placed = place.get(prefix.len()..).and_then(key::read_order);
             let placed = key::whole(placed, "the key of a row")?;
-            if placed.event_time >= until {
+            let start = ladder.start(level, placed.event_time);
+            if start.0.saturating_add(ladder.length(level)) > until.0 {
                 return Ok(false);
             }
-            let start = ladder.start(level, placed.event_time);
             if stretches.last().is_none_or(|last| last.start != start) {
                 stretches.push(Stretch { start, rows: 0, bytes: 0, stands: true });
             }
