@@ -3,6 +3,10 @@
 use super::cut_off::CutOff;
 use super::*;
 
+/// What follows the key of an entity in that of a late row, and of any other.
+const LATE: [u8; 2] = [1, 1];
+const ROW: [u8; 1] = [0];
+
 impl Bench {
     /// Makes tiles in place of rows, where `history` back is answered.
     fn letting(&self, history: i64) -> Tiler<'_> {
@@ -31,9 +35,15 @@ impl Bench {
 
     /// How many entries the table has.
     fn entries(&self) -> usize {
+        self.entries_behind(&[])
+    }
+
+    /// How many of them have this behind the keys of their entities.
+    fn entries_behind(&self, what: &[u8]) -> usize {
+        let entity = KeyEncoder::encode_int64(0).len();
         let mut entries = 0;
-        let count = &mut |_: &[u8], _: &[u8]| {
-            entries += 1;
+        let count = &mut |place: &[u8], _: &[u8]| {
+            entries += usize::from(place[entity..].starts_with(what));
             Ok(true)
         };
         self.store().read().unwrap().scan(TABLE, &[], None, Direction::Forward, count).unwrap();
@@ -151,6 +161,7 @@ fn what_tiles_stand_in_for_is_not_missed() {
         gone += bench.let_go(&bench.letting(history), &[0, 1, 2]).unwrap();
         let (left, rows) = (bench.entries(), bench.rows.len());
         assert!(left < 150 || left * 4 < rows, "{left} entries of {before}, {rows} rows");
+        assert_eq!(bench.entries_behind(&LATE), 0, "what waited is known, and merged");
         for back in [0, history / 2, history] {
             bench.check(&[Some(0), Some(1), Some(2)], back);
         }
@@ -183,6 +194,7 @@ fn a_hundred_thousand_old_rows_come_to_a_handful_of_entries() {
     assert_eq!(bench.let_go(&bench.letting(86_400 * SECOND), &[1]).unwrap(), 100_000);
     let left = bench.entries();
     assert!(left < 10, "{left} entries are left");
+    assert_eq!(bench.entries_behind(&ROW), 0);
     assert_eq!(bench.check(&[Some(1)], 0), 0, "no row is read");
     bench.check(&[Some(1)], 86_400 * SECOND);
     bench.reopen();
@@ -255,17 +267,22 @@ fn tiles_in_place_of_rows_expire() {
         done.removed
     };
     let mut removed = 0;
-    for _ in 0..40 {
+    for round in 0..40 {
         bench.pass(500 * SECOND);
         let now = bench.now();
         let rows: Vec<(i64, i64)> = (0..200).map(|at| (at % 2, now - at * SECOND)).collect();
         bench.push(&mut random, &rows, &[]);
+        // The third entity is heard of no more: of its last windows there are no rows, but tiles.
+        if round < 25 {
+            let rows: Vec<(i64, i64)> = (0..100).map(|at| (2, now - at * SECOND)).collect();
+            bench.push(&mut random, &rows, &[]);
+        }
         let late = now - below(&mut random, 7_000 * SECOND);
         bench.push(&mut random, &[(0, late)], &[]);
-        bench.let_go(&bench.letting(history), &[0, 1]).unwrap();
+        bench.let_go(&bench.letting(history), &[0, 1, 2]).unwrap();
         removed += expire(&bench);
         for back in [0, history] {
-            bench.check(&[Some(0), Some(1)], back);
+            bench.check(&[Some(0), Some(1), Some(2)], back);
         }
     }
     // Tiles of ten minutes, of both entities, and the rows of the last.
