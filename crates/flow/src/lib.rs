@@ -7,6 +7,7 @@
 mod consistency;
 mod error;
 mod flush;
+mod live_tiles;
 mod live_views;
 mod load;
 mod materialize;
@@ -67,6 +68,8 @@ pub struct Flow {
     pub(crate) batch_bytes: usize,
     /// How long after its first failed turn a view without `refresh` has its next.
     pub(crate) retry: Duration,
+    /// How often rows are looked at for those that may go.
+    pub(crate) expire: Duration,
     /// The seats of long operations.
     pub(crate) operations: Operations,
 }
@@ -103,6 +106,7 @@ impl Flow {
             stop: CancellationToken::new(),
             batch_bytes: BATCH_BYTES,
             retry: RETRY,
+            expire: live_tiles::EXPIRE,
             operations: Operations::default(),
         }
     }
@@ -127,6 +131,13 @@ impl Flow {
     #[must_use]
     pub fn with_retry(mut self, after: Duration) -> Flow {
         self.retry = after;
+        self
+    }
+
+    /// The same, which looks so often for rows of live views that may go; 10 minutes is right but for tests.
+    #[must_use]
+    pub fn with_expiry(mut self, every: Duration) -> Flow {
+        self.expire = every;
         self
     }
 

@@ -4,21 +4,19 @@
 //! source and put beside it, and then it takes the place of the one before. Of a source that is not pushed to, what
 //! is new is put into the generation that answers, a unit in one batch; too large a unit makes a new generation aside.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use asof_compute::{Keeping, Ladder, Op, Position, RowLayout, RowOrder, StoredWindows, arrow_type};
+use asof_compute::{Keeping, Op, Position, RowLayout, RowOrder, arrow_type};
 use asof_engine::intake::{Intake, KeptKey, KeyBinding, kept_key};
 use asof_engine::rows::{EvaluatedRows, Unit, UnitRead, ViewColumns, ViewProgress, ViewRows};
 use asof_engine::{Progress, ProgressEvent};
 use asof_model::{Catalog, Length, Place, Timestamp, ViewVersion};
 use asof_online::live::{Version, Writing};
-use asof_online::views::{Held, Holds, LiveGeneration, LiveGenerations, LiveRecord, Tiler, ViewRow};
+use asof_online::views::{Holds, LiveGeneration, LiveGenerations, LiveRecord, ViewRow};
 use asof_online::{GenerationId, GenerationState};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
+use crate::live_tiles::{TiledWindows, tile_all};
 use crate::materialize::{MaterializeReport, blocking};
 use crate::operation::caught;
 use crate::push::{AcceptedBatch, LiveViews};
@@ -28,12 +26,6 @@ use crate::{Flow, FlowError, Result};
 const BATCH: usize = 1 << 20;
 /// Bytes of rows that are put in one batch into a generation that answers; more make a new one.
 const AT_ONCE: usize = 32 << 20;
-/// How often rows are looked at for those that may go.
-const EXPIRE: Duration = Duration::from_secs(600);
-/// How often entities with many new rows are looked at for tiles.
-const TICK: Duration = Duration::from_millis(250);
-/// What happened less than so long ago is left out of tiles, in microseconds: most of it is still on its way.
-const LAG: i64 = 1_000_000;
 
 /// Whether a view's rows are in the live store.
 pub(crate) fn is_live(catalog: &Catalog, view: &ViewVersion) -> bool {
@@ -47,7 +39,7 @@ pub(crate) fn is_pushed(catalog: &Catalog, view: &ViewVersion) -> bool {
 }
 
 /// Whether rows of a view's source may be versions of events.
-fn has_versions(catalog: &Catalog, view: &ViewVersion) -> bool {
+pub(crate) fn has_versions(catalog: &Catalog, view: &ViewVersion) -> bool {
     catalog.source(&view.source).is_some_and(|source| source.definition.id.is_some())
 }
 
@@ -63,19 +55,6 @@ pub(crate) fn keeping(view: &ViewVersion, now: Timestamp) -> Keeping {
     let own = view.definition.retention;
     let retention = if view.definition.is_window() { own.or_else(windows) } else { own };
     Keeping::at(now, view.definition.history, retention)
-}
-
-/// How the rows of a view over windows are stored in a generation, and the lengths of its tiles.
-pub(crate) fn stored_windows(
-    view: &ViewVersion,
-    record: &LiveRecord,
-) -> Result<Option<(StoredWindows, Ladder)>> {
-    let Holds::Windows { arguments } = &record.holds else { return Ok(None) };
-    let features = view.features.iter().map(|typed| (&typed.feature, &typed.data_type));
-    let stored = StoredWindows::new(features, arguments)
-        .map_err(|error| FlowError::Internal { what: format!("view `{}`: {error}", view.address) })?;
-    let ladder = Ladder::of(stored.plan().windows());
-    Ok(Some((stored, ladder)))
 }
 
 impl Flow {
@@ -203,10 +182,10 @@ impl Flow {
             let (live, generation) = (Arc::clone(live), Arc::clone(generation));
             blocking(move || Ok(live.settle(&generation)?)).await?;
         }
-        if let Some((stored, ladder)) = stored_windows(view, &generation.record)? {
+        if let Some(windows) = TiledWindows::of(catalog, view, &generation.record)? {
             let (live, generation) = (Arc::clone(live), Arc::clone(generation));
             let (until, stop) = (self.clock.now(), self.stop.clone());
-            self.aside(move || tile_all(&live, &generation, &stored, &ladder, until, &stop)).await?;
+            self.aside(move || tile_all(&live, &generation, &windows, until, &stop)).await?;
         }
         Ok((report, seen))
     }
@@ -361,160 +340,11 @@ impl Flow {
         .await?;
         Ok(report)
     }
-
-    /// Makes tiles of entities with many new rows, again and again.
-    pub(crate) async fn tile_forever(self, live: Arc<LiveGenerations>) {
-        let mut known: HashMap<GenerationId, Option<Arc<(StoredWindows, Ladder)>>> = HashMap::new();
-        loop {
-            tokio::time::sleep(TICK).await;
-            let noted = live.noted();
-            let catalog = self.registry.catalog();
-            for generation in live.all().iter() {
-                let record = &generation.record;
-                let of_it = noted.iter().filter(|(id, _)| *id == record.id).map(|(_, entity)| entity.clone());
-                // Who gets rows of the past and has no tiles is summed up once they are all there.
-                let waits = live.is_loading(&record.source);
-                let (later, entities): (Vec<Vec<u8>>, Vec<Vec<u8>>) =
-                    of_it.partition(|entity| waits && !generation.table.may_have_tiles(entity));
-                later.iter().for_each(|entity| live.note(record.id, entity));
-                if entities.is_empty() || record.state != GenerationState::Live {
-                    continue;
-                }
-                let windows = known.entry(record.id).or_insert_with(|| {
-                    let view = catalog.view(&record.view).filter(|view| view.id == record.version)?;
-                    stored_windows(view, record).ok().flatten().map(Arc::new)
-                });
-                let Some(windows) = windows.clone() else { continue };
-                let (live, generation, now) = (Arc::clone(&live), Arc::clone(generation), self.clock.now());
-                let stop = self.stop.clone();
-                let done = self.aside(move || {
-                    let (stored, ladder) = windows.as_ref();
-                    tile(&live, &generation, (stored, ladder), now, entities, &stop)
-                });
-                if let Err(error) = done.await
-                    && !self.stop.is_cancelled()
-                {
-                    tracing::warn!(view = %record.view, %error, "tiles of a view could not be made");
-                }
-            }
-        }
-    }
-}
-
-impl Flow {
-    /// Lets go of rows that count at no T that is answered any more, again and again.
-    pub(crate) async fn expire_forever(self, live: Arc<LiveGenerations>) {
-        loop {
-            tokio::time::sleep(EXPIRE).await;
-            let catalog = self.registry.catalog();
-            for generation in live.all().iter() {
-                let record = &generation.record;
-                let view = catalog.view(&record.view).filter(|view| view.id == record.version);
-                let Some(view) = view.filter(|_| record.state == GenerationState::Live).cloned() else {
-                    continue;
-                };
-                let (live, generation, now) = (Arc::clone(&live), Arc::clone(generation), self.clock.now());
-                let (stop, versions) = (self.stop.clone(), has_versions(&catalog, &view));
-                let done = self.aside(move || expire(&live, &generation, &view, versions, now, &stop));
-                if let Err(error) = done.await {
-                    tracing::warn!(view = %record.view, %error, "old rows of a view could not be let go of");
-                }
-            }
-        }
-    }
-}
-
-fn expire(
-    live: &LiveGenerations,
-    generation: &LiveGeneration,
-    view: &ViewVersion,
-    versions: bool,
-    now: Timestamp,
-    stop: &CancellationToken,
-) -> Result<()> {
-    let ladder = stored_windows(view, &generation.record)?.map(|(_, ladder)| ladder);
-    let holds = ladder.as_ref().map_or(Held::Latest { versions }, Held::Windows);
-    let keeping = keeping(view, now);
-    let mut after = None;
-    while !stop.is_cancelled() {
-        let store = live.store().as_ref();
-        let done = generation.table.expire(store, &holds, keeping, after.as_deref())?;
-        after = done.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    match versions {
-        true => Ok(live.expire_read(generation.record.id, keeping, &|| !stop.is_cancelled())?),
-        false => Ok(()),
-    }
 }
 
 fn arguments(columns: &ViewColumns) -> Vec<asof_model::DataType> {
     let count = columns.columns.len().saturating_sub(columns.filters);
     columns.columns.iter().take(count).map(|column| column.data_type.clone()).collect()
-}
-
-fn tiler_of<'a>(
-    live: &'a LiveGenerations,
-    generation: &'a LiveGeneration,
-    (stored, ladder): (&'a StoredWindows, &'a Ladder),
-) -> Tiler<'a> {
-    Tiler { store: live.store().as_ref(), table: &generation.table, stored, ladder }
-}
-
-/// Makes the tiles of some entities.
-fn tile(
-    live: &LiveGenerations,
-    generation: &LiveGeneration,
-    windows: (&StoredWindows, &Ladder),
-    now: Timestamp,
-    entities: Vec<Vec<u8>>,
-    stop: &CancellationToken,
-) -> Result<()> {
-    let tiler = tiler_of(live, generation, windows);
-    let mut worth = Vec::with_capacity(entities.len());
-    for entity in entities {
-        if tiler.is_worth(&entity)? {
-            worth.push(entity);
-        }
-    }
-    if worth.is_empty() {
-        return Ok(());
-    }
-    let until = windows.1.start(0, Timestamp(now.0.saturating_sub(LAG)));
-    tiler.advance(until, &worth, &mut |until, words, writing| {
-        LiveGenerations::mark(generation, until, words, writing)
-    })?;
-    for entity in &worth {
-        if stop.is_cancelled() {
-            return Err(FlowError::Stopping);
-        }
-        while !tiler.entity(entity)?.done {}
-    }
-    Ok(())
-}
-
-fn tile_all(
-    live: &LiveGenerations,
-    generation: &LiveGeneration,
-    stored: &StoredWindows,
-    ladder: &Ladder,
-    now: Timestamp,
-    stop: &CancellationToken,
-) -> Result<()> {
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        // A few at a time, so that no snapshot is held for long.
-        let mut some: Vec<Vec<u8>> = Vec::new();
-        generation.table.entities(live.store().read()?.as_ref(), after.as_deref(), &mut |entity| {
-            some.push(entity.to_vec());
-            Ok(some.len() < 256)
-        })?;
-        let Some(last) = some.last().cloned() else { return Ok(()) };
-        tile(live, generation, (stored, ladder), now, some, stop)?;
-        after = Some(last);
-    }
 }
 
 impl LiveViews for LiveGenerations {

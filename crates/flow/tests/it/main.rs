@@ -19,6 +19,8 @@ mod interrupted;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod letting_go;
+#[cfg(test)]
 mod live_worlds;
 #[cfg(test)]
 mod loading;

@@ -23,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) engine: Engine,
     pub(crate) flow: Flow,
     pub(crate) reader: Reader,
+    pub(crate) views: Arc<LiveGenerations>,
     pub(crate) runtime: Runtime,
 }
 
@@ -85,8 +86,8 @@ impl Node {
             .with_intake(Arc::clone(&live), Arc::clone(&views) as Arc<dyn LiveViews>)
             .with_views(Arc::clone(&views))
             .with_live(live, floor, bounds);
-        let reader = Reader::deriving(online, shared, Arc::new(engine.clone())).with_live(views);
-        Ok(Node { root: root.to_owned(), clock, registry, engine, flow, reader, runtime })
+        let reader = Reader::deriving(online, shared, Arc::new(engine.clone())).with_live(Arc::clone(&views));
+        Ok(Node { root: root.to_owned(), clock, registry, engine, flow, reader, views, runtime })
     }
 
     pub(crate) fn now(&self) -> i64 {

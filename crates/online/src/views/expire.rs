@@ -99,21 +99,27 @@ impl ViewTable {
             }
             Ok(!is_left)
         })?;
-        if gone.len() == before {
+        // Rows go before their tiles do, but where tiles stand in for them.
+        if gone.len() == before && self.kept() == Timestamp(i64::MIN) {
             return Ok(());
         }
+        let mut tiles = Vec::new();
         for level in 0..ladder.levels() {
             let prefix = key::tiles(entity, level);
-            from.scan(self.number(), &prefix, None, Direction::Forward, &mut |place, _| {
+            from.scan(self.number(), &prefix, None, Direction::Forward, &mut |place, entry| {
                 let start = place.get(prefix.len()..).and_then(key::read_start);
                 let start = key::whole(start, "the key of a tile")?;
                 let last = Timestamp(start.0.saturating_add(ladder.length(level) - 1));
-                let goes = !is_left || keeping.is_past(last);
-                if goes {
-                    gone.push(place.to_vec());
-                }
-                Ok(goes)
+                let goes = keeping.is_past(last);
+                // One that stands in for rows is as good as they are.
+                is_left |= !goes && key::is_kept(entry);
+                tiles.push((place.to_vec(), goes));
+                Ok(goes || !is_left)
             })?;
+        }
+        gone.extend(tiles.into_iter().filter(|(_, goes)| *goes || !is_left).map(|(place, _)| place));
+        if gone.len() == before {
+            return Ok(());
         }
         let prefix = key::state(entity);
         from.scan(self.number(), &prefix, None, Direction::Forward, &mut |place, _| {

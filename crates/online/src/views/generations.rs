@@ -8,7 +8,7 @@ use asof_model::{Address, DataType, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
 use super::filled::{END, ENTITY};
-use super::{TiledKeys, ViewTable};
+use super::{TiledKeys, ViewTable, key};
 use crate::live::{Direction, LiveSnapshot, LiveStore, TableNumber, Writing, sweep};
 use crate::{Error, GenerationId, GenerationState, Result};
 
@@ -29,6 +29,7 @@ const PROGRESS: u8 = 2;
 /// 3 and 4 are of [`super::filled`].
 const LATE: u8 = 5;
 const TILED: u8 = 6;
+const KEPT: u8 = 7;
 
 /// What the rows of a generation are for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +72,7 @@ pub struct LiveRecord {
 
 impl LiveRecord {
     /// The newest format (`docs/formats/live-views.md`) this program writes; it reads every one up to it.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 }
 
 /// A generation of a view in the live store.
@@ -132,7 +133,11 @@ impl LiveGenerations {
             let mark = mark.as_deref().map(read_mark).transpose()?;
             let (until, tells) = mark.unwrap_or((Timestamp(i64::MIN), true));
             let keys = tells.then(|| read_tiled_keys(from.as_ref(), record.id)).transpose()?;
-            let table = table(&record, until, keys.as_deref())?;
+            let mut table = table(&record, until, keys.as_deref())?;
+            if let Some(kept) = from.get(RECORDS, &place(KEPT, record.id))? {
+                let kept = key::read_end(&kept);
+                table = table.with_kept(kept.ok_or_else(|| damaged("how far rows of a view are let go of"))?);
+            }
             let late = from.get(RECORDS, &place(LATE, record.id))?;
             let late = late.map(|late| late.try_into().map(u64::from_le_bytes));
             let late = late.transpose().map_err(|_| damaged("how many rows of a view came too late"))?;
@@ -313,6 +318,18 @@ impl LiveGenerations {
         })
     }
 
+    /// Writes down before which event time tiles of a generation may stand in for rows: for [`super::Tiler::keep`].
+    ///
+    /// # Errors
+    /// [`Error::TooLong`].
+    pub fn mark_kept(&self, id: GenerationId, until: Timestamp, writing: &mut Writing) -> Result<()> {
+        let all = self.all();
+        let Some(found) = all.iter().find(|other| other.record.id == id) else { return Ok(()) };
+        // Who knows format 1 only would write rows there that nobody reads.
+        put_record(&found.record, writing)?;
+        writing.put(RECORDS, &place(KEPT, id), &key::end(until))
+    }
+
     /// From now on, and until what it gives goes, rows of the past are put into this source.
     pub fn loading(self: &Arc<Self>, source: &Address) -> Loading {
         let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -424,6 +441,7 @@ impl LiveGenerations {
         let _changing = self.changing();
         self.store.write(&mut |_, writing| {
             writing.remove(RECORDS, &place(MARK, id))?;
+            writing.remove(RECORDS, &place(KEPT, id))?;
             writing.remove(RECORDS, &place(LATE, id))?;
             writing.remove(RECORDS, &place(RECORD, id))
         })?;
@@ -497,8 +515,10 @@ fn table(record: &LiveRecord, mark: Timestamp, keys: Option<&[TiledKeys]>) -> Re
     Ok(table)
 }
 
+/// In the newest format, whatever it was read in.
 fn put_record(record: &LiveRecord, writing: &mut Writing) -> Result<()> {
-    let bytes = serde_json::to_vec(record).map_err(|error| damaged(&error.to_string()))?;
+    let record = LiveRecord { format: LiveRecord::FORMAT, ..record.clone() };
+    let bytes = serde_json::to_vec(&record).map_err(|error| damaged(&error.to_string()))?;
     writing.put(RECORDS, &place(RECORD, record.id), &bytes)
 }
 
@@ -516,11 +536,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_of_format_1_load() {
-        let stored = include_str!("../../tests/compat/live-views-1.txt");
-        let line = stored.lines().find_map(|line| line.strip_prefix("record: ")).unwrap();
-        let record: LiveRecord = serde_json::from_str(line).unwrap();
-        assert_eq!((record.id, record.begun, record.state), (GenerationId(3), 40, GenerationState::Live));
-        assert_eq!(serde_json::to_string(&record).unwrap(), line, "written as before");
+    fn records_of_formats_1_and_2_load() {
+        let stored = [
+            include_str!("../../tests/compat/live-views-1.txt"),
+            include_str!("../../tests/compat/live-views-2.txt"),
+        ];
+        for (format, stored) in (1..).zip(stored) {
+            let line = stored.lines().find_map(|line| line.strip_prefix("record: ")).unwrap();
+            let record: LiveRecord = serde_json::from_str(line).unwrap();
+            let found = (record.format, record.id, record.begun, record.state);
+            assert_eq!(found, (format, GenerationId(3), 40, GenerationState::Live));
+            assert_eq!(serde_json::to_string(&record).unwrap(), line, "written as before");
+        }
     }
 }

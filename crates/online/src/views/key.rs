@@ -3,9 +3,9 @@
 //! ```text
 //! row   = entity 0 order            -> format (1) flags (1) length of entity (2) [valid_until (8)] values
 //! end   = entity 0 order 0          -> v of the next version (8)
-//! tiled = entity 1 0                -> until (8)
+//! tiled = entity 1 0                -> until (8) [gone (8) many (1) [horizon (8)]]
 //! late  = entity 1 1 s (8) order [0] -> as of row and end
-//! tile  = entity 2 level (1) start (8) -> format (1) s (8) newest (8) weight (4) states
+//! tile  = entity 2 level (1) start (8) -> format (1) [length of entity (2)] s (8) newest (8) weight (4) states
 //! order = e (8) v (8) o (escaped) 0 op (1) c (16) number (8), of a row without a position
 //!       | e (8) v (8) o (escaped) 1 s (8)
 //! ```
@@ -22,6 +22,8 @@ use crate::{Error, Result};
 const ROW_FORMAT: u8 = 1;
 /// The version byte of tiles.
 const TILE_FORMAT: u8 = 1;
+/// Of tiles that stand in for rows: who does not know them must not pass them over.
+const KEPT_FORMAT: u8 = 2;
 
 const ROWS: u8 = 0;
 const STATE: u8 = 1;
@@ -81,22 +83,24 @@ pub(super) fn tiled(entity: &[u8]) -> Vec<u8> {
     [entity, &[STATE, TILED]].concat()
 }
 
-/// What [`tiled`] says: before `until` there may be tiles; and of an entity with much beside its rows, that late rows up to
+/// What [`tiled`] says: before `until` there may be tiles; of an entity with much beside its rows, that late rows up to
 /// a position have gone, so that nobody looks for them where they were, and whether its tiles are too many to be read with
-/// its state.
+/// its state; and of one that has tiles in place of rows, the least T that can be answered of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) until: Timestamp,
     pub(super) gone: Option<Position>,
     pub(super) many: bool,
+    pub(super) horizon: Option<Timestamp>,
 }
 
 pub(super) fn put_mark(mark: &Mark) -> Vec<u8> {
     let mut out = end(mark.until).to_vec();
-    if let Some(gone) = mark.gone {
-        out.extend(gone.0.to_le_bytes());
+    if mark.gone.is_some() || mark.horizon.is_some() {
+        out.extend(mark.gone.unwrap_or(Position::NONE).0.to_le_bytes());
         out.push(u8::from(mark.many));
     }
+    out.extend(mark.horizon.into_iter().flat_map(end));
     out
 }
 
@@ -104,14 +108,13 @@ pub(super) fn put_mark(mark: &Mark) -> Vec<u8> {
 pub(super) fn read_mark(entry: &[u8]) -> Option<Mark> {
     let (until, rest) = entry.split_at_checked(8)?;
     let until = read_end(until)?;
-    match rest {
-        [] => Some(Mark { until, gone: None, many: false }),
-        [gone @ .., many @ (0 | 1)] => {
-            let gone = Position(i64::from_le_bytes(gone.try_into().ok()?));
-            Some(Mark { until, gone: Some(gone), many: *many == 1 })
-        }
-        _ => None,
-    }
+    let Some((gone, rest)) = rest.split_first_chunk::<8>() else {
+        return rest.is_empty().then_some(Mark { until, gone: None, many: false, horizon: None });
+    };
+    let gone = Some(Position(i64::from_le_bytes(*gone))).filter(|gone| *gone != Position::NONE);
+    let (many @ (0 | 1), horizon) = rest.split_first()? else { return None };
+    let horizon = if horizon.is_empty() { None } else { Some(read_end(horizon)?) };
+    Some(Mark { until, gone, many: *many == 1, horizon })
 }
 
 /// Behind an entity's key: where its late rows past a position begin.
@@ -270,16 +273,22 @@ pub(super) fn read_row(entry: &[u8]) -> Option<Row<'_>> {
     Some(Row { op, valid_until: Some(Timestamp(i64::from_le_bytes(*until))), values })
 }
 
-/// The length of the key of a row's entity.
-pub(super) fn entity_of(entry: &[u8]) -> Option<usize> {
-    let &[format, _, low, high] = entry.first_chunk::<4>()?;
-    (format == ROW_FORMAT).then(|| usize::from(u16::from_le_bytes([low, high])))
-}
-
-/// Whether a key is that of a row, of an entity whose key is so long.
-pub(super) fn is_row(place: &[u8], entity: usize) -> bool {
-    let order = place.get(entity..).and_then(|rest| rest.strip_prefix(&[ROWS]));
-    order.and_then(read_order).is_some_and(|placed| !placed.is_end)
+/// The entity that an entry belongs to, where it is a row or a tile in place of rows; what else there is does not say it.
+pub(super) fn entity_of<'a>(place: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
+    let (format, low, high) = match *entry.first_chunk::<4>()? {
+        [ROW_FORMAT, _, low, high] => (ROW_FORMAT, low, high),
+        [format, low, high, _] => (format, low, high),
+    };
+    let (entity, rest) = place.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
+    let is_own = match format {
+        ROW_FORMAT => {
+            let order = rest.strip_prefix(&[ROWS]);
+            order.and_then(read_order).is_some_and(|placed| !placed.is_end)
+        }
+        KEPT_FORMAT => matches!(read_beside(rest), Some(Beside::Tile(..))),
+        _ => false,
+    };
+    is_own.then_some(entity)
 }
 
 /// The value of an end.
@@ -320,17 +329,32 @@ pub(super) fn read_state(key: &[u8]) -> Option<State<'_>> {
 /// A tile as its entry holds it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tile<'a> {
-    /// It holds everything up to there.
+    /// It holds everything up to there that is known at `newest`.
     pub(super) position: Position,
-    /// The greatest `v` of anything it holds, and of what ended rows in its stretch.
+    /// The greatest `v` of anything it holds, and of what ended rows in its stretch; or later, where it stands in for rows.
     pub(super) newest: Timestamp,
     /// What reading its rows would cost, in rows.
     pub(super) weight: u32,
+    /// It stands in for its rows, which are let go of: the length of its entity's key.
+    pub(super) kept: Option<u16>,
     pub(super) states: &'a [u8],
 }
 
+impl Tile<'_> {
+    /// Whether it holds what was written at this position with this `v`.
+    pub(super) fn holds(&self, s: Position, visible_at: Timestamp) -> bool {
+        s <= self.position && visible_at <= self.newest
+    }
+}
+
 pub(super) fn put_tile(tile: &Tile<'_>, out: &mut Vec<u8>) {
-    out.push(TILE_FORMAT);
+    match tile.kept {
+        None => out.push(TILE_FORMAT),
+        Some(entity) => {
+            out.push(KEPT_FORMAT);
+            out.extend_from_slice(&entity.to_le_bytes());
+        }
+    }
     out.extend_from_slice(&tile.position.0.to_le_bytes());
     out.extend_from_slice(&tile.newest.0.to_le_bytes());
     out.extend_from_slice(&tile.weight.to_le_bytes());
@@ -338,16 +362,29 @@ pub(super) fn put_tile(tile: &Tile<'_>, out: &mut Vec<u8>) {
 }
 
 pub(super) fn read_tile(entry: &[u8]) -> Option<Tile<'_>> {
-    let (format, rest) = entry.split_first()?;
+    let (kept, rest) = match entry.split_first()? {
+        (&TILE_FORMAT, rest) => (None, rest),
+        (&KEPT_FORMAT, rest) => {
+            let (entity, rest) = rest.split_first_chunk::<2>()?;
+            (Some(u16::from_le_bytes(*entity)), rest)
+        }
+        _ => return None,
+    };
     let (position, rest) = rest.split_first_chunk::<8>()?;
     let (newest, rest) = rest.split_first_chunk::<8>()?;
     let (weight, states) = rest.split_first_chunk::<4>()?;
-    (*format == TILE_FORMAT).then_some(Tile {
+    Some(Tile {
         position: Position(i64::from_le_bytes(*position)),
         newest: Timestamp(i64::from_le_bytes(*newest)),
         weight: u32::from_le_bytes(*weight),
+        kept,
         states,
     })
+}
+
+/// Whether a tile stands in for its rows.
+pub(super) fn is_kept(entry: &[u8]) -> bool {
+    entry.first() == Some(&KEPT_FORMAT)
 }
 
 /// What an entry that cannot be read makes of a request.
@@ -364,15 +401,17 @@ pub(super) fn whole<T>(found: Option<T>, what: &str) -> Result<T> {
 mod tests {
     use super::*;
 
+    fn field(stored: &str, name: &str) -> Vec<u8> {
+        let line = stored.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let text = line.unwrap_or_else(|| panic!("no {name}"));
+        (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+    }
+
     /// Keys and entries of format 1 load forever, and are written as before.
     #[test]
     fn format_1_loads() {
         let stored = include_str!("../../tests/compat/live-views-1.txt");
-        let field = |name: &str| -> Vec<u8> {
-            let line = stored.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-            let text = line.unwrap_or_else(|| panic!("no {name}"));
-            (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
-        };
+        let field = |name: &str| field(stored, name);
         let entity = b"\x01\x02key";
         let pushed = RowOrder {
             event_time: Timestamp(1_370_044_800_000_000),
@@ -404,7 +443,7 @@ mod tests {
             assert_eq!((placed.order(order.op), placed.is_end), (order.clone(), false));
             let row = read_row(&stored).unwrap();
             assert_eq!((row.op, row.valid_until, row.values), (order.op, valid_until, values));
-            assert_eq!(entity_of(&stored), Some(5));
+            assert_eq!(entity_of(&key, &stored), Some(&entity[..]));
             for short in 0..key.len() - 6 {
                 assert!(read_order(&key[6..6 + short]).is_none(), "cut at {short}");
             }
@@ -423,10 +462,14 @@ mod tests {
         assert!(matches!(read_state(&tiled(entity)[6..]), Some(State::Tiled)));
         let until = Timestamp(-7);
         for (gone, many) in [(None, false), (Some(Position(9)), false), (Some(Position(-1)), true)] {
-            let mark = Mark { until, gone, many };
-            assert_eq!(read_mark(&put_mark(&mark)), Some(mark));
+            for horizon in [None, Some(Timestamp(-8)), Some(Timestamp(8))] {
+                let mark = Mark { until, gone, many: many && gone.is_some(), horizon };
+                assert_eq!(read_mark(&put_mark(&mark)), Some(mark));
+            }
         }
-        assert_eq!(read_mark(&[0; 9]), None);
+        for damaged in [9, 15, 18, 24, 26] {
+            assert_eq!(read_mark(&vec![0; damaged]), None);
+        }
         let end_key = field("end key");
         let placed = read_order(&end_key[6..]).unwrap();
         assert_eq!((placed.order(Op::Value), placed.is_end), (pushed, true));
@@ -438,10 +481,30 @@ mod tests {
         assert_eq!((&place, read_start(&place[7..])), (&field("tile key"), Some(Timestamp(-60_000_000))));
         let stored = field("tile entry");
         let tile = read_tile(&stored).unwrap();
-        let parts = (tile.position, tile.newest, tile.weight, tile.states);
-        assert_eq!(parts, (Position(41), Timestamp(1_370_048_400_000_000), 17, &b"states"[..]));
+        let parts = (tile.position, tile.newest, tile.weight, tile.kept, tile.states);
+        assert_eq!(parts, (Position(41), Timestamp(1_370_048_400_000_000), 17, None, &b"states"[..]));
         let mut written = Vec::new();
         put_tile(&tile, &mut written);
         assert_eq!(written, stored, "written as before");
+        assert_eq!(entity_of(&place, &stored), None);
+    }
+
+    /// What format 2 has beside: tiles in place of rows.
+    #[test]
+    fn format_2_loads() {
+        let stored = include_str!("../../tests/compat/live-views-2.txt");
+        let place = field(stored, "kept tile key");
+        let stored = (field(stored, "kept tile entry"), field(stored, "tiled entry"));
+        let tile = read_tile(&stored.0).unwrap();
+        let parts = (tile.position, tile.newest, tile.weight, tile.kept, tile.states);
+        assert_eq!(parts, (Position(41), Timestamp(1_370_048_400_000_000), 17, Some(5), &b"states"[..]));
+        assert!(is_kept(&stored.0));
+        assert_eq!(entity_of(&place, &stored.0), Some(&b"\x01\x02key"[..]));
+        let mark = read_mark(&stored.1).unwrap();
+        let horizon = Some(Timestamp(1_370_048_400_000_000));
+        assert_eq!(mark, Mark { until: Timestamp(-7), gone: Some(Position(9)), many: true, horizon });
+        let mut written = Vec::new();
+        put_tile(&tile, &mut written);
+        assert_eq!((written, put_mark(&mark)), stored, "written as before");
     }
 }

@@ -1,5 +1,6 @@
 //! What windows come to: tiles where they help, rows where they do not.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -57,6 +58,8 @@ pub(super) struct EntityState {
     pub(super) gone: Option<Position>,
     /// Its tiles are read where they are needed.
     pub(super) many: bool,
+    /// The least T that can be answered, where tiles stand in for rows.
+    pub(super) horizon: Option<Timestamp>,
     /// What came late to where there may be tiles, by event time.
     late: Vec<Late>,
     /// How many rows and ends are written down as late, wherever they came.
@@ -114,21 +117,40 @@ impl EntityState {
         if let Some(gone) = behind.get().and_then(|mark| mark.gone) {
             from.scan(table.number(), entity, Some(&key::late_past(gone)), Direction::Forward, &mut take)?;
         }
-        (found.gone, found.many) = behind.get().map_or((None, false), |mark| (mark.gone, mark.many));
+        if let Some(mark) = behind.get() {
+            (found.gone, found.many, found.horizon) = (mark.gone, mark.many, mark.horizon);
+        }
         found.tiles = few.then_some(tiles);
         found.late.sort_by_key(|late| late.event_time);
         Ok(found)
     }
 
-    /// The event times of what came late to where there may be tiles, in order.
-    pub(super) fn late(&self) -> impl Iterator<Item = Timestamp> {
-        self.late.iter().map(|late| late.event_time)
+    /// What came late to where there may be tiles, by event time: event time, `v`, and the position of its batch.
+    pub(super) fn late(&self) -> impl Iterator<Item = (Timestamp, Timestamp, Position)> {
+        self.late.iter().map(|late| (late.event_time, late.visible_at, late.s))
     }
 
-    /// What came late within a range of event times, past a position.
-    fn late_within(&self, within: Range<i64>, past: Position) -> impl Iterator<Item = &Late> {
+    /// The tile of a level that begins there.
+    pub(super) fn tile(
+        &self,
+        table: &ViewTable,
+        from: &dyn LiveSnapshot,
+        entity: &[u8],
+        at: (usize, Timestamp),
+    ) -> Result<Option<Cow<'_, [u8]>>> {
+        if let Some(tiles) = &self.tiles {
+            let found = tiles.binary_search_by_key(&at, |(at, _)| *at).ok();
+            return Ok(found.and_then(|found| tiles.get(found)).map(|(_, tile)| Cow::Borrowed(&tile[..])));
+        }
+        let place = [&key::tiles(entity, at.0)[..], &key::start(at.1)].concat();
+        Ok(from.get(table.number(), &place)?.map(Cow::Owned))
+    }
+
+    /// What came late within the stretch of a tile, and is not in it.
+    fn late_to(&self, within: Range<i64>, tile: &key::Tile<'_>) -> impl Iterator<Item = &Late> {
         let place = |time| self.late.partition_point(|late| late.event_time.0 < time);
-        self.late[place(within.start)..place(within.end)].iter().filter(move |late| late.s > past)
+        let late = self.late[place(within.start)..place(within.end)].iter();
+        late.filter(move |late| !tile.holds(late.s, late.visible_at))
     }
 }
 
@@ -201,7 +223,7 @@ impl Reading<'_> {
                         at = start.0.saturating_add(length);
                         to.tile(*stretch, tile.states)?;
                         to.saw(tile.newest);
-                        self.late_rows(start.0..at, tile.position, *stretch, to)?;
+                        self.late_rows(start.0..at, &tile, *stretch, to)?;
                     }
                     if at < gap.end {
                         left.push((at..gap.end, *stretch));
@@ -253,7 +275,7 @@ impl Reading<'_> {
     /// it was made.
     fn helps(&self, start: Timestamp, length: i64, tile: &key::Tile<'_>) -> bool {
         let within = start.0..start.0.saturating_add(length);
-        let mut late = self.state.late_within(within, tile.position);
+        let mut late = self.state.late_to(within, tile);
         tile.newest <= self.at && !late.any(|late| matches!(late.what, LateWhat::End))
     }
 
@@ -261,12 +283,14 @@ impl Reading<'_> {
     fn late_rows(
         &self,
         within: Range<i64>,
-        past: Position,
+        tile: &key::Tile<'_>,
         stretch: usize,
         to: &mut dyn Cover,
     ) -> Result<()> {
-        for late in self.state.late_within(within, past) {
-            if let LateWhat::Row { order, entry } = &late.what {
+        for late in self.state.late_to(within, tile) {
+            if let LateWhat::Row { order, entry } = &late.what
+                && late.visible_at != Timestamp::NEVER
+            {
                 to.saw(late.visible_at);
                 if late.visible_at <= self.at {
                     let placed = key::whole(key::read_order(order), "the key of a late row")?;
@@ -289,6 +313,10 @@ impl Reading<'_> {
             let mut at = 0;
             let mut take = |place: &[u8], entry: &[u8], end: Option<Timestamp>| -> Result<()> {
                 let placed = key::whole(key::read_order(place), "the key of a row")?;
+                // What is never known is in no tile.
+                if placed.visible_at == Timestamp::NEVER {
+                    return Ok(());
+                }
                 to.saw(placed.visible_at);
                 end.into_iter().for_each(|end| to.saw(end));
                 if placed.visible_at > self.at || end.is_some_and(|end| end <= self.at) {
@@ -394,6 +422,11 @@ pub fn sum_windows(
         };
         into.entity = number;
         let state = EntityState::read(table, from, entity)?;
+        // Nobody asks so early; who did would be told half of it.
+        if state.horizon.is_some_and(|horizon| at < horizon) {
+            let what = "windows were asked before the rows that are let go of".to_owned();
+            return Err(crate::Error::Damaged { path: "live".to_owned(), what });
+        }
         let reach = match state.tiled {
             Some(until) => Reach { until, levels: ladder.levels() },
             None => Reach { until: Timestamp(i64::MIN), levels: 0 },

@@ -45,6 +45,10 @@ struct Inner {
     tiled: AtomicI64,
     /// As far as everything accepted before `tiled` was raised is published.
     settled: AtomicI64,
+    /// Before it tiles may stand in for rows, of any entity.
+    kept: AtomicI64,
+    /// As [`Inner::settled`], of `kept`.
+    kept_settled: AtomicI64,
     /// Rows that were read into it have their ends behind them ([`super::filled`]).
     filled: AtomicBool,
     too_late: AtomicU64,
@@ -87,11 +91,26 @@ impl ViewTable {
         counters: Option<Box<[AtomicU32]>>,
         tiled_keys: Option<Box<[AtomicU64]>>,
     ) -> ViewTable {
-        let (tiled, settled) = (AtomicI64::new(tiled.0), AtomicI64::new(tiled.0));
-        let keeping = Mutex::default();
-        let (filled, too_late) = (AtomicBool::new(false), AtomicU64::new(0));
-        let inner = Inner { number, tiled, settled, filled, too_late, keeping, counters, tiled_keys };
+        let inner = Inner {
+            number,
+            tiled: AtomicI64::new(tiled.0),
+            settled: AtomicI64::new(tiled.0),
+            kept: AtomicI64::new(i64::MIN),
+            kept_settled: AtomicI64::new(i64::MIN),
+            filled: AtomicBool::new(false),
+            too_late: AtomicU64::new(0),
+            keeping: Mutex::default(),
+            counters,
+            tiled_keys,
+        };
         ViewTable { inner: Arc::new(inner) }
+    }
+
+    /// The same, opened again: before `until` tiles may stand in for rows, as [`super::Tiler::keep`] said last.
+    pub fn with_kept(self, until: Timestamp) -> ViewTable {
+        self.set_kept(until);
+        self.settle_kept(until);
+        self
     }
 
     /// Whether an entity may have tiles, so that what comes to it late has to be told apart.
@@ -175,9 +194,29 @@ impl ViewTable {
         self.inner.settled.fetch_max(until.0, Ordering::AcqRel);
     }
 
+    /// Before it tiles may stand in for rows, of any entity.
+    pub fn kept(&self) -> Timestamp {
+        Timestamp(self.inner.kept.load(Ordering::Acquire))
+    }
+
+    /// Called where batches are made, when nothing else gets a place.
+    pub(super) fn set_kept(&self, until: Timestamp) {
+        self.inner.kept.fetch_max(until.0, Ordering::AcqRel);
+    }
+
+    /// Before it tiles may stand in for rows, and all that is not late is published.
+    pub(super) fn kept_settled(&self) -> Timestamp {
+        Timestamp(self.inner.kept_settled.load(Ordering::Acquire))
+    }
+
+    pub(super) fn settle_kept(&self, until: Timestamp) {
+        self.inner.kept_settled.fetch_max(until.0, Ordering::AcqRel);
+    }
+
     /// Whether there may be a tile that a row belongs to.
     fn is_late(&self, row: &ViewRow<'_>) -> bool {
-        row.order.event_time < self.tiled() && self.may_have_tiles(row.key)
+        let event_time = row.order.event_time;
+        event_time < self.kept() || event_time < self.tiled() && self.may_have_tiles(row.key)
     }
 
     /// Puts a row; called where its batch is made. `s`: the first position of the batch. Whether so many rows of the
@@ -209,7 +248,7 @@ impl ViewTable {
         Ok(count >= MANY)
     }
 
-    /// The keys of entities with rows, in order, until `each` says false; `after`: those past it.
+    /// The keys of entities with rows, or tiles in place of them, in order, until `each` says false; `after`: those past it.
     ///
     /// # Errors
     /// [`crate::Error::Io`], [`crate::Error::Damaged`], and what `each` gives, which ends it.
@@ -226,8 +265,7 @@ impl ViewTable {
             let mut found = None;
             from.scan(self.number(), &[], next.as_deref(), Direction::Forward, &mut |place, entry| {
                 // What a row was let go of may leave, an end that came after it say, belongs to no entity by itself.
-                let length = key::entity_of(entry).filter(|length| key::is_row(place, *length));
-                found = length.and_then(|length| place.get(..length)).map(<[u8]>::to_vec);
+                found = key::entity_of(place, entry).map(<[u8]>::to_vec);
                 Ok(found.is_none())
             })?;
             let Some(entity) = found else { return Ok(()) };

@@ -25,6 +25,8 @@ use asof_testkit::Random;
 
 #[cfg(test)]
 mod cut_off;
+#[cfg(test)]
+mod let_go;
 
 const TABLE: TableNumber = TableNumber::new(20).unwrap();
 const META: TableNumber = TableNumber::new(0).unwrap();
@@ -66,15 +68,19 @@ fn window(length: Option<i64>, offset: i64, include_now: bool, resolution: Optio
     }
 }
 
-/// Features of every kind over windows of every kind.
-fn stored() -> StoredWindows {
-    let windows = [
+/// Windows of every kind.
+fn usual() -> [Window; 5] {
+    [
         window(Some(60 * SECOND), 0, false, None),
         window(Some(1_000 * SECOND), 0, true, None),
         window(Some(3_600 * SECOND), 61 * SECOND, false, Some(10 * SECOND)),
         window(Some(86_400 * SECOND), 0, false, None),
         window(None, 5 * SECOND, false, None),
-    ];
+    ]
+}
+
+/// Features of every kind over these windows.
+fn stored(windows: &[Window]) -> StoredWindows {
     let calls = [
         "count(*)",
         "sum(amount)",
@@ -133,10 +139,14 @@ fn opened(folder: &Path, clock: &Arc<Hand>) -> Arc<dyn LiveStore> {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::over(&usual())
+    }
+
+    fn over(windows: &[Window]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(Hand(AtomicI64::new(1_700_000_000 * SECOND)));
         let store = opened(folder.path(), &clock);
-        let stored = stored();
+        let stored = stored(windows);
         let ladder = Ladder::of(stored.plan().windows());
         let table = ViewTable::windows(TABLE, Timestamp(i64::MIN), Some(&[]));
         let asked = (0..stored.plan().features().len()).collect();
@@ -267,7 +277,8 @@ impl Bench {
     }
 
     fn tiler(&self) -> Tiler<'_> {
-        Tiler { store: self.store(), table: &self.table, stored: &self.stored, ladder: &self.ladder }
+        let Bench { table, stored, ladder, .. } = self;
+        Tiler { store: self.store(), table, stored, ladder, horizon: None }
     }
 
     fn tile(&self, entity: i64) -> usize {
@@ -293,7 +304,9 @@ impl Bench {
             Ok(true)
         };
         store.read().unwrap().scan(META, b"word", None, Direction::Forward, word).unwrap();
-        self.table = ViewTable::windows(TABLE, Timestamp(tiled), Some(&words));
+        let kept = store.read().unwrap().get(META, b"kept").unwrap();
+        let kept = kept.map_or(i64::MIN, |bytes| i64::from_le_bytes(bytes.try_into().unwrap()));
+        self.table = ViewTable::windows(TABLE, Timestamp(tiled), Some(&words)).with_kept(Timestamp(kept));
         self.store = Some(store);
     }
 

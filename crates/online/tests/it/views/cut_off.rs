@@ -6,7 +6,7 @@ use super::*;
 
 /// A store that takes so many more batches of computed entries, as one that is cut off between two.
 #[derive(Debug)]
-struct CutOff<'a>(&'a dyn LiveStore, AtomicI64);
+pub(super) struct CutOff<'a>(pub(super) &'a dyn LiveStore, pub(super) AtomicI64);
 
 impl LiveStore for CutOff<'_> {
     fn accept(
