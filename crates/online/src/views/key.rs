@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! row   = entity 0 order            -> format (1) flags (1) length of entity (2) [valid_until (8)] values
-//! end   = entity 0 order 0          -> v of the next version (8)
+//! end   = entity 0 order 0          -> v of the next version (8) [length of entity (2)]
 //! tiled = entity 1 0                -> until (8)
 //! late  = entity 1 1 s (8) order [0] -> as of row and end
 //! tile  = entity 2 level (1) start (8) -> format (1) s (8) newest (8) weight (4) states
@@ -270,25 +270,53 @@ pub(super) fn read_row(entry: &[u8]) -> Option<Row<'_>> {
     Some(Row { op, valid_until: Some(Timestamp(i64::from_le_bytes(*until))), values })
 }
 
-/// The length of the key of a row's entity.
-pub(super) fn entity_of(entry: &[u8]) -> Option<usize> {
+/// The entity of an entry that is a row.
+pub(super) fn entity_of_row<'a>(place: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
     let &[format, _, low, high] = entry.first_chunk::<4>()?;
-    (format == ROW_FORMAT).then(|| usize::from(u16::from_le_bytes([low, high])))
+    let length = (format == ROW_FORMAT).then(|| u16::from_le_bytes([low, high]))?;
+    entity_of(place, length, false)
 }
 
-/// Whether a key is that of a row, of an entity whose key is so long.
-pub(super) fn is_row(place: &[u8], entity: usize) -> bool {
-    let order = place.get(entity..).and_then(|rest| rest.strip_prefix(&[ROWS]));
-    order.and_then(read_order).is_some_and(|placed| !placed.is_end)
+/// The entity of an entry that is the end of a row, where it says it.
+pub(super) fn entity_of_end<'a>(place: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
+    let length = <[u8; 2]>::try_from(entry.get(8..)?).ok()?;
+    entity_of(place, u16::from_le_bytes(length), true)
 }
 
-/// The value of an end.
+/// The entity of an entry that is a row, or the end of one.
+pub(super) fn entity_of_either<'a>(place: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
+    entity_of_row(place, entry).or_else(|| entity_of_end(place, entry))
+}
+
+/// The entity of a key, if that is the key of a row, or of the end of one, and the entity's is so long.
+fn entity_of(place: &[u8], length: u16, is_end: bool) -> Option<&[u8]> {
+    let (entity, rest) = place.split_at_checked(usize::from(length))?;
+    let placed = rest.strip_prefix(&[ROWS]).and_then(read_order)?;
+    (placed.is_end == is_end).then_some(entity)
+}
+
+/// The length of an entity's key, as entries have it.
+pub(super) fn length(entity: &[u8]) -> Result<u16> {
+    u16::try_from(entity.len()).map_err(|_| Error::TooLong { what: "an entity's key", limit: 65_535 })
+}
+
+/// When something ends.
 pub(super) fn end(at: Timestamp) -> [u8; 8] {
     at.0.to_le_bytes()
 }
 
+/// The entry of the end of a row. It names the entity: its row may not be there.
+pub(super) fn end_of(at: Timestamp, entity: u16) -> [u8; 10] {
+    let mut entry = [0; 10];
+    entry[..8].copy_from_slice(&end(at));
+    entry[8..].copy_from_slice(&entity.to_le_bytes());
+    entry
+}
+
+/// Reads [`end`] and [`end_of`].
 pub(super) fn read_end(entry: &[u8]) -> Option<Timestamp> {
-    Some(Timestamp(i64::from_le_bytes(entry.try_into().ok()?)))
+    let (at, entity) = entry.split_first_chunk::<8>()?;
+    matches!(entity.len(), 0 | 2).then(|| Timestamp(i64::from_le_bytes(*at)))
 }
 
 /// Writes what the key of a late row begins with.
@@ -404,7 +432,8 @@ mod tests {
             assert_eq!((placed.order(order.op), placed.is_end), (order.clone(), false));
             let row = read_row(&stored).unwrap();
             assert_eq!((row.op, row.valid_until, row.values), (order.op, valid_until, values));
-            assert_eq!(entity_of(&stored), Some(5));
+            assert_eq!(entity_of_row(&key, &stored), Some(&entity[..]));
+            assert_eq!(entity_of_end(&key, &stored), None);
             for short in 0..key.len() - 6 {
                 assert!(read_order(&key[6..6 + short]).is_none(), "cut at {short}");
             }
@@ -434,6 +463,11 @@ mod tests {
             (read_end(&field("end entry")), end(Timestamp(-1)).to_vec()),
             (Some(Timestamp(-1)), field("end entry"))
         );
+        let stored = field("end of an entity entry");
+        assert_eq!(end_of(Timestamp(-1), 5).to_vec(), stored, "written as before");
+        assert_eq!(read_end(&stored), Some(Timestamp(-1)));
+        assert_eq!(entity_of_end(&end_key, &stored), Some(&entity[..]));
+        assert_eq!(entity_of_end(&end_key, &field("end entry")), None, "as it was written before");
         let place = [&tiles(entity, 3)[..], &start(Timestamp(-60_000_000))].concat();
         assert_eq!((&place, read_start(&place[7..])), (&field("tile key"), Some(Timestamp(-60_000_000))));
         let stored = field("tile entry");
