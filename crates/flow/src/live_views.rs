@@ -599,7 +599,7 @@ fn write_view(
         }
     }
     if too_late > 0 {
-        live.count_too_late(generation, too_late, writing)?;
+        LiveGenerations::count_too_late(generation.record.id, too_late, writing);
     }
     if given.rows.is_empty() {
         return Ok(());

@@ -47,7 +47,6 @@ struct Inner {
     settled: AtomicI64,
     /// Rows that were read into it have their ends behind them ([`super::filled`]).
     filled: AtomicBool,
-    too_late: AtomicU64,
     /// Held by who makes tiles, or removes rows: what they write stands on what they read.
     keeping: Mutex<()>,
     /// Rows since an entity was last looked at, by the hash of its key.
@@ -89,8 +88,8 @@ impl ViewTable {
     ) -> ViewTable {
         let (tiled, settled) = (AtomicI64::new(tiled.0), AtomicI64::new(tiled.0));
         let keeping = Mutex::default();
-        let (filled, too_late) = (AtomicBool::new(false), AtomicU64::new(0));
-        let inner = Inner { number, tiled, settled, filled, too_late, keeping, counters, tiled_keys };
+        let filled = AtomicBool::new(false);
+        let inner = Inner { number, tiled, settled, filled, keeping, counters, tiled_keys };
         ViewTable { inner: Arc::new(inner) }
     }
 
@@ -124,16 +123,6 @@ impl ViewTable {
     pub(super) fn set_tiled_keys(&self, to: &[TiledKeys]) -> Vec<TiledKeys> {
         let Some(words) = &self.inner.tiled_keys else { return Vec::new() };
         to.iter().map(|(word, bits)| (*word, words[*word as usize].swap(*bits, Ordering::AcqRel))).collect()
-    }
-
-    /// How many rows came when they were too old already to count at any T that is answered: they are kept offline.
-    pub fn too_late(&self) -> u64 {
-        self.inner.too_late.load(Ordering::Relaxed)
-    }
-
-    /// More of them; how many there are now.
-    pub(super) fn add_too_late(&self, rows: u64) -> u64 {
-        self.inner.too_late.fetch_add(rows, Ordering::Relaxed) + rows
     }
 
     /// Whether rows that were read into it have their ends behind them.
