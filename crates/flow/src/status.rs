@@ -231,7 +231,10 @@ impl Flow {
                 units_behind: behind.as_ref().map_or(0, |behind| behind.units),
                 behind_age_micros: behind.map(|behind| since(behind.at)),
                 never_known: live.map_or(0, |live| live.never_known),
-                null_keys: live.map_or(0, |live| live.null_keys),
+                null_keys: live
+                    .map(|live| live.null_keys)
+                    .or_else(|| of_live.map(|of| of.null_keys))
+                    .unwrap_or(0),
                 past_retention: live
                     .map(|live| live.past_retention)
                     .or_else(|| of_live.map(|of| of.too_late))

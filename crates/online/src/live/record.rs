@@ -77,7 +77,9 @@ impl Writing {
     /// Adds to the number under a key, little-endian and 0 where there is none, as it stands when it is this batch's turn.
     /// What a batch that is refused counted is not in it.
     pub fn count(&mut self, table: TableNumber, key: &[u8], more: u64) {
-        *self.counts.entry((table, key.to_vec())).or_default() += more;
+        if more > 0 {
+            *self.counts.entry((table, key.to_vec())).or_default() += more;
+        }
     }
 
     /// What was to be counted.

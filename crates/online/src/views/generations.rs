@@ -29,6 +29,7 @@ const PROGRESS: u8 = 2;
 /// 3 and 4 are of [`super::filled`].
 const LATE: u8 = 5;
 const TILED: u8 = 6;
+const NO_KEY: u8 = 7;
 
 /// What the rows of a generation are for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,8 @@ pub struct LiveGeneration {
 pub struct Counted {
     /// Rows that were too old already to count at any T that is answered when they came: they are kept offline.
     pub too_late: u64,
+    /// Rows that belong to no entity, a key being null.
+    pub null_keys: u64,
 }
 
 /// What was read into a generation: unit and what was said of it.
@@ -334,6 +337,11 @@ impl LiveGenerations {
         writing.count(RECORDS, &place(LATE, id), rows);
     }
 
+    /// Counts rows of a batch that belong to no entity. Called where the batch is made: they count if it is accepted.
+    pub fn count_null_keys(id: GenerationId, rows: u64, writing: &mut Writing) {
+        writing.count(RECORDS, &place(NO_KEY, id), rows);
+    }
+
     /// What is counted of each generation.
     ///
     /// # Errors
@@ -341,7 +349,10 @@ impl LiveGenerations {
     pub fn counted(&self) -> Result<HashMap<GenerationId, Counted>> {
         let all = self.all();
         let from = self.store.read()?;
-        let of = |id| Ok((id, Counted { too_late: read_count(from.as_ref(), &place(LATE, id))? }));
+        let of = |id| {
+            let count = |what| read_count(from.as_ref(), &place(what, id));
+            Ok((id, Counted { too_late: count(LATE)?, null_keys: count(NO_KEY)? }))
+        };
         all.iter().map(|generation| of(generation.record.id)).collect()
     }
 
@@ -430,6 +441,7 @@ impl LiveGenerations {
         self.store.write(&mut |_, writing| {
             writing.remove(RECORDS, &place(MARK, id))?;
             writing.remove(RECORDS, &place(LATE, id))?;
+            writing.remove(RECORDS, &place(NO_KEY, id))?;
             writing.remove(RECORDS, &place(RECORD, id))
         })?;
         self.forget(id);
