@@ -125,7 +125,12 @@ impl Node {
         let path = config.data_dir.join("live");
         let floor = engine.greatest_position().await?;
         // Positions of cuts that were recorded are given to no other row, also where their tables are gone.
-        let recorded = Position(registry.greatest_position().await?);
+        let folder = config.data_dir.join(SERVING_LOG_FOLDER);
+        let logged = tokio::task::spawn_blocking(move || asof_flow::greatest_logged_position(&folder));
+        let logged = logged.await.map_err(|_| {
+            Problem::new(asof_model::Kind::Internal, "internal", "the serving log was not looked at")
+        })?;
+        let recorded = Position(registry.greatest_position().await?).max(logged);
         let options = asof_online::live::LiveOptions {
             floor: floor.max(recorded),
             cache: room.cache,

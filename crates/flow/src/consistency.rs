@@ -35,6 +35,8 @@ use asof_model::{
 use futures::TryStreamExt as _;
 use serde::Serialize;
 
+pub use self::read::greatest_logged_position;
+
 use self::compare::{Answers, Differs, Why, differing, logged, trained};
 use self::read::{KnownCuts, LogFile, LoggedRows, Reading, Told, group, statuses, told};
 use crate::load::may_see;

@@ -37,6 +37,7 @@ pub use asof_engine::intake::{BodyFormat, PushedOp};
 pub use asof_online::live::Durability;
 pub use consistency::{
     ConsistencyReport, ConsistencyRequest, FeatureConsistency, Inconsistency, LogPlace, NotCheckable,
+    greatest_logged_position,
 };
 pub use error::{FlowError, Result};
 pub use flush::{FlushBounds, FlushFailure, FlushPause, FlushReport, FlushStatus};

@@ -120,7 +120,7 @@ impl Flow {
         report.rebuilt = why;
         let now = self.clock.now();
         let standing = self.registry.catalog().view(&view.address).map(|view| view.id.clone());
-        let (live_, view_) = (Arc::clone(live), view.clone());
+        let (live_, view_, null_keys) = (Arc::clone(live), view.clone(), report.null_keys);
         blocking(move || {
             let change = |record: &mut LiveRecord| {
                 if record.view != view_.address {
@@ -136,6 +136,7 @@ impl Flow {
             };
             // Before it answers: who reads from it is to know what it holds.
             live_.store().write(&mut |s, writing| {
+                LiveGenerations::count_null_keys(id, null_keys, writing);
                 seen.iter()
                     .try_for_each(|(unit, seen)| live_.put_progress((id, s), unit.as_bytes(), seen, writing))
             })?;
@@ -164,7 +165,11 @@ impl Flow {
     ) -> Result<(MaterializeReport, Vec<(String, Vec<u8>)>)> {
         let mut report = MaterializeReport::of(view);
         // After the generation began: what was pushed before is in the source now.
-        let rows = self.engine.rows(catalog, view, &ViewProgress::default()).await?;
+        let mut rows = self.engine.rows(catalog, view, &ViewProgress::default()).await?;
+        if is_pushed(catalog, view) {
+            // What was pushed since it began is there already.
+            rows = rows.until(Position(generation.record.begun));
+        }
         let mut seen = Vec::new();
         let mut filler = Filler::new(self, live, view, generation, columns)?;
         for unit in rows.units() {
@@ -216,7 +221,7 @@ impl Flow {
             let unit = unit.name().to_owned();
             let filler = blocking(move || {
                 let mut filler = filler;
-                filler.flush(Some((unit.as_bytes(), &read.seen)))?;
+                filler.flush(Some((unit.as_bytes(), &read)))?;
                 Ok(filler)
             })
             .await?;
@@ -371,7 +376,11 @@ impl LiveViews for LiveGenerations {
             };
             match batch.intake.views().enumerate().find(|(_, view)| of(view)) {
                 Some((number, (view, columns))) => {
-                    let rows = batch.rows.views().get(number).map(Vec::as_slice).unwrap_or_default();
+                    let null_keys = batch.rows.null_keys(number).iter();
+                    let stored = |row: &&u32| batch.position(**row) != Position::NONE;
+                    let null_keys = null_keys.filter(stored).count() as u64;
+                    LiveGenerations::count_null_keys(record.id, null_keys, writing);
+                    let rows = batch.rows.rows_of(number);
                     write_view(self, generation, view, columns, rows, batch, writing)?;
                 }
                 // Of a version that does not stand any more: it would answer without these rows if it did again.
@@ -405,7 +414,7 @@ fn write_view(
             Op::Delete => None,
         };
         for (row, number) in rows.rows.iter().enumerate() {
-            let position = batch.positions.get(*number as usize).copied().unwrap_or(Position::NONE);
+            let position = batch.position(*number);
             // Left out of the batch, or too old to count at any T that is answered.
             if position == Position::NONE {
                 continue;
@@ -428,9 +437,7 @@ fn write_view(
             }
         }
     }
-    if too_late > 0 {
-        live.count_too_late(generation, too_late, writing)?;
-    }
+    LiveGenerations::count_too_late(generation.record.id, too_late, writing);
     if given.rows.is_empty() {
         return Ok(());
     }
@@ -492,8 +499,6 @@ struct HeldRow {
 struct Filler {
     live: Arc<LiveGenerations>,
     generation: Arc<LiveGeneration>,
-    /// Of a source that is pushed to, the position past which its rows come as they are pushed.
-    pushed_from: Option<Position>,
     /// Its rows may be versions of events.
     versions: bool,
     view: asof_model::Address,
@@ -521,7 +526,6 @@ impl Filler {
         Ok(Filler {
             live: Arc::clone(live),
             generation: Arc::clone(generation),
-            pushed_from: is_pushed(&catalog, view).then_some(Position(generation.record.begun)),
             versions: has_versions(&catalog, view),
             view: view.address.clone(),
             layout: Arc::new(layout),
@@ -546,10 +550,6 @@ impl Filler {
         };
         for row in 0..rows.len() {
             let order = rows.order(row);
-            // What was pushed since it began is there already.
-            if self.pushed_from.is_some_and(|begun| order.position > begun) {
-                continue;
-            }
             if self.keeping.is_past(order.event_time) {
                 self.past_retention += 1;
                 continue;
@@ -576,7 +576,7 @@ impl Filler {
     }
 
     /// Puts what is held, with what is said of the unit that it is of.
-    fn flush(&mut self, seen: Option<(&[u8], &[u8])>) -> Result<()> {
+    fn flush(&mut self, seen: Option<(&[u8], &UnitRead)>) -> Result<()> {
         let Filler { live, generation, rows, versions, .. } = self;
         if rows.is_empty() && seen.is_none() {
             return Ok(());
@@ -593,7 +593,10 @@ impl Filler {
                 }
             }
             match seen {
-                Some((unit, seen)) => live.put_progress((id, s), unit, seen, writing),
+                Some((unit, read)) => {
+                    LiveGenerations::count_null_keys(id, read.null_keys, writing);
+                    live.put_progress((id, s), unit, &read.seen, writing)
+                }
                 None => Ok(()),
             }
         })?;

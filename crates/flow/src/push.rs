@@ -77,6 +77,13 @@ pub struct AcceptedBatch<'a> {
     pub positions: &'a [Position],
 }
 
+impl AcceptedBatch<'_> {
+    /// `s` of one of its rows, [`Position::NONE`] where it is left out.
+    pub fn position(&self, row: u32) -> Position {
+        self.positions.get(row as usize).copied().unwrap_or(Position::NONE)
+    }
+}
+
 /// Rows to be pushed.
 #[derive(Debug, Clone)]
 pub struct PushRequest {

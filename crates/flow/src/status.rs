@@ -1,20 +1,20 @@
 //! How views stand online: `asof status`, `/metrics` and `/ready`. What is asked again and again is answered
 //! from records; only who asks for the status looks at sources, one look at a time of each view.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use asof_engine::rows::{Unit, ViewProgress};
 use asof_model::{Address, Catalog, Length, Name, Principal, Timestamp, VersionId, ViewVersion};
-use asof_online::views::LiveGeneration;
-use asof_online::{Generation, GenerationState, OnlineStore};
+use asof_online::views::{Counted, LiveGeneration};
+use asof_online::{Generation, GenerationId, GenerationState, OnlineStore};
 use asof_registry::RunError;
 use serde::Serialize;
 
 use crate::live_views::{is_live, is_pushed};
 use crate::load::may_see;
-use crate::materialize::next_record;
+use crate::materialize::{blocking, next_record};
 use crate::refresh::kept_online;
 use crate::{Flow, FlowError, Result};
 
@@ -197,6 +197,7 @@ impl Flow {
         let catalog = self.registry.catalog();
         let records = self.generations().await?;
         let usage = self.usage().await?;
+        let counted = self.counted().await?;
         let now = self.clock.now();
         let mut all = Vec::new();
         for view in seen(self, &catalog, principal, project) {
@@ -207,6 +208,7 @@ impl Flow {
             let newest = live.and_then(|live| live.newest);
             let lives = self.live_views.is_some() && is_live(&catalog, view);
             let lively = self.answers_live(view);
+            let of_live = lively.as_ref().and_then(|it| counted.get(&it.record.id));
             let succeeded_at = live
                 .and_then(|live| live.succeeded_at)
                 .or_else(|| lively.as_ref().and_then(|it| it.record.succeeded_at));
@@ -229,14 +231,28 @@ impl Flow {
                 units_behind: behind.as_ref().map_or(0, |behind| behind.units),
                 behind_age_micros: behind.map(|behind| since(behind.at)),
                 never_known: live.map_or(0, |live| live.never_known),
-                null_keys: live.map_or(0, |live| live.null_keys),
+                null_keys: live
+                    .map(|live| live.null_keys)
+                    .or_else(|| of_live.map(|of| of.null_keys))
+                    .unwrap_or(0),
                 past_retention: live
                     .map(|live| live.past_retention)
-                    .or_else(|| lively.as_ref().map(|lively| lively.table.too_late()))
+                    .or_else(|| of_live.map(|of| of.too_late))
                     .unwrap_or(0),
             });
         }
         Ok(all)
+    }
+
+    /// What is counted of the generations of the live store.
+    async fn counted(&self) -> Result<HashMap<GenerationId, Counted>> {
+        let Some(live) = self.live_views.clone() else { return Ok(HashMap::new()) };
+        let all = blocking(move || Ok(live.counted()?)).await;
+        // A store that has stopped says so itself; how the views stand is told all the same.
+        all.or_else(|error| match error {
+            FlowError::Online(asof_online::Error::Stopped { .. }) => Ok(HashMap::new()),
+            error => Err(error),
+        })
     }
 
     /// The generation of the live store that answers for this version of a view.

@@ -31,6 +31,7 @@ mod keeper;
 mod keys;
 mod lease;
 mod log;
+mod pending;
 mod record;
 mod sequence;
 mod snapshot;

@@ -36,7 +36,7 @@ mod table;
 mod tiler;
 
 pub use expire::{Expired, Held};
-pub use generations::{Holds, LiveGeneration, LiveGenerations, LiveRecord, Loading, Progress};
+pub use generations::{Counted, Holds, LiveGeneration, LiveGenerations, LiveRecord, Loading, Progress};
 pub use latest::LatestRow;
 pub use read::{WindowsAsked, WindowsRead, sum_windows};
 pub use table::{TiledKeys, ViewRow, ViewTable};

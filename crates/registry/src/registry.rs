@@ -59,6 +59,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(vec![
         step(1, "start", include_str!("../migrations/0001_start.sql")),
         step(2, "derived", include_str!("../migrations/0002_derived.sql")),
+        step(3, "positions", include_str!("../migrations/0003_positions.sql")),
     ])
 }
 

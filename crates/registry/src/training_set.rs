@@ -1,6 +1,6 @@
 //! Records of training sets.
 
-use asof_model::{Name, Outcome, Principal, Question, Recipe, Timestamp, TrainingSet};
+use asof_model::{Cut, Name, Outcome, Principal, Question, Recipe, SourceCut, Timestamp, TrainingSet};
 use sqlx::Row;
 
 use crate::record::Fields;
@@ -63,8 +63,8 @@ impl Registry {
                 })?;
                 let added = sqlx::query(
                     "INSERT INTO training_set
-                         (id, project, created_at, created_by, content_hash, row_count, format, body)
-                     VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                         (id, project, created_at, created_by, content_hash, row_count, format, body, position)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                 )
                 .bind(set.id.as_str())
                 .bind(set.project.as_str())
@@ -74,6 +74,7 @@ impl Registry {
                 .bind(set.outcome.rows.cast_signed())
                 .bind(i64::from(set.format))
                 .bind(body)
+                .bind(greatest(&set.recipe.cuts))
                 .execute(connection)
                 .await
                 .map_err(RegistryError::storage(doing))?;
@@ -128,14 +129,10 @@ impl Registry {
     /// Where the file cannot be read.
     pub async fn greatest_position(&self) -> Result<i64> {
         let doing = "reading the cuts of training sets";
-        let row = sqlx::query(
-            "SELECT max(cut.value) AS position
-               FROM training_set, json_tree(training_set.body, '$.recipe.cuts') AS cut
-              WHERE cut.key = 'position' AND cut.type = 'integer'",
-        )
-        .fetch_one(&mut *self.reader(doing).await?)
-        .await
-        .map_err(RegistryError::storage(doing))?;
+        let row = sqlx::query("SELECT max(position) AS position FROM training_set")
+            .fetch_one(&mut *self.reader(doing).await?)
+            .await
+            .map_err(RegistryError::storage(doing))?;
         let fields = Fields { row: &row, path: &self.inner.path };
         Ok(fields.maybe_number("position")?.unwrap_or(0))
     }
@@ -210,6 +207,16 @@ impl Registry {
         let ids = rows.iter().filter_map(|row| row.try_get::<String, _>(0).ok());
         Ok(ids.filter(|other| strsim::levenshtein(id, other) <= 2).take(3).collect())
     }
+}
+
+/// The greatest position of these cuts, and of those that queries read.
+fn greatest(cuts: &[SourceCut]) -> Option<i64> {
+    let of = |cut: &SourceCut| match &cut.cut {
+        Cut::Stored { position, .. } => Some(*position),
+        Cut::Sql(cuts) => greatest(cuts),
+        Cut::Files(_) | Cut::Delta { .. } => None,
+    };
+    cuts.iter().filter_map(of).max()
 }
 
 fn read(fields: &Fields<'_>) -> Result<TrainingSet> {

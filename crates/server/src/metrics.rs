@@ -64,6 +64,7 @@ pub(crate) struct Metrics {
     pub(crate) behind: Family<OfView, Gauge>,
     pub(crate) behind_age: Family<OfView, Gauge<f64, AtomicU64>>,
     pub(crate) past_retention: Family<OfView, Gauge>,
+    pub(crate) null_keys: Family<OfView, Gauge>,
     pub(crate) rows: Family<OfView, Gauge>,
     pub(crate) running: Family<OfOperation, Gauge>,
     pub(crate) waiting: Family<OfOperation, Gauge>,
@@ -98,6 +99,7 @@ impl Default for Metrics {
             behind: Family::default(),
             behind_age: Family::default(),
             past_retention: Family::default(),
+            null_keys: Family::default(),
             rows: Family::default(),
             running: Family::default(),
             waiting: Family::default(),
@@ -148,6 +150,11 @@ impl Default for Metrics {
             "view_rows_past_retention",
             "Rows that were too old to be kept online when they came; they are kept offline",
             metrics.past_retention.clone(),
+        );
+        registry.register(
+            "view_rows_null_keys",
+            "Rows that belong to no entity of a view, a key being null",
+            metrics.null_keys.clone(),
         );
         registry.register("view_rows_online", "Rows of a view in the online store", metrics.rows.clone());
         registry.register(

@@ -8,6 +8,7 @@
 
 mod campaign;
 mod edges;
+mod folder;
 pub mod oracle;
 mod random;
 mod value;
@@ -16,6 +17,7 @@ mod world;
 
 pub use campaign::{kill_rounds, kill_rounds_or, soak_program, soak_requests};
 pub use edges::Edges;
+pub use folder::copy_folder;
 pub use random::Random;
 pub use value::{Float, Value};
 pub use window::{Aggregate, Argument, Function, Window, WindowView};

@@ -116,5 +116,9 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
             "{name}: rows that came too late for it to keep: {rows}; they are kept offline, for training"
         ));
     }
+    for view in answer.views.iter().filter(|view| view.null_keys > 0) {
+        let (name, rows) = (&view.view, grouped(view.null_keys));
+        printer.line(format!("{name}: rows with a null key, which belong to no entity of it: {rows}"));
+    }
     Ok(())
 }

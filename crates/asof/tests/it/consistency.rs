@@ -336,6 +336,29 @@ fn lag_is_told_apart() {
     assert_eq!(after["rows"], 8);
 }
 
+/// A node whose rows were lost gives none of their positions to others: what was answered of them is not answered again with
+/// others.
+#[test]
+fn positions_that_were_logged_are_given_to_no_other_row() {
+    let (project, node) = shop();
+    let click = |node: &Up| {
+        let at = now();
+        let rows = vec![json!({"buyer": 1, "at": at, "seen": at, "page": "home"}); 5];
+        let (status, answer) = node.post("/v1/push/clicks", &json!({"rows": rows}).to_string());
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str::<Value>(&answer).unwrap()["first"].as_i64().unwrap()
+    };
+    let first = click(&node);
+    ask(&node);
+    assert_eq!(node.stop(), Some(0));
+    for lost in ["live", "offline"] {
+        std::fs::remove_dir_all(project.path().join(".asof").join(lost)).unwrap();
+    }
+    let node = up(&project);
+    let next = click(&node);
+    assert!(next >= first + 5, "{next} after {first}");
+}
+
 #[test]
 fn what_cannot_be_answered_as_it_was_is_named() {
     let (project, node) = shop();

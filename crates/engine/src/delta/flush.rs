@@ -95,13 +95,17 @@ impl Flush<'_> {
         let mut files = Files::new(&table, Arc::clone(&layout.table), &layout.folder, self.sizes);
         let mut log = tail::rows(self.engine, self.source, &layout, self.held, (base, end), most)?;
         let versions = self.source.definition.id.is_some();
-        let follows = versions && superseded::follows(&layout, &table, base).await?;
-        let mut known = follows.then(Vec::new);
+        let covered = if versions { superseded::covered(&layout, &table, base).await? } else { None };
+        let beside = match covered {
+            Some(least) => superseded::standing(&store, &layout, least).await?.map(|(_, at)| at),
+            None => None,
+        };
+        let mut known = beside.map(|at| (at, Vec::new()));
         let mut rows = 0;
         while let Some(batch) = log.batches.recv().await {
             files.write(&batch.rows).await?;
             rows += batch.rows.num_rows() as u64;
-            if let (Some(known), Some(more)) = (&mut known, &batch.superseded) {
+            if let (Some((_, known)), Some(more)) = (&mut known, &batch.superseded) {
                 known.extend_from_slice(more);
             } else {
                 known = None;
@@ -115,23 +119,24 @@ impl Flush<'_> {
         }
         let adds = files.finish(&layout).await?;
         // Before their rows: the table of rows says how far this one goes.
-        if let Some(known) = &known {
-            superseded::put(&store, &layout, self.source, known, to).await?;
-        }
-        let rows = commit_up_to(&mut table, &layout, adds, rows, (base, to), known.is_some()).await?;
+        let beside = match known {
+            Some((at, known)) => Some(superseded::put(&store, &layout, self.source, &known, (at, to)).await?),
+            None => None,
+        };
+        let rows = commit_up_to(&mut table, &layout, adds, rows, (base, to), beside).await?;
         Ok(Flushed { rows, position: to, all: to >= end })
     }
 }
 
-/// Commits staged rows, which stand past one position and up to another. How many of them were not there yet. `known`:
-/// the table beside has everything that is known of them.
+/// Commits staged rows, which stand past one position and up to another. How many of them were not there yet. `beside`:
+/// the position of the table beside, where that has everything that is known of them.
 pub(super) async fn commit_up_to(
     table: &mut DeltaTable,
     layout: &Layout,
     mut adds: Vec<Add>,
     mut rows: u64,
     (mut base, to): (Position, Position),
-    known: bool,
+    beside: Option<Position>,
 ) -> Result<u64> {
     // Every round is lost to another writer's success, so rounds end.
     for _ in 0..MAX_ROUNDS {
@@ -156,8 +161,11 @@ pub(super) async fn commit_up_to(
             });
         }
         let mut transactions = vec![Transaction::new(INTAKE, to.0)];
-        if known && superseded::follows(layout, table, last).await? {
+        if let Some(beside) = beside
+            && superseded::covered(layout, table, last).await?.is_some()
+        {
             transactions.push(Transaction::new(superseded::COVERED, to.0));
+            transactions.push(Transaction::new(superseded::ENTRIES, beside.0));
         }
         match commit(table, &layout.folder, adds.clone(), transactions, HashMap::new()).await? {
             Attempt::Done => return Ok(rows),

@@ -370,15 +370,15 @@ async fn a_flusher_that_was_overtaken_puts_in_what_is_left() {
     let (mut late, late_adds) = staged(60).await;
     let from = |to| (Position(0), Position(to));
     assert_eq!(
-        super::flush::commit_up_to(&mut fast, &layout, fast_adds, 70, from(70), false).await.unwrap(),
+        super::flush::commit_up_to(&mut fast, &layout, fast_adds, 70, from(70), None).await.unwrap(),
         70
     );
     assert_eq!(
-        super::flush::commit_up_to(&mut slow, &layout, slow_adds, 150, from(150), false).await.unwrap(),
+        super::flush::commit_up_to(&mut slow, &layout, slow_adds, 150, from(150), None).await.unwrap(),
         80
     );
     assert_eq!(
-        super::flush::commit_up_to(&mut late, &layout, late_adds, 60, from(60), false).await.unwrap(),
+        super::flush::commit_up_to(&mut late, &layout, late_adds, 60, from(60), None).await.unwrap(),
         0
     );
     room.log.trim(150);

@@ -49,8 +49,8 @@ pub(crate) struct StoredFiles {
     pub(crate) last: Option<i64>,
     /// The version of the table.
     pub(crate) version: u64,
-    /// The table beside it has everything that is known of its rows.
-    pub(crate) covered: bool,
+    /// Where the table beside it has everything that is known of its rows: the position which that stood at.
+    pub(crate) covered: Option<Position>,
 }
 
 /// The data files of a stored source.
@@ -60,7 +60,7 @@ pub(crate) struct StoredFiles {
 pub(crate) async fn stored_files(engine: &Engine, source: &SourceVersion) -> Result<StoredFiles> {
     let layout = Layout::of(&engine.config().data_dir, source)?;
     let Some(table) = table::open(engine.files(), &layout.folder).await? else {
-        return Ok(StoredFiles { covered: true, ..StoredFiles::default() });
+        return Ok(StoredFiles { covered: Some(Position(0)), ..StoredFiles::default() });
     };
     layout.check(&table)?;
     let state = table.snapshot().map_err(|e| broken("read the table", &layout.folder, e))?;
@@ -74,7 +74,7 @@ pub(crate) async fn stored_files(engine: &Engine, source: &SourceVersion) -> Res
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let last = Some(layout.last_position(&table).await?).filter(|last| *last > 0);
-    let covered = superseded::follows(&layout, &table, Position(last.unwrap_or(0))).await?;
+    let covered = superseded::covered(&layout, &table, Position(last.unwrap_or(0))).await?;
     Ok(StoredFiles { files, last, version: table.version().unwrap_or(0), covered })
 }
 

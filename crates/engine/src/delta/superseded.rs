@@ -6,7 +6,8 @@
 //! to be all of the rows takes, of the entries accepted up to its cut, the least `v` of each row, and no pass over ids is
 //! needed; else it looks for the versions itself, as for rows of before there were such tables.
 //!
-//! Entries are facts about rows: one that is here twice, or before its row, changes nothing.
+//! Entries are facts about rows: one that is here twice, or before its row, changes nothing. The commit of the rows says
+//! too where the table beside stood ([`ENTRIES`]): one that was removed, or is an older copy, is not taken for whole.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ use crate::{Engine, Error, Result};
 /// In the table of rows: the application whose transaction version is the position up to which the table beside has
 /// everything that is known of these rows.
 pub(super) const COVERED: &str = "asof.superseded";
+/// In the table of rows: the application whose transaction version is the position that the table beside stood at then; none,
+/// or zero, where nothing was superseded yet.
+pub(super) const ENTRIES: &str = "asof.superseded.entries";
 
 /// That a row of a source with ids is not the last version of its event, as known when one of the two was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,23 +124,55 @@ pub(super) fn layout(of: &Layout) -> Layout {
     }
 }
 
-/// Whether entries of rows past this position may follow those in the table beside: all of the rows up to there have
-/// theirs in it.
-pub(super) async fn follows(of: &Layout, table: &DeltaTable, base: Position) -> Result<bool> {
-    Ok(base == Position(0) || of.marker(table, COVERED).await? == Some(base.0))
+/// Where the table beside has everything that is known of the rows up to this position, their last: the position that it
+/// stands at, or past it.
+pub(super) async fn covered(of: &Layout, table: &DeltaTable, base: Position) -> Result<Option<Position>> {
+    if base != Position(0) && of.marker(table, COVERED).await? != Some(base.0) {
+        return Ok(None);
+    }
+    Ok(Some(Position(of.marker(table, ENTRIES).await?.unwrap_or(0))))
 }
 
-/// Puts the entries accepted up to a position into the table beside, each once. Durable when this returns. The caller
-/// holds the right to write to the table of rows, through whose store this writes.
+/// The table beside, if it is there, and the position it stands at; none where that is before `least`. Entries may be
+/// read there, and follow, only where it stands.
+pub(super) async fn standing(
+    files: &super::DurableFiles,
+    of: &Layout,
+    least: Position,
+) -> Result<Option<(Option<DeltaTable>, Position)>> {
+    let layout = layout(of);
+    let table = table::open(files, &layout.folder).await?;
+    let at = match &table {
+        Some(table) => {
+            layout.check(table)?;
+            Position(layout.last_position(table).await?)
+        }
+        None => Position(0),
+    };
+    if at < least {
+        tracing::warn!(
+            table = %layout.folder.display(),
+            stands = at.0,
+            stood = least.0,
+            "which rows are superseded is looked for in the rows: the table that says it was removed or is an older copy"
+        );
+        return Ok(None);
+    }
+    Ok(Some((table, at)))
+}
+
+/// Puts the entries accepted up to a position into the table beside, each once; where it stands then, which is `at` as
+/// before where there are none. Durable when this returns. The caller holds the right to write to the table of rows,
+/// through whose store this writes.
 pub(super) async fn put(
     store: &super::DurableFiles,
     of: &Layout,
     source: &SourceVersion,
     entries: &[Superseded],
-    to: Position,
-) -> Result<()> {
+    (at, to): (Position, Position),
+) -> Result<Position> {
     if entries.is_empty() {
-        return Ok(());
+        return Ok(at);
     }
     let layout = layout(of);
     let two_days = "interval 2 days".to_owned();
@@ -158,14 +194,14 @@ pub(super) async fn put(
         let new = |entry: &&Superseded| last < entry.accepted() && entry.accepted() <= to;
         let new: Vec<Superseded> = entries.iter().filter(new).copied().collect();
         if new.is_empty() {
-            return Ok(());
+            return Ok(last);
         }
         let mut files = Files::new(&table, Arc::clone(&layout.table), &layout.folder, Sizes::default());
         files.write(&rows(&layout, &new)?).await?;
         let adds = files.finish(&layout).await?;
         let transactions = vec![Transaction::new(INTAKE, to.0)];
         match commit(&mut table, &layout.folder, adds.clone(), transactions, Default::default()).await? {
-            Attempt::Done => return Ok(()),
+            Attempt::Done => return Ok(to),
             Attempt::LookAgain => remove(&table, &adds).await,
         }
     }
@@ -234,18 +270,19 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Of a source whose rows have their entries in the table beside up to its last position, `tail` those past it.
-    /// Opened after the table of rows.
+    /// Of a source whose rows have their entries in the table beside up to its last position, `tail` those past it; none
+    /// where that table does not stand at `least`. Opened after the table of rows.
     pub(crate) async fn open(
         engine: &Engine,
         of: &Layout,
+        least: Position,
         tail: Vec<Superseded>,
         upto: Position,
-    ) -> Result<Known> {
+    ) -> Result<Option<Known>> {
         let layout = layout(of);
+        let Some((table, _)) = standing(engine.files(), of, least).await? else { return Ok(None) };
         let mut files = Vec::new();
-        if let Some(table) = table::open(engine.files(), &layout.folder).await? {
-            layout.check(&table)?;
+        if let Some(table) = table {
             let state = table.snapshot().map_err(|e| broken("read the table", &layout.folder, e))?;
             for file in state.log_data().iter() {
                 let name = file.path().to_string();
@@ -253,7 +290,7 @@ impl Known {
                 files.push((name, held));
             }
         }
-        Ok(Known { folder: layout.folder, files, tail, upto })
+        Ok(Some(Known { folder: layout.folder, files, tail, upto }))
     }
 
     /// The rows that end. `windows`: a delete without an id is refused.

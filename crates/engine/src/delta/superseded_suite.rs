@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use asof_compute::Position;
 use asof_model::{Column, Cut, DataType, Expression, Source, SourceVersion, Timestamp};
-use asof_testkit::Random;
+use asof_testkit::{Random, copy_folder};
 use std::time::Duration;
 
 use super::durable::Right;
@@ -138,9 +138,7 @@ impl Room {
         let store = self.engine.files().holding(&lock);
         let Some(table) = table::open(&store, &layout.folder).await.unwrap() else { return };
         let base = Position(layout.last_position(&table).await.unwrap());
-        if !superseded::follows(&layout, &table, base).await.unwrap() {
-            return;
-        }
+        let Some(at) = superseded::covered(&layout, &table, base).await.unwrap() else { return };
         let held = self.engine.hold_tail().await.unwrap().unwrap();
         let (to, most) = (held.end(), u64::MAX);
         let mut log = tail::rows(&self.engine, &self.source, &layout, &held, (base, to), most).unwrap();
@@ -149,7 +147,7 @@ impl Room {
             known = known.zip(batch.superseded).map(|(all, more)| [all, more].concat());
         }
         let Some(known) = known else { return };
-        superseded::put(&store, &layout, &self.source, &known, to).await.unwrap();
+        superseded::put(&store, &layout, &self.source, &known, (at, to)).await.unwrap();
     }
 
     async fn opened(&self, cut: i64) -> Opened {
@@ -246,6 +244,39 @@ fn entries_are_written_once() {
         room.flush(u64::MAX).await;
         assert_eq!(entries(&room).await, all);
         assert!(room.check(room.rows.len() as i64).await);
+    });
+}
+
+/// A table of entries that somebody removed, or put an older copy of in its place, is not taken for whole, nor made anew:
+/// readers look for versions in the rows.
+#[test]
+fn entries_that_are_gone_are_missed() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for older in [false, true] {
+            let mut random = Random::new(6);
+            let mut room = Room::new();
+            let beside = superseded::layout(&room.layout()).folder;
+            let copy = room.folder.path().join("older");
+            for round in 0..2 {
+                (0..20).for_each(|_| room.push(&mut random, false, false));
+                room.flush(u64::MAX).await;
+                assert!(room.check(room.rows.len() as i64).await, "entries are there");
+                if round == 0 {
+                    copy_folder(&beside, &copy).unwrap();
+                }
+            }
+            std::fs::remove_dir_all(&beside).unwrap();
+            if older {
+                copy_folder(&copy, &beside).unwrap();
+            }
+            for _ in 0..2 {
+                assert!(!room.check(room.rows.len() as i64).await, "they are looked for");
+                (0..20).for_each(|_| room.push(&mut random, false, false));
+                room.flush(u64::MAX).await;
+            }
+            assert_eq!(beside.exists(), older, "no entries follow those that are gone");
+        }
     });
 }
 

@@ -173,6 +173,9 @@ const BATCH: usize = 8_192;
 /// Bytes of rows in the log that are decoded at once.
 const BATCH_BYTES: usize = 16 << 20;
 
+/// Bytes of rows that one reading keeps in memory; more are written to disk.
+const IN_MEMORY: usize = 4 << 20;
+
 /// Rows of the log in the table's columns, and what came with the batches they stand in.
 pub(super) struct TailBatch {
     pub(super) rows: RecordBatch,
@@ -296,23 +299,61 @@ impl Layout {
 
 /// A file that goes with the last reader of it.
 #[derive(Debug)]
-pub(crate) struct Passing {
-    path: PathBuf,
+pub(crate) enum Passing {
+    /// In memory, below a path that lasts as long as this is open.
+    Memory { path: PathBuf, _open: std::fs::File },
+    /// In the folder whose files are gone with the process.
+    Disk(PathBuf),
 }
 
 impl Passing {
+    /// A file in memory; none where the system has no such files.
+    fn memory() -> Option<Passing> {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd as _;
+            let file = rustix::fs::memfd_create("asof-tail", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
+            let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            path.exists().then(|| Passing::Memory { path, _open: file.into() })
+        }
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// A file on disk, new.
+    fn disk(path: PathBuf) -> Result<Passing> {
+        std::fs::File::create_new(&path).map_err(|e| Error::io("make the file", &path, &e))?;
+        Ok(Passing::Disk(path))
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        match self {
+            Passing::Memory { path, .. } | Passing::Disk(path) => path,
+        }
+    }
+
+    /// Begins to write rows into it.
+    fn writer(&self, layout: &Layout) -> Result<ArrowWriter<std::fs::File>> {
+        let path = self.path();
+        let file = std::fs::File::options().write(true).open(path);
+        let file = file.map_err(|e| Error::io("write the file", path, &e))?;
+        // Read once, from memory most often.
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_max_row_group_row_count(Some(super::append::Sizes::default().group))
+            .build();
+        ArrowWriter::try_new(file, Arc::clone(&layout.table), Some(properties)).map_err(|e| failed(path, &e))
     }
 }
 
 impl Drop for Passing {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path)
+        if let Passing::Disk(path) = self
+            && let Err(error) = std::fs::remove_file(&*path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(path = %self.path.display(), %error, "a file of rows for one reading stays until the next start");
+            tracing::warn!(path = %path.display(), %error, "a file of rows for one reading stays until the next start");
         }
     }
 }
@@ -327,7 +368,7 @@ pub(crate) struct Tailed {
 }
 
 /// Writes the rows of a source in the log past a position up to another into a file of its table's layout,
-/// for one reading.
+/// for one reading: in memory where they are few, so that a full disk is in nobody's way.
 pub(crate) async fn tail_file(
     engine: &Engine,
     source: &SourceVersion,
@@ -337,11 +378,11 @@ pub(crate) async fn tail_file(
 ) -> Result<Tailed> {
     let (held, name, layout) = (held.clone(), layout.name(source), layout.clone());
     let rows = LiveRows::of(source)?;
-    // Of the folder whose files are gone with the process.
     let path =
         engine.config().data_dir.join("spill").join(format!("tail-{:032x}.parquet", rand::random::<u128>()));
     let written = engine.blocking(move || {
         let mut open: Option<(Passing, ArrowWriter<std::fs::File>)> = None;
+        let (mut few, mut bytes): (Vec<RecordBatch>, usize) = (Vec::new(), 0);
         let mut count = 0;
         let mut superseded = Some(Vec::new());
         read(&held, &name, &rows, &layout, span, u64::MAX, &mut |batch| {
@@ -350,30 +391,46 @@ pub(crate) async fn tail_file(
             if batch.num_rows() == 0 {
                 return Ok(true);
             }
-            let (_, writer) = match &mut open {
-                Some(open) => open,
-                None => {
-                    let file = std::fs::File::create_new(&path)
-                        .map_err(|e| Error::io("make the file", &path, &e))?;
-                    let passing = Passing { path: path.clone() };
-                    // Read once, from memory most often.
-                    let properties = WriterProperties::builder()
-                        .set_compression(Compression::UNCOMPRESSED)
-                        .set_max_row_group_row_count(Some(super::append::Sizes::default().group))
-                        .build();
-                    let writer = ArrowWriter::try_new(file, Arc::clone(&layout.table), Some(properties));
-                    open.insert((passing, writer.map_err(|e| failed(&path, &e))?))
-                }
-            };
-            writer.write(&batch).map_err(|e| failed(&path, &e))?;
             count += batch.num_rows() as u64;
+            bytes += batch.get_array_memory_size();
+            few.push(batch);
+            if bytes > IN_MEMORY {
+                let (passing, writer) = match &mut open {
+                    Some(open) => open,
+                    None => {
+                        let passing = Passing::disk(path.clone())?;
+                        let writer = passing.writer(&layout)?;
+                        open.insert((passing, writer))
+                    }
+                };
+                write_all(writer, passing.path(), &mut few)?;
+            }
             Ok(true)
         })?;
-        let Some((passing, writer)) = open else { return Ok(Tailed { file: None, superseded }) };
-        writer.close().map_err(|e| failed(&path, &e))?;
+        if count == 0 {
+            return Ok(Tailed { file: None, superseded });
+        }
+        let (passing, mut writer) = match open {
+            Some(open) => open,
+            None => {
+                let passing = Passing::memory().map_or_else(|| Passing::disk(path), Ok)?;
+                let writer = passing.writer(&layout)?;
+                (passing, writer)
+            }
+        };
+        write_all(&mut writer, passing.path(), &mut few)?;
+        writer.close().map_err(|e| failed(passing.path(), &e))?;
         Ok(Tailed { file: Some((passing, count)), superseded })
     });
     written.await
+}
+
+fn write_all(
+    writer: &mut ArrowWriter<std::fs::File>,
+    path: &Path,
+    batches: &mut Vec<RecordBatch>,
+) -> Result<()> {
+    batches.drain(..).try_for_each(|batch| writer.write(&batch)).map_err(|e| failed(path, &e))
 }
 
 fn failed(path: &Path, error: &parquet::errors::ParquetError) -> Error {

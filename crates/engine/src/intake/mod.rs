@@ -31,7 +31,7 @@ pub use stored::{EncodedRows, LIVE_ROWS_FORMAT, LiveRows, LiveRowsReader};
 use self::body::{Columns, Raw};
 use crate::delta::Superseded;
 use crate::expression::{Bound, Purpose, compile};
-use crate::rows::{self, EvaluatedRows, Evaluator, Incoming, Ready, UnitRead, ViewColumns};
+use crate::rows::{self, Evaluated, EvaluatedRows, Evaluator, Incoming, Ready, ViewColumns};
 use crate::source::instants::constant;
 use crate::source::rules::{Place, Rules};
 use crate::source::{ScanColumns, fixed};
@@ -89,7 +89,7 @@ pub struct IntakeBatch {
     digests: Vec<RowDigest>,
     contents: Vec<[u8; 16]>,
     kept: Vec<Vec<u8>>,
-    views: Vec<Vec<EvaluatedRows>>,
+    views: Vec<Evaluated>,
 }
 
 /// A row that breaks a rule.
@@ -185,7 +185,7 @@ impl Intake {
         &self.live
     }
 
-    /// The views it evaluates and what is kept of each, in the order of [`IntakeBatch::views`].
+    /// The views it evaluates and what is kept of each, by whose numbers [`IntakeBatch::rows_of`] is asked.
     pub fn views(&self) -> impl Iterator<Item = (&Arc<ViewVersion>, &ViewColumns)> {
         self.views.iter().map(|view| (&view.view, view.evaluator.columns()))
     }
@@ -249,7 +249,7 @@ impl Intake {
         let incoming = Incoming { digests: &digests, withdrawals: withdrawals.as_ref(), pushed };
         let mut views = Vec::with_capacity(self.views.len());
         for view in &self.views {
-            let found = view.evaluator.evaluate(&view.ready, &rows, Some(incoming), &mut UnitRead::default());
+            let found = view.evaluator.evaluate(&view.ready, &rows, Some(incoming));
             views.push(found.map_err(|error| of_view(error, &view.view))?);
         }
         let event_times = rows::column(&rows, fixed::EVENT_TIME)?;
@@ -481,9 +481,14 @@ impl IntakeBatch {
         *hasher.finalize().as_bytes()
     }
 
-    /// For each of [`Intake::views`] the rows that count in it.
-    pub fn views(&self) -> &[Vec<EvaluatedRows>] {
-        &self.views
+    /// The rows that count in one of [`Intake::views`].
+    pub fn rows_of(&self, view: usize) -> &[EvaluatedRows] {
+        self.views.get(view).map(|found| found.rows.as_slice()).unwrap_or_default()
+    }
+
+    /// The rows that belong to no entity of one of [`Intake::views`], a key being null, ascending.
+    pub fn null_keys(&self, view: usize) -> &[u32] {
+        self.views.get(view).map(|found| found.null_keys.as_slice()).unwrap_or_default()
     }
 }
 

@@ -55,8 +55,21 @@ struct Times {
 pub(super) struct New<'a> {
     /// Rows up to this position were read before.
     pub(super) after: Option<i64>,
+    /// Rows past this position come another way.
+    pub(super) until: Option<i64>,
     /// Of a source with ids the rows that end.
     pub(super) ends: Option<&'a Ends>,
+}
+
+/// Rows of a batch that count in a view, and what is said of those that do not.
+#[derive(Debug)]
+pub(crate) struct Evaluated {
+    /// The values and the deletes.
+    pub(crate) rows: Vec<EvaluatedRows>,
+    /// Which rows belong to no entity, a key being null, ascending.
+    pub(crate) null_keys: Vec<u32>,
+    /// How many are never visible.
+    never_known: u64,
 }
 
 /// What is kept online of each row of a view.
@@ -200,6 +213,11 @@ impl Evaluator {
                 let new = gt(positions, &Int64Array::new_scalar(after))?;
                 batch = filter_record_batch(&batch, &true_only(&new))?;
             }
+            if let Some(until) = new.until {
+                // Rows that are read in place have no position.
+                let later = gt(column(&batch, fixed::POSITION)?, &Int64Array::new_scalar(until))?;
+                batch = filter_record_batch(&batch, &not(&true_only(&later))?)?;
+            }
             if let Some(ends) = new.ends {
                 batch = ends.beside(&batch)?;
                 // A delete with an id counts nowhere, and says of no key that it is null.
@@ -208,7 +226,10 @@ impl Evaluator {
                 let counting: BooleanArray = (0..batch.num_rows()).map(counts).collect();
                 batch = filter_record_batch(&batch, &counting)?;
             }
-            for rows in self.evaluate(&ready, &batch, None, &mut read)? {
+            let found = self.evaluate(&ready, &batch, None)?;
+            read.null_keys += found.null_keys.len() as u64;
+            read.never_known += found.never_known;
+            for rows in found.rows {
                 if to.send(rows).await.is_err() {
                     return Err(Error::internal("nobody takes the rows of the view"));
                 }
@@ -230,15 +251,14 @@ impl Evaluator {
         Ok(values)
     }
 
-    /// The values and the deletes of a batch that belong to an entity and are visible at some time; those that
-    /// do not are counted.
+    /// The values and the deletes of a batch that belong to an entity and are visible at some time, and of which that is
+    /// not so.
     pub(crate) fn evaluate(
         &self,
         ready: &Ready,
         batch: &RecordBatch,
         incoming: Option<Incoming<'_>>,
-        read: &mut UnitRead,
-    ) -> Result<Vec<EvaluatedRows>> {
+    ) -> Result<Evaluated> {
         let ops = column(batch, fixed::OP)?;
         let ops = ops.as_boolean_opt().ok_or_else(|| Error::internal("`__op` of the scan is no boolean"))?;
         let deletes = true_only(ops);
@@ -253,19 +273,17 @@ impl Evaluator {
         if let Some(withdrawals) = incoming.and_then(|incoming| incoming.withdrawals) {
             kept = and(&kept, &not(withdrawals)?)?;
         }
-        let lost = |mask: &BooleanArray, kept: &BooleanArray| -> Result<u64> {
-            Ok(and(&not(mask)?, kept)?.true_count() as u64)
-        };
+        let (mut null_keys, mut never_known) = (Vec::new(), 0);
         if keys.null_count() > 0 {
             let mask = arrow::compute::is_not_null(&keys)?;
-            read.null_keys += lost(&mask, &kept)?;
+            null_keys = and(&not(&mask)?, &kept)?.values().set_indices_u32().collect();
             kept = and(&kept, &mask)?;
         }
         let visible = column(batch, fixed::VISIBLE_AT)?;
         let pushed = incoming.is_some_and(|incoming| incoming.pushed);
         if !pushed && !self.assumed && visible.null_count() > 0 {
             let mask = arrow::compute::is_not_null(visible)?;
-            read.never_known += lost(&mask, &kept)?;
+            never_known = and(&not(&mask)?, &kept)?.true_count() as u64;
             if !self.clockless {
                 kept = and(&kept, &mask)?;
             }
@@ -310,7 +328,7 @@ impl Evaluator {
                 digests,
             });
         }
-        Ok(found)
+        Ok(Evaluated { rows: found, null_keys, never_known })
     }
 }
 

@@ -16,6 +16,7 @@ mod units;
 
 use std::sync::Arc;
 
+use asof_compute::Position;
 use asof_model::{Catalog, FileIdentity, Format, Place, SourceVersion, ViewVersion};
 use datafusion::physical_plan::ExecutionPlan;
 use tokio::sync::mpsc;
@@ -25,7 +26,7 @@ pub use progress::ViewProgress;
 pub use sample::Sampled;
 
 use self::evaluate::New;
-pub(crate) use self::evaluate::{Evaluator, Incoming, Ready, column, compute, instant};
+pub(crate) use self::evaluate::{Evaluated, Evaluator, Incoming, Ready, column, compute, instant};
 use self::progress::Seen;
 use crate::point_in_time::ends_of;
 use crate::source::exec::FilesExec;
@@ -43,6 +44,7 @@ pub struct ViewRows {
     evaluator: Arc<Evaluator>,
     units: Vec<Unit>,
     changed: Option<String>,
+    until: Option<i64>,
 }
 
 /// A part of a source that is read as a whole.
@@ -112,6 +114,11 @@ impl ViewRows {
         self.changed.as_deref()
     }
 
+    /// Without the rows past a position, which come to whoever keeps them as they are pushed.
+    pub fn until(self, position: Position) -> ViewRows {
+        ViewRows { until: Some(position.0), ..self }
+    }
+
     /// Reads a unit into `to`, on the engine's own threads, as fast as it is taken.
     ///
     /// # Errors
@@ -122,7 +129,7 @@ impl ViewRows {
         match &unit.reads {
             Reads::Scan(Scan { scan, after, versions }) => {
                 let (scan, after, versions) = (Arc::clone(scan), *after, versions.clone());
-                let source = Arc::clone(&self.source);
+                let (source, until) = (Arc::clone(&self.source), self.until);
                 self.engine
                     .run(async move {
                         let ends = match &versions {
@@ -132,7 +139,7 @@ impl ViewRows {
                             }
                             None => None,
                         };
-                        let new = New { after, ends: ends.as_deref() };
+                        let new = New { after, until, ends: ends.as_deref() };
                         let mut read = evaluator.read(&engine, Arc::clone(&scan.plan), new, &to).await?;
                         let checked = Arc::clone(&scan);
                         engine.blocking(move || checked.verify()).await?;
@@ -225,6 +232,6 @@ impl Engine {
             }
             _ => units::of_whole(self, catalog, &source, since).await?,
         };
-        Ok(ViewRows { engine: self.clone(), source, evaluator, units, changed })
+        Ok(ViewRows { engine: self.clone(), source, evaluator, units, changed, until: None })
     }
 }

@@ -175,9 +175,9 @@ pub(crate) async fn stored(
         None => Tailed { file: None, superseded: None },
     };
     drop(held);
-    let superseded = match tail.superseded {
-        Some(tail) if covered && after.is_none() && source.definition.id.is_some() => {
-            Some(Arc::new(Known::open(engine, &layout, tail, Position(upto)).await?))
+    let superseded = match (tail.superseded, covered) {
+        (Some(tail), Some(least)) if after.is_none() && source.definition.id.is_some() => {
+            Known::open(engine, &layout, least, tail, Position(upto)).await?.map(Arc::new)
         }
         _ => None,
     };

@@ -1,11 +1,12 @@
 //! Stored tables of every format that was ever written load forever (`docs/formats/stored-source.md`).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::no_progress;
 use asof_engine::source::ScanColumns;
 use asof_model::{Format, SourceVersion};
+use asof_testkit::copy_folder;
 
 use crate::project::{Folder, at, columns, expression, files, table, version};
 
@@ -39,18 +40,6 @@ fn kept() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/compat/stored-source-1")
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 fn load(folder: &Folder, name: &str, text: &str) -> Option<(i64, i64)> {
     folder.write(name, text);
     let file = LoadFile { path: folder.root().join(name), name: name.to_owned(), partitions: Vec::new() };
@@ -70,14 +59,14 @@ fn make_stored_source() {
     load(&folder, "data/first.csv", FIRST);
     let offline = folder.root().join(".asof/offline/shop/events");
     for entry in std::fs::read_dir(offline).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
-        copy(&entry.path(), &kept().join(entry.file_name()));
+        copy_folder(&entry.path(), &kept().join(entry.file_name())).unwrap();
     }
 }
 
 #[test]
 fn stored_source_1_loads_and_goes_on() {
     let folder = Folder::new();
-    copy(&kept(), &folder.root().join(".asof/offline/shop/events"));
+    copy_folder(&kept(), &folder.root().join(".asof/offline/shop/events")).unwrap();
     assert_eq!(load(&folder, "data/other.csv", FIRST), None, "it was loaded before");
     assert_eq!(load(&folder, "data/second.csv", SECOND), Some((3, 3)));
     let all = ScanColumns { all_for_digest: true, ..ScanColumns::default() };

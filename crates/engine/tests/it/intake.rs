@@ -138,9 +138,9 @@ fn a_view_of_latest_values_gets_values_and_deletes() {
     let folder = Folder::new();
     let intake = intake(&folder, SALES, "sales");
     let batch = json(&intake, ROWS).unwrap();
-    let [view] = batch.views() else { panic!("one view") };
-    let [values, deletes] = view.as_slice() else { panic!("values and deletes") };
+    let [values, deletes] = batch.rows_of(0) else { panic!("values and deletes") };
     // The third does not pass, the fourth has no key.
+    assert_eq!((batch.null_keys(0), batch.rows_of(1).len()), (&[3][..], 0), "one view");
     assert_eq!((values.op, values.rows.as_slice()), (Op::Value, &[0][..]));
     assert_eq!((deletes.op, deletes.rows.as_slice()), (Op::Delete, &[1][..]));
     let keys = KeyEncoder::new(&[asof_model::DataType::String]);
@@ -162,7 +162,7 @@ fn a_view_of_latest_values_gets_values_and_deletes() {
     // Told to be deletes, all are.
     let all = intake.pushed(ROWS.as_bytes(), BodyFormat::Json, PushedOp::Delete).unwrap();
     assert_eq!(
-        all.views()[0].iter().map(|rows| (rows.op, rows.rows.clone())).collect::<Vec<_>>(),
+        all.rows_of(0).iter().map(|rows| (rows.op, rows.rows.clone())).collect::<Vec<_>>(),
         [(Op::Delete, vec![0, 1, 2])]
     );
     assert!(all.is_delete(0) && !batch.is_delete(0));
@@ -191,14 +191,15 @@ fn a_view_over_windows_gets_arguments_and_filters_once() {
             {"n": "d", "at": "2024-01-01", "price": 2}]"#,
     )
     .unwrap();
-    let [rows] = batch.views()[at].as_slice() else { panic!("values alone") };
+    let [rows] = batch.rows_of(at) else { panic!("values alone") };
     assert_eq!(rows.rows, [0, 2], "withdrawn, filtered out, without a key");
+    assert_eq!(batch.null_keys(at), [4]);
     let numbers = |at: usize| rows.features[at].as_primitive::<Int64Type>().iter().collect::<Vec<_>>();
     assert_eq!((numbers(0), numbers(1)), (vec![Some(7), None], vec![Some(49), None]));
     assert_eq!(rows.features[2].as_boolean().iter().collect::<Vec<_>>(), [Some(true), Some(false)]);
     // A delete with an id is no row of a view of latest values either: it ends its event, whatever the key.
     assert_eq!(
-        batch.views()[1 - at].iter().map(|rows| rows.rows.clone()).collect::<Vec<_>>(),
+        batch.rows_of(1 - at).iter().map(|rows| rows.rows.clone()).collect::<Vec<_>>(),
         [vec![0, 2, 3]]
     );
 
@@ -433,7 +434,7 @@ fn loaded_rows_bring_their_own_time() {
     let times = read.column_by_name("__v").unwrap();
     assert_eq!((times.is_null(0), times.is_null(1)), (false, true));
     // Online, where only what is known is asked for, a row that never is known is none.
-    let views: Vec<_> = batch.views()[0].iter().map(|rows| rows.rows.clone()).collect();
+    let views: Vec<_> = batch.rows_of(0).iter().map(|rows| rows.rows.clone()).collect();
     assert_eq!(views, [vec![0]]);
-    assert_eq!(batch.views()[0][0].accepted(0, Timestamp(9), Position(4)).visible_at, seen);
+    assert_eq!(batch.rows_of(0)[0].accepted(0, Timestamp(9), Position(4)).visible_at, seen);
 }

@@ -76,23 +76,11 @@ fn folder() -> Folder {
     folder
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
-}
-
 /// A Delta table of another engine, its log changed.
 fn delta(folder: &Folder, change: impl Fn(String) -> String) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/delta/mapped_by_name");
     let to = folder.root().join("table");
-    copy(&from, &to);
+    asof_testkit::copy_folder(&from, &to).unwrap();
     let log = to.join("_delta_log/00000000000000000000.json");
     std::fs::write(&log, change(std::fs::read_to_string(&log).unwrap())).unwrap();
 }

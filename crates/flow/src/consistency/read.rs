@@ -6,9 +6,10 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch, StructArray};
-use arrow::compute::{filter_record_batch, kernels::cast::cast};
+use arrow::compute::{filter_record_batch, kernels::cast::cast, max};
 use arrow::datatypes::{DataType, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow::ipc::reader::StreamReader;
+use asof_compute::Position;
 use asof_model::{
     LOG_FILE_LONGEST, LogHeader, Name, ReadableUnits, SERVING_LOG_FORMAT, Timestamp, log_columns,
     log_file_begun,
@@ -48,6 +49,32 @@ pub(super) fn files(folder: &Path, project: &Name, since: Option<Timestamp>) -> 
     }
     found.sort_by(|a, b| (a.0.parent(), a.1, &a.0).cmp(&(b.0.parent(), b.1, &b.0)));
     found.into_iter().map(|(path, _, shown)| LogFile { path, shown }).collect()
+}
+
+/// The greatest position that any row of the log names: none that is given from now on may be one of those, or the row
+/// would be answered again with other rows where the store that gave them was lost. Of what was asked only its newest files
+/// with rows are read, since positions ascend; rows of two requests at once may lie on either side of where one begins.
+pub fn greatest_logged_position(folder: &Path) -> Position {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let projects = entries.filter_map(|entry| Name::new(entry.file_name().into_string().ok()?).ok());
+    let mut greatest = Position(0);
+    for project in projects {
+        let files = files(folder, &project, None);
+        for asked in files.chunk_by(|one, other| one.path.parent() == other.path.parent()) {
+            let last = asked.iter().rev().filter_map(last_position).take(2);
+            greatest = last.fold(greatest, |greatest, found| greatest.max(Position(found)));
+        }
+    }
+    greatest
+}
+
+/// The greatest position of a file's rows; none without any, or where it cannot be read.
+fn last_position(file: &LogFile) -> Option<i64> {
+    let open = |only| StreamReader::try_new(BufReader::new(File::open(&file.path).ok()?), only).ok();
+    let column = open(None)?.schema().index_of(log_columns::POSITION).ok()?;
+    let batches = open(Some(vec![column]))?.map_while(std::result::Result::ok);
+    let positions = batches.filter_map(|batch| max(batch.column(0).as_primitive_opt::<Int64Type>()?));
+    positions.max()
 }
 
 /// A file being read.

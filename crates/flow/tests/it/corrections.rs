@@ -284,3 +284,51 @@ fn rows_that_come_too_late_for_a_view_are_counted() {
     send(&node, &[90, 0]);
     assert_eq!(told(&node), counts(3, 2), "also over a restart");
 }
+
+#[test]
+fn rows_without_a_key_are_counted() {
+    const BUYERS: &str = "
+entity: buyer
+keys: {buyer: int64}
+---
+view: buyers
+entity: buyer
+source: sales
+where: n > 1
+windows: [1h]
+features: {sales: {agg: count(*)}}
+";
+    let sales = SALES.replace("source: sales\npush: true", "source: sales\npush: true\nid: n");
+    let sales = sales.replace("{shop: int64, at:", "{shop: int64, buyer: int64, at:");
+    let folder = tempfile::tempdir().unwrap();
+    let now = 1_000_000 * 60_000_000;
+    let node = Node::open(folder.path(), now);
+    node.put(resolved(&node.runtime, &node.engine, folder.path(), &sales));
+    node.materialize();
+    let send = |node: &Node, rows: &[&str]| {
+        let at = Timestamp(now);
+        let row = |row: &&str| format!(r#"{{"at": "{at}", {row}}}"#);
+        push(node, "sales", rows.iter().map(row).collect::<Vec<_>>().join("\n")).unwrap();
+    };
+    let told = |node: &Node| -> Vec<(String, u64)> {
+        let status = node.runtime.block_on(node.flow.last_status(&Principal::owner(), None)).unwrap();
+        status.iter().map(|view| (view.view.name.to_string(), view.null_keys)).collect()
+    };
+    let counts = |counts: &[(&str, u64)]| -> Vec<(String, u64)> {
+        counts.iter().map(|(view, rows)| ((*view).to_owned(), *rows)).collect()
+    };
+    let rows = [r#""n": 1"#, r#""n": 2"#, r#""n": 3, "shop": 1"#, r#""n": 4, "buyer": 1"#];
+    send(&node, &rows);
+    assert_eq!(told(&node), counts(&[("last", 3), ("sums", 3)]));
+    // Sent again they are the versions that stand, and no rows.
+    send(&node, &rows);
+    assert_eq!(told(&node), counts(&[("last", 3), ("sums", 3)]));
+    drop(node);
+    // Also over a restart; and a view that comes later counts what its `where` passes of what was there.
+    let node = Node::open(folder.path(), now);
+    node.put(resolved(&node.runtime, &node.engine, folder.path(), &format!("{sales}---{BUYERS}")));
+    node.materialize();
+    assert_eq!(told(&node), counts(&[("buyers", 2), ("last", 3), ("sums", 3)]));
+    send(&node, &[r#""n": 5, "shop": 1"#, r#""n": 1"#, r#""n": 6, "shop": 2, "buyer": 2"#]);
+    assert_eq!(told(&node), counts(&[("buyers", 3), ("last", 3), ("sums", 3)]));
+}

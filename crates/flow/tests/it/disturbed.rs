@@ -5,6 +5,7 @@
 //! and online, and a view answers whole or not at all.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
 use asof_engine::intake::BodyFormat;
 use asof_engine::no_progress;
-use asof_engine::source::{ScanColumns, scan};
+use asof_engine::source::{ScanColumns, SourceScan, scan};
 use asof_flow::{FlowError, FlushBounds, PushRequest};
 use asof_model::{Ask, Explain, Principal, Timestamp};
 use asof_serve::EntityColumns;
@@ -117,8 +118,12 @@ fn push(node: &Node, source: &str, rows: impl Iterator<Item = String>) -> Result
 
 /// Clicks from this one on.
 fn push_clicks(node: &Node, from: i64) -> Result<(), FlowError> {
+    push_many_clicks(node, from..from + CLICKS)
+}
+
+fn push_many_clicks(node: &Node, clicks: Range<i64>) -> Result<(), FlowError> {
     let row = |n| format!(r#"{{"n": {n}, "who": {}, "at": "{}"}}"#, n % WHO, time(n));
-    push(node, "clicks", (from..from + CLICKS).map(row))
+    push(node, "clicks", clicks.map(row))
 }
 
 /// Versions of orders from this one on; some withdraw, and a later one brings back.
@@ -141,12 +146,16 @@ fn turn(node: &Node, turn: i64) -> Result<(), FlowError> {
     node.runtime.block_on(node.flow.materialize(&owner, &shop, None, no_progress())).map(drop)
 }
 
-/// What a reading of a source gives: `n` by position, each position once.
-fn stored(node: &Node, source: &str) -> Vec<i64> {
+fn begin_reading(node: &Node, source: &str) -> asof_engine::Result<SourceScan> {
     let catalog = node.registry.catalog();
     let source = Arc::clone(&catalog.projects[&name("shop")].sources[&name(source)]);
     let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
-    let scan = node.runtime.block_on(scan(&node.engine, &catalog, &source, &want)).unwrap();
+    node.runtime.block_on(scan(&node.engine, &catalog, &source, &want))
+}
+
+/// What a reading of a source gives: `n` by position, each position once.
+fn stored(node: &Node, source: &str) -> Vec<i64> {
+    let scan = begin_reading(node, source).unwrap();
     let mut found = BTreeMap::new();
     for partition in 0..scan.plan.properties().partitioning.partition_count() {
         let stream = scan.plan.execute(partition, node.engine.session().task_ctx()).unwrap();
@@ -593,7 +602,9 @@ fn fills_the_disk() {
         // What is there is answered; what is pushed, moved or made is refused by name, and nothing of it is there.
         while !push_both(&node, &mut there) {}
         for _ in 0..3 {
-            check_views(&node, there, &format!("round {round}, full"));
+            // Offline too, with what is not in the tables yet.
+            let found = check(&node, &format!("round {round}, full"));
+            assert_eq!((found.clicks, found.orders), (there.clicks, there.orders), "round {round}, full");
             assert!(push_both(&node, &mut there));
             // What is moved may leave room behind it, which another fills.
             refused[0] += u64::from(full(node.runtime.block_on(node.flow.flush()).map(drop), "flush"));
@@ -618,12 +629,24 @@ fn fills_the_disk() {
         assert_eq!(check_and_settle(&node, &format!("round {round}, opened again")), there);
     }
     assert!(refused.iter().all(|refused| *refused > 0), "{refused:?} of flushes and views");
+    // More rows than a reading keeps in memory need room, and say so.
+    let many = there.clicks + 4_000 * CLICKS;
+    push_many_clicks(&node, there.clicks..many).unwrap();
+    there.clicks = many;
+    let rest = folder.join("rest");
+    fill(&rest);
+    let error = begin_reading(&node, "clicks").unwrap_err();
+    assert_eq!((error.kind(), error.code()), (asof_model::Kind::Exhausted, "disk_full"), "{error}");
+    assert!(error.to_string().contains("spill/tail-"), "{error}");
+    check_views(&node, there, "many rows, full");
+    std::fs::remove_file(&rest).unwrap();
+    assert_eq!(check_and_settle(&node, "many rows, freed"), there);
     println!("\nsurvived {there:?}, {refused:?} flushes and views refused");
 }
 
 #[test]
 fn a_full_disk_is_said_and_passes() {
-    let mounted = "mount -t tmpfs -o size=24m tmpfs \"$0\" && exec \"$@\"";
+    let mounted = "mount -t tmpfs -o size=96m tmpfs \"$0\" && exec \"$@\"";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     if !works("unshare", &["-m", "sh", "-c", mounted, path, "true"]) {

@@ -72,9 +72,9 @@ impl LiveViews for Recorder {
         }
         let (view, _) = batch.intake.views().next().unwrap();
         let mut rows = Vec::new();
-        for found in &batch.rows.views()[0] {
+        for found in batch.rows.rows_of(0) {
             for (at, row) in found.rows.iter().enumerate() {
-                let position = batch.positions[*row as usize];
+                let position = batch.position(*row);
                 if position == Position::NONE {
                     continue;
                 }

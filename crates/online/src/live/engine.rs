@@ -9,14 +9,16 @@ use std::thread::JoinHandle;
 use asof_compute::Position;
 use asof_model::Timestamp;
 
+use super::keys::Answer;
 use super::lease::{self, Kept, LeaseFile, Unreadable};
 use super::log::{self, Before, Fsync, LogWriter, Segment, Unusable};
+use super::pending::Pending;
 use super::record::Writing;
 use super::sequence::{PastLease, Sequence};
 use super::snapshot::{LogView, Snapshot};
 use super::store::{Accepted, Given, Intake, LiveSnapshot, LiveStore, LiveUsage, LogSnapshot};
 use super::tree::{self, Tree};
-use super::{LiveOptions, group, intake, keeper, keys, versions};
+use super::{LiveOptions, group, intake, keeper, versions};
 use crate::lock::DirectoryLock;
 use crate::{Error, Result};
 
@@ -59,7 +61,10 @@ impl std::fmt::Debug for Shared {
 pub(super) struct State {
     pub(super) sequence: Sequence,
     pub(super) versions: versions::Pending,
-    pub(super) keys: keys::Pending,
+    /// Answers to idempotency keys.
+    pub(super) keys: Pending<Answer>,
+    /// What batches counted up to, by key within the tree.
+    pub(super) counts: Pending<u64>,
     /// Batches that are not written yet.
     pub(super) queue: VecDeque<Waiting>,
     /// Bytes of batches that are not published yet.
@@ -110,6 +115,7 @@ pub(super) struct Waiting {
     pub(super) sync: bool,
     pub(super) ids: Vec<Vec<u8>>,
     pub(super) key: Option<Vec<u8>>,
+    pub(super) counts: Vec<Vec<u8>>,
 }
 
 /// Why a batch is not acknowledged.
@@ -181,7 +187,8 @@ impl Live {
         let state = State {
             sequence,
             versions: versions::Pending::default(),
-            keys: keys::Pending::default(),
+            keys: Pending::default(),
+            counts: Pending::default(),
             queue: VecDeque::new(),
             waiting_bytes: 0,
             waiting_v: VecDeque::new(),

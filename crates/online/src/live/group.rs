@@ -159,6 +159,7 @@ fn refuse(shared: &Shared, batches: Vec<Waiting>, refusal: &Refusal) {
     state.refusals += 1;
     state.versions.clear();
     state.keys.clear();
+    state.counts.clear();
     state.waiting_v.clear();
     state.waiting_bytes = 0;
     state.written = state.ticket;
@@ -207,6 +208,7 @@ fn finish(state: &mut State, batches: &[Waiting]) {
         if let Some(key) = &batch.key {
             state.keys.published(key, batch.ticket);
         }
+        batch.counts.iter().for_each(|count| state.counts.published(count, batch.ticket));
         state.waiting_bytes = state.waiting_bytes.saturating_sub(batch.record.len());
         state.finished = batch.ticket;
     }

@@ -11,7 +11,7 @@ use super::group;
 use super::keys::{self, Answer};
 use super::record::{RecordOf, Writing};
 use super::store::{Accepted, Durability, Given, GivenRow, Incoming, Intake, Published};
-use super::tree::View;
+use super::tree::{self, View};
 use super::versions::{Changes, Outcome};
 use crate::{Error, Result};
 
@@ -42,7 +42,7 @@ pub(super) fn accept(
             return Err(otherwise.err().unwrap_or_else(|| shared.refused(&state)));
         }
     };
-    let Prepared { accepted, record, changes, answer } = prepared;
+    let Prepared { accepted, record, changes, answer, counts } = prepared;
     let stored = !record.is_empty();
     let ticket = enqueue(&mut state, Waiting { record, ..Waiting::empty(sync) });
     if stored {
@@ -56,6 +56,7 @@ pub(super) fn accept(
         if let Some(batch) = state.queue.back_mut() {
             (batch.ids, batch.key) = (ids, key);
         }
+        add_counts(&mut state, counts);
     } else {
         state.waiting_v.pop_back();
     }
@@ -114,7 +115,11 @@ struct Prepared {
     record: Vec<u8>,
     changes: Changes,
     answer: Option<(Answer, Vec<u8>)>,
+    counts: Counts,
 }
+
+/// What a batch counts up to, by key within the tree.
+type Counts = Vec<(Vec<u8>, u64)>;
 
 /// What a batch stores, and what it is answered. Reads tables, so it does not hold up those who ask for T.
 fn prepare(
@@ -124,8 +129,13 @@ fn prepare(
     place: &Place,
 ) -> Result<Prepared> {
     let durable = intake.durability == Durability::Durable;
-    let nothing =
-        |accepted| Prepared { accepted, record: Vec::new(), changes: Changes::default(), answer: None };
+    let nothing = |accepted| Prepared {
+        accepted,
+        record: Vec::new(),
+        changes: Changes::default(),
+        answer: None,
+        counts: Vec::new(),
+    };
     let key = intake.key.map(|key| (key, keys::key_of(intake.source, key.key)));
     if let Some((key, stored)) = &key {
         let known = match &place.answer {
@@ -178,8 +188,45 @@ fn prepare(
     if let Some((answer, stored)) = &answer {
         answer.write(stored, &mut writing)?;
     }
+    let counts = put_counts(shared, &mut writing)?;
     let record = writing.record(RecordOf::Intake(intake.source, visible_at, first, count))?;
-    Ok(Prepared { accepted, record, changes, answer })
+    Ok(Prepared { accepted, record, changes, answer, counts })
+}
+
+/// Puts what a batch counts on top of what stands. Called while it has its turn, so none comes before it meanwhile.
+fn put_counts(shared: &Shared, writing: &mut Writing) -> Result<Counts> {
+    let mut counts: Counts = Vec::new();
+    for ((table, key), more) in writing.take_counts() {
+        let name = tree::full_key(table, &key);
+        let (pending, view) = {
+            let state = locked(&shared.state);
+            (state.counts.find(&name), shared.tree.snapshot())
+        };
+        let before = match pending {
+            Some(pending) => pending,
+            None => match view.get(table, &key).map_err(shared.tree("read"))? {
+                Some(stored) => u64::from_le_bytes(
+                    stored.try_into().map_err(|_| shared.tree("read")(tree::Error::Damaged("a count")))?,
+                ),
+                None => 0,
+            },
+        };
+        let all = before.saturating_add(more);
+        writing.put(table, &key, &all.to_le_bytes())?;
+        counts.push((name, all));
+    }
+    Ok(counts)
+}
+
+/// What the last batch in the queue counts.
+fn add_counts(state: &mut State, counts: Counts) {
+    let State { queue, counts: pending, .. } = state;
+    if let Some(batch) = queue.back_mut() {
+        for (name, all) in counts {
+            pending.add(name.clone(), batch.ticket, all);
+            batch.counts.push(name);
+        }
+    }
 }
 
 /// Writes entries without `v`; `make` is called when nothing else gets a place.
@@ -195,6 +242,7 @@ pub(super) fn write(
     };
     let mut writing = Writing::default();
     make(s, &mut writing)?;
+    let counts = put_counts(shared, &mut writing)?;
     let stored = !writing.is_empty();
     let record = if stored { writing.record(RecordOf::Entries(s))? } else { Vec::new() };
     let mut state = locked(&shared.state);
@@ -210,6 +258,7 @@ pub(super) fn write(
         state.sequence.pass(s);
     }
     let ticket = enqueue(&mut state, Waiting { record, ..Waiting::empty(true) });
+    add_counts(&mut state, counts);
     drop(state);
     drop(order);
     shared.work.notify_all();
@@ -242,7 +291,7 @@ fn enqueue(state: &mut State, batch: Waiting) -> u64 {
 
 impl Waiting {
     fn empty(sync: bool) -> Waiting {
-        Waiting { ticket: 0, record: Vec::new(), sync, ids: Vec::new(), key: None }
+        Waiting { ticket: 0, record: Vec::new(), sync, ids: Vec::new(), key: None, counts: Vec::new() }
     }
 }
 

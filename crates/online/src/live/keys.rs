@@ -1,6 +1,6 @@
 //! Idempotency: the first answer to each key of a source, kept for seven days by `v`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use asof_compute::Position;
 use asof_model::Timestamp;
@@ -34,12 +34,6 @@ pub(super) struct Answer {
     first: Position,
     count: u32,
     already_there: Vec<u32>,
-}
-
-/// Answers of batches that are not published yet, with their tickets.
-#[derive(Debug, Default)]
-pub(super) struct Pending {
-    answers: HashMap<Vec<u8>, (u64, Answer)>,
 }
 
 impl Answer {
@@ -101,33 +95,6 @@ impl Answer {
     pub(super) fn write(&self, key: &[u8], writing: &mut Writing) -> Result<()> {
         writing.put(ANSWERS, key, &self.bytes())?;
         writing.put(BY_TIME, &[&by_time(self.v), key].concat(), b"")
-    }
-}
-
-impl Pending {
-    /// What a batch on its way is answered.
-    pub(super) fn find(&self, key: &[u8]) -> Option<Answer> {
-        self.answers.get(key).map(|(_, answer)| answer.clone())
-    }
-
-    pub(super) fn add(&mut self, key: Vec<u8>, ticket: u64, answer: Answer) {
-        self.answers.insert(key, (ticket, answer));
-    }
-
-    /// The batch is published.
-    pub(super) fn published(&mut self, key: &[u8], ticket: u64) {
-        if self.answers.get(key).is_some_and(|(of, _)| *of <= ticket) {
-            self.answers.remove(key);
-        }
-    }
-
-    /// The keys of batches on their way.
-    pub(super) fn names(&self) -> HashSet<Vec<u8>> {
-        self.answers.keys().cloned().collect()
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.answers.clear();
     }
 }
 

@@ -9,6 +9,8 @@
 //! Little-endian; `length` counts what follows the checksum, which covers it. The highest bit of
 //! value-length is set where the value is put only if the key has none.
 
+use std::collections::BTreeMap;
+
 use asof_compute::Position;
 use asof_model::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
@@ -45,6 +47,7 @@ pub(super) enum RecordOf {
 pub struct Writing {
     rows: Vec<u8>,
     entries: Vec<u8>,
+    counts: BTreeMap<(TableNumber, Vec<u8>), u64>,
 }
 
 impl Writing {
@@ -69,6 +72,19 @@ impl Writing {
     /// As [`Writing::put`].
     pub fn put_if_absent(&mut self, table: TableNumber, key: &[u8], value: &[u8]) -> Result<()> {
         self.value(table, key, value, IF_ABSENT)
+    }
+
+    /// Adds to the number under a key, little-endian and 0 where there is none, as it stands when it is this batch's turn.
+    /// What a batch that is refused counted is not in it.
+    pub fn count(&mut self, table: TableNumber, key: &[u8], more: u64) {
+        if more > 0 {
+            *self.counts.entry((table, key.to_vec())).or_default() += more;
+        }
+    }
+
+    /// What was to be counted.
+    pub(super) fn take_counts(&mut self) -> BTreeMap<(TableNumber, Vec<u8>), u64> {
+        std::mem::take(&mut self.counts)
     }
 
     fn value(&mut self, table: TableNumber, key: &[u8], value: &[u8], flag: u32) -> Result<()> {

@@ -307,22 +307,9 @@ fn killed(folder: &Path, rows: usize) {
     let copy = folder.join("copy");
     std::fs::create_dir(&copy).unwrap();
     for name in ["log", "tables"] {
-        copy_all(&folder.join(name), &copy.join(name));
+        asof_testkit::copy_folder(&folder.join(name), &copy.join(name)).unwrap();
     }
     std::fs::copy(folder.join("sequence"), copy.join("sequence")).unwrap();
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in from.read_dir().unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_all(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 /// What the last write left half done is cut off; what was acknowledged before it stays, and the next opening

@@ -49,7 +49,7 @@ impl ViewTable {
         let from = store.read()?;
         let mut gone: Vec<Vec<u8>> = Vec::new();
         let mut next = None;
-        self.entities(from.as_ref(), after, &mut |entity| {
+        self.entities_with_ends(from.as_ref(), after, &mut |entity| {
             match holds {
                 Held::Windows(ladder) => {
                     self.past_windows(from.as_ref(), entity, ladder, keeping, &mut gone)?
@@ -135,7 +135,9 @@ impl ViewTable {
         })
     }
 
-    /// Rows of an entity that win at no T that is answered, or that stand at none where those before them may end.
+    /// Rows of an entity that win at no T that is answered, or that stand at none where those before them may end; and
+    /// ends whose rows are not there. No row comes after its end: one that is ended was taken in before, and left out by
+    /// the view's `where`, or let go of.
     fn past_latest(
         &self,
         from: &dyn LiveSnapshot,
@@ -154,10 +156,14 @@ impl ViewTable {
             let placed = key::whole(key::read_order(own), "the key of a row")?;
             if placed.is_end {
                 let end = key::whole(key::read_end(entry), "the end of a row")?;
-                ended = Some((place.to_vec(), end));
+                gone.extend(ended.replace((place.to_vec(), end)).map(|(of, _)| of));
                 return Ok(true);
             }
-            let end = ended.take().filter(|(of, _)| of.get(..of.len() - 1) == Some(place));
+            let (end, alone) = match ended.take() {
+                Some((of, end)) if of.get(..of.len() - 1) == Some(place) => (Some((of, end)), None),
+                other => (None, other),
+            };
+            gone.extend(alone.map(|(of, _)| of));
             let (event_time, visible_at) = (placed.event_time, placed.visible_at);
             let row = Answering { event_time, visible_at, next_version: end.as_ref().map(|(_, end)| *end) };
             let own = [Some(place.to_vec()), end.map(|(of, _)| of)].into_iter().flatten();
@@ -169,6 +175,7 @@ impl ViewTable {
             }
             Ok(true)
         })?;
+        gone.extend(ended.map(|(of, _)| of));
         let past: Vec<bool> = rows.iter().map(|row| keeping.is_past(row.event_time)).collect();
         let stays = retain(rows, keeping.horizon);
         for ((stays, past), keys) in stays.into_iter().zip(past).zip(keys) {

@@ -30,6 +30,7 @@ const PROGRESS: u8 = 2;
 const LATE: u8 = 5;
 const TILED: u8 = 6;
 const KEPT: u8 = 7;
+const NO_KEY: u8 = 8;
 
 /// What the rows of a generation are for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,15 @@ pub struct LiveGeneration {
     pub record: LiveRecord,
     /// Its rows.
     pub table: ViewTable,
+}
+
+/// What is counted of a generation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Rows that were too old already to count at any T that is answered when they came: they are kept offline.
+    pub too_late: u64,
+    /// Rows that belong to no entity, a key being null.
+    pub null_keys: u64,
 }
 
 /// What was read into a generation: unit and what was said of it.
@@ -138,10 +148,6 @@ impl LiveGenerations {
                 let kept = key::read_end(&kept);
                 table = table.with_kept(kept.ok_or_else(|| damaged("how far rows of a view are let go of"))?);
             }
-            let late = from.get(RECORDS, &place(LATE, record.id))?;
-            let late = late.map(|late| late.try_into().map(u64::from_le_bytes));
-            let late = late.transpose().map_err(|_| damaged("how many rows of a view came too late"))?;
-            table.add_too_late(late.unwrap_or(0));
             generations.push(Arc::new(LiveGeneration { table, record }));
         }
         drop(from);
@@ -342,19 +348,29 @@ impl LiveGenerations {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner).contains_key(source)
     }
 
-    /// Counts rows of a batch that came too late for a generation to keep them ([`ViewTable::too_late`]). Called where
-    /// the batch is made.
+    /// Counts rows of a batch that came too late for a generation to keep them. Called where the batch is made: they count
+    /// if it is accepted.
+    pub fn count_too_late(id: GenerationId, rows: u64, writing: &mut Writing) {
+        writing.count(RECORDS, &place(LATE, id), rows);
+    }
+
+    /// Counts rows of a batch that belong to no entity. Called where the batch is made: they count if it is accepted.
+    pub fn count_null_keys(id: GenerationId, rows: u64, writing: &mut Writing) {
+        writing.count(RECORDS, &place(NO_KEY, id), rows);
+    }
+
+    /// What is counted of each generation.
     ///
     /// # Errors
-    /// [`Error::TooLong`].
-    pub fn count_too_late(
-        &self,
-        generation: &LiveGeneration,
-        rows: u64,
-        writing: &mut Writing,
-    ) -> Result<()> {
-        let all = generation.table.add_too_late(rows);
-        writing.put(RECORDS, &place(LATE, generation.record.id), &all.to_le_bytes())
+    /// [`Error::Stopped`], [`Error::Io`], [`Error::Damaged`].
+    pub fn counted(&self) -> Result<HashMap<GenerationId, Counted>> {
+        let all = self.all();
+        let from = self.store.read()?;
+        let of = |id| {
+            let count = |what| read_count(from.as_ref(), &place(what, id));
+            Ok((id, Counted { too_late: count(LATE)?, null_keys: count(NO_KEY)? }))
+        };
+        all.iter().map(|generation| of(generation.record.id)).collect()
     }
 
     /// Writes down, in the batch of this position, what was read of a unit into a generation.
@@ -443,6 +459,7 @@ impl LiveGenerations {
             writing.remove(RECORDS, &place(MARK, id))?;
             writing.remove(RECORDS, &place(KEPT, id))?;
             writing.remove(RECORDS, &place(LATE, id))?;
+            writing.remove(RECORDS, &place(NO_KEY, id))?;
             writing.remove(RECORDS, &place(RECORD, id))
         })?;
         self.forget(id);
@@ -490,6 +507,11 @@ fn read_tiled_keys(from: &dyn LiveSnapshot, id: GenerationId) -> Result<Vec<Tile
         Ok(true)
     })?;
     Ok(found)
+}
+
+fn read_count(from: &dyn LiveSnapshot, place: &[u8]) -> Result<u64> {
+    let count = from.get(RECORDS, place)?.map(|count| count.try_into().map(u64::from_le_bytes)).transpose();
+    Ok(count.map_err(|_| damaged("a count of a view's rows"))?.unwrap_or(0))
 }
 
 fn read_progress(from: &dyn LiveSnapshot, id: GenerationId) -> Result<Progress> {

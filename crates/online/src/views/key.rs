@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! row   = entity 0 order            -> format (1) flags (1) length of entity (2) [valid_until (8)] values
-//! end   = entity 0 order 0          -> v of the next version (8)
+//! end   = entity 0 order 0          -> v of the next version (8) [length of entity (2)]
 //! tiled = entity 1 0                -> until (8) [gone (8) many (1) [horizon (8)]]
 //! late  = entity 1 1 s (8) order [0] -> as of row and end
 //! tile  = entity 2 level (1) start (8) -> format (1) [length of entity (2)] s (8) newest (8) weight (4) states
@@ -273,31 +273,66 @@ pub(super) fn read_row(entry: &[u8]) -> Option<Row<'_>> {
     Some(Row { op, valid_until: Some(Timestamp(i64::from_le_bytes(*until))), values })
 }
 
-/// The entity that an entry belongs to, where it is a row or a tile in place of rows; what else there is does not say it.
+/// The entity that an entry belongs to, where it is a row or a tile in place of rows.
 pub(super) fn entity_of<'a>(place: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
-    let (format, low, high) = match *entry.first_chunk::<4>()? {
-        [ROW_FORMAT, _, low, high] => (ROW_FORMAT, low, high),
-        [format, low, high, _] => (format, low, high),
-    };
-    let (entity, rest) = place.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
-    let is_own = match format {
-        ROW_FORMAT => {
-            let order = rest.strip_prefix(&[ROWS]);
-            order.and_then(read_order).is_some_and(|placed| !placed.is_end)
-        }
-        KEPT_FORMAT => matches!(read_beside(rest), Some(Beside::Tile(..))),
-        _ => false,
-    };
-    is_own.then_some(entity)
+    entity_of_row(place, entry).or_else(|| entity_of_kept(place, entry))
 }
 
-/// The value of an end.
+/// The entity of an entry that is a row.
+fn entity_of_row<'a>(place: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
+    let &[format, _, low, high] = entry.first_chunk::<4>()?;
+    let length = (format == ROW_FORMAT).then(|| u16::from_le_bytes([low, high]))?;
+    entity_at(place, length, false)
+}
+
+/// The entity of an entry that is a tile in place of rows.
+fn entity_of_kept<'a>(place: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
+    let &[format, low, high] = entry.first_chunk::<3>()?;
+    let (entity, rest) = place.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
+    let is_tile = matches!(read_beside(rest), Some(Beside::Tile(..)));
+    (format == KEPT_FORMAT && is_tile).then_some(entity)
+}
+
+/// The entity of an entry that is the end of a row, where it says it.
+fn entity_of_end<'a>(place: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
+    let length = <[u8; 2]>::try_from(entry.get(8..)?).ok()?;
+    entity_at(place, u16::from_le_bytes(length), true)
+}
+
+/// The entity of an entry that is a row, or the end of one.
+pub(super) fn entity_of_either<'a>(place: &'a [u8], entry: &[u8]) -> Option<&'a [u8]> {
+    entity_of(place, entry).or_else(|| entity_of_end(place, entry))
+}
+
+/// The entity of a key, if that is the key of a row, or of the end of one, and the entity's is so long.
+fn entity_at(place: &[u8], length: u16, is_end: bool) -> Option<&[u8]> {
+    let (entity, rest) = place.split_at_checked(usize::from(length))?;
+    let placed = rest.strip_prefix(&[ROWS]).and_then(read_order)?;
+    (placed.is_end == is_end).then_some(entity)
+}
+
+/// The length of an entity's key, as entries have it.
+pub(super) fn length(entity: &[u8]) -> Result<u16> {
+    u16::try_from(entity.len()).map_err(|_| Error::TooLong { what: "an entity's key", limit: 65_535 })
+}
+
+/// When something ends.
 pub(super) fn end(at: Timestamp) -> [u8; 8] {
     at.0.to_le_bytes()
 }
 
+/// The entry of the end of a row. It names the entity: its row may not be there.
+pub(super) fn end_of(at: Timestamp, entity: u16) -> [u8; 10] {
+    let mut entry = [0; 10];
+    entry[..8].copy_from_slice(&end(at));
+    entry[8..].copy_from_slice(&entity.to_le_bytes());
+    entry
+}
+
+/// Reads [`end`] and [`end_of`].
 pub(super) fn read_end(entry: &[u8]) -> Option<Timestamp> {
-    Some(Timestamp(i64::from_le_bytes(entry.try_into().ok()?)))
+    let (at, entity) = entry.split_first_chunk::<8>()?;
+    matches!(entity.len(), 0 | 2).then(|| Timestamp(i64::from_le_bytes(*at)))
 }
 
 /// Writes what the key of a late row begins with.
@@ -444,6 +479,7 @@ mod tests {
             let row = read_row(&stored).unwrap();
             assert_eq!((row.op, row.valid_until, row.values), (order.op, valid_until, values));
             assert_eq!(entity_of(&key, &stored), Some(&entity[..]));
+            assert_eq!(entity_of_end(&key, &stored), None);
             for short in 0..key.len() - 6 {
                 assert!(read_order(&key[6..6 + short]).is_none(), "cut at {short}");
             }
@@ -477,6 +513,11 @@ mod tests {
             (read_end(&field("end entry")), end(Timestamp(-1)).to_vec()),
             (Some(Timestamp(-1)), field("end entry"))
         );
+        let stored = field("end of an entity entry");
+        assert_eq!(end_of(Timestamp(-1), 5).to_vec(), stored, "written as before");
+        assert_eq!(read_end(&stored), Some(Timestamp(-1)));
+        assert_eq!(entity_of_end(&end_key, &stored), Some(&entity[..]));
+        assert_eq!(entity_of_end(&end_key, &field("end entry")), None, "as it was written before");
         let place = [&tiles(entity, 3)[..], &start(Timestamp(-60_000_000))].concat();
         assert_eq!((&place, read_start(&place[7..])), (&field("tile key"), Some(Timestamp(-60_000_000))));
         let stored = field("tile entry");

@@ -8,8 +8,8 @@ use asof_compute::{KeyEncoder, Position, RowOrder};
 use asof_model::Timestamp;
 
 use super::key;
+use crate::Result;
 use crate::live::{Direction, LiveSnapshot, TableNumber, Writing};
-use crate::{Error, Result};
 
 /// A row of a view.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,6 @@ struct Inner {
     kept_settled: AtomicI64,
     /// Rows that were read into it have their ends behind them ([`super::filled`]).
     filled: AtomicBool,
-    too_late: AtomicU64,
     /// Held by who makes tiles, or removes rows: what they write stands on what they read.
     keeping: Mutex<()>,
     /// Rows since an entity was last looked at, by the hash of its key.
@@ -98,7 +97,6 @@ impl ViewTable {
             kept: AtomicI64::new(i64::MIN),
             kept_settled: AtomicI64::new(i64::MIN),
             filled: AtomicBool::new(false),
-            too_late: AtomicU64::new(0),
             keeping: Mutex::default(),
             counters,
             tiled_keys,
@@ -143,16 +141,6 @@ impl ViewTable {
     pub(super) fn set_tiled_keys(&self, to: &[TiledKeys]) -> Vec<TiledKeys> {
         let Some(words) = &self.inner.tiled_keys else { return Vec::new() };
         to.iter().map(|(word, bits)| (*word, words[*word as usize].swap(*bits, Ordering::AcqRel))).collect()
-    }
-
-    /// How many rows came when they were too old already to count at any T that is answered: they are kept offline.
-    pub fn too_late(&self) -> u64 {
-        self.inner.too_late.load(Ordering::Relaxed)
-    }
-
-    /// More of them; how many there are now.
-    pub(super) fn add_too_late(&self, rows: u64) -> u64 {
-        self.inner.too_late.fetch_add(rows, Ordering::Relaxed) + rows
     }
 
     /// Whether rows that were read into it have their ends behind them.
@@ -230,9 +218,7 @@ impl ViewTable {
         key::put_order(row.order, row.number, &mut place);
         let mut entry = Vec::with_capacity(row.values.len() + 16);
         let held = key::Row { op: row.order.op, valid_until: row.valid_until, values: row.values };
-        let length = u16::try_from(row.key.len());
-        let length = length.map_err(|_| Error::TooLong { what: "an entity's key", limit: 65_535 })?;
-        key::put_row(&held, length, &mut entry);
+        key::put_row(&held, key::length(row.key)?, &mut entry);
         to.put(self.number(), &place, &entry)?;
         let Some(counters) = &self.inner.counters else { return Ok(false) };
         if self.is_late(row) {
@@ -258,14 +244,35 @@ impl ViewTable {
         after: Option<&[u8]>,
         each: &mut dyn FnMut(&[u8]) -> Result<bool>,
     ) -> Result<()> {
+        // What a row was let go of may leave, an end that came after it say, is no row.
+        self.entities_by(from, after, key::entity_of, each)
+    }
+
+    /// As [`ViewTable::entities`], and those that have only ends: their rows were let go of, or never kept.
+    pub(super) fn entities_with_ends(
+        &self,
+        from: &dyn LiveSnapshot,
+        after: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        self.entities_by(from, after, key::entity_of_either, each)
+    }
+
+    /// The entities that `of` finds in entries, place and what stands there.
+    fn entities_by(
+        &self,
+        from: &dyn LiveSnapshot,
+        after: Option<&[u8]>,
+        of: for<'a> fn(&'a [u8], &[u8]) -> Option<&'a [u8]>,
+        each: &mut dyn FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<()> {
         // No key begins another, so nothing of an entity comes past this.
         let past = |entity: &[u8]| [entity, &[0xFF]].concat();
         let mut next = after.map(past);
         loop {
             let mut found = None;
             from.scan(self.number(), &[], next.as_deref(), Direction::Forward, &mut |place, entry| {
-                // What a row was let go of may leave, an end that came after it say, belongs to no entity by itself.
-                found = key::entity_of(place, entry).map(<[u8]>::to_vec);
+                found = of(place, entry).map(<[u8]>::to_vec);
                 Ok(found.is_none())
             })?;
             let Some(entity) = found else { return Ok(()) };
@@ -285,7 +292,7 @@ impl ViewTable {
         let rows = place.len();
         key::put_order(row.order, row.number, &mut place);
         place.push(0);
-        to.put(self.number(), &place, &key::end(at))?;
+        to.put(self.number(), &place, &key::end_of(at, key::length(row.key)?))?;
         if self.inner.counters.is_some() && self.is_late(row) {
             let mut late = Vec::with_capacity(place.len() + 16);
             key::put_late(row.key, s, &mut late);
@@ -306,7 +313,7 @@ impl ViewTable {
         let mut place = key::rows(entity);
         key::put_order(order, 0, &mut place);
         place.push(0);
-        to.put_if_absent(self.number(), &place, &key::end(at))
+        to.put_if_absent(self.number(), &place, &key::end_of(at, key::length(entity)?))
     }
 }
 

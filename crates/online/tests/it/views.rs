@@ -567,15 +567,20 @@ fn the_latest_row_outlives_those_before_it() {
     }
 }
 
-/// A row may be let go of before a later version ends it: that end is of no entity, and in nobody's way.
+/// A row may be let go of before a later version ends it, or never have been kept: that end is of no entity, in nobody's
+/// way, and goes too.
 #[test]
-fn an_end_without_its_row_is_passed_over() {
-    for table in [ViewTable::latest(TABLE), ViewTable::windows(TABLE, Timestamp(i64::MIN), None)] {
+fn an_end_without_its_row_is_passed_over_and_let_go_of() {
+    for latest in [true, false] {
         let mut bench = Bench::new();
-        bench.table = table;
+        bench.table = match latest {
+            true => ViewTable::latest(TABLE),
+            false => ViewTable::windows(TABLE, Timestamp(i64::MIN), None),
+        };
         let mut random = Random::new(5);
         let now = bench.now();
         bench.push(&mut random, &[(1, now), (2, now)], &[]);
+        bench.push(&mut random, &[(3, now)], &[0]);
         // One before the row of an entity, one of an entity without rows; whatever an end's first bytes are.
         for low in 0..=255 {
             let ended: Vec<Row> = (0..3)
@@ -603,7 +608,39 @@ fn an_end_without_its_row_is_passed_over() {
             Ok(true)
         };
         bench.table.entities(snapshot.as_ref(), None, each).unwrap();
-        assert_eq!(entities, [1, 2].map(KeyEncoder::encode_int64));
+        assert_eq!(entities, [1, 2, 3].map(KeyEncoder::encode_int64));
+        drop(snapshot);
+        let entries = |bench: &Bench| {
+            let mut entries = 0;
+            let each = &mut |_: &[u8], _: &[u8]| {
+                entries += 1;
+                Ok(true)
+            };
+            bench.store().read().unwrap().scan(TABLE, &[], None, Direction::Forward, each).unwrap();
+            entries
+        };
+        // Three rows, an end behind its row, and 256 times three without.
+        assert_eq!(entries(&bench), 4 + 768);
+        let kept = Some(Length::from_micros(100 * SECOND));
+        let expire = |bench: &Bench| {
+            let holds = if latest { Held::Latest { versions: true } } else { Held::Windows(&bench.ladder) };
+            let now = Timestamp(bench.now());
+            let keeping = Keeping::at(now, History::Length(Length::from_micros(50 * SECOND)), kept);
+            bench.table.expire(bench.store(), &holds, keeping, None).unwrap()
+        };
+        let gone = expire(&bench);
+        assert_eq!((gone.removed, gone.next), (if latest { 768 } else { 0 }, None));
+        (1..4).for_each(|entity| {
+            if latest {
+                bench.check_latest(entity, 0)
+            }
+        });
+        // Where rows go by their event time, ends do as well.
+        bench.pass(149 * SECOND + 1);
+        let gone = expire(&bench);
+        assert_eq!((gone.removed, entries(&bench)), if latest { (2, 2) } else { (768, 4) });
+        bench.pass(2 * SECOND);
+        assert_eq!((expire(&bench).removed, entries(&bench)), if latest { (2, 0) } else { (4, 0) });
     }
 }
 

@@ -62,6 +62,27 @@ async fn a_registry_of_version_1_takes_derived_features() {
     }
 }
 
+/// Training sets of before know their greatest positions, and still cannot be altered.
+#[tokio::test]
+async fn a_registry_of_version_1_knows_its_positions() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("registry.db");
+    std::fs::copy(folder().join("registry-1.db"), &path).unwrap();
+    let stored = r#"
+        INSERT INTO training_set
+        SELECT '0123456789ab', project, created_at, created_by, content_hash, row_count, format,
+               json_set(body, '$.recipe.cuts', json('[
+                   {"source": {"project": "shop", "name": "orders"}, "cut": {"stored": {"position": 7, "table_version": 900}}},
+                   {"cut": {"sql": [{"cut": {"stored": {"position": 40, "table_version": 1}}}]}}
+               ]'))
+          FROM training_set"#;
+    crate::opening::execute(&path, stored).await.unwrap();
+    let registry = open(&path).await;
+    assert_eq!(registry.greatest_position().await.unwrap(), 40);
+    registry.close().await;
+    crate::opening::execute(&path, "UPDATE training_set SET position = 1").await.unwrap_err();
+}
+
 /// Run by hand when a version of the tables is released:
 /// `cargo test -p asof-registry writes_the_file -- --ignored`.
 #[tokio::test]

@@ -37,7 +37,7 @@ async fn a_newer_registry_is_refused_and_left_alone() {
     assert_eq!(error.code(), "registry_newer");
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(
-        error.to_string().contains("version 99 of its tables; this program knows up to version 2"),
+        error.to_string().contains("version 99 of its tables; this program knows up to version 3"),
         "{error}"
     );
 }

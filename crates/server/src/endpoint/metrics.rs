@@ -85,6 +85,7 @@ fn observe(state: &Shared, view: &ViewStatus) {
         state.metrics.behind_age.get_or_create(&of).set(age as f64 / 1e6);
     }
     state.metrics.past_retention.get_or_create(&of).set(whole(view.past_retention));
+    state.metrics.null_keys.get_or_create(&of).set(whole(view.null_keys));
     state.metrics.failed.get_or_create(&of).set(i64::from(view.last_error.is_some()));
     if let Some(rows) = view.rows {
         state.metrics.rows.get_or_create(&of).set(whole(rows));

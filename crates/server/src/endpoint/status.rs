@@ -121,6 +121,9 @@ pub struct StatusOfView {
     /// Rows that were too old to be kept online when they came; they are kept offline.
     #[serde(default)]
     pub past_retention: u64,
+    /// Rows that belong to no entity of the view, a key being null.
+    #[serde(default)]
+    pub null_keys: u64,
     /// Seconds since the last materialisation that ended well; none: never.
     pub age_seconds: Option<f64>,
     /// The time of its newest row that is not in the future.
@@ -156,6 +159,7 @@ async fn status(
             rows_behind: view.rows_behind,
             behind_age_seconds: view.behind_age_micros.map(seconds),
             past_retention: view.past_retention,
+            null_keys: view.null_keys,
             age_seconds: view.success_age_micros.map(seconds),
             newest: view.newest.map(|newest| newest.to_string()),
             refresh: view.refresh.map(|refresh| refresh.to_string()),

@@ -20,6 +20,7 @@ use asof_online::live::{
 
 /// The rows of pushes: position -> name.
 const ROWS: TableNumber = TableNumber::new(1).unwrap();
+const COUNTED: TableNumber = TableNumber::new(9).unwrap();
 const SOURCE: SourceNumber = SourceNumber(3);
 
 /// A clock that is set by hand.
@@ -52,7 +53,7 @@ fn opened(folder: &Path, clock: &Arc<Hand>) -> Arc<dyn LiveStore> {
     open(folder, &options(clock)).unwrap()
 }
 
-/// Pushes rows without ids, stored under their positions.
+/// Pushes rows without ids, stored under their positions, and counted.
 fn push_as(
     store: &dyn LiveStore,
     rows: &[&str],
@@ -74,6 +75,7 @@ fn push_as(
             writing.rows().extend_from_slice(format!("{name}\n").as_bytes());
             writing.put(ROWS, &(given.first.0 + row as i64).to_be_bytes(), name.as_bytes())?;
         }
+        writing.count(COUNTED, b"rows", rows.len() as u64);
         Ok(())
     })
 }
@@ -82,7 +84,7 @@ fn push(store: &dyn LiveStore, rows: &[&str]) -> Accepted {
     push_as(store, rows, None, Durability::Durable).unwrap()
 }
 
-/// Positions and names of all rows, as one snapshot has them.
+/// Positions and names of all rows, as one snapshot has them; so many were counted, whatever was refused or cut off.
 fn rows(snapshot: &dyn LiveSnapshot) -> Vec<(i64, String)> {
     let mut found = Vec::new();
     snapshot
@@ -92,6 +94,9 @@ fn rows(snapshot: &dyn LiveSnapshot) -> Vec<(i64, String)> {
             Ok(true)
         })
         .unwrap();
+    let counted = snapshot.get(COUNTED, b"rows").unwrap();
+    let counted = counted.map_or(0, |count| u64::from_le_bytes(count.try_into().unwrap()));
+    assert_eq!(counted, found.len() as u64);
     found
 }
 

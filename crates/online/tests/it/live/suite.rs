@@ -7,7 +7,7 @@ use asof_online::live::{
     Direction, Durability, Incoming, Intake, LiveOptions, LiveStore, SourceNumber, TableNumber, open,
 };
 
-use super::{Hand, ROWS, SOURCE, log, opened, options, push, push_as, rows, version};
+use super::{COUNTED, Hand, ROWS, SOURCE, log, opened, options, push, push_as, rows, version};
 
 #[test]
 fn an_acknowledged_batch_is_readable_by_the_next_request() {
@@ -134,6 +134,7 @@ fn push_versions(
             for (at, row) in given.rows.iter().enumerate() {
                 assert_eq!(row.position.0, given.first.0 + at as i64);
                 writing.put(ROWS, &row.position.0.to_be_bytes(), b"row")?;
+                writing.count(COUNTED, b"rows", 1);
                 let content = |version: &Option<asof_online::live::Version>| {
                     version.as_ref().map(|version| {
                         assert_eq!(&*version.kept, b"kept");
@@ -405,4 +406,39 @@ fn a_second_owner_is_refused_by_name() {
     std::fs::remove_file(folder.path().join("sequence")).unwrap();
     let refused = open(folder.path(), &options(&clock)).unwrap_err();
     assert!(matches!(&refused, Error::LiveDamaged { .. }), "{refused}");
+}
+
+/// What a batch counts is as its rows are: there if it is accepted, and else not, whatever is written in between.
+#[test]
+fn what_is_refused_is_not_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Hand::at(1);
+    let mut store = open(folder.path(), &options(&clock)).unwrap();
+    let intake =
+        Intake { source: SOURCE, rows: Incoming::Plain(1), key: None, durability: Durability::Relaxed };
+    for round in 0..4 {
+        push(&*store, &["a", "b"]);
+        store
+            .accept(&intake, &mut |_, writing| {
+                writing.count(COUNTED, b"rows", 100);
+                Err(Error::TooLong { what: "a row", limit: 0 })
+            })
+            .unwrap_err();
+        // Under another name, and where no row is pushed.
+        store
+            .write(&mut |_, writing| {
+                writing.count(COUNTED, b"steps", 2);
+                writing.count(COUNTED, b"steps", 1);
+                Ok(())
+            })
+            .unwrap();
+        push(&*store, &["c"]);
+        if round == 2 {
+            drop(store);
+            store = open(folder.path(), &options(&clock)).unwrap();
+        }
+    }
+    let snapshot = store.read().unwrap();
+    assert_eq!(rows(&*snapshot).len(), 12);
+    assert_eq!(snapshot.get(COUNTED, b"steps").unwrap().unwrap(), 12_u64.to_le_bytes());
 }
