@@ -22,7 +22,7 @@ use super::{LiveOptions, group, intake, keeper, versions};
 use crate::lock::DirectoryLock;
 use crate::{Error, Result};
 
-/// How far ahead of what was asked T is reserved on disk, in microseconds: what a restart after a crash may
+/// How far ahead of the clock T is reserved on disk, in microseconds: what a restart after a crash may
 /// be ahead of the clock, and how often a store that is read writes a few bytes.
 pub(super) const LEASE: i64 = 3_000_000;
 
@@ -344,7 +344,8 @@ impl Shared {
         self.chores.notify_all();
     }
 
-    /// Lets T go up to this, and a while past it where less than `rest` is left then: durable when it returns.
+    /// Lets T go up to this, and a while past the clock where less than `rest` is left then: durable when it returns.
+    /// Never a while past a T that is ahead of the clock, as it is after a crash: with each it would be further ahead.
     pub(super) fn extend_lease(&self, t: Timestamp, rest: i64) -> Result<()> {
         let mut lease = locked(&self.lease);
         let kept = lease.kept();
@@ -352,8 +353,8 @@ impl Shared {
             if let Some(reason) = locked(&self.state).stopped.clone() {
                 return Err(self.stopped(reason));
             }
-            let wanted = Kept { lease: Timestamp(t.0.saturating_add(LEASE)), ..kept };
-            self.keep(&mut lease, wanted)?;
+            let ahead = Timestamp(self.options.clock.now().0.saturating_add(LEASE));
+            self.keep(&mut lease, Kept { lease: t.max(ahead), ..kept })?;
         }
         locked(&self.state).sequence.extend(lease.kept().lease);
         Ok(())

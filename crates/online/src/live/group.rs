@@ -90,6 +90,9 @@ pub(super) fn write(shared: &Shared, mut log: LogWriter, written: &Sender<Writte
             Ok(durable) => {
                 let mut state = locked(&shared.state);
                 state.durable = durable;
+                if !log.is_ahead() {
+                    state.sequence.durable(log.last().v);
+                }
                 if sync {
                     state.wants_sync = false;
                 }

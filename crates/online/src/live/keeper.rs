@@ -30,7 +30,7 @@ pub(super) fn keep(shared: &Shared) {
         if state.closing || state.stopped.is_some() {
             return;
         }
-        let (t, wanted) = (state.sequence.last_t(), state.sequence.wants_lease(LEASE));
+        let wanted = state.sequence.wants_lease(LEASE);
         let full = state.full;
         drop(state);
         if shared.tree.waiting() > 0 {
@@ -38,7 +38,7 @@ pub(super) fn keep(shared: &Shared) {
         } else if full {
             set_full(shared, false);
         }
-        if wanted {
+        if let Some(t) = wanted {
             // Where it cannot be written, who asks for T is told.
             shared.extend_lease(t, LEASE / 2).ok();
         }

@@ -218,7 +218,7 @@ impl LogWriter {
             }
             let rest = bytes.get(offset..).unwrap_or_default();
             if (!newest && files.get(at + 1).is_some_and(|next| next.before.number != expected))
-                || (newest && is_damage(rest, expected))
+                || (newest && is_damage(rest, Before { number: expected, ..last }, &mut 0))
             {
                 return Err(Unusable::Damaged(format!(
                     "record {expected} in {} is not what was written",
@@ -360,16 +360,27 @@ fn segments(folder: &Path) -> Result<Vec<(PathBuf, Option<Before>)>, Unusable> {
 }
 
 /// Whether bytes that are no record are damage, and not what an append that was cut off left, or the file's
-/// earlier life: a whole record after them knew that record `expected` is durable.
-fn is_damage(bytes: &[u8], expected: u64) -> bool {
+/// earlier life: a whole record after them knew that the record of this number is durable. `expected` is what
+/// the record here would be, after the last `s` and `v` before it; `summed` counts the bytes of checksums.
+///
+/// The earlier life may be megabytes of numbers that could be those of a record, each telling of a long one: nothing
+/// is summed that cannot be a record by all else it says.
+fn is_damage(bytes: &[u8], expected: Before, summed: &mut usize) -> bool {
+    let Before { number: expected, s, v } = expected;
     let numbers = bytes.get(record::FRAME..).unwrap_or_default();
     let eight = |bytes: &[u8]| bytes.first_chunk().map_or(0, |it| u64::from_le_bytes(*it));
     numbers.windows(16).enumerate().any(|(at, window)| {
-        // Looked at before the checksum, so that few places are summed.
         let (own, durable) = (eight(window), eight(window.get(8..).unwrap_or_default()));
-        own.wrapping_sub(expected) < bytes.len() as u64
-            && (expected..own).contains(&durable)
-            && bytes.get(at..).is_some_and(|rest| Record::read(rest).is_some())
+        if own.wrapping_sub(expected) >= bytes.len() as u64 || !(expected..own).contains(&durable) {
+            return false;
+        }
+        let rest = bytes.get(at..).unwrap_or_default();
+        let Some((_, length)) = Record::looks_whole(rest).filter(|(record, _)| record.may_follow(s, v))
+        else {
+            return false;
+        };
+        *summed += length;
+        Record::read(rest).is_some()
     })
 }
 
@@ -413,6 +424,47 @@ mod tests {
             let files = segments(folder.path()).unwrap();
             assert_eq!(files, [(path, Some(before(9)))]);
         }
+    }
+
+    /// A file's earlier life, all of whose numbers may be those of a record that is as long as the rest of the file.
+    #[test]
+    fn what_a_file_was_before_is_not_summed_again_and_again() {
+        let expected = Before { number: 300, s: Position(5_000), v: Timestamp(1_700_000_000_000_000) };
+        let (mut old, megabytes) = (Vec::new(), 8);
+        let mut number = 0_u64;
+        // As in values of many numbers: a length, then what may be a checksum, a number and one that is durable.
+        while old.len() < megabytes << 20 {
+            number += 1;
+            let length = ((megabytes << 20) - old.len()) as u32 / 2;
+            old.extend_from_slice(&length.to_le_bytes());
+            old.extend_from_slice(&number.to_le_bytes());
+            old.extend_from_slice(&(400 + number % 50).to_le_bytes());
+            old.extend_from_slice(&(300 + number % 50).to_le_bytes());
+            // Of either kind, of times and positions before and after.
+            old.push(1 + (number % 2) as u8);
+            old.extend_from_slice(&(1_600_000_000_000_000 + number * 1_000_000_000).to_le_bytes());
+            old.extend_from_slice(&(number % 9_000).to_le_bytes());
+        }
+        let mut summed = 0;
+        assert!(!is_damage(&old, expected, &mut summed));
+        assert!(summed < old.len(), "{summed} of {} bytes", old.len());
+        // A record there that knew that the one before it is durable is found all the same.
+        let mut writing = record::Writing::default();
+        writing.rows().extend_from_slice(b"rows");
+        let of = record::RecordOf::Intake(
+            crate::live::SourceNumber(1),
+            Timestamp(expected.v.0 + 1),
+            Position(5_001),
+            1,
+        );
+        let mut later = writing.record(of).unwrap();
+        record::seal(&mut later, 301, 300);
+        let at = old.len() - later.len() - 1_000;
+        old[at..at + later.len()].copy_from_slice(&later);
+        assert!(is_damage(&old, expected, &mut summed));
+        record::seal(&mut later, 301, 299);
+        old[at..at + later.len()].copy_from_slice(&later);
+        assert!(!is_damage(&old, expected, &mut summed), "it knew of none");
     }
 
     #[test]

@@ -186,6 +186,31 @@ impl<'a> Record<'a> {
         Some((Record::parse(record)?, record.len()))
     }
 
+    /// The record that may begin at these bytes by all that can be told of one without its checksum, and its length:
+    /// every length within it leads to its end.
+    pub(super) fn looks_whole(bytes: &'a [u8]) -> Option<(Record<'a>, usize)> {
+        let length = u32::from_le_bytes(*bytes.first_chunk::<4>()?) as usize;
+        if !(HEAD - FRAME..=GREATEST).contains(&length) {
+            return None;
+        }
+        let record = Record::parse(bytes.get(..FRAME + length)?)?;
+        let nothing = (record.v, record.count, record.source) == (Timestamp(0), 0, SourceNumber(0));
+        if !(record.intake || nothing) {
+            return None;
+        }
+        let mut entries = record.entries();
+        while entries.next().is_some() {}
+        entries.rest.is_empty().then_some((record, FRAME + length))
+    }
+
+    /// Whether it may have been appended after one of this `s` and `v`: both rise.
+    pub(super) fn may_follow(&self, s: Position, v: Timestamp) -> bool {
+        match self.intake {
+            true => self.first >= s && self.v >= v,
+            false => self.first == Position(0) || self.first >= s,
+        }
+    }
+
     /// The parts of a record known to be whole.
     pub(super) fn parse(record: &'a [u8]) -> Option<Record<'a>> {
         let eight = |at: usize| -> Option<[u8; 8]> { record.get(at..at + 8)?.try_into().ok() };
@@ -288,6 +313,8 @@ mod tests {
         let (read, length) =
             Record::read(&[&bytes[..], b"more"].concat()).map(|(r, l)| (r.number, l)).unwrap();
         assert_eq!((read, length), (9, bytes.len()));
+        let looked = Record::looks_whole(&[&bytes[..], b"more"].concat()).map(|(r, l)| (r.number, l));
+        assert_eq!(looked, Some((9, bytes.len())), "without its checksum");
         let (read, _) = Record::read(&bytes).unwrap();
         assert_eq!(
             (&bytes[FRAME + 8..FRAME + 16], read.last()),

@@ -304,12 +304,44 @@ fn killed(folder: &Path, rows: usize) {
     for n in 0..rows {
         push(&store, &format!("{n:02}"), Durability::Durable).unwrap();
     }
-    let copy = folder.join("copy");
-    std::fs::create_dir(&copy).unwrap();
+    copy_store(folder, &folder.join("copy"));
+}
+
+fn copy_store(folder: &Path, copy: &Path) {
+    std::fs::create_dir(copy).unwrap();
     for name in ["log", "tables"] {
         asof_testkit::copy_folder(&folder.join(name), &copy.join(name)).unwrap();
     }
     std::fs::copy(folder.join("sequence"), copy.join("sequence")).unwrap();
+}
+
+/// A crash leaves T where it may have been answered, ahead of the clock; the next one leaves it no further ahead.
+#[test]
+fn crashes_do_not_add_up_to_a_time_ahead_of_the_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let hand = clock(1_000_000_000);
+    let (mut last_v, mut last_t) = (0, 0);
+    for life in 0..10 {
+        let now = hand.0.fetch_add(10_000, Ordering::SeqCst) + 10_000;
+        let path = folder.path().join(life.to_string());
+        let store = Live::open(&path, &options(&hand), &real()).unwrap();
+        let durability = if life % 2 == 0 { Durability::Durable } else { Durability::Relaxed };
+        for n in 0..3 {
+            let v = push(&store, &format!("{life} {n}"), durability).unwrap().visible_at.0;
+            let (t, rows) = seen(&store);
+            assert!(v > last_v.max(last_t) && t >= v && t >= last_t, "{life}: {v} and {t} rise");
+            assert_eq!(rows.len(), 3 * life + n + 1, "what is acknowledged is readable");
+            assert!(t - now <= super::engine::LEASE + 100, "{life}: {} ahead of the clock", t - now);
+            (last_v, last_t) = (v, t);
+        }
+        // What the keeper does of its own does not lead further either.
+        std::thread::sleep(Duration::from_millis(300));
+        copy_store(&path, &folder.path().join((life + 1).to_string()));
+    }
+    // Once the clock has passed it, all is as it was.
+    hand.0.fetch_add(super::engine::LEASE + 1_000, Ordering::SeqCst);
+    let store = Live::open(&folder.path().join("10"), &options(&hand), &real()).unwrap();
+    assert_eq!(seen(&store).0, hand.0.load(Ordering::SeqCst));
 }
 
 /// What the last write left half done is cut off; what was acknowledged before it stays, and the next opening
