@@ -25,14 +25,14 @@ pub(crate) fn all() -> impl Iterator<Item = (Kind, &'static str, &'static str)> 
 }
 
 #[rustfmt::skip]
-const INVALID: [(&str, &str); 193] = [
+const INVALID: [(&str, &str); 194] = [
     ("aggregate_call", "An aggregate is called with an argument or constants that it does not take. docs/reference/aggregates.md has how each is called; the hint says it of this one."),
     ("aggregate_in_expression", "An expression is over one row, so it holds no aggregate such as sum. An aggregate is an `agg` in a view with windows, or stands in a source's `sql`."),
     ("aggregate_not_found", "An `agg` names an aggregate that there is not. The hint names the nearest, or all."),
     ("ambiguous_id", "The beginning of an id that was given fits several. The hint lists them: write more of it."),
     ("as_of_after_now", "The online store answers the present and, within a view's `history`, the past; not the future. Leave `as_of` out for the present."),
     ("bad_aggregate", "An `agg` is one call of an aggregate: a name, one expression over a row or `*`, constants behind it, `filter (where ...)`. What is computed of several aggregates is computed where they are used."),
-    ("bad_arrow", "The body of a push says it is an Arrow IPC stream and is none, or is cut short. Nothing of it was taken; send the stream format, not the file format."),
+    ("bad_arrow", "The body of a push says it is an Arrow IPC stream and is none, or is damaged or cut short. Nothing of it was taken; send the stream format, not the file format."),
     ("bad_as_of", "`as_of` is not an instant. Write it as 2013-06-01T12:00:00Z, with a zone or Z."),
     ("bad_config", "asof.yaml has problems. All are listed above the message, each with its line and what to do."),
     ("bad_content_type", "The body is of a content type that this endpoint does not take. Rows are pushed as application/json, application/x-ndjson or application/vnd.apache.arrow.stream."),
@@ -142,7 +142,7 @@ const INVALID: [(&str, &str); 193] = [
     ("not_a_registry", "The file where the registry should stand is something else. Look at --data-dir."),
     ("not_a_time", "A column named as a time is not one. For integers say the unit: {column: NAME, unit: ms}."),
     ("not_an_aggregate", "In a view with windows every feature is an `agg`. The latest value stands in a view without windows."),
-    ("not_built_yet", "The key, variable or kind of document is known and will be, but is not built yet. The hint says what to do instead."),
+    ("not_built_yet", "The key, variable, kind of document or way to ask is known and will be, but is not built yet. The hint says what to do instead."),
     ("not_json", "The body is not JSON, or its content type does not say so. Send application/json."),
     ("not_utf8", "A file of definitions is not UTF-8 text. Save it as UTF-8."),
     ("nothing_asked", "Neither a service nor features are asked for. Name one service, or features as `view.feature`."),
@@ -208,6 +208,7 @@ const INVALID: [(&str, &str); 193] = [
     ("used_elsewhere", "A warning: what changes is used by another project, where what stands on it is refused until that project is applied again. Tell its owner."),
     ("value_out_of_range", "A value does not fit the type its column has. Give the column that type, or change the type in the definition."),
     ("versions_by_event_time", "Versions of one event are ordered by when they could be used. The source is read in place and does not say, so they are ordered by event time. Name `available_at`."),
+    ("view_of_windows", "A view over windows has values of one entity at one time, and no rows to list, by SQL or as a sample. `asof get` gives them as of now, `asof train` as of any time; what they are made of are the rows of its source."),
     ("window_in_expression", "An expression is over one row and holds no window (over ...). Compute it in a source's `sql`."),
     ("wrong_method", "The endpoint does not take this HTTP method. /docs shows what it takes."),
     ("wrong_type", "A column has another type than is needed. Give it as the message says, or change the definition."),
@@ -286,7 +287,7 @@ const FORBIDDEN: [(&str, &str); 3] = [
 
 #[rustfmt::skip]
 const EXHAUSTED: [(&str, &str); 7] = [
-    ("disk_full", "The disk is full. What was acknowledged is kept; free space and try again."),
+    ("disk_full", "The disk is full, or has no more than what is kept free for rows in memory, which the message names: three times what the live store holds in memory. What was acknowledged is kept; free space and try again."),
     ("limit_reached", "A query or training set reached a limit on bytes, nesting, rows or memory, which the message names. Ask for less at once, or raise `memory`."),
     ("live_store_busy", "Rows are pushed faster than the disk takes them. Nothing of this batch was stored; send it again after the time the hint says."),
     ("too_many_connections", "The server has as many connections open as it allows. Keep connections open and use them again."),

@@ -80,8 +80,9 @@ impl Problem {
 }
 
 impl Problem {
-    /// What a node says.
-    pub fn said(body: FailureBody) -> Problem {
+    /// What a node says, in the words of the command line.
+    pub fn said(mut body: FailureBody) -> Problem {
+        body.hint = body.hint.map(|hint| hint.replace("(`full_names: true`)", "(`--full-names`)"));
         Problem { body: Box::new(body), files: Vec::new() }
     }
 }

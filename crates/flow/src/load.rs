@@ -89,10 +89,10 @@ impl Flow {
                 self.engine.files_to_load(version, &root, None).await?
             }
         };
-        let keys = key_columns(catalog, &version.address);
         if let Place::Push { .. } = &version.definition.place {
-            return self.load_pushed(version, files, on_bad_row, &keys, progress).await;
+            return self.load_pushed(version, files, on_bad_row, progress).await;
         }
+        let keys = key_columns(catalog, &version.address);
         let (registry, address) = (self.registry.clone(), version.address.clone());
         let standing: Standing = Arc::new(move || registry.catalog().source(&address).cloned());
         let done = self.engine.load(version, &files, on_bad_row, &keys, &standing, progress).await?;

@@ -509,7 +509,7 @@ fn views_of(catalog: &Catalog, project: &Name, views: Option<&[Name]>) -> Result
             let offline = found.as_ref().and_then(|view| Some((view, catalog.is_offline_only(view)?)));
             if let Some((view, what)) = offline {
                 let message =
-                    format!("view `{}` is {what}, which is not built yet online", view.address.name);
+                    format!("view `{}` is over {what}, which is not built yet online", view.address.name);
                 let error = asof_engine::Error::invalid("not_built_yet", message);
                 return Err(error.with_hint("its features are trained on as they are: `asof train`").into());
             }

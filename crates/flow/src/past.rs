@@ -80,7 +80,6 @@ impl Flow {
         source: &Arc<SourceVersion>,
         mut files: Vec<LoadFile>,
         on_bad_row: OnBadRow,
-        keys: &[String],
         progress: &Progress,
     ) -> Result<(Vec<FileLoad>, Option<i64>)> {
         let Some(live) = self.live.clone() else {
@@ -106,7 +105,7 @@ impl Flow {
             mark: mark.to_owned(),
             after,
             on_bad_row,
-            keys: keys.to_vec(),
+            intake: None,
         };
         // All of them are looked at before anything of any is taken.
         for (file, (taken, read)) in files.iter().zip(&known) {
@@ -121,6 +120,7 @@ impl Flow {
                 name: file.name.clone(),
                 hash: read.hash,
                 loaded_before: taken.whole || marks.contains(&read.mark),
+                went_on_behind: if taken.whole { 0 } else { taken.through },
                 rows: 0,
                 quarantined: 0,
                 positions: None,
@@ -145,21 +145,29 @@ impl Flow {
 
     /// Finds the first row of a file past so many that may not be taken in.
     async fn look_at_file(&self, live: &Live, source: &Arc<SourceVersion>, asked: &ReadFile) -> Result<()> {
-        let ready = self.ready(live, &source.address).await?;
+        let asked = self.with_intake_of(live, source, asked).await?;
         let (to, mut from) = mpsc::channel(2);
-        let reading = self.engine.read_file(source, asked, to);
+        let reading = self.engine.read_file(source, &asked, to);
         let looking = async {
-            while let Some(part) = from.recv().await {
+            while from.recv().await.is_some() {
                 if self.stop.is_cancelled() {
                     return Err(FlowError::Stopping);
                 }
-                // What views make of the rows is asked as well.
-                let intake = Arc::clone(&ready.intake);
-                self.aside(move || Ok(intake.loaded(&part.rows).map(drop)?)).await?;
             }
             Ok(())
         };
         both(reading, looking).await.map(drop)
+    }
+
+    /// The same, with what views make of the rows asked as well.
+    async fn with_intake_of(
+        &self,
+        live: &Live,
+        source: &Arc<SourceVersion>,
+        asked: &ReadFile,
+    ) -> Result<ReadFile> {
+        let ready = self.ready(live, &source.address).await?;
+        Ok(ReadFile { intake: Some(ready.intake), ..asked.clone() })
     }
 
     /// Takes the rows of a file past so many, part by part, and says that it is in.
@@ -170,8 +178,13 @@ impl Flow {
         report: &mut FileLoad,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
+        // Those that are to be passed over are found again.
+        let asked = match asked.on_bad_row {
+            OnBadRow::Quarantine => self.with_intake_of(into.live, into.source, asked).await?,
+            OnBadRow::Stop => asked.clone(),
+        };
         let (to, mut from) = mpsc::channel(2);
-        let reading = self.engine.read_file(into.source, asked, to);
+        let reading = self.engine.read_file(into.source, &asked, to);
         let mut through = asked.after;
         let taking = async {
             while let Some(part) = from.recv().await {

@@ -445,15 +445,16 @@ impl Catalog {
         self.projects.get(&address.project)?.views.get(&address.name)
     }
 
-    /// Why a view is not kept online, as what its rows are; none where it is: versions of events that are not pushed
-    /// are answered offline only as yet.
+    /// Why a view is not kept online: [`crate::Source::is_offline_only`].
     pub fn is_offline_only(&self, view: &ViewVersion) -> Option<&'static str> {
-        let versions = |source: &Arc<SourceVersion>| {
-            source.definition.id.is_some() && !matches!(source.definition.place, crate::Place::Push { .. })
-        };
-        self.source(&view.source)
-            .is_some_and(versions)
-            .then_some("over a source with `id` that is not pushed to")
+        self.source(&view.source)?.definition.is_offline_only()
+    }
+
+    /// The names of a project's views that are not kept online.
+    pub fn offline_only(&self, project: &Name) -> Vec<String> {
+        let views = self.projects.get(project).into_iter().flat_map(|state| state.views.values());
+        let offline = views.filter(|view| self.is_offline_only(view).is_some());
+        offline.map(|view| view.address.name.to_string()).collect()
     }
 
     /// All views of all projects.

@@ -89,6 +89,13 @@ impl Source {
         self.store || matches!(self.place, Place::Push { .. })
     }
 
+    /// Why views over it are not kept online, as what it is; none where they are: versions of events that are not
+    /// pushed are answered offline only as yet.
+    pub fn is_offline_only(&self) -> Option<&'static str> {
+        let versions = self.id.is_some() && !matches!(self.place, Place::Push { .. });
+        versions.then_some("a source with `id` that is not pushed to")
+    }
+
     /// Whether every row is taken to be visible when it happened: no row has a `v` of its own.
     pub fn is_seen_at_once(&self) -> bool {
         self.available_at.is_none() && !matches!(self.place, Place::Push { .. })

@@ -178,7 +178,9 @@ impl From<Length> for String {
 
 /// A text that is no length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a length of time: write a whole number and a unit, e.g. 90d, 1h, 15m, 30s, 500ms")]
+#[error(
+    "`{text}` is not a length of time: write a whole number and a unit, e.g. 90d, 1h, 15m, 30s, 500ms; at most 10,000 years"
+)]
 pub struct BadLength {
     /// The text as given.
     pub text: String,

@@ -184,7 +184,7 @@ fn io_error(doing: &'static str, path: &Path, error: &std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::StorageFull
         | std::io::ErrorKind::QuotaExceeded
-        | std::io::ErrorKind::FileTooLarge => Error::Full { path },
+        | std::io::ErrorKind::FileTooLarge => Error::Full { path, reserve: 0 },
         _ => Error::Io { doing, path, reason: error.to_string() },
     }
 }

@@ -43,10 +43,12 @@ pub enum Error {
         path: String,
     },
     /// The disk is full.
-    #[error("no space left on the disk of the online store `{path}`")]
+    #[error("no space left on the disk of the online store `{path}`{}", kept_free(*.reserve))]
     Full {
         /// The directory.
         path: String,
+        /// Bytes that are kept free, so that what is in memory can be written; 0 where it was the disk that refused.
+        reserve: u64,
     },
     /// More waits to be written than the store holds back.
     #[error("the live store `{path}` has {waiting} bytes waiting to be written, and takes no more now")]
@@ -106,6 +108,13 @@ pub enum Error {
         /// Its greatest length.
         limit: usize,
     },
+}
+
+fn kept_free(reserve: u64) -> String {
+    match reserve {
+        0 => String::new(),
+        bytes => format!(": {} MB of it are kept free for the rows that are in memory", bytes / 1_000_000),
+    }
 }
 
 impl Explain for Error {

@@ -2,6 +2,7 @@
 //! adds the history.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use asof_model::{
     Address, Catalog, Column, Definition, Input, Name, OutputColumn, StepInput, ThingKind, Timestamp,
@@ -292,6 +293,7 @@ fn shown(catalog: &Catalog, version: &Version, feature: Option<Name>, also: Vec<
         }
     }
     let definition = version.definition();
+    let mut seen = BTreeSet::new();
     Shown {
         project: version.address().project.clone(),
         kind: version.kind(),
@@ -307,6 +309,7 @@ fn shown(catalog: &Catalog, version: &Version, feature: Option<Name>, also: Vec<
             .stands_on()
             .into_iter()
             .map(|(kind, address)| User { kind, name: address.to_string() })
+            .filter(|on| seen.insert((on.kind, on.name.clone())))
             .collect(),
         used_by: users(catalog, version, feature.as_ref()),
         also,

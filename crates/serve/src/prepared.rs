@@ -133,7 +133,7 @@ impl PreparedSelection {
     ///
     /// # Errors
     /// [`ServeError::KeyConflict`] where one name stands for keys of two types; [`ServeError::Row`]
-    /// where a feature's type cannot be stored;
+    /// where a feature's type cannot be stored; [`ServeError::OfflineOnly`];
     /// [`ServeError::Derived`] where one is derived and cannot be compiled.
     pub fn deriving(selection: Selection, by: &dyn Derive) -> Result<Arc<PreparedSelection>> {
         let steps = Derivations::compile(&selection, by)?;
@@ -142,6 +142,9 @@ impl PreparedSelection {
         let mut readings: Vec<PreparedReading> = Vec::new();
         for (at, reading) in selection.readings.iter().enumerate() {
             let view = &reading.view;
+            if let Some(source_is) = reading.source.definition.is_offline_only() {
+                return Err(ServeError::OfflineOnly { view: view.address.clone(), source_is });
+            }
             let mut columns = Vec::with_capacity(view.keys.len());
             for (own, asked) in view.keys.iter().zip(&reading.keys) {
                 let data_type = &own.key.data_type;

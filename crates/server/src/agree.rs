@@ -1,6 +1,7 @@
 //! From a project's files to what would stand: read, checked against the real sources, resolved. Plan and
 //! apply share it, so that what is planned is what is applied.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -92,9 +93,19 @@ fn passed_over(project: &Project, versions: &[Version]) -> Diagnostics {
     .collect()
 }
 
+/// What is asked of the definitions alone, and again with what the data says.
+const ASKED_TWICE: [&str; 2] = ["default_type", "not_a_time"];
+
+/// In the order of their places, each cause once.
 fn sort(diagnostics: &mut Diagnostics, files: &[ProjectFile]) {
     let place = |file: &str| files.iter().position(|it| it.path == file).unwrap_or(usize::MAX);
-    diagnostics.sort_by_key(|it| it.span.as_ref().map(|span| (place(&span.file), span.line, span.column)));
+    let of = |it: &Diagnostic| it.span.as_ref().map(|span| (place(&span.file), span.line, span.column));
+    diagnostics.sort_by_key(of);
+    let mut told = BTreeSet::new();
+    diagnostics.retain(|it| match ASKED_TWICE.iter().find(|code| **code == it.code) {
+        Some(code) => told.insert((*code, of(it))),
+        None => true,
+    });
 }
 
 /// Whether a source's rows are not counted but judged by their bytes.

@@ -1,6 +1,8 @@
-//! `asof explain`: how a view answers, in words; or what an error code means.
+//! `asof explain`: how a view answers, in words; what derived features are computed of; or what an error code means.
 
-use asof_model::{Definition, History, Kind, Place, TimeRule, View, Window, nearest};
+use asof_model::{
+    Definition, Derived, History, Input, Kind, Length, NamedWindow, Place, ThingKind, TimeRule, View, nearest,
+};
 use asof_registry::Shown;
 
 use crate::client::path;
@@ -13,7 +15,7 @@ use crate::table::{Table, terminal_width};
 /// Flags of `explain`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A view, or the code of an error; without it every code is listed.
+    /// A view, a derived, or the code of an error; without it every code is listed.
     what: Option<String>,
 }
 
@@ -38,7 +40,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         return Ok(());
     }
     let unknown = |hint: String| {
-        Problem::new(Kind::NotFound, "nothing_to_explain", format!("`{what}` is neither a view nor a known error code"))
+        Problem::new(Kind::NotFound, "nothing_to_explain", format!("`{what}` is no view, no derived and no known error code"))
             .hint(hint)
     };
     let nearest = nearest(&what, codes::all().map(|(_, code, _)| code)).map(|code| format!("did you mean `{code}`?"));
@@ -46,14 +48,32 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         || nearest.clone().unwrap_or_else(|| "`asof list views` lists the views, `asof explain` the codes".to_owned());
     let Ok(project) = context.project() else { return Err(unknown(fallback())) };
     let client = context.client().await?;
-    let thing = format!("view/{what}");
-    let shown: Shown = match client.get(&path(&["v1", "projects", project.as_str(), "things", &thing], &[("sample", "0")])).await {
+    let get = async |thing: String| -> Result<Shown, Problem> {
+        client.get(&path(&["v1", "projects", project.as_str(), "things", &thing], &[("sample", "0")])).await
+    };
+    let mut found = get(format!("view/{what}")).await;
+    if found.as_ref().is_err_and(|problem| problem.kind() == Kind::NotFound)
+        && let Ok(derived) = get(format!("derived/{what}")).await
+    {
+        found = Ok(derived);
+    }
+    let shown = match found {
         Ok(shown) => shown,
         Err(problem) if problem.kind() == Kind::NotFound => {
             return Err(unknown(nearest.clone().or(problem.body.hint).unwrap_or_else(fallback)));
         }
         Err(problem) => return Err(problem),
     };
+    if let Definition::Derived(derived) = &shown.definition {
+        let lines = explain_derived(derived, &shown);
+        if printer.json {
+            printer.json_line(&serde_json::json!({"derived": shown.name, "lines": lines}));
+        } else {
+            printer.line(format!("What derived {} gives, asked at a time t:\n", shown.name));
+            numbered(printer, &lines);
+        }
+        return Ok(());
+    }
     let Definition::View(view) = &shown.definition else { return Err(unknown(fallback())) };
     let source_path = path(&["v1", "projects", shown.project.as_str(), "things", &format!("source/{}", view.source)], &[("sample", "0")]);
     let source: Shown = client.get(&source_path).await?;
@@ -62,11 +82,52 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         printer.json_line(&serde_json::json!({"view": shown.name, "lines": lines}));
     } else {
         printer.line(format!("How view {} answers, asked for one {} at a time t:\n", shown.name, view.entity));
-        for (number, line) in lines.iter().enumerate() {
-            printer.line(format!("{:>2}. {line}", number + 1));
-        }
+        numbered(printer, &lines);
     }
     Ok(())
+}
+
+fn numbered(printer: Printer, lines: &[String]) {
+    for (number, line) in lines.iter().enumerate() {
+        printer.line(format!("{:>2}. {line}", number + 1));
+    }
+}
+
+/// What each feature is computed of.
+fn explain_derived(derived: &Derived, shown: &Shown) -> Vec<String> {
+    let is_derived = |address: &asof_model::Address| {
+        shown.stands_on.iter().any(|on| on.kind == ThingKind::Derived && on.name == address.to_string())
+            || (address.project == shown.project && address.name == shown.name)
+    };
+    let mut lines = Vec::new();
+    for column in &derived.request {
+        lines.push(format!(
+            "The request brings `{}` ({}); in training it is a column of the spine.",
+            column.name, column.data_type
+        ));
+    }
+    for feature in &derived.features {
+        let inputs = derived.inputs(&shown.project, feature, is_derived);
+        let read: Vec<String> = inputs
+            .iter()
+            .map(|input| match input {
+                Input::Feature { view, feature } => format!("`{feature}` of view {view}"),
+                Input::Derived { derived, feature } => format!("`{feature}` of derived {derived}"),
+                Input::Request { column } => format!("`{column}` of the request"),
+                Input::RequestTime => "`request_time`, which is t".to_owned(),
+            })
+            .collect();
+        let column = shown.columns.iter().find(|column| column.name == feature.name.as_str());
+        let kind = column.map_or_else(String::new, |column| format!(" ({})", column.data_type));
+        let of = if read.is_empty() { "nothing else".to_owned() } else { read.join(", ") };
+        lines.push(format!("`{}`{kind} is `{}`, computed of {of}.", feature.name, feature.expression.text));
+    }
+    lines.push(
+        "All of them are as of t, of the same request: a null among them is a null in the expression. Online and in training the \
+         same expression is evaluated, over what `asof explain` says of each view."
+            .to_owned(),
+    );
+    lines
 }
 
 fn of_code(kind: Kind, code: &str, text: &str) -> serde_json::Value {
@@ -151,7 +212,15 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
         lines.push(format!("Only rows with `{}` count.", filter.text));
     }
     if let Some(delete) = &definition.delete_when {
-        lines.push(format!("A row with `{}` is a delete: from then on there is no answer until a newer row.", delete.text));
+        let (delete, ends) = (&delete.text, "from when it happened on there is no answer until a newer row");
+        lines.push(match &definition.id {
+            None => format!("A row with `{delete}` is a delete: {ends}."),
+            Some(id) => format!(
+                "A row with `{delete}` is a delete: from when it may be used on it withdraws the event that its `{}` names, \
+                 whenever it happened itself, and the row below answers. Where that is null, {ends}.",
+                id.text
+            ),
+        });
     }
     if let Some(id) = &definition.id {
         lines.push(format!(
@@ -160,11 +229,11 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
         ));
     }
     let order = definition.order_by.as_ref().map_or_else(String::new, |order| format!(", then by `{}`", order.text));
-    let mut windows: Vec<Window> = Vec::new();
+    let mut windows: Vec<NamedWindow> = Vec::new();
     for feature in view.expanded().unwrap_or_default() {
         for named in feature.aggregate.map(|aggregate| aggregate.windows).unwrap_or_default() {
-            if !windows.contains(&named.window) {
-                windows.push(named.window);
+            if !windows.contains(&named) {
+                windows.push(named);
             }
         }
     }
@@ -175,7 +244,7 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
              of counts 0, or the feature's default."
                 .to_owned(),
         );
-        lines.push(asked_online(view.history));
+        lines.push(asked_online(view.history, definition.is_offline_only()));
         return lines;
     }
     lines.push(format!(
@@ -188,8 +257,8 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
         lines.push(format!("If t has reached {} of that row, the answer is null, `expired`.", rule(until)));
     }
     lines.push("All features come from that one row. Without one they are null, `not_found`; with a null key, `no_key`.".to_owned());
-    lines.push(asked_online(view.history));
-    if matches!(definition.place, Place::Push { .. }) {
+    lines.push(asked_online(view.history, definition.is_offline_only()));
+    if matches!(definition.place, Place::Push { .. }) || definition.is_offline_only().is_some() {
         return lines;
     }
     lines.push(match view.refresh {
@@ -199,19 +268,25 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
     lines
 }
 
-/// When the rows happened that a window covers.
-fn covered(window: &Window) -> String {
-    let end = match window.offset {
-        offset if offset.is_zero() => "t".to_owned(),
-        offset => format!("{offset} before t"),
+/// When the rows happened that a window covers, with the ending that its features have.
+fn covered(named: &NamedWindow) -> String {
+    let (suffix, window) = (named.suffix(), &named.window);
+    let before = |length: Length| match length {
+        length if length.is_zero() => "t".to_owned(),
+        length => format!("{length} before t"),
     };
+    let end = before(window.offset);
     let (lower, upper) = if window.include_now { ("after", "at or before") } else { ("at or after", "before") };
-    let Some(length) = window.length else { return format!("Window all: rows that happened {upper} {end}.") };
+    let Some(length) = window.length else { return format!("Window {suffix}: rows that happened {upper} {end}.") };
+    let begin = before(Length::from_micros(length.micros() + window.offset.micros()));
     let floored = window.resolution.map_or_else(String::new, |to| format!(", floored to a multiple of {to}"));
-    format!("Window {length}: rows that happened {lower} {length} before {end}{floored}, and {upper} {end}.")
+    format!("Window {suffix}: rows that happened {lower} {begin}{floored}, and {upper} {end}.")
 }
 
-fn asked_online(history: History) -> String {
+fn asked_online(history: History, offline_only: Option<&str>) -> String {
+    if let Some(source_is) = offline_only {
+        return format!("It is over {source_is}, which is answered offline only as yet: `asof train`.");
+    }
     match history {
         History::All => "Online it can be asked as of any time in the past.".to_owned(),
         History::Length(length) => format!("Online it can be asked as of up to {length} ago."),

@@ -190,27 +190,71 @@ pub(crate) fn table(answer: &Value) -> Table {
         let name = column.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let kind = column.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         let values = list(column, "values");
+        let reading = column.get("reading").and_then(Value::as_u64).and_then(|it| readings.get(usize::try_from(it).ok()?));
+        // A feature over windows has statuses of its own; any other has those of the row that answers.
+        let statuses = column.get("status").or_else(|| reading?.get("status"));
+        let status = |entity: usize| statuses.and_then(|all| all.get(entity)).and_then(Value::as_str).unwrap_or_default();
         if single {
-            let reading = column.get("reading").and_then(Value::as_u64).and_then(|it| readings.get(usize::try_from(it).ok()?));
-            let of = |key: &str| {
-                let value = reading.map(|reading| list(reading, key)).and_then(|values| values.first().cloned());
-                value.filter(|value| !value.is_null()).map(|value| text(&value)).unwrap_or_default()
-            };
+            let event_time = reading.and_then(|reading| reading.get("event_time")?.get(0)?.as_str()).unwrap_or_default();
             let value = values.first().map(&text).unwrap_or_default();
-            table.row([name, value, kind, of("status"), of("event_time").replace(".000000Z", "Z")]);
+            table.row([name, value, kind, status(0).to_owned(), event_time.replace(".000000Z", "Z")]);
         } else {
             // Of a null it is said why, as far as that is not the row's own value.
-            let shown = values.iter().enumerate().map(|(entity, value)| {
-                let status = column
-                    .get("reading")
-                    .and_then(Value::as_u64)
-                    .and_then(|it| readings.get(usize::try_from(it).ok()?))
-                    .and_then(|reading| reading.get("status")?.get(entity)?.as_str())
-                    .filter(|status| value.is_null() && *status != "present");
-                status.map_or_else(|| text(value), |status| format!("null ({status})"))
+            let shown = values.iter().enumerate().map(|(entity, value)| match status(entity) {
+                why if value.is_null() && !matches!(why, "" | "present" | "null") => format!("null ({why})"),
+                _ => text(value),
             });
             table.row([name, kind].into_iter().chain(shown));
         }
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_over_windows_are_shown_with_their_own_status() {
+        let answer = |entities: usize| {
+            let cut = |all: [Value; 2]| all[..entities].to_vec();
+            json!({
+                "columns": [
+                    {"name": "total", "type": "int64", "reading": 0, "values": cut([json!(null), json!(null)]),
+                     "status": cut([json!("overflow"), json!("null")])},
+                    {"name": "count", "type": "int64", "reading": 0, "values": cut([json!(0), json!(2)]),
+                     "status": cut([json!("present"), json!("present")])},
+                    {"name": "tier", "type": "string", "reading": 1, "values": cut([json!(null), json!(null)])},
+                    {"name": "share", "type": "float64", "values": cut([json!(null), json!(0.5)])},
+                ],
+                "readings": [
+                    {"view": "spend", "status": cut([json!("not_found"), json!("present")]), "event_time": cut([json!(null), json!(null)])},
+                    {"view": "buyer", "status": cut([json!("expired"), json!("no_key")]),
+                     "event_time": cut([json!("2024-01-01T00:00:00.000000Z"), json!(null)])},
+                ],
+            })
+        };
+        let lines = |entities| -> Vec<Vec<String>> {
+            let text = table(&answer(entities)).text(0, false);
+            text.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+        };
+        assert_eq!(
+            lines(1),
+            [
+                vec!["total", "null", "int64", "overflow"],
+                vec!["count", "0", "int64", "present"],
+                vec!["tier", "null", "string", "expired", "2024-01-01T00:00:00Z"],
+                vec!["share", "null", "float64"],
+            ]
+        );
+        assert_eq!(
+            lines(2),
+            [
+                vec!["total", "int64", "null", "(overflow)", "null"],
+                vec!["count", "int64", "0", "2"],
+                vec!["tier", "string", "null", "(expired)", "null", "(no_key)"],
+                vec!["share", "float64", "null", "0.5"],
+            ]
+        );
+    }
 }

@@ -100,6 +100,10 @@ async fn send(context: &Context, query: &LoadQuery, kind: Option<&str>, body: Bo
         } else {
             counted(file.rows, "row")
         };
+        let what = match file.went_on_behind {
+            0 => what,
+            rows => format!("{what}, behind the first {} that a load which was cut off had taken", counted(rows, "row")),
+        };
         printer.note("Loaded", Style::new().green().bold(), format!("{}: {what}", file.name));
     }
     if let Some(folder) = &answer.quarantine

@@ -27,6 +27,9 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Why views are not kept online.
+pub(crate) const OFFLINE_ONLY: &str = "trained on, and not kept online: its source has an `id` and is not pushed to";
+
 /// Shows what became of every view.
 pub(crate) fn show(printer: Printer, answer: &MaterializeAnswer) {
     for view in &answer.views {
@@ -41,5 +44,8 @@ pub(crate) fn show(printer: Printer, answer: &MaterializeAnswer) {
             format!("{} read, {} online{how}", counted(view.rows_read, "row"), grouped(view.rows))
         };
         printer.note("Materialised", Style::new().green().bold(), format!("{}: {what}", view.view));
+    }
+    for view in &answer.offline_only {
+        printer.note("Passed over", Style::new().bold(), format!("{view}: {OFFLINE_ONLY}"));
     }
 }

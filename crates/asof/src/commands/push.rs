@@ -56,17 +56,32 @@ impl Format {
         }
     }
 
-    /// What a file's ending says, else what it begins with.
-    fn of(path: Option<&Path>, bytes: &[u8]) -> Format {
-        match path.and_then(Path::extension).and_then(|ending| ending.to_str()) {
-            Some("json") => return Format::Json,
-            Some("ndjson" | "jsonl") => return Format::Ndjson,
-            Some("arrow" | "arrows") => return Format::Arrow,
-            _ => {}
-        }
+    /// What a file's ending says; none where it says nothing of rows.
+    fn of_ending(path: &Path, source: &str) -> Result<Option<Format>, Problem> {
+        Ok(match path.extension().and_then(|ending| ending.to_str()) {
+            Some("json") => Some(Format::Json),
+            Some("ndjson" | "jsonl") => Some(Format::Ndjson),
+            Some("arrow" | "arrows") => Some(Format::Arrow),
+            Some(ending @ ("csv" | "tsv" | "parquet")) => {
+                let message =
+                    format!("`{}` is {}, and rows are pushed as JSON, NDJSON or Arrow", path.display(), ending.to_uppercase());
+                return Err(Problem::invalid("bad_rows_given", message).hint(format!(
+                    "`asof load {source} {}` takes it, each row with its own time in place of now",
+                    path.display()
+                )));
+            }
+            _ => None,
+        })
+    }
+
+    /// What rows are by what they begin with.
+    fn guess(bytes: &[u8]) -> Format {
+        let is_json = |text: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
         match (bytes, bytes.trim_ascii_start().first()) {
             ([0xff, 0xff, 0xff, 0xff, ..], _) => Format::Arrow,
             (_, Some(b'[')) => Format::Json,
+            // One object, over however many lines; several are an object a line.
+            _ if is_json(bytes) => Format::Json,
             _ => Format::Ndjson,
         }
     }
@@ -77,7 +92,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     let printer = context.printer;
     let source = Name::new(args.source.clone())
         .map_err(|error| Problem::invalid("bad_name", error.to_string()).hint("`asof list sources` lists them"))?;
-    let (rows, format) = rows(&args.words, args.format).await?;
+    let (rows, format) = rows(&args.words, args.format, source.as_str()).await?;
     let query = PushQuery {
         project: Some(context.project()?),
         durability: if args.relaxed { PushDurability::Relaxed } else { PushDurability::Durable },
@@ -116,7 +131,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
 }
 
 /// The bytes of the rows, and how they are written.
-async fn rows(words: &[String], format: Option<Format>) -> Result<(Vec<u8>, Format), Problem> {
+async fn rows(words: &[String], format: Option<Format>, source: &str) -> Result<(Vec<u8>, Format), Problem> {
     let is_pair = |word: &String| word.contains('=');
     if words.iter().all(is_pair) {
         return Ok((one_row(words)?, Format::Arrow));
@@ -132,12 +147,16 @@ async fn rows(words: &[String], format: Option<Format>) -> Result<(Vec<u8>, Form
         });
         let read = read.await.map_err(|error| Problem::new(asof_model::Kind::Internal, "internal", error.to_string()))?;
         let bytes = read.map_err(|error| Problem::file("read", Path::new("standard input"), &error))?;
-        let format = format.unwrap_or_else(|| Format::of(None, &bytes));
+        let format = format.unwrap_or_else(|| Format::guess(&bytes));
         return Ok((bytes, format));
     }
     let path = PathBuf::from(word);
+    let said = match format {
+        Some(format) => Some(format),
+        None => Format::of_ending(&path, source)?,
+    };
     let bytes = tokio::fs::read(&path).await.map_err(|error| Problem::file("read", &path, &error))?;
-    let format = format.unwrap_or_else(|| Format::of(Some(&path), &bytes));
+    let format = said.unwrap_or_else(|| Format::guess(&bytes));
     Ok((bytes, format))
 }
 

@@ -242,3 +242,157 @@ features: {total: {agg: sum(amount)}, orders: {agg: count(*)}}
     let shown = project.well(&["get", "--features", "spend.*", "buyer=7", "--json"]);
     assert!(shown.contains(amount), "{shown}");
 }
+
+/// What intake refuses of a file is told by the file's rows, and goes to the quarantine where it may.
+#[test]
+fn what_intake_refuses_of_a_file_goes_to_the_quarantine() {
+    let project = Project::empty();
+    project.write("asof.yaml", "project: shop\n");
+    project.write(
+        "features/shop.yaml",
+        "\
+entity: buyer
+keys: {buyer: int64}
+---
+source: orders
+push: true
+schema: {id: string, buyer: int64, at: timestamp, amount: int64, gone: bool}
+event_time: at
+id: id
+delete_when: gone
+null_keys: refuse
+---
+view: spend
+entity: buyer
+source: orders
+windows: [all]
+features: {orders: {agg: count(*)}, shares: {agg: sum(100 / amount)}}
+",
+    );
+    project.well(&["apply", "--yes"]);
+    let good = |id: u32| format!(r#"{{"id": "{id}", "buyer": 1, "at": "2024-01-01", "amount": 2}}"#);
+    let mut rows: Vec<String> = (1..10_000).map(good).collect();
+    // Past the rows that are read at once.
+    rows[9_000] = r#"{"id": "n", "at": "2024-01-01", "amount": 2}"#.to_owned();
+    rows[9_001] = r#"{"id": "z", "buyer": 1, "at": "2024-01-01", "amount": 0}"#.to_owned();
+    rows[9_002] = r#"{"buyer": 1, "at": "2024-01-01", "gone": true}"#.to_owned();
+    rows[9_003] = r#"{"id": "5", "at": "2024-01-01", "gone": true}"#.to_owned();
+    for (row, said) in
+        [(9_001, "key column `buyer` is null"), (9_002, "view `spend`"), (9_003, "without an id")]
+    {
+        project.write("rows.ndjson", &rows.join("\n"));
+        let ended = project.run(&["load", "orders", "rows.ndjson"]);
+        assert_eq!(ended.code, Some(2), "{}", ended.err);
+        let place = format!("rows.ndjson, row {row}: ");
+        assert!(ended.err.contains(&place) && ended.err.contains(said), "{}", ended.err);
+        assert!(ended.err.contains("--on-bad-row quarantine"), "{}", ended.err);
+        if row < 9_003 {
+            rows[row - 1] = good(20_000 + row as u32);
+        }
+    }
+    rows[9_000] = r#"{"id": "n", "at": "2024-01-01", "amount": 2}"#.to_owned();
+    rows[9_001] = r#"{"id": "z", "buyer": 1, "at": "2024-01-01", "amount": 0}"#.to_owned();
+    project.write("rows.ndjson", &rows.join("\n"));
+    let loaded = project.json(&["load", "orders", "rows.ndjson", "--on-bad-row", "quarantine"]);
+    assert_eq!((&loaded[0]["rows"], &loaded[0]["quarantined"]), (&json!(9_996), &json!(3)), "{loaded:?}");
+    project.well(&["materialize"]);
+    let answer = project.json(&["get", "--features", "spend.*", "buyer=1"]);
+    assert_eq!(answer[0]["columns"][0]["values"], json!([9_994]), "one was withdrawn: {answer:?}");
+}
+
+#[test]
+fn what_is_not_pushed_so_is_told() {
+    let project = shop();
+    project.write("rows.csv", "id,at\n1,2024-01-01\n");
+    let ended = project.run(&["push", "orders", "rows.csv"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("`asof load orders rows.csv` takes it"), "{}", ended.err);
+    // No rows are visible at no time.
+    project.write("none.json", "[]");
+    assert_eq!(push(&project, &["none.json"])["visible_at"], Value::Null);
+    // One object over several lines is one row, whatever it is read from.
+    project.write("one.txt", "{\n  \"id\": \"1\",\n  \"at\": \"2024-01-01\"\n}\n");
+    assert_eq!(push(&project, &["one.txt"])["accepted"], json!(1));
+    assert!(push(&project, &["none.json"])["visible_at"].is_string());
+    // Two of them are neither one nor an object a line.
+    project.write("two.txt", "{\n  \"id\": \"2\"\n}\n{\n  \"id\": \"3\"\n}\n");
+    let ended = project.run(&["push", "orders", "two.txt"]);
+    assert!(ended.code == Some(2) && ended.err.contains("an object a line"), "{}", ended.err);
+}
+
+const SHOWN: &str = "\
+entity: buyer
+keys: {buyer: int64}
+---
+source: orders
+path: orders.csv
+event_time: at
+available_at: at
+id: id
+delete_when: amount = 0
+---
+source: visits
+push: true
+schema: {buyer: int64, at: timestamp, pages: int64}
+event_time: at
+---
+view: spend
+entity: buyer
+source: orders
+windows: [{length: 7d, as: recent}, {length: 7d, offset: 7d, as: week_before}]
+features: {spent: {agg: sum(amount)}}
+---
+view: visits_seen
+entity: buyer
+source: visits
+windows: [1h]
+features: {visits: {agg: count(*)}, pages: {agg: sum(pages)}}
+---
+derived: ratio
+request: {price: float64}
+features:
+  share: price / spend.spent_recent
+  change: spend.spent_recent - spend.spent_week_before + visits_seen.pages_1h
+";
+
+/// What is only trained on says so wherever it is met, and what is explained is what happens.
+#[test]
+fn views_are_explained_as_they_are() {
+    let project = Project::empty();
+    project.write("asof.yaml", "project: shop\n");
+    project.write("orders.csv", "id,buyer,at,amount\n1,7,2024-01-01,3\n");
+    project.write("features/shop.yaml", SHOWN);
+    project.well(&["apply", "--yes"]);
+    let ended = project.run(&["materialize"]);
+    assert!(ended.err.contains("spend: trained on, and not kept online"), "{}", ended.err);
+    assert!(!ended.err.contains("visits_seen: trained on"), "{}", ended.err);
+    assert!(project.well(&["status"]).contains("spend: trained on, and not kept online"));
+    let status = project.json(&["status"]);
+    assert!(status.iter().any(|line| line["offline_only"] == json!(["spend"])), "{status:?}");
+    let ended = project.run(&["get", "--features", "spend.*", "buyer=7"]);
+    assert!(ended.err.contains("not_built_yet") && ended.err.contains("asof train"), "{}", ended.err);
+    let spend = project.well(&["explain", "spend"]);
+    for said in [
+        "Window recent: rows that happened at or after 7d before t, and before t.",
+        "Window week_before: rows that happened at or after 14d before t, and before 7d before t.",
+        "withdraws the event that its `id` names",
+        "answered offline only as yet",
+    ] {
+        assert!(spend.contains(said), "{said} in\n{spend}");
+    }
+    assert!(!spend.contains("as of now only"), "{spend}");
+    let ratio = project.well(&["explain", "ratio"]);
+    for said in [
+        "The request brings `price` (float64)",
+        "`change` (int64) is `spend.spent_recent - spend.spent_week_before + visits_seen.pages_1h`",
+        "`spent_week_before` of view shop.spend, `pages_1h` of view shop.visits_seen.",
+    ] {
+        assert!(ratio.contains(said), "{said} in\n{ratio}");
+    }
+    let shown = project.well(&["show", "ratio"]);
+    assert!(shown.contains("view shop.spend, view shop.visits_seen\n"), "{shown}");
+    let shown = project.run(&["show", "visits_seen"]);
+    assert!(shown.err.contains("it has values of an entity at a time, and no rows to list"), "{}", shown.err);
+    let ended = project.run(&["sql", "select * from visits_seen"]);
+    assert!(ended.err.contains("view_of_windows") && ended.err.contains("asof get"), "{}", ended.err);
+}

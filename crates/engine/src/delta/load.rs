@@ -14,6 +14,7 @@ use super::durable::Right;
 use super::quarantine::Quarantine;
 use super::stored::{Layout, file_marker};
 use super::table;
+use crate::intake::Intake;
 use crate::source::files::{Data, OpenFile, Unread, open_one};
 use crate::source::find::{self, Found, find};
 use crate::source::options::Options;
@@ -74,6 +75,8 @@ pub struct FileLoad {
     pub hash: String,
     /// A file of the same content was loaded before, so nothing was done.
     pub loaded_before: bool,
+    /// Rows of it, bad ones too, that a load that was cut off had gone through: [`FileLoad::rows`] are of those behind.
+    pub went_on_behind: u64,
     /// How many rows were stored.
     pub rows: u64,
     /// How many rows went to the quarantine.
@@ -113,7 +116,7 @@ impl Engine {
         let work = async move {
             let sizes = Sizes::default();
             let (keys, standing) = (&keys, &standing);
-            let work = Load { engine: &engine, source: &source, keys, standing, sizes };
+            let work = Load { engine: &engine, source: &source, keys, intake: None, standing, sizes };
             work.files(files, on_bad_row, &progress).await
         };
         // Dropped, it is cut off at its next step, and waited for by who asks whether all is settled.
@@ -205,8 +208,8 @@ pub struct ReadFile {
     pub after: u64,
     /// What a bad row does.
     pub on_bad_row: OnBadRow,
-    /// The columns that views over the source bind to keys, for `null_keys: refuse`.
-    pub keys: Vec<String>,
+    /// Rows that it would not take in are bad as well.
+    pub intake: Option<Arc<Intake>>,
 }
 
 /// What a file for a push source is.
@@ -233,6 +236,7 @@ impl Engine {
                 engine: &engine,
                 source: &source,
                 keys: &[],
+                intake: None,
                 standing: &standing,
                 sizes: Sizes::default(),
             };
@@ -259,9 +263,14 @@ impl Engine {
         let (engine, source, read) = (self.clone(), source.clone(), read.clone());
         let work = async move {
             let standing: Standing = Arc::new(|| None);
-            let sizes = Sizes::default();
-            let load =
-                Load { engine: &engine, source: &source, keys: &read.keys, standing: &standing, sizes };
+            let load = Load {
+                engine: &engine,
+                source: &source,
+                keys: &[],
+                intake: read.intake.as_deref().map(|intake| (intake, read.after)),
+                standing: &standing,
+                sizes: Sizes::default(),
+            };
             load.read_out(&read, &to).await
         };
         self.run(self.files().track(work)).await
@@ -273,6 +282,8 @@ pub(crate) struct Load<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) source: &'a SourceVersion,
     pub(crate) keys: &'a [String],
+    /// What takes the rows in, past so many of a file.
+    pub(crate) intake: Option<(&'a Intake, u64)>,
     pub(crate) standing: &'a Standing,
     pub(crate) sizes: Sizes,
 }
@@ -339,6 +350,7 @@ impl Load<'_> {
                     name: file.name.clone(),
                     hash: hash.clone(),
                     loaded_before: true,
+                    went_on_behind: 0,
                     rows: 0,
                     quarantined: 0,
                     positions: None,
@@ -546,22 +558,30 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// The source's rules, and its keys where null ones are refused.
+    /// The source's rules, its keys where null ones are refused, and what takes its rows in.
     fn checked(&self, rules: &Rules, file: &OpenFile, raw: &RecordBatch, before: u64) -> Result<RecordBatch> {
         let place = Place { file: file.shown(), before: Some(before) };
         let checked = rules.apply(raw, place, before)?;
+        let bad = |row: usize, reason: String| Error::BadRow {
+            source_name: self.source.address.name.to_string(),
+            place: format!("{}, row {}", file.shown(), before + row as u64 + 1),
+            reason,
+            hint: Some("mend the row, or load with `--on-bad-row quarantine`".to_owned()),
+        };
+        if let Some((intake, after)) = self.intake {
+            let rows = checked.num_rows();
+            let known = usize::try_from(after.saturating_sub(before)).unwrap_or(rows).min(rows);
+            if let Some((row, reason)) = intake.first_bad(&checked.slice(known, rows - known))? {
+                return Err(bad(known + row, reason));
+            }
+        }
         if self.source.definition.null_keys == NullKeys::Refuse {
             for key in self.keys {
                 let Some(column) = checked.column_by_name(key) else { continue };
                 if let Some(row) = (0..column.len()).find(|row| column.is_null(*row)) {
-                    return Err(Error::BadRow {
-                        source_name: self.source.address.name.to_string(),
-                        place: format!("{}, row {}", file.shown(), before + row as u64 + 1),
-                        reason: format!(
-                            "key column `{key}` is null, and the source says `null_keys: refuse`"
-                        ),
-                        hint: Some("mend the row, or load with `--on-bad-row quarantine`".to_owned()),
-                    });
+                    let reason =
+                        format!("key column `{key}` is null, and the source says `null_keys: refuse`");
+                    return Err(bad(row, reason));
                 }
             }
         }
@@ -634,8 +654,9 @@ fn loadable(source: &SourceVersion, path: &Path) -> Result<(Format, Options)> {
     let found = formats.into_iter().find(|format| format.endings().iter().any(|end| shown.ends_with(end)));
     let Some(format) = found else {
         let message = format!(
-            "source `{}`: the ending of a file for it says of no format that can be loaded",
-            source.address.name
+            "source `{}`: file `{}` does not end as a format that can be loaded",
+            source.address.name,
+            path.display()
         );
         return Err(Error::invalid("source_not_files", message)
             .with_hint("name Parquet, CSV or NDJSON files that end so: .parquet, .csv, .ndjson"));

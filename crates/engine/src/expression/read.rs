@@ -128,9 +128,7 @@ impl Checker<'_> {
                 "aggregate_in_expression",
                 format!("function `{name}` is an aggregate, and an expression reads one row"),
             );
-            return Err(Box::new(
-                problem.hint("window views are not built yet; read the newest row's columns"),
-            ));
+            return Err(Box::new(problem.hint("use a source with `sql` for it")));
         }
         if self.state.window_functions().contains_key(&name) {
             let problem = self.problem(

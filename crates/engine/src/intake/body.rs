@@ -4,15 +4,19 @@
 //! do: a batch means what a file of the same rows means.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringBuilder, new_null_array};
-use arrow::compute::concat_batches;
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringBuilder, new_null_array,
+};
+use arrow::buffer::Buffer;
+use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema, SchemaRef};
-use arrow::ipc::reader::StreamReader;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::root_as_message;
 use asof_compute::arrow_type;
-use asof_model::{Column, nearest};
+use asof_model::{Column, DataType, nearest};
 use hashbrown::HashMap;
 use indexmap::IndexMap;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -22,6 +26,7 @@ use serde_json::value::RawValue;
 use super::{BadRow, MOST_ROWS};
 use crate::source::columns::can_read;
 use crate::source::ndjson::{DEEPEST, JSON, is_deeper};
+use crate::source::parquet::unpanicked;
 use crate::{Error, Result};
 
 /// How a body is written.
@@ -37,6 +42,9 @@ pub enum BodyFormat {
 
 /// The key under which rows may stand in an object of their own.
 const ROWS: &str = "rows";
+
+/// Bytes that a packed Arrow stream may have unpacked.
+const MOST_UNPACKED: u64 = 256 << 20;
 
 /// Names of columns that a batch has and the source has not, of which so many are told.
 const NAMED: usize = 8;
@@ -141,7 +149,7 @@ impl Columns {
             let row = Row(cells).deserialize(&mut read).and_then(|()| read.end());
             if let Err(error) = row {
                 cells.bad_row(match error.classify() {
-                    Category::Eof => "is cut short: its JSON does not end",
+                    Category::Eof => "is cut short: its JSON does not end where its line does, and NDJSON is an object a line",
                     _ => "is not JSON",
                 });
             }
@@ -174,9 +182,10 @@ impl Columns {
     }
 
     fn arrow(&self, body: &[u8]) -> Result<Raw> {
-        let broken = |_| self.invalid("bad_arrow", "is no Arrow IPC stream, or is cut short");
-        let reader = StreamReader::try_new(Cursor::new(body), None).map_err(broken)?;
-        let schema = reader.schema();
+        // Its reader panics over some damaged bytes.
+        let Some(Ok((schema, batches))) = unpanicked(|| stream(body)) else {
+            return Err(self.invalid("bad_arrow", "is no Arrow IPC stream, or is damaged or cut short"));
+        };
         let names = schema.fields().iter().map(|field| field.name().as_str());
         let new: Vec<&str> = names.filter(|name| !self.places.contains_key(*name)).collect();
         if !new.is_empty() {
@@ -205,14 +214,8 @@ impl Columns {
                 }
             });
         }
-        let mut batches = Vec::new();
-        let mut rows = 0;
-        for batch in reader {
-            let batch = batch.map_err(broken)?;
-            rows += batch.num_rows() as u64;
-            self.few_enough(rows)?;
-            batches.push(batch);
-        }
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).fold(0, u64::saturating_add);
+        self.few_enough(rows)?;
         let whole = concat_batches(&schema, &batches)?;
         let mut fields = Vec::with_capacity(places.len());
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(places.len());
@@ -225,9 +228,25 @@ impl Columns {
             fields.push(Field::new(&column.name, array.data_type().clone(), true));
             arrays.push(array);
         }
+        let mut bad = BTreeMap::new();
+        for (column, array) in self.all.iter().zip(&arrays).filter(|(it, _)| it.data_type == DataType::Json) {
+            let texts = cast(array, &ArrowType::Utf8)?;
+            for (row, text) in texts.as_string::<i32>().iter().enumerate() {
+                if let Some(reason) = text.and_then(not_a_value) {
+                    bad.entry(row).or_insert_with(|| format!("column `{}` {reason}", column.name));
+                }
+            }
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(whole.num_rows()));
-        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?;
-        Ok(Raw { batch, numbers: None, bad: Vec::new(), sent: rows })
+        let mut batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?;
+        let mut numbers = None;
+        if !bad.is_empty() {
+            let good: BooleanArray = (0..batch.num_rows()).map(|row| Some(!bad.contains_key(&row))).collect();
+            batch = filter_record_batch(&batch, &good)?;
+            numbers = Some((0..rows).filter(|row| good.value(*row as usize)).map(|row| row + 1).collect());
+        }
+        let bad = bad.into_iter().map(|(row, reason)| BadRow { row: row as u64 + 1, reason }).collect();
+        Ok(Raw { batch, numbers, bad, sent: rows })
     }
 
     fn new_columns<'a>(&self, new: impl Iterator<Item = (&'a str, Option<u64>)>) -> Error {
@@ -267,6 +286,66 @@ impl Columns {
     fn invalid(&self, code: &'static str, what: &str) -> Error {
         Error::invalid(code, format!("source `{}`: the batch {what}; nothing of it was taken", self.source))
     }
+}
+
+/// Why a text is no JSON value as a body of JSON may hold one.
+fn not_a_value(text: &str) -> Option<&'static str> {
+    if serde_json::from_str::<IgnoredAny>(text).is_err() {
+        return Some("is not JSON");
+    }
+    is_deeper(text, DEEPEST - 1).then_some("nests deeper than 64 lists and objects")
+}
+
+/// Refuses a stream that says it unpacks to more than any batch needs: so much memory would be asked for at once.
+fn unpacks(body: &[u8]) -> Result<(), ArrowError> {
+    let broken = || ArrowError::IpcError("it is cut short, or unpacks to too much".to_owned());
+    let (mut rest, mut unpacked) = (body, 0_u64);
+    while let Some((size, after)) = rest.split_first_chunk::<4>() {
+        rest = after;
+        let size = u32::from_le_bytes(*size);
+        if size == u32::MAX {
+            continue;
+        }
+        if size == 0 {
+            break;
+        }
+        let (message, after) = rest.split_at_checked(size as usize).ok_or_else(broken)?;
+        let message = root_as_message(message).map_err(|_| broken())?;
+        let length = usize::try_from(message.bodyLength()).map_err(|_| broken())?;
+        let (buffers, after) = after.split_at_checked(length).ok_or_else(broken)?;
+        rest = after;
+        let dictionary = message.header_as_dictionary_batch().and_then(|dictionary| dictionary.data());
+        let Some(batch) = message.header_as_record_batch().or(dictionary) else { continue };
+        if batch.compression().is_none() {
+            continue;
+        }
+        for buffer in batch.buffers().into_iter().flatten() {
+            let at = usize::try_from(buffer.offset()).map_err(|_| broken())?;
+            // Each begins with the length it has unpacked; -1: it is not packed.
+            if let Some((length, _)) = buffers.get(at..).and_then(|bytes| bytes.split_first_chunk::<8>()) {
+                unpacked = unpacked.saturating_add(i64::from_le_bytes(*length).max(0).cast_unsigned());
+            }
+        }
+        if unpacked > MOST_UNPACKED {
+            return Err(broken());
+        }
+    }
+    Ok(())
+}
+
+/// The batches of an Arrow IPC stream, every array of them checked in full. What it says of its lengths is believed only
+/// as far as there are bytes.
+fn stream(body: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
+    unpacks(body)?;
+    let mut decoder = StreamDecoder::new();
+    let mut rest = Buffer::from(body);
+    let mut batches = Vec::new();
+    while !rest.is_empty() {
+        batches.extend(decoder.decode(&mut rest)?);
+    }
+    decoder.finish()?;
+    let none = || ArrowError::IpcError("there is no schema".to_owned());
+    Ok((decoder.schema().ok_or_else(none)?, batches))
 }
 
 /// Cells on their way into columns, row by row.

@@ -214,6 +214,31 @@ impl Intake {
         self.batch(checked.clone(), false)
     }
 
+    /// Of the rows of a batch that a scan gave the first that may not be taken in, and why.
+    ///
+    /// # Errors
+    /// What no row is to blame for.
+    pub fn first_bad(&self, checked: &RecordBatch) -> Result<Option<(usize, String)>> {
+        let error = match self.loaded(checked) {
+            Ok(_) => return Ok(None),
+            Err(error) if of_row(&error) => error,
+            Err(error) => return Err(error),
+        };
+        let rows = checked.num_rows();
+        if rows <= 1 {
+            return Ok(Some((0, reason(error))));
+        }
+        let half = rows / 2;
+        if let Some(found) = self.first_bad(&checked.slice(0, half))? {
+            return Ok(Some(found));
+        }
+        match self.first_bad(&checked.slice(half, rows - half))? {
+            Some((row, reason)) => Ok(Some((half + row, reason))),
+            // Each half is good, and all of it is too much.
+            None => Err(error),
+        }
+    }
+
     fn good(&self, raw: &RecordBatch, op: PushedOp) -> Result<IntakeBatch> {
         let place = Place { file: "the batch", before: Some(0) };
         let checked = self.rules.apply(raw, place, 0)?;
@@ -401,11 +426,7 @@ impl Intake {
             self.look(&raw.slice(0, half), first, op, number, bad)?;
             return self.look(&raw.slice(half, raw.num_rows() - half), first + half, op, number, bad);
         }
-        let reason = match error {
-            Error::BadRow { reason, .. } => reason,
-            other => other.to_string(),
-        };
-        bad.push(BadRow { row: number(first), reason });
+        bad.push(BadRow { row: number(first), reason: reason(error) });
         Ok(())
     }
 }
@@ -512,6 +533,14 @@ fn of_row(error: &Error) -> bool {
         error,
         Error::BadRow { .. } | Error::Exhausted { .. } | Error::Invalid { code: "expression_failed", .. }
     )
+}
+
+/// Why the row that an error is about is bad.
+fn reason(error: Error) -> String {
+    match error {
+        Error::BadRow { reason, .. } => reason,
+        other => other.to_string(),
+    }
 }
 
 /// An error of evaluating a view's expressions, with the view.

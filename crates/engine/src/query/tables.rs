@@ -26,6 +26,7 @@ use futures::{Stream, StreamExt};
 
 use super::{Recall, SqlScope};
 use crate::expression::{Bound, Compiled, Purpose, compile};
+use crate::rows::has_rows;
 use crate::source::{ScanColumns, fixed, scan};
 use crate::{Engine, Error, Result};
 
@@ -247,6 +248,7 @@ impl Reading {
         source: &Arc<SourceVersion>,
         view: &ViewVersion,
     ) -> Result<Reading> {
+        has_rows(view)?;
         let clock = source.definition.event_time.is_some();
         let compiled = |text: &str, purpose| {
             compile(engine, text, &source.columns, clock, purpose).map_err(|problem| {

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 pub use evaluate::{EvaluatedRows, ViewColumns};
 pub use progress::ViewProgress;
 pub use sample::Sampled;
+pub(crate) use sample::has_rows;
 
 use self::evaluate::New;
 pub(crate) use self::evaluate::{Evaluated, Evaluator, Incoming, Ready, column, compute, instant};

@@ -32,7 +32,7 @@ impl Engine {
     /// rows that its `where` leaves out are not among them. What is found `within` that time is given.
     ///
     /// # Errors
-    /// As reading its source; [`Error::Timeout`] where it could not even be opened in time.
+    /// As reading its source; [`Error::Invalid`] of a view over windows; [`Error::Timeout`] where it could not even be opened in time.
     pub async fn sample(
         &self,
         catalog: &Catalog,
@@ -41,6 +41,7 @@ impl Engine {
         within: Duration,
     ) -> Result<Sampled> {
         let source = Arc::clone(catalog.source_of(view)?);
+        has_rows(view)?;
         let (engine, catalog, view) = (self.clone(), catalog.clone(), view.clone());
         let what = format!("opening source `{}`", source.address.name);
         let deadline = Instant::now() + within;
@@ -82,6 +83,23 @@ impl Engine {
         })
         .await
     }
+}
+
+/// Refuses a view over windows, which has none to list.
+///
+/// # Errors
+/// [`Error::Invalid`] with code `view_of_windows`.
+pub(crate) fn has_rows(view: &ViewVersion) -> Result<()> {
+    if !view.definition.is_window() {
+        return Ok(());
+    }
+    let (name, source) = (&view.address.name, &view.source.name);
+    let message =
+        format!("view `{name}` is over windows: it has values of an entity at a time, and no rows to list");
+    let hint = format!(
+        "`asof get --features '{name}.*' KEY=VALUE` gives them as of now, `asof train` as of any time; the rows behind them are those of source `{source}`"
+    );
+    Err(Error::invalid("view_of_windows", message).with_hint(hint))
 }
 
 /// What is done by the deadline.

@@ -8,13 +8,15 @@ use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch,
-    RecordBatchOptions, StringArray, StringBuilder, StructArray,
+    Array, ArrayRef, BinaryBuilder, BooleanArray, Float32Array, Float64Array, Int64Array, ListArray,
+    RecordBatch, RecordBatchOptions, StringArray, StringBuilder, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType as ArrowType, Field, Schema};
 use asof_compute::arrow_type;
 use asof_model::{Column, DataType};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use indexmap::IndexMap;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -426,10 +428,23 @@ fn build(kind: &DataType, cells: &[Option<&str>]) -> Result<ArrayRef, BadValue> 
         DataType::Json => Arc::new(StringArray::from(texts)),
         DataType::Timestamp | DataType::Date | DataType::Uuid => convert(&as_text(true, false)?, kind)?,
         DataType::Decimal { .. } => convert(&as_text(true, true)?, kind)?,
-        DataType::Bytes => match texts.iter().position(Option::is_some) {
-            Some(row) => return Err(wrong(row)),
-            None => arrow::array::new_null_array(&arrow_type(kind), texts.len()),
-        },
+        DataType::Bytes => {
+            let mut out = BinaryBuilder::new();
+            for (row, text) in texts.iter().enumerate() {
+                match text {
+                    None => out.append_null(),
+                    Some(text) => {
+                        let text = plain(text).ok_or_else(|| wrong(row))?;
+                        let bytes = STANDARD.decode(text.as_ref()).map_err(|_| BadValue {
+                            row,
+                            reason: "is not base64, as bytes are written in JSON".to_owned(),
+                        })?;
+                        out.append_value(bytes);
+                    }
+                }
+            }
+            Arc::new(out.finish())
+        }
         DataType::List(item) => {
             let mut inner: Vec<Option<&str>> = Vec::new();
             let mut lengths = Vec::with_capacity(cells.len());

@@ -133,6 +133,92 @@ fn stream(batches: &[RecordBatch]) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
+/// As answers give bytes and keys of requests take them; JSON in Arrow is JSON.
+#[test]
+fn bytes_are_base64_and_json_is_json() {
+    const THINGS: &str = "\
+source: things
+push: true
+schema: {at: timestamp, raw: bytes, note: json, all: list<bytes>}
+event_time: at
+";
+    let folder = Folder::new();
+    let intake = intake(&folder, THINGS, "things");
+    let batch = json(
+        &intake,
+        r#"[{"at": "2024-01-01", "raw": "AP8=", "all": ["", null]}, {"at": "2024-01-01", "raw": "\u0041P8="}, {"at": "2024-01-01"}]"#,
+    );
+    let rows = read_back(&intake, &batch.unwrap());
+    let raw: Vec<Option<&[u8]>> = rows.column_by_name("raw").unwrap().as_binary::<i32>().iter().collect();
+    assert_eq!(raw, [Some(&[0, 255][..]), Some(&[0, 255]), None]);
+    let bad = json(&intake, r#"[{"at": "2024-01-01", "raw": "zebra!"}, {"at": "2024-01-01", "raw": 7}]"#);
+    let bad = said(&bad.unwrap_err());
+    assert!(bad.contains("row 1: ") && bad.contains("base64") && bad.contains("row 2: "), "{bad}");
+    assert!(!bad.contains("zebra"), "{bad}");
+    let sent = |notes: Vec<Option<&str>>| {
+        let at: ArrayRef =
+            Arc::new(TimestampMicrosecondArray::from(vec![0; notes.len()]).with_timezone("UTC"));
+        let notes: ArrayRef = Arc::new(StringArray::from(notes));
+        let notes = arrow::compute::cast(&notes, &arrow::datatypes::DataType::LargeUtf8).unwrap();
+        let rows =
+            RecordBatch::try_from_iter_with_nullable([("at", at, true), ("note", notes, true)]).unwrap();
+        intake.pushed(&stream(&[rows]), BodyFormat::Arrow, PushedOp::AsWritten)
+    };
+    assert_eq!(sent(vec![Some("{\"a\": 1.0}"), None, Some("[1]")]).unwrap().len(), 3);
+    let deep = format!("{}{}", "[".repeat(64), "]".repeat(64));
+    let bad = said(&sent(vec![Some("1"), Some("not json"), None, Some(&deep), Some("\"x\"")]).unwrap_err());
+    for said in ["2 of 5 rows", "row 2: column `note` is not JSON", "row 4: column `note` nests deeper"] {
+        assert!(bad.contains(said), "{said} in {bad}");
+    }
+}
+
+#[test]
+fn damaged_arrow_is_refused() {
+    let folder = Folder::new();
+    let intake = intake(&folder, SALES, "sales");
+    let rows = read_back(&intake, &json(&intake, ROWS).unwrap());
+    let sent: Vec<&str> = vec!["shop", "buyer", "at", "price", "kind", "tags", "note"];
+    let sent: Vec<usize> = sent.iter().map(|name| rows.schema().index_of(name).unwrap()).collect();
+    let rows = rows.project(&sent).unwrap();
+    let mut whole = stream(&[rows.clone()]);
+    let taken = |body: &[u8]| intake.pushed(body, BodyFormat::Arrow, PushedOp::AsWritten);
+    assert_eq!(taken(&whole).unwrap().len(), 4);
+    // Whatever a bit makes of it, it is rows or a reason.
+    let (mut good, mut codes) = (0, std::collections::BTreeMap::<String, usize>::new());
+    for bit in 0..whole.len() * 8 {
+        whole[bit / 8] ^= 1 << (bit % 8);
+        match taken(&whole) {
+            Ok(_) => good += 1,
+            Err(error) => {
+                assert!(matches!(error, Error::Invalid { .. }), "bit {bit}: {error:?}");
+                *codes.entry(error.code().to_string()).or_default() += 1;
+            }
+        }
+        whole[bit / 8] ^= 1 << (bit % 8);
+    }
+    assert!(good > 0 && codes["bad_arrow"] > 100 && codes["bad_rows"] > 0, "{good} {codes:?}");
+    for length in 0..whole.len() - 8 {
+        assert!(taken(&whole[..length]).is_err(), "{length} bytes");
+    }
+    assert_eq!(taken(&[whole.as_slice(), b"more"].concat()).unwrap_err().code(), "bad_arrow");
+    // Packed, it says how much memory it needs, which is believed within bounds only.
+    let packed = arrow::ipc::writer::IpcWriteOptions::default()
+        .try_with_compression(Some(arrow::ipc::CompressionType::ZSTD))
+        .unwrap();
+    let mut writer =
+        arrow::ipc::writer::StreamWriter::try_new_with_options(Vec::new(), &rows.schema(), packed).unwrap();
+    writer.write(&rows).unwrap();
+    let mut packed = writer.into_inner().unwrap();
+    assert_eq!(taken(&packed).unwrap().len(), 4);
+    for bit in 0..packed.len() * 8 {
+        packed[bit / 8] ^= 1 << (bit % 8);
+        if let Err(error) = taken(&packed) {
+            assert!(matches!(error, Error::Invalid { .. }), "bit {bit}: {error:?}");
+        }
+        packed[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
 #[test]
 fn a_view_of_latest_values_gets_values_and_deletes() {
     let folder = Folder::new();

@@ -18,14 +18,25 @@ pub(super) enum Differs {
 }
 
 /// Why an answer is as it is. `expired` and `not_found` are the same (SEMANTICS section 3.1), and offline it is not
-/// told whether a window is null because nothing counts in it or because the value is out of range.
+/// told whether a window is null because nothing counts in it, because the value is out of range, or because what
+/// counts has no value: the variance of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
     NoKey,
     Answered,
     Nothing,
+    /// A null of a window in which rows stand: offline it is not told whether any of them counts.
+    AnsweredOrNothing,
     /// Of what is derived there is no status.
     Untold,
+}
+
+impl Why {
+    fn differs(self, other: Why) -> bool {
+        let untold =
+            |it: Why, from: Why| it == Why::AnsweredOrNothing && matches!(from, Why::Answered | Why::Nothing);
+        self != other && !untold(self, other) && !untold(other, self)
+    }
 }
 
 /// As the serving log tells it of a feature.
@@ -41,13 +52,14 @@ pub(super) fn logged(statuses: &ArrayRef) -> Option<Vec<Why>> {
     statuses.iter().map(why).collect()
 }
 
-/// As a training tells it of a feature: of its reading, and of windows by its value alone.
+/// As a training tells it of a feature: of its reading, and of windows by its value and whether rows stand in them.
 pub(super) fn trained(values: &ArrayRef, reading: Option<(&UInt8Array, bool)>) -> Vec<Why> {
     let Some((statuses, is_window)) = reading else { return vec![Why::Untold; values.len()] };
     let nulls = values.logical_nulls();
     let why = |(row, status): (usize, &u8)| match Status::from_code(*status) {
         Some(Status::NoKey) => Why::NoKey,
         _ if is_window => match nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            true if *status == Status::Present.code() => Why::AnsweredOrNothing,
             true => Why::Nothing,
             false => Why::Answered,
         },
@@ -94,7 +106,7 @@ pub(super) fn differing(answers: &Answers<'_>, from: &Answers<'_>) -> Result<Vec
                 (!same).then_some(Differs::Mismatched)
             }
         };
-        let differs = differs.or((why.0 != why.1).then_some(Differs::Mismatched));
+        let differs = differs.or(why.0.differs(*why.1).then_some(Differs::Mismatched));
         found.extend(differs.map(|differs| (row, differs)));
     }
     Ok(found)
@@ -144,5 +156,27 @@ mod tests {
         assert_eq!(found([Status::Expired, Status::NotFound, Status::NoKey]), []);
         let other = found([Status::NoKey, Status::Present, Status::NoKey]);
         assert_eq!(other, [(0, Differs::Mismatched), (1, Differs::Mismatched)]);
+    }
+
+    #[test]
+    fn a_null_of_what_counted_is_present() {
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![None::<f64>]));
+        let agree = |logged_as: &str, status: Status| {
+            let logged = logged(&(Arc::new(StringArray::from(vec![logged_as])) as _)).unwrap();
+            let why = trained(&values, Some((&UInt8Array::from(vec![status.code()]), true)));
+            let served = Answers { values: &values, why: &logged };
+            differing(&served, &Answers { values: &values, why: &why }).unwrap().is_empty()
+        };
+        for (logged, status, expected) in [
+            ("present", Status::Present, true),
+            ("null", Status::Present, true),
+            ("overflow", Status::Present, true),
+            ("no_key", Status::Present, false),
+            ("present", Status::NotFound, false),
+            ("null", Status::NotFound, true),
+            ("present", Status::NoKey, false),
+        ] {
+            assert_eq!(agree(logged, status), expected, "{logged}, {status:?}");
+        }
     }
 }

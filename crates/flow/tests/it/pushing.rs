@@ -68,7 +68,7 @@ struct Recorder {
 impl LiveViews for Recorder {
     fn write(&self, batch: &AcceptedBatch<'_>, writing: &mut Writing) -> asof_online::Result<()> {
         if *self.refuses.lock().unwrap() {
-            return Err(asof_online::Error::Full { path: "views".to_owned() });
+            return Err(asof_online::Error::Full { path: "views".to_owned(), reserve: 0 });
         }
         let (view, _) = batch.intake.views().next().unwrap();
         let mut rows = Vec::new();

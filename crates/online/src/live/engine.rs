@@ -313,7 +313,7 @@ impl Shared {
     }
 
     pub(super) fn full(&self) -> Error {
-        Error::Full { path: self.path.display().to_string() }
+        Error::Full { path: self.path.display().to_string(), reserve: self.reserve() }
     }
 
     /// Why a batch that had its place is refused.
@@ -327,8 +327,12 @@ impl Shared {
     /// Bytes the disk has left past what memory needs to be written; none where that cannot be known.
     pub(super) fn room(&self) -> Option<u64> {
         let disk = rustix::fs::statvfs(&self.path).ok()?;
-        let reserve = 3 * self.options.memory as u64;
-        Some((disk.f_bavail * disk.f_frsize).saturating_sub(reserve))
+        Some((disk.f_bavail * disk.f_frsize).saturating_sub(self.reserve()))
+    }
+
+    /// Bytes of the disk that are kept free for what is in memory.
+    pub(super) fn reserve(&self) -> u64 {
+        3 * self.options.memory as u64
     }
 
     /// Nothing is acknowledged any more.
@@ -478,7 +482,7 @@ impl LiveStore for Live {
 pub(super) fn io_error(doing: &'static str, path: &Path, error: &std::io::Error) -> Error {
     let path = path.display().to_string();
     if log::no_space(error) {
-        return Error::Full { path };
+        return Error::Full { path, reserve: 0 };
     }
     Error::Io { doing, path, reason: error.to_string() }
 }

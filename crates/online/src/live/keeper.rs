@@ -53,8 +53,7 @@ fn flush(shared: &Shared) {
         return;
     }
     let needed = shared.tree.waiting() as u64 * shared.options.memory as u64;
-    let reserve = 3 * shared.options.memory as u64;
-    if shared.room().is_some_and(|room| room + reserve < needed) {
+    if shared.room().is_some_and(|room| room + shared.reserve() < needed) {
         return set_full(shared, true);
     }
     match shared.tree.flush() {

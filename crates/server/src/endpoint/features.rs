@@ -184,7 +184,7 @@ fn hidden<'a>(prepared: &'a PreparedSelection, principal: &Principal) -> Option<
 fn said(ask: &Ask) -> Cow<'static, str> {
     match ask {
         Ask::Service(name) => format!("service `{name}`").into(),
-        Ask::Features(_) => "these features".into(),
+        Ask::Features(_) => "the list of features".into(),
     }
 }
 

@@ -67,7 +67,7 @@ async fn push(
         accepted: report.accepted,
         already_there: report.already_there,
         first: report.first,
-        visible_at: Some(timestamp(report.visible_at)),
+        visible_at: (report.visible_at != Timestamp::BEFORE_ALL).then(|| timestamp(report.visible_at)),
         durable: report.durable,
         repeated: report.repeated,
     }))

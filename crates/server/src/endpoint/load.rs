@@ -129,6 +129,9 @@ pub struct LoadedFile {
     pub hash: String,
     /// It was loaded before, so nothing was done.
     pub loaded_before: bool,
+    /// Rows of it, bad ones too, that a load that was cut off had gone through: `rows` are of those behind.
+    #[serde(default)]
+    pub went_on_behind: u64,
     /// Rows stored.
     pub rows: u64,
     /// Rows in quarantine.
@@ -141,6 +144,7 @@ impl From<FileLoad> for LoadedFile {
             name: file.name,
             hash: file.hash,
             loaded_before: file.loaded_before,
+            went_on_behind: file.went_on_behind,
             rows: file.rows,
             quarantined: file.quarantined,
         }

@@ -50,6 +50,9 @@ pub struct MaterializeRequest {
 pub struct MaterializeAnswer {
     /// In the order of their names.
     pub views: Vec<MaterializedView>,
+    /// Where all were asked for: those that are passed over, being answered offline only as yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offline_only: Vec<String>,
 }
 
 /// What became of a view.
@@ -80,7 +83,8 @@ async fn materialize(
     State(state): State<Shared>,
     Json(request): Json<MaterializeRequest>,
 ) -> Result<Answer<MaterializeAnswer>, Failure> {
-    known_project(&principal, &state.registry.catalog(), &request.project)?;
+    let catalog = state.registry.catalog();
+    known_project(&principal, &catalog, &request.project)?;
     let progress = state.work.progress(request.run.as_deref().unwrap_or_default());
     let views = request.views.into_iter().map(Name::new);
     let views: Vec<Name> =
@@ -101,5 +105,6 @@ async fn materialize(
             past_retention: report.past_retention,
         })
         .collect();
-    Ok(Answer(MaterializeAnswer { views }))
+    let offline_only = if only.is_none() { catalog.offline_only(&request.project) } else { Vec::new() };
+    Ok(Answer(MaterializeAnswer { views, offline_only }))
 }

@@ -1,7 +1,7 @@
 //! `POST /v1/push/{source}`: takes rows into a source that is pushed to.
 
 use asof_flow::{BodyFormat, Durability, PushReport, PushRequest, PushRoom, PushedOp};
-use asof_model::{Explain as _, Name, Principal};
+use asof_model::{Explain as _, Name, Principal, Timestamp};
 use axum::extract::{Path, Request, State};
 use axum::routing::post;
 use http::{HeaderMap, StatusCode, header};
@@ -98,8 +98,8 @@ pub struct PushAnswer {
     pub already_there: Vec<u64>,
     /// The position of the first row stored.
     pub first: Option<i64>,
-    /// From when on the rows may be used.
-    pub visible_at: String,
+    /// From when on the rows may be used; none of no rows in a store that never took any.
+    pub visible_at: Option<String>,
     /// Whether they were on disk before this was said.
     pub durable: bool,
     /// It is the first answer to this idempotency key.
@@ -141,7 +141,7 @@ async fn push(
         accepted: report.accepted,
         already_there: report.already_there,
         first: report.first,
-        visible_at: report.visible_at.to_string(),
+        visible_at: (report.visible_at != Timestamp::BEFORE_ALL).then(|| report.visible_at.to_string()),
         durable: report.durable,
         repeated: report.repeated,
     }))

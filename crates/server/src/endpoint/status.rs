@@ -43,6 +43,9 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 pub struct StatusAnswer {
     /// By name.
     pub views: Vec<StatusOfView>,
+    /// Views that are not kept online, being answered offline only as yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offline_only: Vec<String>,
     /// What the node is busy with.
     #[serde(default)]
     pub operations: StatusOfOperations,
@@ -145,7 +148,8 @@ async fn status(
     State(state): State<Shared>,
     Query(which): Query<Which>,
 ) -> Result<Answer<StatusAnswer>, Failure> {
-    known_project(&principal, &state.registry.catalog(), &which.project)?;
+    let catalog = state.registry.catalog();
+    known_project(&principal, &catalog, &which.project)?;
     let views = state.flow.status(&principal, Some(&which.project)).await?;
     let seconds = |micros: i64| micros as f64 / 1e6;
     let views = views
@@ -198,5 +202,11 @@ async fn status(
         let ServingLogStatus { logged, dropped, error } = log.status();
         StatusOfServingLog { logged, dropped, error }
     });
-    Ok(Answer(StatusAnswer { views, operations, intake, serving_log }))
+    Ok(Answer(StatusAnswer {
+        views,
+        offline_only: catalog.offline_only(&which.project),
+        operations,
+        intake,
+        serving_log,
+    }))
 }

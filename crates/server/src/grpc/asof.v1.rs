@@ -40,7 +40,7 @@ pub struct PushReply {
     /// The position of the first row stored; those after follow without a gap. Not there where none was stored.
     #[prost(int64, optional, tag = "4")]
     pub first: ::core::option::Option<i64>,
-    /// From when on the rows may be used; in whole microseconds.
+    /// From when on the rows may be used; in whole microseconds. Not there of no rows in a store that never took any.
     #[prost(message, optional, tag = "5")]
     pub visible_at: ::core::option::Option<::prost_types::Timestamp>,
     /// Whether they were on disk before this was said.
