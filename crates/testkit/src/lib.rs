@@ -7,6 +7,7 @@
 //! Start reading at [`oracle::counting`].
 
 mod campaign;
+mod child;
 mod edges;
 mod folder;
 pub mod oracle;
@@ -16,6 +17,7 @@ mod window;
 mod world;
 
 pub use campaign::{kill_rounds, kill_rounds_or, soak_program, soak_requests};
+pub use child::Child;
 pub use edges::Edges;
 pub use folder::copy_folder;
 pub use random::Random;

@@ -1,9 +1,7 @@
 //! Corrections of pushed rows: what a kill between the commits of a flush leaves, and rows that come too late.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +13,7 @@ use asof_engine::rows::ViewProgress;
 use asof_flow::{FlowError, PushRequest, ViewStatus};
 use asof_model::{Ask, Principal, Timestamp, Version};
 use asof_serve::{EntityColumns, PreparedSelection};
-use asof_testkit::kill_rounds;
+use asof_testkit::{Child, kill_rounds};
 
 use crate::fixture::{address, name};
 use crate::node::{Node, resolved};
@@ -114,35 +112,16 @@ fn a_kill_leaves_every_end_known() {
     }
     let (mut acknowledged, mut killed) = (0, 0);
     for round in 0..kill_rounds().min(12) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "corrections::corrects_until_killed",
-                "--nocapture",
-                "--ignored",
-                "--test-threads",
-                "1",
-            ])
-            .env(FOLDER, folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(
-            lines.by_ref().any(|line| line.unwrap() == "ready"),
-            "round {round}: the child did not begin"
-        );
+        let environment = [(FOLDER, folder.path().as_os_str())];
+        let child = Child::begin("corrections::corrects_until_killed", &environment).unwrap();
+        assert!(child.says("ready"), "round {round}: the child did not begin");
         std::thread::sleep(Duration::from_millis(100 + rand::random_range(0..500)));
-        child.kill().unwrap();
-        for line in lines.map_while(Result::ok) {
+        for line in child.kill().unwrap() {
             if let Some(first) = line.strip_prefix("accepted ") {
                 acknowledged = acknowledged.max(first.parse::<i64>().unwrap() + ROWS);
                 killed = round + 1;
             }
         }
-        child.wait().unwrap();
         let node = Node::open(folder.path(), 1_000);
         let found = read(&node);
         let last = found.keys().max().map_or(0, |n| (n / ROWS + 1) * ROWS);

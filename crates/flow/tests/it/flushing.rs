@@ -2,9 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +12,7 @@ use asof_engine::rows::ViewProgress;
 use asof_flow::FlushBounds;
 use asof_model::{Column, DataType, Explain, Place, SourceVersion, Timestamp, ViewVersion};
 use asof_online::live::{Accepted, SourceNumber};
-use asof_testkit::kill_rounds_or;
+use asof_testkit::{Child, kill_rounds_or};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio_util::sync::CancellationToken;
@@ -542,39 +540,20 @@ fn a_kill_at_any_moment_loses_and_doubles_nothing() {
     let mut acknowledged = 0;
     let (mut moved, mut together) = (0, 0);
     for round in 0..kill_rounds_or(25) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "flushing::pushes_until_killed",
-                "--nocapture",
-                "--ignored",
-                "--test-threads",
-                "1",
-            ])
-            .env(FOLDER, folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(
-            lines.by_ref().any(|line| line.unwrap() == "ready"),
-            "round {round}: the child did not begin"
-        );
+        let environment = [(FOLDER, folder.path().as_os_str())];
+        let child = Child::begin("flushing::pushes_until_killed", &environment).unwrap();
+        assert!(child.says("ready"), "round {round}: the child did not begin");
         // Now and then until files are put together, however much else the machine has to do.
         let until = Instant::now() + Duration::from_secs(30);
         while round % 5 == 4 && !is_together() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(20));
         }
         std::thread::sleep(Duration::from_millis(20 + rand::random_range(0..600)));
-        child.kill().unwrap();
-        for line in lines {
-            if let Some(first) = line.unwrap().strip_prefix("accepted ") {
+        for line in child.kill().unwrap() {
+            if let Some(first) = line.strip_prefix("accepted ") {
                 acknowledged = acknowledged.max(first.parse::<i64>().unwrap() + 20);
             }
         }
-        child.wait().unwrap();
         let node = Node::open(folder.path(), small());
         let (found, _) = node.read(&clicks, None);
         let numbers: Vec<i64> = found.values().map(|(n, ..)| *n).collect();

@@ -1,11 +1,9 @@
 //! Kill -9 in the middle of a materialisation: what readers see is whole, and the next one ends where
 //! an undisturbed one does.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use asof_testkit::kill_rounds;
+use asof_testkit::{Child, kill_rounds};
 
 use crate::fixture::{Answer, Node, Row, Shape, plain_rule, row};
 
@@ -75,25 +73,11 @@ fn a_kill_leaves_nothing_half_done() {
             rows.extend(file(files));
             files += 1;
         }
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "killed::materializes_until_killed",
-                "--ignored",
-                "--nocapture",
-                "--test-threads=1",
-            ])
-            .env(FOLDER, folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        assert!(lines.any(|line| line == "ready"), "round {round}: the child did not come up");
+        let environment = [(FOLDER, folder.path().as_os_str())];
+        let child = Child::begin("killed::materializes_until_killed", &environment).unwrap();
+        assert!(child.says("ready"), "round {round}: the child did not come up");
         std::thread::sleep(Duration::from_micros(round * 7_919 % 90_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let done = lines.any(|line| line == "done");
+        let done = child.kill().unwrap().iter().any(|line| line == "done");
         killed += u64::from(!done);
 
         let node = opened(folder.path());

@@ -28,7 +28,7 @@ const MARK: u8 = 1;
 const PROGRESS: u8 = 2;
 /// 3 and 4 are of [`super::filled`].
 const LATE: u8 = 5;
-const TILED: u8 = 6;
+const TILED_KEYS: u8 = 6;
 const KEPT: u8 = 7;
 const NO_KEY: u8 = 8;
 
@@ -319,7 +319,7 @@ impl LiveGenerations {
         }
         writing.put(RECORDS, &place(MARK, id), &mark)?;
         words.iter().try_for_each(|(word, bits)| {
-            let place = [&place(TILED, id)[..], &word.to_be_bytes()].concat();
+            let place = [&place(TILED_KEYS, id)[..], &word.to_be_bytes()].concat();
             writing.put(RECORDS, &place, &bits.to_le_bytes())
         })
     }
@@ -442,7 +442,7 @@ impl LiveGenerations {
             };
             self.change(&dropped, &mut |_, _| Ok(()))?;
         }
-        let own = [PROGRESS, ENTITY, END, TILED].map(|what| (RECORDS, place(what, id).to_vec()));
+        let own = [PROGRESS, ENTITY, END, TILED_KEYS].map(|what| (RECORDS, place(what, id).to_vec()));
         for (table, prefix) in [(found.table.number(), Vec::new())].into_iter().chain(own) {
             let mut from: Option<Vec<u8>> = None;
             loop {
@@ -498,7 +498,7 @@ fn read_mark(mark: &[u8]) -> Result<(Timestamp, bool)> {
 }
 
 fn read_tiled_keys(from: &dyn LiveSnapshot, id: GenerationId) -> Result<Vec<TiledKeys>> {
-    let prefix = place(TILED, id);
+    let prefix = place(TILED_KEYS, id);
     let mut found = Vec::new();
     from.scan(RECORDS, &prefix, None, Direction::Forward, &mut |key, entry| {
         let word = key.get(prefix.len()..).and_then(|word| word.try_into().ok()).map(u32::from_be_bytes);

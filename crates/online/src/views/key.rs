@@ -29,7 +29,7 @@ const ROWS: u8 = 0;
 const STATE: u8 = 1;
 const TILES: u8 = 2;
 /// In [`STATE`].
-const TILED: u8 = 0;
+const TILED_UNTIL: u8 = 0;
 const LATE: u8 = 1;
 
 const IS_DELETE: u8 = 1;
@@ -80,7 +80,7 @@ pub(super) fn read_beside(key: &[u8]) -> Option<Beside<'_>> {
 
 /// Where it says how far an entity has tiles.
 pub(super) fn tiled(entity: &[u8]) -> Vec<u8> {
-    [entity, &[STATE, TILED]].concat()
+    [entity, &[STATE, TILED_UNTIL]].concat()
 }
 
 /// What [`tiled`] says: before `until` there may be tiles; of an entity with much beside its rows, that late rows up to
@@ -352,7 +352,7 @@ pub(super) enum State<'a> {
 
 pub(super) fn read_state(key: &[u8]) -> Option<State<'_>> {
     match key.split_first()? {
-        (&TILED, []) => Some(State::Tiled),
+        (&TILED_UNTIL, []) => Some(State::Tiled),
         (&LATE, mut rest) => {
             let s = Position(take(&mut rest)?);
             Some(State::Late(s, read_order(rest)?))

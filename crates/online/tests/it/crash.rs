@@ -1,13 +1,11 @@
 //! Kill -9 in the middle of commits: all that was acknowledged is there, and no half of a batch.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use asof_model::Timestamp;
 use asof_online::{Commit, GenerationId, Horizon};
-use asof_testkit::kill_rounds;
+use asof_testkit::{Child, kill_rounds};
 
 use crate::fixture::{answer, batch, generation, opened, row};
 
@@ -52,24 +50,13 @@ fn acknowledged_commits_survive_kill_9() {
             break;
         }
         assert!(round < 10 * kill_rounds(), "the child hardly ran: {highest} commits");
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::commits_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(FOLDER, folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let reader = std::thread::spawn(move || {
-            lines
-                .map_while(Result::ok)
-                .filter_map(|line| line.strip_prefix("acknowledged ").and_then(|n| n.parse::<i64>().ok()))
-                .last()
-        });
+        let environment = [(FOLDER, folder.path().as_os_str())];
+        let child = Child::begin("crash::commits_until_killed", &environment).unwrap();
         std::thread::sleep(Duration::from_micros(15_000 + round * 7_919 % (45_000 + 500 * round.min(500))));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let acknowledged = reader.join().unwrap().unwrap_or(highest);
+        let said = child.kill().unwrap();
+        let mut said =
+            said.iter().rev().filter_map(|line| line.strip_prefix("acknowledged ")?.parse::<i64>().ok());
+        let acknowledged = said.next().unwrap_or(highest);
 
         let done = whole(folder.path());
         // One commit may have been made and not acknowledged.
@@ -119,20 +106,14 @@ fn a_store_that_is_half_made_is_made_again() {
         if round == 0 {
             std::fs::write(folder.path().join("rows.redb.new"), [0; 4096]).unwrap();
         }
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::commits_until_killed", "--ignored", "--nocapture", "--test-threads=1"])
-            .env(FOLDER, folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let environment = [(FOLDER, folder.path().as_os_str())];
+        let child = Child::begin("crash::commits_until_killed", &environment).unwrap();
         // From the moment at which its folder is touched on.
         while !folder.path().join("LOCK").exists() {
             std::thread::yield_now();
         }
         std::thread::sleep(Duration::from_micros(round * 250));
         child.kill().unwrap();
-        child.wait().unwrap();
         without += u64::from(!folder.path().join("rows.redb").exists());
         let store = opened(folder.path());
         store.commit(&Commit { generations: &[generation(1)], ..Commit::default() }).unwrap();

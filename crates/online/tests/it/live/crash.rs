@@ -1,14 +1,12 @@
 //! Kill -9 in the middle of pushes: no acknowledged batch is lost, none is doubled, none is half there.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use asof_compute::Position;
 use asof_online::live::{Durability, LiveStore, open};
-use asof_testkit::kill_rounds;
+use asof_testkit::{Child, kill_rounds};
 
 use super::{Hand, log, opened, options, push_as, rows};
 
@@ -104,41 +102,21 @@ fn acknowledged_pushes_survive_kill_9() {
             std::fs::remove_dir_all(folder.path()).unwrap();
             (highest, asked) = (BTreeMap::new(), i64::MIN);
         }
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "live::crash::pushes_until_killed",
-                "--ignored",
-                "--nocapture",
-                "--test-threads=1",
-            ])
-            .env(FOLDER, folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let reader = std::thread::spawn(move || {
-            let mut acknowledged: BTreeMap<usize, u64> = BTreeMap::new();
-            let mut asked = i64::MIN;
-            for line in lines.map_while(Result::ok) {
-                if let Some(said) = line.strip_prefix("acknowledged ")
-                    && let Some((writer, n)) = said.split_once('-')
-                    && let (Ok(writer), Ok(n)) = (writer.parse(), n.parse())
-                {
-                    acknowledged.insert(writer, n);
-                }
-                if let Some(Ok(t)) = line.strip_prefix("answered ").map(str::parse::<i64>) {
-                    asked = asked.max(t);
-                }
-            }
-            (acknowledged, asked)
-        });
+        let environment = [(FOLDER, folder.path().as_os_str())];
+        let child = Child::begin("live::crash::pushes_until_killed", &environment).unwrap();
         std::thread::sleep(Duration::from_micros(15_000 + round * 7_919 % (45_000 + 700 * round.min(500))));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let (acknowledged, answered) = reader.join().unwrap();
-        asked = asked.max(answered);
+        let mut acknowledged: BTreeMap<usize, u64> = BTreeMap::new();
+        for line in child.kill().unwrap() {
+            if let Some(said) = line.strip_prefix("acknowledged ")
+                && let Some((writer, n)) = said.split_once('-')
+                && let (Ok(writer), Ok(n)) = (writer.parse(), n.parse())
+            {
+                acknowledged.insert(writer, n);
+            }
+            if let Some(Ok(t)) = line.strip_prefix("answered ").map(str::parse::<i64>) {
+                asked = asked.max(t);
+            }
+        }
 
         // Opened with a clock that was set back.
         let clock = Hand::at(1_000_000 - round as i64);
