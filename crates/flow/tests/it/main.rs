@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod changed_past;
+#[cfg(test)]
 mod clocks;
 #[cfg(test)]
 mod corrections;
