@@ -25,6 +25,8 @@ mod live_worlds;
 #[cfg(test)]
 mod loading;
 #[cfg(test)]
+mod long_keys;
+#[cfg(test)]
 mod materialize;
 #[cfg(test)]
 mod node;
