@@ -148,7 +148,7 @@ const INVALID: [(&str, &str); 194] = [
     ("nothing_asked", "Neither a service nor features are asked for. Name one service, or features as `view.feature`."),
     ("null_key", "The spine has a null key, and --on-null-key refuse was said. The message names the row; `keep` gives it nulls with status no_key."),
     ("null_time", "The spine has a row without a time, and without one no value can be told. Fill it or leave the row out; the message names the row."),
-    ("online_row_too_long", "One row of a view is longer than the online store takes. Leave out its longest columns."),
+    ("online_row_too_long", "An `id`, an entity's key or a row of a view is longer than the online store takes; of a push the message names row and column, and nothing of it was stored. Send a shorter one, or leave out the view's longest columns."),
     ("online_store_newer", "The online store was written by a newer program. Use that one; or remove the folder `online` of the data directory, and materialise again."),
     ("out_is_input", "What --out names would be written over what the training reads: its spine, a file of a source, or one of the data directory. Name another file."),
     ("overflow", "A value over a window is out of the range of its type, or more values counted than the cap of its aggregate. Give a larger cap, a smaller window, or ask for null in its place with `--on-overflow null`."),

@@ -1,8 +1,9 @@
 //! Views whose rows are in the live store: over windows, and over pushed sources.
 //!
 //! A generation is found by every batch that is pushed from its beginning on; what came before is read from the
-//! source and put beside it, and then it takes the place of the one before. Of a source that is not pushed to, what
-//! is new is put into the generation that answers, a unit in one batch; too large a unit makes a new generation aside.
+//! source and put beside it, and then it takes the place of the one before: also where files of its past are others
+//! than were read. Of a source that is not pushed to, what is new is put into the generation that answers, a unit in
+//! one batch; too large a unit makes a new generation aside.
 
 use std::sync::Arc;
 
@@ -70,17 +71,21 @@ impl Flow {
         let standing = live.live(&view.address, &view.id);
         let mut why = None;
         if let Some(standing) = standing {
-            if is_pushed(catalog, view) {
-                return self.said(live, &standing, MaterializeReport::of(view)).await;
-            }
             let said = self.live_progress(live, standing.record.id).await?;
-            let rows = self.engine.rows(catalog, view, &said).await?;
-            match rows.changed() {
-                Some(changed) => why = Some(changed.to_owned()),
-                None => match self.add_live(live, view, &standing, &rows, progress).await? {
-                    Some(report) => return Ok(report),
-                    None => why = Some("more is new than is put in at once".to_owned()),
-                },
+            if is_pushed(catalog, view) {
+                why = self.engine.past_changed(catalog, view, &said).await?;
+                if why.is_none() {
+                    return self.said(live, &standing, MaterializeReport::of(view)).await;
+                }
+            } else {
+                let rows = self.engine.rows(catalog, view, &said).await?;
+                match rows.changed() {
+                    Some(changed) => why = Some(changed.to_owned()),
+                    None => match self.add_live(live, view, &standing, &rows, progress).await? {
+                        Some(report) => return Ok(report),
+                        None => why = Some("more is new than is put in at once".to_owned()),
+                    },
+                }
             }
         }
         self.build_live(live, catalog, view, why, progress).await

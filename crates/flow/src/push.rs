@@ -15,6 +15,7 @@ use asof_online::live::{
     Accepted, Durability, Given, GivenRow, IdempotencyKey, Incoming, IncomingVersion, LiveStore,
     SourceNumber, Writing,
 };
+use asof_online::views::row_key_length;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
@@ -373,6 +374,45 @@ impl Flow {
     }
 }
 
+/// Refuses a batch with a key too long to be stored, also as it is stored once a later version of its row comes: what
+/// was taken can be withdrawn.
+fn refuse_long_keys(intake: &Intake, rows: &IntakeBatch) -> Result<()> {
+    use asof_online::live::{LONGEST_KEY, version_key_length};
+
+    let source = &intake.source().definition;
+    let refused = |row: usize, what: &str, length: usize| {
+        let message = format!(
+            "source `{}`: row {} of the batch: {what} comes to {length} bytes with what orders it, and {LONGEST_KEY} can \
+             be stored; nothing of the batch was taken",
+            source.name,
+            row + 1
+        );
+        let error = EngineError::invalid("online_row_too_long", message);
+        Err(error.with_hint("name the row by something shorter, e.g. by a hash of it").into())
+    };
+    for row in 0..rows.len() {
+        let length = rows.id(row).map_or(0, |id| version_key_length(id, rows.order_by(row)));
+        if length > LONGEST_KEY {
+            let id = source.id.as_ref().map(ToString::to_string).unwrap_or_default();
+            return refused(row, &format!("its id `{id}`"), length);
+        }
+    }
+    for ((view, _), evaluated) in intake.views().zip(rows.views()) {
+        for some in evaluated {
+            for (at, row) in some.rows.iter().map(|row| *row as usize).enumerate() {
+                let length = row_key_length(some.keys.value(at), rows.order_by(row));
+                if length > LONGEST_KEY {
+                    let columns: Vec<String> =
+                        view.keys.iter().map(|key| format!("`{}`", key.column)).collect();
+                    let (columns, view) = (columns.join(", "), &view.address.name);
+                    return refused(row, &format!("its key {columns} in view `{view}`"), length);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Gives rows to the store, with what `beside` writes in the same batch; none where another version of the source stands by now, whose table is another.
 pub(crate) fn accept(
     flow: &Flow,
@@ -384,6 +424,7 @@ pub(crate) fn accept(
     beside: &dyn Fn(&mut Writing) -> asof_online::Result<()>,
 ) -> Result<Option<Accepted>> {
     let intake = ready.intake.as_ref();
+    refuse_long_keys(intake, rows)?;
     let versions: Vec<Option<IncomingVersion<'_>>> = match intake.has_ids() {
         true => (0..rows.len()).map(|row| version(rows, row)).collect(),
         false => Vec::new(),

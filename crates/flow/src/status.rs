@@ -302,8 +302,15 @@ impl Flow {
         let Some(view) = catalog.view(address) else { return Ok(()) };
         let read =
             match (live_of(&self.generations().await?, view), &self.live_views, self.answers_live(view)) {
-                (_, Some(_), Some(_)) if is_pushed(&catalog, view) => {
-                    self.views.looked(address, Behind::of(view, at, &[]));
+                (_, Some(live), Some(lively)) if is_pushed(&catalog, view) => {
+                    let read = self.live_progress(live, lively.record.id).await?;
+                    let behind = match self.engine.past_changed(&catalog, view, &read).await {
+                        Ok(None) => Behind::of(view, at, &[]),
+                        // All of it is read anew.
+                        Ok(Some(_)) => Behind { version: view.id.clone(), at, rows: None, units: 1 },
+                        Err(_) => Behind { version: view.id.clone(), at, rows: None, units: 0 },
+                    };
+                    self.views.looked(address, behind);
                     return Ok(());
                 }
                 (_, Some(live), Some(lively)) => self.live_progress(live, lively.record.id).await?,

@@ -49,12 +49,14 @@ use std::sync::Arc;
 use asof_compute::Position;
 use asof_model::Clock;
 
-pub use record::Writing;
+pub use record::{LONGEST_KEY, Writing};
 pub use store::{
     Accepted, Direction, Durability, Given, GivenRow, IdempotencyKey, Incoming, IncomingVersion, Intake,
     LiveSnapshot, LiveStore, LiveUsage, LogEntry, LogSnapshot, Published, SourceNumber, TableNumber, Version,
 };
 pub use sweep::{Swept, sweep};
+pub(crate) use versions::escaped_length;
+pub use versions::version_key_length;
 
 use crate::Result;
 

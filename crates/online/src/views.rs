@@ -37,6 +37,7 @@ mod tiler;
 
 pub use expire::{Expired, Held};
 pub use generations::{Counted, Holds, LiveGeneration, LiveGenerations, LiveRecord, Loading, Progress};
+pub use key::row_key_length;
 pub use latest::LatestRow;
 pub use read::{WindowsAsked, WindowsRead, sum_windows};
 pub use table::{TiledKeys, ViewRow, ViewTable};

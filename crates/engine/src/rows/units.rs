@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use asof_model::{Catalog, Cut, Format, SourceVersion};
+use asof_model::{Catalog, Cut, FileIdentity, Format, SourceVersion};
 
 use super::progress::Seen;
 use super::{Reads, Scan, Unit, ViewProgress, all_columns, stamp_of};
@@ -50,6 +50,25 @@ pub(super) fn of_files(
     }
     let units = new.into_iter().map(|found| file_unit(found, format, options));
     Ok((units.collect::<Result<_>>()?, changed))
+}
+
+/// What is another now of the past of a source that is pushed to; no file is opened.
+pub(super) fn moved(found: &[Found], since: &ViewProgress) -> Result<Option<String>> {
+    let seen = since.units.get(ROWS).map(|seen| Seen::from_bytes(seen)).transpose()?;
+    let was = match seen {
+        Some(Seen::Stored { past, .. }) => past,
+        _ => Vec::new(),
+    };
+    let mut missing: BTreeMap<&str, &FileIdentity> =
+        was.iter().map(|file| (file.path.as_str(), file)).collect();
+    for file in found {
+        match missing.remove(&*file.path.to_string_lossy()) {
+            Some(was) if identity::is_still(&file.path, was) => {}
+            Some(_) => return Ok(Some(format!("file `{}` of its past changed", file.shown))),
+            None => return Ok(Some(format!("file `{}` of its past is new", file.shown))),
+        }
+    }
+    Ok(missing.keys().next().map(|gone| format!("file `{gone}` of its past is no longer there")))
 }
 
 fn file_unit(found: Found, format: Format, options: &Options) -> Result<Unit> {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod changed_past;
+#[cfg(test)]
 mod clocks;
 #[cfg(test)]
 mod corrections;
@@ -24,6 +26,8 @@ mod letting_go;
 mod live_worlds;
 #[cfg(test)]
 mod loading;
+#[cfg(test)]
+mod long_keys;
 #[cfg(test)]
 mod materialize;
 #[cfg(test)]

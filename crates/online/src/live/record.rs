@@ -27,6 +27,9 @@ const ENTRY_HEAD: usize = 4 + 2 + 4;
 /// The greatest record: what one batch may hold.
 pub(super) const GREATEST: usize = 1 << 30;
 
+/// The longest key of a table, in bytes. The tree behind the log takes 65,535, the table's number among them.
+pub const LONGEST_KEY: usize = 65_499;
+
 /// Of value-length: only where the key has no value.
 const IF_ABSENT: u32 = 1 << 31;
 
@@ -59,7 +62,7 @@ impl Writing {
     /// Puts a value, in the place of the one there.
     ///
     /// # Errors
-    /// [`Error::TooLong`] for a key of 65,500 bytes or more or a value of 1 GiB or more.
+    /// [`Error::TooLong`] for a key longer than [`LONGEST_KEY`] or a value of 1 GiB or more.
     pub fn put(&mut self, table: TableNumber, key: &[u8], value: &[u8]) -> Result<()> {
         self.value(table, key, value, 0)
     }
@@ -105,10 +108,8 @@ impl Writing {
     }
 
     fn entry(&mut self, table: TableNumber, key: &[u8], value: u32) -> Result<()> {
-        /// The tree behind the log takes keys of 65,535 bytes, the table's number among them.
-        const KEY: usize = 65_500;
-        if key.len() >= KEY {
-            return Err(Error::TooLong { what: "the key of a live entry", limit: KEY });
+        if key.len() > LONGEST_KEY {
+            return Err(Error::TooLong { what: "the key of a live entry", limit: LONGEST_KEY });
         }
         self.entries.extend_from_slice(&table.number().to_le_bytes());
         self.entries.extend_from_slice(&(key.len() as u16).to_le_bytes());

@@ -475,6 +475,36 @@ fn a_sweep_under_a_close_ends() {
     panic!("it waits for an answer that nobody gives");
 }
 
+/// A key that is too long to be there is not there; the longest that fits is.
+#[test]
+fn keys_of_any_length_can_be_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Live::open(folder.path(), &options(&clock(1)), &real()).unwrap();
+    let longest = vec![b'k'; LONGEST_KEY];
+    store.write(&mut |_, writing| writing.put(TABLE, &longest, b"there")).unwrap();
+    let too_long = store.write(&mut |_, writing| writing.put(TABLE, &[&longest[..], b"k"].concat(), b""));
+    assert!(matches!(too_long, Err(Error::TooLong { limit: LONGEST_KEY, .. })), "{too_long:?}");
+    let snapshot = store.read().unwrap();
+    let scanned = |prefix: &[u8], from: Option<&[u8]>| {
+        let mut found = 0;
+        let mut each = |_: &[u8], _: &[u8]| {
+            found += 1;
+            Ok(true)
+        };
+        for direction in [Direction::Forward, Direction::Backward] {
+            snapshot.scan(TABLE, prefix, from, direction, &mut each).unwrap();
+        }
+        found
+    };
+    for more in [0, 1, 32, 36, 37, 70_000] {
+        let key = [&longest[..], &vec![b'k'; more]].concat();
+        let expected = (more == 0).then(|| b"there".to_vec());
+        assert_eq!(snapshot.get(TABLE, &key).unwrap(), expected, "{more}");
+        assert_eq!(scanned(&key, None), if more == 0 { 2 } else { 0 }, "{more}");
+        assert!(snapshot.versions(SourceNumber(1), &key).unwrap().is_empty());
+    }
+}
+
 /// Publishing waits for memory to be written, which waits for an fsync of what is relaxed: under more than
 /// memory takes, nothing waits for itself.
 #[test]
@@ -552,6 +582,7 @@ fn format_1_loads() {
         field("version key"),
         "found as before"
     );
+    assert_eq!(version_key_length(b"a\0b", &version.order_by), field("version key").len());
 
     let key = IdempotencyKey { key: "k", content: [7; 32] };
     let accepted = Accepted {

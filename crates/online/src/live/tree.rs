@@ -12,7 +12,7 @@ use lsm_tree::compaction::Leveled;
 use lsm_tree::config::CompressionPolicy;
 use lsm_tree::{AbstractTree, AnyTree, Cache, CompressionType, Config, Guard, SequenceNumberCounter};
 
-use super::record::{Change, Entry};
+use super::record::{Change, Entry, LONGEST_KEY};
 use super::store::{Direction, TableNumber};
 
 /// The store's own entries about itself.
@@ -254,6 +254,10 @@ impl Drop for View {
 
 impl View {
     pub(super) fn get(&self, table: TableNumber, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        // None so long was ever put, and the tree takes none.
+        if key.len() > LONGEST_KEY {
+            return Ok(None);
+        }
         Ok(self.tree.tree.get(full_key(table, key), self.at)?.map(|value| value.to_vec()))
     }
 
@@ -267,6 +271,9 @@ impl View {
         each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Error>,
     ) -> Result<(), Error> {
         use std::ops::Bound;
+        if prefix.len() > LONGEST_KEY {
+            return Ok(());
+        }
         let prefix = full_key(table, prefix);
         let begin = from.map(|from| [&prefix[..], from].concat());
         let mut row = |entry: lsm_tree::IterGuardImpl| -> Result<bool, Error> {

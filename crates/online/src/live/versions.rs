@@ -234,6 +234,17 @@ pub(super) fn rest_key(id: &[u8], order: &[u8]) -> Vec<u8> {
     key
 }
 
+/// The bytes of the longest key that a version is ever stored under: the one it gets where another comes after it.
+pub fn version_key_length(id: &[u8], order_by: &[u8]) -> usize {
+    // Source, v, position, digest.
+    4 + 8 + 8 + 16 + escaped_length(id) + escaped_length(order_by)
+}
+
+/// The bytes that [`put_escaped`] makes of some.
+pub(crate) fn escaped_length(bytes: &[u8]) -> usize {
+    bytes.len() + bytes.iter().filter(|byte| **byte == 0).count() + 2
+}
+
 /// 0 is written as 0, 255 and the end is 0, 0: the bytes compare as before, and none begins another.
 fn put_escaped(bytes: &[u8], out: &mut Vec<u8>) {
     for &byte in bytes {

@@ -16,6 +16,7 @@
 use asof_compute::{Op, Position, RowDigest, RowOrder};
 use asof_model::Timestamp;
 
+use crate::live::escaped_length;
 use crate::{Error, Result};
 
 /// The version byte of rows.
@@ -175,6 +176,12 @@ pub(super) fn put_order(order: &RowOrder, number: u64, out: &mut Vec<u8>) {
         out.push(1);
         put(order.position.0, out);
     }
+}
+
+/// The bytes of the longest key that a pushed row of an entity is ever stored under: where it came late, that of its end.
+pub fn row_key_length(entity: &[u8], order_by: &[u8]) -> usize {
+    // Behind the entity what it is, the position of its batch, e, v, the row's position, and the end.
+    entity.len() + 2 + 8 + 8 + 8 + escaped_length(order_by) + 1 + 8 + 1
 }
 
 /// The place of a row, and whether the key is that of its end.
@@ -448,6 +455,7 @@ mod tests {
         let stored = include_str!("../../tests/compat/live-views-1.txt");
         let field = |name: &str| field(stored, name);
         let entity = b"\x01\x02key";
+        let mut late = Vec::new();
         let pushed = RowOrder {
             event_time: Timestamp(1_370_044_800_000_000),
             visible_at: Timestamp(1_370_048_400_000_000),
@@ -464,6 +472,9 @@ mod tests {
             digest: RowDigest(*b"0123456789abcdef"),
             ..pushed.clone()
         };
+        put_late(entity, Position(1), &mut late);
+        put_order(&pushed, 0, &mut late);
+        assert_eq!(late.len() + 1, row_key_length(entity, &pushed.order_by), "that of its end");
         let until = Some(Timestamp(1_370_131_200_000_000));
         for (name, order, number, valid_until, values) in
             [("row", &pushed, 0, until, &b"values"[..]), ("delete", &read, 9, None, b"")]
