@@ -397,8 +397,8 @@ fn refuse_long_keys(intake: &Intake, rows: &IntakeBatch) -> Result<()> {
             return refused(row, &format!("its id `{id}`"), length);
         }
     }
-    for ((view, _), evaluated) in intake.views().zip(rows.views()) {
-        for some in evaluated {
+    for (number, (view, _)) in intake.views().enumerate() {
+        for some in rows.rows_of(number) {
             for (at, row) in some.rows.iter().map(|row| *row as usize).enumerate() {
                 let length = row_key_length(some.keys.value(at), rows.order_by(row));
                 if length > LONGEST_KEY {

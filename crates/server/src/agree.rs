@@ -114,6 +114,24 @@ fn judged(source: &Source) -> bool {
     text && !source.store
 }
 
+/// Rows of a source that its new version does not read, and how they are brought over.
+fn left_behind(source: &Source, table: &str, rows: u64) -> String {
+    let name = &source.name;
+    let noun = if rows == 1 { "row" } else { "rows" };
+    let stay =
+        format!("below `offline/{table}` of the data directory, and the new version does not read them");
+    match source.store {
+        true => {
+            format!("its {rows} loaded {noun}: they stay {stay}; `asof load {name}` loads its files again")
+        }
+        false => format!(
+            "its {rows} pushed {noun}: they stay {stay}. To bring them over, `asof sql 'select * from {name}' \
+             --format ndjson > {name}.ndjson` before this is applied and `asof load {name} {name}.ndjson` after; their \
+             `visible_at` is then their `available_at` or event time"
+        ),
+    }
+}
+
 fn refused(diagnostics: Diagnostics) -> Failure {
     let errors = diagnostics.iter().filter(|it| it.severity == Severity::Error).count();
     let problems = if errors == 1 { "a problem".to_owned() } else { format!("{errors} problems") };
@@ -121,20 +139,38 @@ fn refused(diagnostics: Diagnostics) -> Failure {
 }
 
 impl Agreed {
-    /// What would change.
-    pub(crate) fn changes(&self) -> Vec<Change> {
-        asof_model::diff(&self.current, &self.versions)
+    /// What would change, with what it would leave behind.
+    pub(crate) async fn changes(&self, state: &Shared) -> Vec<Change> {
+        let mut changes = asof_model::diff(&self.current, &self.versions);
+        let of_sources = changes.iter_mut().filter(|change| change.kind == ThingKind::Source);
+        for change in of_sources.filter(|change| change.action == Action::Changed) {
+            let of_it = |it: &&Version| it.kind() == ThingKind::Source && it.address().name == change.name;
+            let old = self.current.sources.get(&change.name);
+            let (Some(old), Some(Version::Source(new))) = (old, self.versions.iter().find(of_it)) else {
+                continue;
+            };
+            match state.engine.left_behind(old, new, &self.root).await {
+                Ok(Some((table, rows))) => {
+                    change.invalidates.push(left_behind(&old.definition, &table, rows))
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(source = %old.address, %error, "the rows that a source has cannot be counted");
+                }
+            }
+        }
+        changes
     }
 
     /// What would be removed.
-    pub(crate) fn removed(&self) -> Vec<(ThingKind, Name)> {
-        let removed = self.changes().into_iter().filter(|change| change.action == Action::Removed);
-        removed.map(|change| (change.kind, change.name)).collect()
+    pub(crate) fn removed(changes: &[Change]) -> Vec<(ThingKind, Name)> {
+        let removed = changes.iter().filter(|change| change.action == Action::Removed);
+        removed.map(|change| (change.kind, change.name.clone())).collect()
     }
 
     /// The plan, with what it would cost.
     pub(crate) async fn plan(&self, state: &Shared) -> PlanAnswer {
-        let changes = self.changes();
+        let changes = self.changes(state).await;
         let mut rows = Vec::new();
         let next = self.next();
         for change in &changes {

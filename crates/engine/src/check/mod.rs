@@ -91,6 +91,34 @@ impl Engine {
         catalog.projects.insert(source.address.project.clone(), Arc::new(state));
         Ok(open(self, &catalog, source, None, 0).await?.estimate())
     }
+
+    /// What a new version of a stored source does not read of the old one's rows, because it keeps its own in another
+    /// table: the old one's table, `PROJECT/SOURCE/FAMILY` below `offline/`, and how many rows are its own. None where
+    /// they share one, or there are none. `root`: the folder that relative paths start from.
+    ///
+    /// # Errors
+    /// Where the old one's rows cannot be read.
+    pub async fn left_behind(
+        &self,
+        old: &SourceVersion,
+        new: &SourceVersion,
+        root: &Path,
+    ) -> Result<Option<(String, u64)>> {
+        if !old.definition.is_stored() {
+            return Ok(None);
+        }
+        let table = self.table_of(old)?;
+        if new.definition.is_stored() && self.table_of(new)? == table {
+            return Ok(None);
+        }
+        // Its past is read where it is.
+        let mut own = old.clone();
+        if let Place::Push { past } = &mut own.definition.place {
+            *past = None;
+        }
+        let rows = opened::stored(self, Some(root), &own, None, None).await?.estimate();
+        Ok(rows.filter(|rows| *rows > 0).map(|rows| (table, rows)))
+    }
 }
 
 impl Check<'_> {

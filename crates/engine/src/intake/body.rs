@@ -268,7 +268,10 @@ impl Columns {
         };
         self.invalid("new_column", &message).with_hint(match near {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("name {it} in the source's `schema` and run `asof apply`, or leave {it} out"),
+            None => format!(
+                "leave {it} out, or name {it} in the source's `schema`: `asof plan` then says how the rows pushed so far \
+                 are brought over"
+            ),
         })
     }
 

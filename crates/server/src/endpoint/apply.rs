@@ -73,8 +73,8 @@ async fn apply(
     Json(request): Json<ApplyRequest>,
 ) -> Result<Answer<ApplyAnswer>, Failure> {
     let agreed = agree::prepare(&state, &principal, Operation::Apply, &request.files, request.root).await?;
-    let changes = agreed.changes();
-    let removed: Vec<(ThingKind, Name)> = agreed.removed();
+    let changes = agreed.changes(&state).await;
+    let removed: Vec<(ThingKind, Name)> = agree::Agreed::removed(&changes);
     if !removed.is_empty() && !request.allow_remove {
         let names: Vec<String> = removed.iter().map(|(kind, name)| format!("{kind} `{name}`")).collect();
         return Err(Failure::new(
