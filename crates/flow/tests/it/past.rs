@@ -124,7 +124,9 @@ fn a_load_that_was_cut_off_is_gone_on_with() {
         match loaded {
             Ok(report) => {
                 assert_eq!(before as u64 + report.rows, 40_000);
-                assert_eq!(report.files[0].went_on_behind, before as u64);
+                // One that was all in is none to go on with.
+                let file = &report.files[0];
+                assert!(file.loaded_before || file.went_on_behind == before as u64, "{file:?}");
                 assert_eq!(found.into_values().collect::<Vec<_>>(), expected(0..40_000));
                 break;
             }
