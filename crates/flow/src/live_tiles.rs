@@ -73,10 +73,11 @@ struct LookedAt {
 impl Flow {
     /// Makes tiles of entities with many new rows, again and again.
     pub(crate) async fn tile_forever(self, live: Arc<LiveGenerations>) {
-        let mut known: HashMap<GenerationId, Option<Arc<TiledWindows>>> = HashMap::new();
+        let mut known: HashMap<GenerationId, Arc<TiledWindows>> = HashMap::new();
         loop {
             tokio::time::sleep(TICK).await;
             let noted = live.noted();
+            known.retain(|id, _| live.all().iter().any(|generation| generation.record.id == *id));
             let catalog = self.registry.catalog();
             for generation in live.all().iter() {
                 let record = &generation.record;
@@ -89,11 +90,12 @@ impl Flow {
                 if entities.is_empty() || record.state != GenerationState::Live {
                     continue;
                 }
-                let windows = known.entry(record.id).or_insert_with(|| {
+                let windows = known.get(&record.id).cloned().or_else(|| {
                     let view = catalog.view(&record.view).filter(|view| view.id == record.version)?;
                     TiledWindows::of(&catalog, view, record).ok().flatten().map(Arc::new)
                 });
-                let Some(windows) = windows.clone() else { continue };
+                let Some(windows) = windows else { continue };
+                known.insert(record.id, Arc::clone(&windows));
                 let (live, generation, now) = (Arc::clone(&live), Arc::clone(generation), self.clock.now());
                 let stop = self.stop.clone();
                 let done = self.aside(move || tile(&live, &generation, &windows, now, entities, &stop));

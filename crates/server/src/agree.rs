@@ -114,9 +114,11 @@ fn judged(source: &Source) -> bool {
     text && !source.store
 }
 
-/// Rows of a source that its new version does not read, and how they are brought over.
+/// Rows of a source that its new version does not read, and how they are brought over. Values alone can be read of it and
+/// loaded again: of versions of events their order would be lost, and of a source with a past that would be read twice.
 fn left_behind(source: &Source, table: &str, rows: u64) -> String {
     let name = &source.name;
+    let has_past = matches!(&source.place, Place::Push { past: Some(_) });
     let noun = if rows == 1 { "row" } else { "rows" };
     let stay =
         format!("below `offline/{table}` of the data directory, and the new version does not read them");
@@ -124,10 +126,15 @@ fn left_behind(source: &Source, table: &str, rows: u64) -> String {
         true => {
             format!("its {rows} loaded {noun}: they stay {stay}; `asof load {name}` loads its files again")
         }
-        false => format!(
-            "its {rows} pushed {noun}: they stay {stay}. To bring them over, `asof sql 'select * from {name}' \
+        false if source.id.is_none() && !has_past => format!(
+            "its {rows} pushed {noun}: they stay {stay}. To bring their values over, `asof sql 'select * from {name}' \
              --format ndjson > {name}.ndjson` before this is applied and `asof load {name} {name}.ndjson` after; their \
-             `visible_at` is then their `available_at` or event time"
+             `visible_at` is then their `available_at` or event time, and rows that were pushed as deletes are none: leave \
+             them out"
+        ),
+        false => format!(
+            "its {rows} pushed {noun}: they stay {stay}. Push or load them again from where they came from, or give the \
+             new definition a name of its own"
         ),
     }
 }

@@ -235,10 +235,10 @@ pub(super) fn write(
     make: &mut dyn FnMut(Position, &mut Writing) -> Result<()>,
 ) -> Result<()> {
     let order = locked(&shared.order);
-    let s = {
+    let (s, refusals) = {
         let state = locked(&shared.state);
         may_wait(shared, &state)?;
-        state.sequence.next_s()
+        (state.sequence.next_s(), state.refusals)
     };
     let mut writing = Writing::default();
     make(s, &mut writing)?;
@@ -253,6 +253,10 @@ pub(super) fn write(
     // waits for its end, and everybody else holds the store open.
     if state.closing {
         return Err(shared.stopped("it is being closed".to_owned()));
+    }
+    // A batch before it was refused meanwhile, whose counts it would go on from.
+    if state.refusals != refusals {
+        return Err(shared.full());
     }
     if stored {
         state.sequence.pass(s);

@@ -31,6 +31,8 @@ const LATE: u8 = 5;
 const TILED_KEYS: u8 = 6;
 const KEPT: u8 = 7;
 const NO_KEY: u8 = 8;
+/// The greatest number that a generation ever had.
+const LAST: u8 = 9;
 
 /// What the rows of a generation are for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,7 +215,11 @@ impl LiveGenerations {
         holds: Holds,
     ) -> Result<Arc<LiveGeneration>> {
         let _changing = self.changing();
-        let last = self.all().iter().map(|generation| generation.record.id.0).max().unwrap_or(0);
+        // No number is given again: what is still under way for a generation that went is of no other.
+        let given = self.store.read()?.get(RECORDS, &[LAST])?;
+        let given = given.map(|given| given.try_into().map(u32::from_le_bytes)).transpose();
+        let given = given.map_err(|_| damaged("the number of the last generation"))?.unwrap_or(0);
+        let last = self.all().iter().map(|it| it.record.id.0).max().unwrap_or(0).max(given);
         let mut record = LiveRecord {
             format: LiveRecord::FORMAT,
             id: GenerationId(last + 1),
@@ -232,6 +238,7 @@ impl LiveGenerations {
             .write(&mut |s, writing| {
                 record.begun = s.0;
                 put_record(&record, writing)?;
+                writing.put(RECORDS, &[LAST], &record.id.0.to_le_bytes())?;
                 let generation = Arc::new(LiveGeneration { record: record.clone(), table: table.clone() });
                 let mut all = self.all().to_vec();
                 all.retain(|other| other.record.id != generation.record.id);
