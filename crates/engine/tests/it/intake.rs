@@ -180,7 +180,7 @@ fn damaged_arrow_is_refused() {
     let sent: Vec<&str> = vec!["shop", "buyer", "at", "price", "kind", "tags", "note"];
     let sent: Vec<usize> = sent.iter().map(|name| rows.schema().index_of(name).unwrap()).collect();
     let rows = rows.project(&sent).unwrap();
-    let mut whole = stream(&[rows.clone()]);
+    let mut whole = stream(std::slice::from_ref(&rows));
     let taken = |body: &[u8]| intake.pushed(body, BodyFormat::Arrow, PushedOp::AsWritten);
     assert_eq!(taken(&whole).unwrap().len(), 4);
     // Whatever a bit makes of it, it is rows or a reason.
