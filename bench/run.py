@@ -421,10 +421,12 @@ def live_tables(rows: list[dict]) -> list[str]:
                   "aggregates over 1h and 2h of 2.6 M rows of two keys, five clients, published for OpenMLDB on a server of 64 "
                   "cores with 3.4 and 5.9 ms (p50, p99). To be reached at half of peak beside pushes: p99 under 2 ms. A hot key has a "
                   "million events in 30 days; to be reached: twice the p99 of a cold one.", "",
-                  "| what | requests a second | p50 ms | p99 ms | p99.9 ms | p99.99 ms | errors |", "|---|---|---|---|---|---|---|"]
+                  "| what | requests a second | p50 ms | p99 ms | p99.9 ms | p99.99 ms | processor us a request | errors |",
+                  "|---|---|---|---|---|---|---|---|"]
         for what, found in named.items():
             cells = [f"{median(found, key):.{digits}f}" if all(key in row for row in found) else ""
-                     for key, digits in (("per_second", 0), ("p50_ms", 2), ("p99_ms", 2), ("p999_ms", 2), ("p9999_ms", 2))]
+                     for key, digits in (("per_second", 0), ("p50_ms", 2), ("p99_ms", 2), ("p999_ms", 2), ("p9999_ms", 2),
+                                         ("cpu_us", 1))]
             lines.append(f"| {what} | {' | '.join(cells)} | {sum(row.get('errors', 0) for row in found)} |")
         lines.append("")
     if held:

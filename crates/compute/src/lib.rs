@@ -65,7 +65,7 @@ pub use spine::{NONE, Place, SlotRange, SpineIndex, TOUCHED};
 pub use states::{Address, LatestStates};
 pub use stored_rows::{StoredRows, StoredWindows, WindowColumns};
 pub use threads::{Alone, Threads, Work};
-pub use window_index::{SoughtSlot, WindowAnswers, WindowIndex, WindowRun};
+pub use window_index::{SoughtSlots, WindowAnswers, WindowIndex, WindowRun};
 pub use window_plan::{
     KeptStates, PlanRows, PlanStates, PlannedCall, PlannedFeature, WindowPlan, WindowSums, WindowTotals,
     with_default,

@@ -3,15 +3,25 @@
 
 use std::hint::select_unpredictable;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use asof_model::{Length, Timestamp, Window};
 
-use crate::spine::{NONE, SlotRange, SpineIndex};
+use crate::spine::{NONE, SlotRange, SpineIndex, TOUCHED};
 use crate::threads::{Threads, each};
 use crate::windows::{window_edges, window_instants};
 
 /// Edges that fill a line of the processor's cache.
 const APART: u32 = 8;
+
+/// So many slots after the one that a row of its key fell into last are tried first.
+const AHEAD: usize = 2;
+
+/// So many rows after those most of which were not there are sought everywhere.
+const ELSEWHERE: u32 = 16 * TOUCHED as u32;
+
+/// What a number without a sign has otherwise than the integer with one that has its place in the order.
+const SIGN: u64 = 1 << 63;
 
 /// The slots of all windows over the keys of a spine, in runs of keys.
 #[derive(Debug)]
@@ -20,6 +30,7 @@ pub struct WindowIndex {
     runs: Vec<WindowRun>,
     /// Per key the run that has it.
     run_of: Vec<u16>,
+    span: Range<i64>,
 }
 
 /// The slots of a run of keys. Slots are numbered within the run.
@@ -39,6 +50,12 @@ pub struct WindowRun {
     heads: Vec<i64>,
     /// Where those of each key begin, and those of the last end.
     head_starts: Vec<u32>,
+    /// The slot that a row of each key fell into last: rows mostly come in the order of their times.
+    near: Vec<AtomicU32>,
+    /// The event times between the first edge of any key and the last.
+    span: Range<i64>,
+    /// How many rows are to be sought everywhere, since they come in no order.
+    unordered: AtomicU32,
     /// The first answer, within `answers`, any of whose windows covers each slot; [`NONE`] where none does.
     since: Vec<u32>,
     /// For each window the slots it covers at each answer.
@@ -47,11 +64,27 @@ pub struct WindowRun {
     is_covered: Vec<u64>,
 }
 
-/// A row whose slot is sought ([`WindowRun::find`]).
+/// Rows whose slots are sought ([`WindowRun::find`]).
+#[derive(Debug, Default)]
+pub struct SoughtSlots {
+    rows: Vec<Sought>,
+    /// Those that are sought everywhere, with their places.
+    everywhere: Vec<Sought>,
+    places: Vec<u32>,
+}
+
+impl SoughtSlots {
+    /// The slot that each row falls into; [`NONE`] where no window ever covers it.
+    pub fn slots(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.rows.iter().map(|sought| sought.slot)
+    }
+}
+
+/// A row whose slot is sought.
 #[derive(Debug, Clone, Copy)]
-pub struct SoughtSlot {
+struct Sought {
     /// The slot it falls into; of those that are left the first.
-    pub slot: u32,
+    slot: u32,
     /// How many slots are left.
     left: u32,
     key: u32,
@@ -86,7 +119,14 @@ impl WindowIndex {
         for (number, run) in (0..).zip(&runs) {
             run_of.resize(run_of.len() + run.starts.len() - 1, number);
         }
-        WindowIndex { windows, runs, run_of }
+        let least = runs.iter().map(|run| run.span.start).min();
+        let most = runs.iter().map(|run| run.span.end).max();
+        WindowIndex { windows, runs, run_of, span: least.unwrap_or(0)..most.unwrap_or(0) }
+    }
+
+    /// The event times that any window of any key may cover.
+    pub fn span(&self) -> Range<i64> {
+        self.span.clone()
     }
 
     /// The windows.
@@ -146,23 +186,30 @@ impl WindowRun {
             edges: Vec::with_capacity(count * (windows.len() + 1)),
             heads: Vec::with_capacity(count * (windows.len() + 1) / APART as usize),
             head_starts: Vec::with_capacity((keys.1 - keys.0) as usize + 1),
+            near: Vec::with_capacity((keys.1 - keys.0) as usize),
+            unordered: AtomicU32::new(0),
+            span: i64::MAX..i64::MIN,
             since: Vec::with_capacity(count * (windows.len() + 1)),
             covered: windows.iter().map(|_| Vec::with_capacity(count)).collect(),
             is_covered: Vec::new(),
         };
-        let mut merge = EdgeMerge::new(windows);
+        let mut of_key = KeyEdges::new(windows);
         for key in keys.0..keys.1 {
             let answers = spine.slots_of(key);
             run.answer_starts.push(answers.start - start);
             let first = run.edges.len();
             run.starts.push(first as u32);
-            merge.key(spine.times(answers), &mut run.edges);
+            run.near.push(AtomicU32::new(first as u32));
+            of_key.key(spine.times(answers), &mut run.edges);
+            if let [least, .., most] = run.edges[first..] {
+                run.span = least.min(run.span.start)..most.max(run.span.end);
+            }
             run.head_starts.push(run.heads.len() as u32);
             run.heads.extend(run.edges[first..].iter().step_by(APART as usize));
             run.since.resize(run.edges.len(), NONE);
             for (window, covered) in run.covered.iter_mut().enumerate() {
                 let mut past = 0;
-                for (answer, (from, until)) in (answers.start - start..).zip(merge.covered(window)) {
+                for (answer, (from, until)) in (answers.start - start..).zip(of_key.covered(window)) {
                     for slot in past.max(from)..until {
                         let since = &mut run.since[first + slot as usize];
                         *since = answer.min(*since);
@@ -216,28 +263,80 @@ impl WindowRun {
 
     /// Seeks the slots that rows of some keys fall into, in their order; [`NONE`] for one that no window ever covers. All
     /// are sought step by step together: no step waits for the one before, and none is guessed.
-    pub fn find(&self, rows: impl Iterator<Item = (u32, Timestamp)>, room: &mut Vec<SoughtSlot>) {
+    pub fn find(&self, rows: impl Iterator<Item = (u32, Timestamp)>, sought: &mut SoughtSlots) {
+        let SoughtSlots { rows: room, everywhere, places } = sought;
         room.clear();
         room.extend(rows.map(|(key, event_time)| {
             let key = key - self.first_key;
-            let (at, end) = (self.head_starts[key as usize], self.head_starts[key as usize + 1]);
-            SoughtSlot { slot: at, left: end - at, key, event_time: event_time.0 }
+            Sought { slot: 0, left: 0, key, event_time: event_time.0 }
         }));
-        seek(&self.heads, room);
-        for sought in room.iter_mut() {
-            let key = sought.key as usize;
-            let passed = (sought.slot - self.head_starts[key]) * APART;
-            sought.slot = self.starts[key] + passed;
-            sought.left = APART.min(self.starts[key + 1] - sought.slot);
+        let unordered = self.unordered.load(Ordering::Relaxed);
+        if unordered > 0 {
+            self.unordered.store(unordered.saturating_sub(room.len() as u32), Ordering::Relaxed);
+            self.find_everywhere(room);
+        } else {
+            self.find_near(room, places);
+            if places.len() * 2 > room.len() {
+                self.unordered.store(ELSEWHERE, Ordering::Relaxed);
+            }
+            everywhere.clear();
+            everywhere.extend(places.iter().map(|at| room[*at as usize]));
+            self.find_everywhere(everywhere);
+            for (at, found) in places.iter().zip(&*everywhere) {
+                room[*at as usize] = *found;
+            }
         }
-        seek(&self.edges, room);
-        for sought in room.iter_mut() {
+        for sought in room {
+            self.near[sought.key as usize].store(sought.slot, Ordering::Relaxed);
             let bits = self.is_covered.get(sought.slot as usize / 64).copied().unwrap_or(0);
             let covered = bits >> (sought.slot % 64) & 1 == 1;
             // A key of which another part of the spine asks has no slots.
             let is_in = covered & (sought.left > 0) & begins(&self.edges, sought.slot, sought);
             sought.slot = select_unpredictable(is_in, sought.slot, NONE);
         }
+    }
+
+    /// Seeks rows from the slots on that those before them fell into; the places of those that fell elsewhere.
+    fn find_near(&self, room: &mut [Sought], elsewhere: &mut Vec<u32>) {
+        for sought in &mut *room {
+            sought.slot = self.near[sought.key as usize].load(Ordering::Relaxed);
+            sought.left = self.starts[sought.key as usize + 1] - sought.slot;
+        }
+        for _ in 0..AHEAD {
+            for sought in &mut *room {
+                let passed = u32::from((sought.left > 1) & begins(&self.edges, sought.slot + 1, sought));
+                sought.slot += passed;
+                sought.left -= passed;
+            }
+        }
+        elsewhere.clear();
+        elsewhere.resize(room.len(), 0);
+        let mut count = 0;
+        for (at, sought) in (0..).zip(room) {
+            let is_last = sought.left < 2 || !begins(&self.edges, sought.slot + 1, sought);
+            let is_first = sought.slot == self.starts[sought.key as usize];
+            let found = is_last & (is_first | begins(&self.edges, sought.slot, sought));
+            elsewhere[count] = at;
+            count += usize::from(!found);
+        }
+        elsewhere.truncate(count);
+    }
+
+    /// Seeks rows among all slots of their keys.
+    fn find_everywhere(&self, room: &mut [Sought]) {
+        for sought in &mut *room {
+            let key = sought.key as usize;
+            sought.slot = self.head_starts[key];
+            sought.left = self.head_starts[key + 1] - sought.slot;
+        }
+        seek(&self.heads, room);
+        for sought in &mut *room {
+            let key = sought.key as usize;
+            let passed = (sought.slot - self.head_starts[key]) * APART;
+            sought.slot = self.starts[key] + passed;
+            sought.left = APART.min(self.starts[key + 1] - sought.slot);
+        }
+        seek(&self.edges, room);
     }
 
     /// From when on some window covers a slot that [`WindowRun::find`] gave.
@@ -254,12 +353,12 @@ impl WindowRun {
 
 /// Whether a slot begins at or before a row.
 #[inline]
-fn begins(edges: &[i64], slot: u32, sought: &SoughtSlot) -> bool {
+fn begins(edges: &[i64], slot: u32, sought: &Sought) -> bool {
     edges.get(slot as usize).is_some_and(|edge| *edge <= sought.event_time)
 }
 
 /// Brings each row to the last edge of those left that is at or before it, or to the first.
-fn seek(edges: &[i64], room: &mut [SoughtSlot]) {
+fn seek(edges: &[i64], room: &mut [Sought]) {
     let mut most = room.iter().map(|sought| sought.left).max().unwrap_or(0);
     while most > 1 {
         for sought in room.iter_mut() {
@@ -272,20 +371,21 @@ fn seek(edges: &[i64], room: &mut [SoughtSlot]) {
     }
 }
 
-/// The edges of all windows over one key, put in order: each list of them ascends as the key's times do.
-struct EdgeMerge<'a> {
+/// The edges of all windows over one key, put in order.
+struct KeyEdges<'a> {
     windows: &'a [Window],
     /// Of each window a list of its lower edges, then of each whose upper edges are no other's a list of these.
     upper: Vec<usize>,
-    lists: Vec<i64>,
+    lists: usize,
+    /// Each edge of all lists with its number below it, in order.
+    sorted: Vec<u128>,
     /// The place of each edge among all that differ.
     places: Vec<u32>,
-    heads: Vec<usize>,
     count: usize,
 }
 
-impl<'a> EdgeMerge<'a> {
-    fn new(windows: &'a [Window]) -> EdgeMerge<'a> {
+impl<'a> KeyEdges<'a> {
+    fn new(windows: &'a [Window]) -> KeyEdges<'a> {
         let mut kinds: Vec<(Length, bool)> = Vec::new();
         let upper = windows.iter().map(|window| {
             let kind = (window.offset, window.include_now);
@@ -296,45 +396,37 @@ impl<'a> EdgeMerge<'a> {
             windows.len() + at
         });
         let upper: Vec<usize> = upper.collect();
-        let heads = vec![0; windows.len() + kinds.len()];
-        EdgeMerge { windows, upper, lists: Vec::new(), places: Vec::new(), heads, count: 0 }
+        let lists = windows.len() + kinds.len();
+        KeyEdges { windows, upper, lists, sorted: Vec::new(), places: Vec::new(), count: 0 }
     }
 
     /// Appends the edges at a key's times, each once, in order.
     fn key(&mut self, times: &[i64], edges: &mut Vec<i64>) {
-        let first = edges.len();
-        let EdgeMerge { windows, upper, lists, places, heads, count } = self;
+        let KeyEdges { windows, upper, lists, sorted, places, count } = self;
         *count = times.len();
-        if *count == 0 {
-            return;
-        }
-        lists.clear();
-        lists.resize(heads.len() * *count, 0);
-        places.clear();
-        places.resize(lists.len(), 0);
-        heads.fill(0);
-        for (number, window) in windows.iter().enumerate() {
+        sorted.clear();
+        sorted.resize(*lists * *count, 0);
+        let mut put = |list: usize, at: usize, edge: Timestamp| {
+            let number = list * *count + at;
+            sorted[number] = u128::from(edge.0 as u64 ^ SIGN) << 64 | number as u128;
+        };
+        for (window, (number, upper)) in windows.iter().zip(upper.iter().enumerate()) {
             for (at, t) in times.iter().enumerate() {
                 let (from, until) = window_edges(window, Timestamp(*t));
-                lists[number * *count + at] = from.0;
-                lists[upper[number] * *count + at] = until.0;
+                put(number, at, from);
+                put(*upper, at, until);
             }
         }
-        let mut left = lists.len();
-        while left > 0 {
-            let open = lists.chunks_exact(*count).zip(heads.iter());
-            let least = open.filter_map(|(list, head)| list.get(*head)).min().copied().unwrap_or(i64::MAX);
-            let place = (edges.len() - first) as u32;
-            edges.push(least);
-            for ((list, places), head) in
-                lists.chunks_exact(*count).zip(places.chunks_exact_mut(*count)).zip(heads.iter_mut())
-            {
-                while list.get(*head) == Some(&least) {
-                    places[*head] = place;
-                    *head += 1;
-                    left -= 1;
-                }
+        sorted.sort_unstable();
+        places.clear();
+        places.resize(sorted.len(), 0);
+        let first = edges.len();
+        for number in &*sorted {
+            let edge = ((number >> 64) as u64 ^ SIGN) as i64;
+            if edges.len() == first || edges.last() != Some(&edge) {
+                edges.push(edge);
             }
+            places[*number as u64 as usize] = (edges.len() - first - 1) as u32;
         }
     }
 

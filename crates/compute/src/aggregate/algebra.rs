@@ -145,12 +145,19 @@ pub(crate) trait Sweep<R> {
 
 /// An aggregate with its types known: what is asked of it everywhere.
 #[derive(Debug, Clone)]
-pub struct Function(Arc<dyn Erased>);
+pub struct Function(pub(super) Arc<dyn Erased>);
 
 /// A batch as one function reads it.
 pub struct Prepared {
     pub(super) values: Box<dyn Any + Send + Sync>,
     pub(super) nulls: Option<NullBuffer>,
+}
+
+impl Prepared {
+    /// Whether the argument of some row is null.
+    pub fn has_nulls(&self) -> bool {
+        self.nulls.is_some()
+    }
 }
 
 impl fmt::Debug for Prepared {
@@ -178,6 +185,7 @@ pub(super) trait Erased: fmt::Debug + Send + Sync {
         bytes: &[u8],
     ) -> Result<(), ComputeError>;
     fn gathered(&self, from: Gathering, order: &[u32]) -> States;
+    fn copied(&self, from: &Gathering) -> Gathering;
     fn prepare(&self, input: &Input) -> Result<Prepared, ComputeError>;
     fn update(&self, states: &mut States, slots: &[u32], rows: &[u32], batch: &Prepared);
     fn withdraw(&self, states: &mut States, slots: &[u32], rows: &[u32], batch: &Prepared);
@@ -189,7 +197,14 @@ pub(super) trait Erased: fmt::Debug + Send + Sync {
     fn encode(&self, states: &States, slot: u32, out: &mut Vec<u8>);
     fn merge_encoded(&self, states: &mut States, slot: u32, bytes: &[u8]) -> Result<(), ComputeError>;
     fn finish(&self, states: &States, slots: &[u32], at: &[i64]) -> Finished;
-    fn answer(&self, states: &States, ranges: &Ranges<'_>, changes: Changes<'_>) -> Finished;
+    fn as_any(&self) -> &dyn Any;
+    fn answers(
+        &self,
+        others: &[&Function],
+        states: &States,
+        ranges: &Ranges<'_>,
+        changes: Changes<'_>,
+    ) -> Vec<Finished>;
     fn is_number(&self) -> bool;
     fn numbers(&self, states: &States, windows: &[(Ranges<'_>, Changes<'_>)]) -> Option<Vec<Vec<u64>>>;
     fn finish_numbers(&self, numbers: &[u64]) -> Finished;
@@ -260,6 +275,11 @@ impl Function {
         self.0.gathered(from, order)
     }
 
+    /// The same again, of this function or of one that shares its states.
+    pub fn copied(&self, from: &Gathering) -> Gathering {
+        self.0.copied(from)
+    }
+
     /// Reads a batch.
     ///
     /// # Errors
@@ -323,7 +343,18 @@ impl Function {
 
     /// What windows come to, each over a range of slots.
     pub fn answer(&self, states: &States, ranges: &Ranges<'_>, changes: Changes<'_>) -> Finished {
-        self.0.answer(states, ranges, changes)
+        self.0.answers(&[], states, ranges, changes).remove(0)
+    }
+
+    /// What windows come to by this function and by others that share its states, which are gone through once for all.
+    pub fn answers(
+        &self,
+        others: &[&Function],
+        states: &States,
+        ranges: &Ranges<'_>,
+        changes: Changes<'_>,
+    ) -> Vec<Finished> {
+        self.0.answers(others, states, ranges, changes)
     }
 
     /// Whether it is finished of a number, e.g. of how many values differ: [`Function::numbers`].

@@ -74,6 +74,10 @@ impl<S: Scalar, const GREATEST: bool> Algebra for Extreme<S, GREATEST> {
 
     #[inline]
     fn update(&self, state: &mut Option<S>, values: &S::Values, row: usize) {
+        if let Some(limit) = S::limit(!GREATEST) {
+            better_of::<S, GREATEST>(state, S::get(values, row), limit);
+            return;
+        }
         let better = if GREATEST { Ordering::Greater } else { Ordering::Less };
         if state.as_ref().is_none_or(|state| S::compare(values, row, state) == better) {
             *state = Some(S::get(values, row));
@@ -83,6 +87,10 @@ impl<S: Scalar, const GREATEST: bool> Algebra for Extreme<S, GREATEST> {
     #[inline]
     fn merge(&self, state: &mut Option<S>, other: &Option<S>) {
         let Some(other) = other else { return };
+        if let Some(limit) = S::limit(!GREATEST) {
+            better_of::<S, GREATEST>(state, other.clone(), limit);
+            return;
+        }
         let better = if GREATEST { Ordering::Greater } else { Ordering::Less };
         if state.as_ref().is_none_or(|state| other.cmp(state) == better) {
             *state = Some(other.clone());
@@ -115,6 +123,14 @@ impl<S: Scalar, const GREATEST: bool> Algebra for Extreme<S, GREATEST> {
     fn heap(&self, state: &Option<S>) -> usize {
         state.as_ref().map_or(0, Scalar::heap)
     }
+}
+
+/// Keeps the better of a state and a value, where none is worse than a limit: without asking which, which nobody could
+/// guess.
+#[inline]
+fn better_of<S: Scalar, const GREATEST: bool>(state: &mut Option<S>, value: S, limit: S) {
+    let kept = state.take().unwrap_or(limit);
+    *state = Some(if GREATEST { kept.max(value) } else { kept.min(value) });
 }
 
 impl Output for ScalarBuilder {

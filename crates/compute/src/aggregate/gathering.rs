@@ -29,10 +29,14 @@ const LISTED_EACH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Gathered<A: Algebra> {
     states: Vec<A::State>,
-    /// Rows that are in no state yet, and their slots.
-    rows: Vec<A::Row>,
-    slots: Vec<u32>,
+    /// Rows that are in no state yet, and their slots: in blocks, which are not moved as more come.
+    blocks: Vec<(Vec<u32>, Vec<A::Row>)>,
+    /// How many rows these are.
+    rows: usize,
 }
+
+/// So many rows have room in a block at least.
+const BLOCK: usize = 1_024;
 
 /// Rows in the order of their slots, in place of states.
 #[derive(Debug)]
@@ -67,11 +71,17 @@ impl<R> Listed<R> {
     }
 }
 
+impl<A: Algebra> Clone for Gathered<A> {
+    fn clone(&self) -> Gathered<A> {
+        Gathered { states: self.states.clone(), blocks: self.blocks.clone(), rows: self.rows }
+    }
+}
+
 impl<A: Algebra> Gathered<A> {
     /// Nothing yet, and room for states of so many slots where rows are not listed.
     pub(super) fn new(slots: usize) -> Gathered<A> {
         let slots = if A::LISTED { 0 } else { slots };
-        Gathered { states: Vec::with_capacity(slots), rows: Vec::new(), slots: Vec::new() }
+        Gathered { states: Vec::with_capacity(slots), blocks: Vec::new(), rows: 0 }
     }
 
     /// The states of so many slots, for rows that are not listed.
@@ -80,54 +90,69 @@ impl<A: Algebra> Gathered<A> {
         &mut self.states
     }
 
-    #[inline]
-    pub(super) fn list(&mut self, slot: usize, row: A::Row) {
-        self.slots.push(slot as u32);
-        self.rows.push(row);
-    }
-
-    /// Puts rows into states where there are many of them, of so many slots.
-    pub(super) fn bound(&mut self, algebra: &A, count: usize) {
-        if self.rows.len() > LISTED.max(count.saturating_mul(LISTED_EACH)) {
+    /// Lists rows, so many at most, and puts them into states where there are many of them, of so many slots.
+    pub(super) fn list(
+        &mut self,
+        algebra: &A,
+        count: usize,
+        most: usize,
+        rows: impl Iterator<Item = (u32, A::Row)>,
+    ) {
+        let room = |(slots, _): &&mut (Vec<u32>, Vec<A::Row>)| slots.capacity() - slots.len() >= most;
+        let made = || (Vec::with_capacity(most.max(BLOCK)), Vec::with_capacity(most.max(BLOCK)));
+        if self.blocks.last_mut().filter(room).is_none() {
+            self.blocks.push(made());
+        }
+        if let Some((slots, listed)) = self.blocks.last_mut() {
+            let before = slots.len();
+            for (slot, row) in rows {
+                slots.push(slot);
+                listed.push(row);
+            }
+            self.rows += slots.len() - before;
+        }
+        if self.rows > LISTED.max(count.saturating_mul(LISTED_EACH)) {
             self.settle(algebra, count);
         }
     }
 
     fn settle(&mut self, algebra: &A, count: usize) {
-        let listed = self.listed(count, |slot| slot);
+        let listed = self.listed(count, 0..count as u32);
         for (slot, state) in self.states(algebra, count).iter_mut().enumerate() {
             listed.of(slot..slot + 1).iter().for_each(|row| algebra.take(state, row));
         }
     }
 
-    /// Takes the rows, in the order of their slots' places.
-    fn listed(&mut self, count: usize, place: impl Fn(u32) -> u32) -> Listed<A::Row> {
-        let (slots, from) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.rows));
-        let mut starts = vec![0; count + 1];
-        for slot in &slots {
-            starts[place(*slot) as usize + 1] += 1;
+    /// Takes the rows out, of so many slots in this order.
+    fn listed(&mut self, count: usize, order: impl Iterator<Item = u32>) -> Listed<A::Row> {
+        let mut next = vec![0; count];
+        for slot in self.blocks.iter().flat_map(|(slots, _)| slots) {
+            next[*slot as usize] += 1;
         }
-        for at in 0..count {
-            starts[at + 1] += starts[at];
+        let mut starts = Vec::with_capacity(count + 1);
+        let mut all = 0;
+        for slot in order {
+            starts.push(all);
+            let rows = std::mem::replace(&mut next[slot as usize], all);
+            all += rows;
         }
-        let mut next: Vec<u32> = starts[..count].to_vec();
-        let mut rows = vec![A::Row::default(); from.len()];
-        for (slot, row) in slots.into_iter().zip(from) {
-            let next = &mut next[place(slot) as usize];
-            rows[*next as usize] = row;
-            *next += 1;
+        starts.push(all);
+        let mut rows = vec![A::Row::default(); all as usize];
+        for (slots, from) in std::mem::take(&mut self.blocks) {
+            for (slot, row) in slots.into_iter().zip(from) {
+                let next = &mut next[slot as usize];
+                rows[*next as usize] = row;
+                *next += 1;
+            }
         }
+        self.rows = 0;
         Listed { rows, starts }
     }
 
     /// All that came, in another order: first the slot that `order` names first. Each is named once.
     pub(super) fn ordered(mut self, algebra: &A, order: &[u32]) -> Ordered<A> {
         if A::LISTED && self.states.is_empty() {
-            let mut places = vec![0; order.len()];
-            for (place, slot) in (0..).zip(order) {
-                places[*slot as usize] = place;
-            }
-            return Ordered::Listed(self.listed(order.len(), |slot| places[slot as usize]));
+            return Ordered::Listed(self.listed(order.len(), order.iter().copied()));
         }
         self.settle(algebra, order.len());
         let take = |at: &u32| std::mem::replace(&mut self.states[*at as usize], algebra.empty());

@@ -53,6 +53,11 @@ pub(super) trait Scalar: Clone + Default + Ord + Hash + fmt::Debug + Send + Sync
     /// The value of a type that such bytes hold.
     fn read(of: &DataType, from: &mut Reading<'_>) -> Result<Self, ComputeError>;
 
+    /// The greatest value there is, or the least, of forms whose values are moved as quickly as compared.
+    fn limit(_greatest: bool) -> Option<Self> {
+        None
+    }
+
     /// Bytes it holds besides itself.
     fn heap(&self) -> usize {
         0
@@ -179,6 +184,11 @@ impl Scalar for u64 {
     }
 
     #[inline]
+    fn limit(greatest: bool) -> Option<u64> {
+        Some(if greatest { u64::MAX } else { 0 })
+    }
+
+    #[inline]
     fn compare(values: &NumberValues, row: usize, with: &u64) -> std::cmp::Ordering {
         u64::get(values, row).cmp(with)
     }
@@ -230,6 +240,11 @@ impl Scalar for u128 {
     #[inline]
     fn get(values: &Vec<u128>, row: usize) -> u128 {
         values[row]
+    }
+
+    #[inline]
+    fn limit(greatest: bool) -> Option<u128> {
+        Some(if greatest { u128::MAX } else { 0 })
     }
 
     #[inline]

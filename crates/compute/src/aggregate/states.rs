@@ -8,7 +8,7 @@ use std::ops::Range;
 use arrow::array::new_null_array;
 use asof_model::DataType;
 
-use super::algebra::{Algebra, Erased, Input, Outcome, Prepared, nulls};
+use super::algebra::{Algebra, Erased, Function, Input, Outcome, Prepared, nulls};
 use super::gathering::{Gathered, Gathering, Listed, Ordered};
 use super::output::{Finished, Output};
 use crate::{ComputeError, arrow_type};
@@ -183,8 +183,16 @@ impl<A: Algebra> Erased for Kind<A> {
     fn gather(&self, to: &mut Gathering, count: usize, slots: &[u32], rows: &[u32], batch: &Prepared) {
         let Some(to) = to.0.downcast_mut::<Gathered<A>>() else { return };
         if A::LISTED {
-            Self::each(slots, rows, batch, |values, slot, row| to.list(slot, self.0.row(values, row)));
-            to.bound(&self.0, count);
+            let Some(values) = batch.values.downcast_ref::<A::Values>() else { return };
+            let row = |(slot, row): (&u32, &u32)| (*slot, self.0.row(values, *row as usize));
+            let rows = slots.iter().zip(rows);
+            match &batch.nulls {
+                None => to.list(&self.0, count, slots.len(), rows.map(row)),
+                Some(nulls) => {
+                    let some = rows.filter(|(_, row)| nulls.is_valid(**row as usize));
+                    to.list(&self.0, count, slots.len(), some.map(row));
+                }
+            }
         } else {
             let states = to.states(&self.0, count);
             Self::each(slots, rows, batch, |values, slot, row| self.0.update(&mut states[slot], values, row));
@@ -207,6 +215,13 @@ impl<A: Algebra> Erased for Kind<A> {
         match from.ordered(&self.0, order) {
             Ordered::States(states) => States(Box::new(states)),
             Ordered::Listed(listed) => States(Box::new(listed)),
+        }
+    }
+
+    fn copied(&self, from: &Gathering) -> Gathering {
+        match from.0.downcast_ref::<Gathered<A>>() {
+            Some(from) => Gathering(Box::new(from.clone())),
+            None => self.gathering(0),
         }
     }
 
@@ -270,20 +285,35 @@ impl<A: Algebra> Erased for Kind<A> {
         out.finish()
     }
 
-    fn answer(&self, states: &States, ranges: &Ranges<'_>, changes: Changes<'_>) -> Finished {
-        let mut out = Answers::<A>::new(&self.0, ranges.covered.len());
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn answers(
+        &self,
+        others: &[&Function],
+        states: &States,
+        ranges: &Ranges<'_>,
+        changes: Changes<'_>,
+    ) -> Vec<Finished> {
+        // Who shares states is of one kind.
+        let others = others.iter().filter_map(|other| other.0.as_any().downcast_ref::<Kind<A>>());
+        let all = std::iter::once(self).chain(others);
+        let mut out: Vec<Answers<'_, A>> =
+            all.map(|kind| Answers::new(&kind.0, ranges.covered.len())).collect();
+        let mut push = |window: &A::State, at: i64| out.iter_mut().for_each(|out| out.push(window, at));
         let held = Self::held(states);
         let mut window = self.0.empty();
         for key in ranges.keys.windows(2) {
             let answers = key[0] as usize..key[1] as usize;
             let key = self.key(ranges, changes, answers);
             match &held {
-                held if A::INVERTIBLE => key.slide(held, &mut window, |window, at| out.push(window, at)),
-                Held::States(states) => key.stack(states, &mut out),
+                held if A::INVERTIBLE => key.slide(held, &mut window, &mut push),
+                Held::States(states) => key.stack(states, &mut push),
                 Held::Listed(_) => {}
             }
         }
-        out.finish()
+        out.into_iter().map(Answers::finish).collect()
     }
 
     fn is_number(&self) -> bool {
@@ -446,7 +476,7 @@ impl<A: Algebra> Key<'_, A> {
     }
 
     /// Two stacks: of the older slots what each suffix comes to, of the newer ones their sum.
-    fn stack(&self, states: &[A::State], out: &mut Answers<'_, A>) {
+    fn stack(&self, states: &[A::State], mut out: impl FnMut(&A::State, i64)) {
         // older[i] covers the slots from `middle - 1 - i` until `middle`.
         let mut older: Vec<A::State> = Vec::new();
         let mut newer = self.algebra.empty();
@@ -484,7 +514,7 @@ impl<A: Algebra> Key<'_, A> {
                     node >>= 1;
                 }
             }
-            out.push(&whole, *at);
+            out(&whole, *at);
         }
     }
 }

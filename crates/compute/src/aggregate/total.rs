@@ -341,7 +341,7 @@ fn mean(sum: &Real<'_>, count: i64, scale: u8) -> f64 {
         Real::Narrow(sum, 0)
             if scale == 0 && sum.unsigned_abs() <= WHOLE && count.unsigned_abs() <= WHOLE as u64 =>
         {
-            return *sum as f64 / count as f64;
+            return *sum as i64 as f64 / count as f64;
         }
         Real::Narrow(sum, exponent) => {
             let divisor =

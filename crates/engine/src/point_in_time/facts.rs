@@ -15,7 +15,7 @@ use crate::source::fixed;
 use crate::{Error, Result};
 
 /// The fixed columns of a batch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Facts {
     event_times: arrow::buffer::ScalarBuffer<i64>,
     clockless: Option<NullBuffer>,

@@ -19,10 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use super::cursors::{Cursors, Met, Standing};
 use super::facts::Facts;
+use super::run_rows::{Waiting, most_waiting};
 use super::second_rows::{Checks, TakeKeys, is_key};
 use super::spec::{Spec, columns, compute};
 use super::window_states::{are_states, reading_of};
-use super::windows::{BoundWindows, WindowFold, WindowScratch};
+use super::windows::{BoundWindows, WindowFold};
 use crate::expression::Bound;
 use crate::source::fixed;
 use crate::{Error, Result};
@@ -221,7 +222,8 @@ pub(super) struct Scratch {
     /// Per reading; none where they are of no use.
     cursors: Vec<Option<Cursors>>,
     items: Items,
-    windows: WindowScratch,
+    /// Per reading.
+    waiting: Vec<Waiting>,
     /// Per row of the batch whether it stands in some slot.
     pub(super) kept: Vec<bool>,
 }
@@ -307,10 +309,11 @@ impl Fold {
                     .position(|other| other.spine_keys == reading.spine_keys && other.keys == reading.keys),
             })
             .collect();
+        let most = most_waiting(spec.memory, threads, windows.iter().flatten().count());
         let readings = indexes.into_iter().zip(windows).map(|(index, windows)| Folded {
             into: match windows {
                 None => Folding::Latest(ReadingFold::new(index, threads)),
-                Some(bound) => Folding::Windows(WindowFold::new(index, bound, threads)),
+                Some(bound) => Folding::Windows(WindowFold::new(index, bound, threads, most)),
             },
             null_keys: AtomicU64::new(0),
             never_known: AtomicU64::new(0),
@@ -364,9 +367,10 @@ impl Fold {
         if self.counts {
             self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         }
-        let Scratch { found, cursors, items, windows, kept } = scratch;
+        let Scratch { found, cursors, items, waiting, kept } = scratch;
         if found.is_empty() {
             found.resize_with(self.readings.len(), Vec::new);
+            waiting.resize_with(self.readings.len(), Waiting::default);
             cursors.extend(self.readings.iter().map(|reading| self.cursors(reading.latest()?)));
         }
         kept.clear();
@@ -398,7 +402,8 @@ impl Fold {
                 // What partial halves left are rows that may be latest ones; those in windows came as states.
                 Folding::Windows(_) if !self.counts => continue,
                 Folding::Windows(fold) => {
-                    fold.batch(&self.spec, batch, (found, keep.as_ref(), &facts), windows)?;
+                    let rows = (found.as_slice(), keep.as_ref(), &facts);
+                    fold.batch(&self.spec, batch, rows, &mut waiting[number])?;
                     continue;
                 }
             };
@@ -419,9 +424,14 @@ impl Fold {
         Ok(())
     }
 
-    /// Folds the rows that stand at a thread's cursors.
+    /// Folds the rows that stand at a thread's cursors, and those that wait in it.
     pub(super) fn rest(&self, scratch: &mut Scratch) {
-        let Scratch { cursors, items, .. } = scratch;
+        let Scratch { cursors, items, waiting, .. } = scratch;
+        for (reading, waiting) in self.readings.iter().zip(waiting) {
+            if let Folding::Windows(fold) = &reading.into {
+                fold.rest(&self.spec, waiting);
+            }
+        }
         for (reading, cursors) in self.readings.iter().zip(cursors) {
             if let (Some(cursors), Some(reading)) = (cursors, reading.latest()) {
                 items.fold_left(reading, cursors.leave());

@@ -44,6 +44,7 @@ mod gather;
 mod halves;
 mod mature;
 mod operator;
+mod run_rows;
 mod second_rows;
 #[cfg(test)]
 mod second_rows_suite;

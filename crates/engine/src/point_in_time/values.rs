@@ -284,16 +284,20 @@ impl Values {
 
     /// How many of these rows, [`NONE`] among them, have a null: per feature.
     pub(super) fn nulls(&self, rows: &[u32]) -> Vec<u64> {
-        let some = || rows.iter().copied().filter(|row| *row != NONE);
+        // How often each row is wanted: they are in any order, and nulls are read in their own.
+        let mut times = vec![0_u32; self.len()];
+        for row in rows.iter().filter(|row| **row != NONE) {
+            times[*row as usize] += 1;
+        }
+        let among = |nulls: Option<&NullBuffer>, times: &[u32]| -> u64 {
+            let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) else { return 0 };
+            (!nulls.inner()).set_indices().map(|row| u64::from(times[row])).sum()
+        };
         let of_feature = |feature: &Feature| match &feature.kept {
-            Kept::Words(nulls) | Kept::Texts { nulls, .. } => match nulls.as_slice() {
-                Some(_) => some().filter(|row| !nulls.is_valid(*row as usize)).count() as u64,
-                None => 0,
-            },
-            Kept::Arrays(arrays) if arrays.iter().all(|array| array.null_count() == 0) => 0,
+            Kept::Words(nulls) | Kept::Texts { nulls, .. } => among(nulls.finish_cloned().as_ref(), &times),
             Kept::Arrays(arrays) => {
-                let places = some().map(|row| self.place(arrays, row));
-                places.filter(|(array, at)| arrays[*array].is_null(*at)).count() as u64
+                let arrays = arrays.iter().zip(&self.starts);
+                arrays.map(|(array, start)| among(array.nulls(), &times[*start as usize..])).sum()
             }
         };
         self.features.iter().map(of_feature).collect()

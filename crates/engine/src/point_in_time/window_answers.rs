@@ -2,14 +2,14 @@
 
 use arrow::array::{ArrayRef, AsArray, new_null_array};
 use arrow::datatypes::Int64Type;
-use asof_compute::{Function, NONE, Outcome, Place, Ranges, Status, with_default};
+use asof_compute::{Finished, Function, NONE, Outcome, Place, PlannedFeature, Ranges, Status, with_default};
 use asof_model::Question;
 
 use super::answers::{ReadingAnswers, SlotAnswer};
 use super::gather::Winners;
 use super::spec::{ReadingSpec, Spec, SpineColumns, compute};
 use super::values::{Part, Put, Values};
-use super::windows::{RunStates, SlotStates, WindowFold};
+use super::windows::{RunStates, WindowFold};
 use crate::threads::in_parallel;
 use crate::{Error, Result};
 
@@ -109,13 +109,14 @@ fn run(
     let plan = fold.plan();
     let run = &fold.index.runs()[number];
     let (keys, answers) = (run.answer_starts(), run.answers());
-    let SlotStates { states: of_slots, before } = states.states(plan, run.slots());
+    let of_slots = states.states(plan, run.slots());
     let times = fold.spine.times(answers);
     let mut slots = vec![SlotAnswer::NOTHING; times.len()];
     let mut columns: Vec<Option<ArrayRef>> = plan.features().iter().map(|_| None).collect();
     let mut overflows = Vec::new();
     let mut otherwise = vec![(false, false); if spec.compare { times.len() } else { 0 }];
-    let place = |(from, until): &(u32, u32)| (before[*from as usize], before[*until as usize]);
+    let place =
+        |(from, until): &(u32, u32)| (of_slots.before[*from as usize], of_slots.before[*until as usize]);
     let covered =
         (0..fold.index.windows().len()).map(|window| run.covered(window).iter().map(place).collect());
     let covered: Vec<Vec<(u32, u32)>> = covered.collect();
@@ -124,26 +125,36 @@ fn run(
         (ranges, states.changes(plan, kept, window))
     };
     // What several windows come to at once.
-    let mut numbers: Vec<Option<Vec<Vec<u64>>>> = of_slots.iter().map(|_| None).collect();
+    let mut numbers: Vec<Option<Vec<Vec<u64>>>> = plan.functions().map(|_| None).collect();
     for feature in plan.features().iter().filter(|feature| feature.function.is_number()) {
         let windows = plan.windows_of(feature.kept).iter().map(|window| asked(feature.kept, *window));
         let found = &mut numbers[feature.kept];
         if found.is_none() {
-            *found = feature.function.numbers(&of_slots[feature.kept], &windows.collect::<Vec<_>>());
+            *found = feature.function.numbers(of_slots.of(feature.kept), &windows.collect::<Vec<_>>());
         }
     }
     for number in 0..fold.index.windows().len() {
-        let answer = |function: &Function, kept: usize| {
+        let answers = |kept: usize, functions: &[&Function]| -> Result<Vec<Finished>> {
             let (ranges, changes) = asked(kept, number);
             let at = plan.windows_of(kept).binary_search(&number).ok();
-            let numbers = numbers[kept].as_ref().filter(|_| function.is_number());
-            match numbers.zip(at).and_then(|(numbers, at)| numbers.get(at)) {
-                Some(numbers) => function.finish_numbers(numbers),
-                None => function.answer(&of_slots[kept], &ranges, changes),
+            let numbers = numbers[kept].as_ref().zip(at).and_then(|(numbers, at)| numbers.get(at));
+            let is_number = |function: &Function| numbers.is_some() && function.is_number();
+            let others: Vec<&Function> =
+                functions.iter().copied().filter(|function| !is_number(function)).collect();
+            let mut slid = match others.as_slice() {
+                [] => Vec::new(),
+                [first, others @ ..] => first.answers(others, of_slots.of(kept), &ranges, changes),
             }
+            .into_iter();
+            let found = functions.iter().map(|function| match numbers.filter(|_| function.is_number()) {
+                Some(numbers) => Some(function.finish_numbers(numbers)),
+                None => slid.next(),
+            });
+            found.collect::<Option<_>>().ok_or_else(|| Error::internal("a window has no answer"))
         };
-        let counts = answer(plan.rows_that_count(), 0);
-        let counts = counts.values.as_primitive::<Int64Type>().values().clone();
+        let all = answers(0, &[plan.rows_that_count()])?;
+        let all = all.into_iter().next().ok_or_else(|| Error::internal("rows in windows are not counted"))?;
+        let counts = all.values.as_primitive::<Int64Type>().values().clone();
         for (slot, count) in slots.iter_mut().zip(&counts) {
             if *count > 0 {
                 slot.status = Status::Present.code();
@@ -167,8 +178,20 @@ fn run(
                 }
             }
         }
-        for (at, feature) in plan.features().iter().enumerate().filter(|(_, it)| it.window == number) {
-            let found = answer(&feature.function, feature.kept);
+        let mut found = Vec::new();
+        for kept in 0..plan.functions().count() {
+            let of_kept = |(_, it): &(usize, &PlannedFeature)| it.window == number && it.kept == kept;
+            let features: Vec<(usize, &PlannedFeature)> =
+                plan.features().iter().enumerate().filter(of_kept).collect();
+            let values = if of_slots.is_as_first(kept) {
+                vec![all.clone(); features.len()]
+            } else {
+                let functions: Vec<&Function> = features.iter().map(|(_, it)| &it.function).collect();
+                answers(kept, &functions)?
+            };
+            found.extend(features.into_iter().zip(values));
+        }
+        for ((at, feature), found) in found {
             if found.is_too_large {
                 return Err(Error::Exhausted {
                     what: format!("feature `{}`: its values for some keys", plan.name(at)),

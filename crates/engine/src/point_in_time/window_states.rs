@@ -78,7 +78,7 @@ impl WindowFold {
                 let (slots, answers) = (index.slots_of(key), index.answers_of(key));
                 for (kept, (function, windows)) in self.plan().functions().enumerate() {
                     for slot in slots.start..slots.end {
-                        let states = &slot_states.states[kept];
+                        let states = slot_states.of(kept);
                         let some = |number: &u32| !function.is_empty(states, *number);
                         if let Some(number) = slot_states.numbered(slot).filter(some) {
                             state.clear();
@@ -148,6 +148,8 @@ impl WindowFold {
         let index = &self.index.runs()[number];
         let answers = index.answers_of(key);
         let mut run = self.run(number);
+        // What a partial half counted may have had nulls.
+        run.tell_apart(self.plan(), |_| true);
         let (function, windows) = self.plan().functions().nth(kept)?;
         let taken = match *what {
             SLOT => {

@@ -8,18 +8,17 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::buffer::ScalarBuffer;
+use arrow::array::BooleanArray;
 use arrow::datatypes::SchemaRef;
 use asof_compute::{
-    ComputeError, Function, Gathering, KeptStates, NONE, PlanRows, PlannedCall, PlannedFeature, Prepared,
-    SoughtSlot, SpineIndex, States, TOUCHED, WindowIndex, counts_until, covering,
+    ComputeError, Function, Gathering, KeptStates, NONE, PlannedCall, PlannedFeature, SoughtSlots,
+    SpineIndex, States, TOUCHED, WindowIndex, counts_until, covering, rows_that_count,
 };
 use asof_model::{Question, Timestamp, Window};
 
 use super::facts::Facts;
-use super::fold::true_only;
 use super::operator::broken;
+use super::run_rows::{BatchValues, Item, Waiting};
 use super::spec::{ReadingSpec, Spec, compute};
 use crate::expression::{Bound, Compiled, compile_call};
 use crate::threads::Several;
@@ -78,6 +77,11 @@ impl WindowPlan {
         &self.plan.kept()[kept].windows
     }
 
+    /// What states are kept of.
+    pub(super) fn kept(&self) -> &[KeptStates] {
+        self.plan.kept()
+    }
+
     /// What counts the rows in windows; its states are the first.
     pub(super) fn rows_that_count(&self) -> &Function {
         &self.plan.kept()[0].function
@@ -121,6 +125,11 @@ impl WindowPlan {
     }
 }
 
+/// Whether states count the values of all rows: where none is null, those of [`WindowPlan::rows_that_count`].
+fn counts_values(kept: &KeptStates) -> bool {
+    kept.argument.is_some() && kept.filter.is_none() && kept.function.shares_states_with(&rows_that_count())
+}
+
 /// The place of an expression among others, at whose end it is put if it is not there.
 fn place(list: &mut Vec<Compiled>, it: Compiled) -> usize {
     list.iter().position(|other| other.text() == it.text()).unwrap_or_else(|| {
@@ -132,9 +141,9 @@ fn place(list: &mut Vec<Compiled>, it: Compiled) -> usize {
 /// A [`WindowPlan`] over batches of one schema.
 #[derive(Debug, Clone)]
 pub(super) struct BoundWindows {
-    plan: Arc<WindowPlan>,
-    arguments: Vec<Bound>,
-    filters: Vec<Bound>,
+    pub(super) plan: Arc<WindowPlan>,
+    pub(super) arguments: Vec<Bound>,
+    pub(super) filters: Vec<Bound>,
 }
 
 /// What folding the history into the windows of one reading has come to.
@@ -142,7 +151,9 @@ pub(super) struct BoundWindows {
 pub(super) struct WindowFold {
     pub(super) spine: Arc<SpineIndex>,
     pub(super) index: WindowIndex,
-    bound: BoundWindows,
+    pub(super) bound: BoundWindows,
+    /// Bytes of rows that may wait in a thread.
+    pub(super) most_waiting: u64,
     runs: Vec<Mutex<RunStates>>,
 }
 
@@ -156,6 +167,9 @@ pub(super) struct RunStates {
     count: u32,
     /// For each of [`asof_compute::WindowPlan::kept`], the states, by number. Empty before the first row.
     gathering: Vec<Gathering>,
+    /// For each of them, whether it came to what the first did: it counts values none of which was null. What it
+    /// would have gathered is then not.
+    as_first: Vec<bool>,
     /// For each of them and each of its windows, what changes from answer to answer.
     changes: Vec<Vec<Option<States>>>,
     /// For each window and answer by how many more rows than the one before are in the window but not known yet;
@@ -169,12 +183,24 @@ pub(super) struct RunStates {
 #[derive(Debug)]
 pub(super) struct SlotStates {
     /// For each of [`asof_compute::WindowPlan::kept`], the states in the order of their slots.
-    pub(super) states: Vec<States>,
+    states: Vec<States>,
+    /// For each of them, whether the first's are its own.
+    as_first: Vec<bool>,
     /// How many states come before each slot, and before the end.
     pub(super) before: Vec<u32>,
 }
 
 impl SlotStates {
+    /// The states that are kept at a place.
+    pub(super) fn of(&self, kept: usize) -> &States {
+        &self.states[if self.is_as_first(kept) { 0 } else { kept }]
+    }
+
+    /// Whether they are those of all rows that count.
+    pub(super) fn is_as_first(&self, kept: usize) -> bool {
+        self.as_first.get(kept).is_some_and(|is| *is)
+    }
+
     /// The number of a slot's states; none where no row fell.
     pub(super) fn numbered(&self, slot: u32) -> Option<u32> {
         let slot = slot as usize;
@@ -182,34 +208,9 @@ impl SlotStates {
     }
 }
 
-/// What one thread uses again for each batch.
-#[derive(Debug, Default)]
-pub(super) struct WindowScratch {
-    sorted: Vec<Item>,
-    starts: Vec<u32>,
-    sought: Vec<SoughtSlot>,
-    moves: Moves,
-    late: Vec<Late>,
-}
-
-/// A row whose key the spine asks for.
-#[derive(Debug, Clone, Copy)]
-struct Item {
-    event_time: Timestamp,
-    key: u32,
-    row: u32,
-    run: u16,
-    /// It is known when it happens, and nothing comes after it: it counts in whatever window it lies.
-    is_plain: bool,
-}
-
-impl Item {
-    const NONE: Item = Item { event_time: Timestamp::BEFORE_ALL, key: NONE, row: 0, run: 0, is_plain: false };
-}
-
 /// A row that is known only after some answer whose window it is in, or that ends.
 #[derive(Debug, Clone, Copy)]
-struct Late {
+pub(super) struct Late {
     key: u32,
     row: u32,
     event_time: Timestamp,
@@ -220,7 +221,7 @@ struct Late {
 
 /// Rows and the places they change.
 #[derive(Debug, Default)]
-struct Moves {
+pub(super) struct Moves {
     slots: Vec<u32>,
     rows: Vec<u32>,
 }
@@ -262,13 +263,6 @@ impl Moves {
     }
 }
 
-/// The values of a batch that are folded.
-struct BatchValues {
-    /// For each of [`asof_compute::WindowPlan::kept`].
-    prepared: Vec<Prepared>,
-    filters: Vec<BooleanArray>,
-}
-
 impl BoundWindows {
     /// About how many bytes are held for each answer.
     pub(super) fn bytes_per_answer(&self) -> u64 {
@@ -277,7 +271,12 @@ impl BoundWindows {
 }
 
 impl WindowFold {
-    pub(super) fn new(spine: Arc<SpineIndex>, bound: &BoundWindows, threads: usize) -> WindowFold {
+    pub(super) fn new(
+        spine: Arc<SpineIndex>,
+        bound: &BoundWindows,
+        threads: usize,
+        most_waiting: u64,
+    ) -> WindowFold {
         let plan = &bound.plan;
         let runs = if threads == 1 { 1 } else { WindowIndex::RUNS };
         let index = WindowIndex::build(&spine, plan.plan.windows().to_vec(), runs, &Several(threads));
@@ -285,6 +284,7 @@ impl WindowFold {
             numbers: Vec::new(),
             count: 0,
             gathering: Vec::new(),
+            as_first: plan.plan.kept().iter().map(counts_values).collect(),
             changes: plan
                 .plan
                 .kept()
@@ -295,7 +295,7 @@ impl WindowFold {
             superseded: vec![Vec::new(); plan.plan.windows().len()],
         };
         let runs = index.runs().iter().map(|_| Mutex::new(states())).collect();
-        WindowFold { spine, index, bound: bound.clone(), runs }
+        WindowFold { spine, index, bound: bound.clone(), most_waiting, runs }
     }
 
     /// What is asked.
@@ -308,97 +308,59 @@ impl WindowFold {
         self.runs[number].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Folds the rows of a batch whose keys have these numbers: run by run, so that what the rows of a run meet is
-    /// near when they do.
-    pub(super) fn batch(
-        &self,
-        spec: &Spec,
-        batch: &RecordBatch,
-        rows: (&[u32], Option<&BooleanArray>, &Facts),
-        scratch: &mut WindowScratch,
-    ) -> Result<()> {
-        let (_, _, facts) = rows;
-        self.by_run(rows, scratch);
-        let WindowScratch { sorted, sought, moves, late, .. } = scratch;
-        let mut values = None;
-        for items in sorted.chunk_by(|one, other| one.run == other.run) {
-            let number = usize::from(items[0].run);
-            self.place(spec, (number, items), facts, sought, (moves, late));
-            if moves.rows.is_empty() && late.is_empty() {
-                continue;
-            }
-            let values = match &mut values {
-                Some(values) => values,
-                none => none.insert(self.values(spec, batch, facts)?),
-            };
-            let mut run = self.run(number);
-            self.fold(values, moves, self.index.runs()[number].slots(), &mut run);
-            self.fold_late(spec, values, (number, late), &mut run);
-        }
-        Ok(())
-    }
-
-    /// The rows that count, in the order of runs.
-    fn by_run(&self, rows: (&[u32], Option<&BooleanArray>, &Facts), scratch: &mut WindowScratch) {
-        let (found, keep, facts) = rows;
-        let WindowScratch { sorted, starts, .. } = scratch;
-        let counts = |row: usize, key: u32| {
-            key != NONE && keep.is_none_or(|keep| keep.value(row)) && !facts.is_delete(row)
-        };
-        starts.clear();
-        starts.resize(self.runs.len() + 1, 0);
-        for (row, key) in found.iter().enumerate() {
-            if counts(row, *key) {
-                starts[usize::from(self.index.run_of(*key)) + 1] += 1;
+    /// Folds the rows that wait in a thread, run by run.
+    pub(super) fn rest(&self, spec: &Spec, waiting: &mut Waiting) {
+        let Waiting { rows, sought, moves, late, .. } = waiting;
+        for number in 0..self.runs.len() {
+            for rows in &*rows {
+                let (first, items) = rows.of_run(number);
+                if items.is_empty() {
+                    continue;
+                }
+                self.place(spec, (number, first, items), rows.facts.as_ref(), sought, (moves, late));
+                if moves.rows.is_empty() && late.is_empty() {
+                    continue;
+                }
+                let mut run = self.run(number);
+                let has_nulls = |kept: usize| rows.values.prepared[kept].has_nulls();
+                run.tell_apart(&self.bound.plan, has_nulls);
+                self.fold(&rows.values, moves, self.index.runs()[number].slots(), &mut run);
+                self.fold_late(spec, &rows.values, (number, late), &mut run);
             }
         }
-        for run in 0..self.runs.len() {
-            starts[run + 1] += starts[run];
-        }
-        let all = starts.last().map_or(0, |all| *all as usize);
-        // Each is written below.
-        sorted.resize(all, Item::NONE);
-        for (row, key) in found.iter().enumerate() {
-            if counts(row, *key) {
-                let run = self.index.run_of(*key);
-                let (event_time, visible_at) = facts.times(row);
-                let is_plain = visible_at <= event_time && facts.next(row).is_none();
-                let next = &mut starts[usize::from(run)];
-                sorted[*next as usize] = Item { event_time, key: *key, row: row as u32, run, is_plain };
-                *next += 1;
-            }
-        }
+        waiting.clear();
     }
 
     /// The slots of a run that rows fall into, and which of them are late.
     fn place(
         &self,
         spec: &Spec,
-        (run, items): (usize, &[Item]),
-        facts: &Facts,
-        sought: &mut Vec<SoughtSlot>,
+        (run, first, items): (usize, u32, &[Item]),
+        facts: Option<&Facts>,
+        sought: &mut SoughtSlots,
         (moves, late): (&mut Moves, &mut Vec<Late>),
     ) {
         moves.clear();
         late.clear();
         let run = &self.index.runs()[run];
-        for items in items.chunks(TOUCHED) {
+        for (first, items) in (first..).step_by(TOUCHED).zip(items.chunks(TOUCHED)) {
             run.find(items.iter().map(|item| (item.key, item.event_time)), sought);
-            let slots = sought.iter().map(|sought| sought.slot);
-            if items.iter().all(|item| item.is_plain) {
-                moves.extend(slots.zip(items.iter().map(|item| item.row)));
+            let slots = sought.slots().zip(first..first + items.len() as u32);
+            let Some(facts) = facts.filter(|_| !items.iter().all(Item::is_plain)) else {
+                moves.extend(slots);
                 continue;
-            }
-            for (slot, Item { key, row, is_plain, .. }) in slots.zip(items.iter().copied()) {
+            };
+            for ((slot, row), item) in slots.zip(items) {
                 if slot == NONE {
                     continue;
                 }
-                if is_plain {
+                if item.is_plain() {
                     moves.push(slot, row);
                     continue;
                 }
-                let (event_time, visible_at) = facts.times(row as usize);
-                let next = facts.next(row as usize);
+                let key = item.key;
+                let (event_time, visible_at) = facts.times(item.row() as usize);
+                let next = facts.next(item.row() as usize);
                 if next.is_some_and(|next| next <= visible_at) {
                     // Never last under either question.
                     continue;
@@ -416,23 +378,6 @@ impl WindowFold {
         }
     }
 
-    fn values(&self, spec: &Spec, batch: &RecordBatch, facts: &Facts) -> Result<BatchValues> {
-        let BoundWindows { plan, arguments, filters } = &self.bound;
-        let arguments = arguments.iter().map(|it| it.evaluate(batch)).collect::<Result<Vec<_>>>()?;
-        let filters = filters.iter().map(|filter| {
-            let found = filter.evaluate(batch)?;
-            let found = found.as_any().downcast_ref::<BooleanArray>().map(true_only);
-            found.ok_or_else(|| Error::internal("a filter of an aggregate is no boolean"))
-        });
-        let event_times: ScalarBuffer<i64> = facts.event_times().clone();
-        let orders = if plan.needs_order() { facts.orders(batch, spec)? } else { Arc::from([]) };
-        let filters = filters.collect::<Result<Vec<_>>>()?;
-        let rows = PlanRows { arguments, filters, event_times, orders };
-        let prepared = plan.plan.kept().iter().map(|kept| rows.prepare(kept).map_err(compute));
-        let prepared = prepared.collect::<Result<Vec<_>>>()?;
-        Ok(BatchValues { prepared, filters: rows.filters })
-    }
-
     fn fold(&self, values: &BatchValues, moves: &mut Moves, slots: usize, run: &mut RunStates) {
         if moves.slots.is_empty() {
             return;
@@ -443,7 +388,10 @@ impl WindowFold {
         let count = run.count as usize;
         let passing: Vec<Moves> = values.filters.iter().map(|filter| moves.passing(filter)).collect();
         let kept = self.bound.plan.plan.kept().iter().zip(&values.prepared);
-        for ((kept, prepared), states) in kept.zip(&mut run.gathering) {
+        for (((kept, prepared), states), as_first) in kept.zip(&mut run.gathering).zip(&run.as_first) {
+            if *as_first {
+                continue;
+            }
             let moves = kept.filter.map_or(&*moves, |filter| &passing[filter]);
             kept.function.gather(states, count, &moves.slots, &moves.rows, prepared);
         }
@@ -530,6 +478,18 @@ impl RunStates {
         *number
     }
 
+    /// Lets those count for themselves, of those that came to what the first did, that may not from now on.
+    pub(super) fn tell_apart(&mut self, plan: &WindowPlan, may_differ: impl Fn(usize) -> bool) {
+        for (at, kept) in plan.plan.kept().iter().enumerate() {
+            if self.as_first[at] && may_differ(at) {
+                self.as_first[at] = false;
+                if let Some(first) = self.gathering.first() {
+                    self.gathering[at] = kept.function.copied(first);
+                }
+            }
+        }
+    }
+
     /// Takes in what the encoded state of a slot holds, of so many slots.
     pub(super) fn take_encoded(
         &mut self,
@@ -558,11 +518,13 @@ impl RunStates {
         }
         before.push(order.len() as u32);
         let mut gathering = std::mem::take(&mut self.gathering).into_iter();
-        let gathered = plan.plan.kept().iter().map(|kept| match gathering.next() {
-            Some(gathering) => kept.function.gathered(gathering, &order),
-            None => kept.function.states(0),
+        let gathered = plan.plan.kept().iter().zip(&self.as_first).map(|(kept, as_first)| {
+            match gathering.next().filter(|_| !as_first) {
+                Some(gathering) => kept.function.gathered(gathering, &order),
+                None => kept.function.states(0),
+            }
         });
-        SlotStates { states: gathered.collect(), before }
+        SlotStates { states: gathered.collect(), as_first: self.as_first.clone(), before }
     }
 
     /// What changes from answer to answer, of states over the so manieth of their windows.

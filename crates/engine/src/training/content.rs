@@ -13,10 +13,14 @@ use arrow::datatypes::{
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use asof_compute::from_arrow_type;
 
+use crate::threads::in_parallel;
 use crate::{Error, Result};
 
 /// The version of the hash (`docs/formats/training-set.md`); the first byte of what is hashed.
 const CONTENT_FORMAT_VERSION: u8 = 1;
+
+/// So many values are hashed in a fraction of a millisecond.
+const VALUES: usize = 1 << 18;
 
 /// Hashes batches of one schema.
 #[derive(Debug, Clone)]
@@ -24,6 +28,7 @@ pub struct ContentHash {
     header: blake3::Hasher,
     columns: Vec<ColumnHash>,
     rows: u64,
+    threads: usize,
 }
 
 /// Validity and values of one column, each hashed on its own, and its children.
@@ -36,8 +41,8 @@ struct ColumnHash {
 }
 
 impl ContentHash {
-    /// For batches of this schema.
-    pub fn new(schema: &Schema) -> ContentHash {
+    /// For batches of this schema, hashed by so many threads.
+    pub fn new(schema: &Schema, threads: usize) -> ContentHash {
         let mut header = blake3::Hasher::new();
         header.update(&[CONTENT_FORMAT_VERSION]);
         header.update(&(schema.fields().len() as u64).to_le_bytes());
@@ -46,7 +51,7 @@ impl ContentHash {
             text(&mut header, &type_name(field.data_type()));
         }
         let columns = schema.fields().iter().map(|field| ColumnHash::new(field.data_type())).collect();
-        ContentHash { header, columns, rows: 0 }
+        ContentHash { header, columns, rows: 0, threads }
     }
 
     /// Adds rows.
@@ -54,9 +59,10 @@ impl ContentHash {
     /// # Errors
     /// [`Error::Internal`] where an array cannot be read as its type.
     pub fn update(&mut self, batch: &RecordBatch) -> Result<()> {
-        for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
-            column.update(array, None)?;
-        }
+        let columns: Vec<_> = self.columns.iter_mut().zip(batch.columns()).collect();
+        // A thread is not begun for less than it costs.
+        let threads = self.threads.min(batch.num_rows() * columns.len() / VALUES);
+        in_parallel(columns, threads, |(column, array)| column.update(array, None))?;
         self.rows += batch.num_rows() as u64;
         Ok(())
     }
@@ -239,12 +245,22 @@ impl ColumnHash {
     ) {
         let values = array.as_primitive::<T>().values();
         self.scratch.clear();
-        self.scratch.reserve(values.len() * N);
-        for (row, value) in values.iter().enumerate() {
-            if nulls.is_none_or(|nulls| nulls.is_valid(row)) {
-                self.scratch.extend_from_slice(&bytes(*value));
-            } else {
-                self.scratch.extend_from_slice(&[0; N]);
+        // Memory already holds what is hashed, but for other machines' order and the many ways to write a NaN.
+        if cfg!(target_endian = "little") && values.iter().all(|value| value.partial_cmp(value).is_some()) {
+            let held = values.inner().as_slice();
+            let Some(nulls) = nulls else {
+                self.values.update(held);
+                return;
+            };
+            self.scratch.extend_from_slice(held);
+            let (valued, _) = self.scratch.as_chunks_mut::<N>();
+            let absent = !nulls.inner();
+            absent.set_indices().for_each(|row| valued[row] = [0; N]);
+        } else {
+            self.scratch.reserve(values.len() * N);
+            for (row, value) in values.iter().enumerate() {
+                let valid = nulls.is_none_or(|nulls| nulls.is_valid(row));
+                self.scratch.extend_from_slice(&if valid { bytes(*value) } else { [0; N] });
             }
         }
         self.flush();
@@ -294,7 +310,7 @@ mod tests {
     }
 
     fn hash(batches: &[RecordBatch]) -> String {
-        let mut content = ContentHash::new(&batches[0].schema());
+        let mut content = ContentHash::new(&batches[0].schema(), 2);
         batches.iter().for_each(|batch| content.update(batch).unwrap());
         content.finish()
     }
@@ -332,6 +348,19 @@ mod tests {
                 (0..50).step_by(size).map(|at| whole.slice(at, size.min(50 - at))).collect();
             assert_eq!(hash(&parts), expected, "{size}");
         }
+    }
+
+    #[test]
+    fn threads_do_not_matter() {
+        let numbers =
+            |from: i64| -> ArrayRef { Arc::new((from..from + VALUES as i64).collect::<Int64Array>()) };
+        let large = batch(vec![("a", numbers(0)), ("b", numbers(7)), ("c", numbers(9))]);
+        let of = |threads: usize| {
+            let mut content = ContentHash::new(&large.schema(), threads);
+            content.update(&large).unwrap();
+            content.finish()
+        };
+        assert!([2, 3, 8].into_iter().all(|threads| of(threads) == of(1)));
     }
 
     #[test]

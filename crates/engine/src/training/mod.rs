@@ -235,7 +235,7 @@ impl Engine {
             warnings,
         };
         Ok(Training {
-            content: ContentHash::new(&schema),
+            content: ContentHash::new(&schema, self.config().threads),
             schema,
             rows,
             spine: batches.into_iter(),

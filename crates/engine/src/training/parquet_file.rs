@@ -85,8 +85,9 @@ impl<W: Write + Send> ParquetFile<W> {
 
 /// Where values seldom repeat, looking for repeats costs more than all else of writing them. Numbers and
 /// times alone are judged, by the first rows: a longer value that does repeat is worth the looking. Of those that
-/// do not repeat, integers and times that lie in a range are written as differences, which takes less room and time
-/// than compressing them; others are compressed where that makes them smaller.
+/// do not repeat, or would not be much shorter if each were written once, integers and times that lie in a range are
+/// written as differences, which takes less room and time than compressing them; others are compressed where that
+/// makes them smaller.
 fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperties {
     let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
     for (at, field) in schema.fields().iter().enumerate() {
@@ -94,10 +95,13 @@ fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperti
             continue;
         }
         let sample = first.map(|batch| batch.column(at).slice(0, batch.num_rows().min(SAMPLE)));
-        if field.data_type().is_floating() || sample.as_ref().is_some_and(seldom_repeats) {
+        let range = sample.as_ref().and_then(range_of);
+        let seldom = sample.as_ref().is_some_and(seldom_repeats);
+        let short = sample.as_ref().zip(range).is_some_and(|(sample, range)| are_as_short(sample, range));
+        if field.data_type().is_floating() || seldom || short {
             let column = ColumnPath::from(field.name().as_str());
             properties = properties.set_column_dictionary_enabled(column.clone(), false);
-            if sample.as_ref().is_some_and(lie_in_a_range) {
+            if range.is_some_and(|range| range < 1 << SHORT) {
                 properties = properties
                     .set_column_encoding(column.clone(), Encoding::DELTA_BINARY_PACKED)
                     .set_column_compression(column, Compression::UNCOMPRESSED);
@@ -111,21 +115,40 @@ fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperti
 
 /// Whether more than half of the values are different ones.
 fn seldom_repeats(sample: &ArrayRef) -> bool {
-    let different = sort(sample, None).and_then(|sorted| Ok(partition(&[sorted])?.len()));
-    different.is_ok_and(|different| different * 2 > sample.len())
+    different(sample).is_some_and(|different| different * 2 > sample.len())
+}
+
+/// How many values there are.
+fn different(sample: &ArrayRef) -> Option<usize> {
+    sort(sample, None).and_then(|sorted| Ok(partition(&[sorted])?.len())).ok()
+}
+
+/// Fewer values than these are quickly looked up.
+const FEW: usize = 16;
+
+/// Whether differences of values in this range take about as much room as the numbers of those that repeat, a bit
+/// more than the range does beside as many as count them; and values mostly differ from those before them, where
+/// numbers would be shorter still.
+fn are_as_short(sample: &ArrayRef, range: u64) -> bool {
+    let bits = |most: u64| u64::BITS - most.leading_zeros();
+    let changes = partition(&[Arc::clone(sample)]).is_ok_and(|runs| runs.len() * 2 > sample.len());
+    changes
+        && different(sample)
+            .is_some_and(|different| different > FEW && bits(range) < 2 * bits(different as u64 - 1))
 }
 
 /// Bits of a range whose differences are still clearly shorter than values.
 const SHORT: u32 = 48;
 
-/// Whether these are integers or times, as Parquet has them, in a range of [`SHORT`] bits.
-fn lie_in_a_range(sample: &ArrayRef) -> bool {
+/// How far the greatest of these is from the least, where they are integers or times, as Parquet has them.
+fn range_of(sample: &ArrayRef) -> Option<u64> {
     let data_type = sample.data_type();
-    let (integer, temporal) = (data_type.is_integer(), data_type.is_temporal());
-    let Ok(values) = cast(sample, &ArrowType::Int64) else { return false };
+    if !data_type.is_integer() && !data_type.is_temporal() {
+        return None;
+    }
+    let values = cast(sample, &ArrowType::Int64).ok()?;
     let values = values.as_primitive::<Int64Type>();
-    let range = max(values).zip(min(values)).map(|(most, least)| most.abs_diff(least));
-    (integer || temporal) && range.is_some_and(|range| range < 1 << SHORT)
+    max(values).zip(min(values)).map(|(most, least)| most.abs_diff(least))
 }
 
 /// Whether compression takes less than a tenth off the values; those that there are, since what lies under
@@ -248,6 +271,9 @@ mod tests {
             .map(|row| (row % 5 > 0).then(|| (0..row % 4).map(|item| Some(item as i64)).collect::<Vec<_>>()));
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("different", Arc::new(Int64Array::from_iter((0..count).map(number)))),
+            ("few", Arc::new(Int64Array::from_iter((0..count).map(|row| number(row * 31 % 13))))),
+            ("runs", Arc::new(Int64Array::from_iter((0..count).map(|row| number(row / 50 * 31 % 61))))),
+            ("apart", Arc::new(Int64Array::from_iter((0..count).map(|row| number(row * 31 % 61) << 30)))),
             ("same", Arc::new(Int64Array::from_iter((0..count).map(|row| (row % 7 > 0).then_some(1))))),
             ("float", Arc::new(Float64Array::from_iter((0..count).map(|row| row as f64 / 3.0)))),
             ("text", Arc::clone(&inner)),
@@ -308,6 +334,7 @@ mod tests {
                     (0..count).map(|row| (row * 31 % 9_973) as i32 - 5_000),
                 )),
             ),
+            ("counts", Arc::new(Int64Array::from_iter_values((0..count).map(|row| (row * 31 % 61) as i64)))),
         ];
         let rows = RecordBatch::try_from_iter(columns).unwrap();
         let bytes = written(&rows, 3_000, 2);
@@ -319,7 +346,7 @@ mod tests {
         };
         let found: Vec<(Compression, bool)> = group.columns().iter().map(of_column).collect();
         let (large, small) = ((Compression::UNCOMPRESSED, false), (Compression::UNCOMPRESSED, true));
-        assert_eq!(found, [large, (Compression::SNAPPY, false), large, small, small, small]);
+        assert_eq!(found, [large, (Compression::SNAPPY, false), large, small, small, small, small]);
         assert!(group.column(3).compressed_size() < 10_000, "{}", group.column(3).compressed_size());
         let read: Vec<RecordBatch> = reader.build().unwrap().map(|batch| batch.unwrap()).collect();
         assert!(concat_batches(&rows.schema(), &read).unwrap() == rows);
@@ -336,7 +363,15 @@ mod tests {
             .map(|column| (column.column_path().string(), column.dictionary_page_offset().is_some()))
             .filter(|(name, _)| !name.contains('.'))
             .collect();
-        let expected = [("different", false), ("same", true), ("float", false), ("text", true)];
+        let expected = [
+            ("different", false),
+            ("few", true),
+            ("runs", true),
+            ("apart", true),
+            ("same", true),
+            ("float", false),
+            ("text", true),
+        ];
         assert_eq!(found, expected.map(|(name, has)| (name.to_owned(), has)));
     }
 }
