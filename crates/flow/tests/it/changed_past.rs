@@ -8,7 +8,7 @@ use arrow::util::display::array_value_to_string;
 use asof_engine::intake::BodyFormat;
 use asof_engine::no_progress;
 use asof_flow::{MaterializeReport, PushRequest};
-use asof_model::{Ask, Principal};
+use asof_model::{Ask, Explain as _, Principal};
 use asof_serve::EntityColumns;
 
 use crate::fixture::name;
@@ -83,7 +83,10 @@ fn a_changed_past_comes_online() {
     assert_eq!(ask(&node), "2 101 100");
     let looked = |units: u64| {
         let status = node.runtime.block_on(node.flow.status(&Principal::owner(), None)).unwrap();
-        assert!(status.iter().all(|view| view.units_behind == units), "{status:?}");
+        assert!(
+            status.iter().all(|view| view.units_behind == Some(units) && view.last_error.is_none()),
+            "{status:?}"
+        );
     };
     looked(0);
     for report in materialize(&node) {
@@ -124,4 +127,28 @@ fn a_changed_past_comes_online() {
     assert_eq!(ask(&node), "6 1114 7");
     node.materialize();
     assert_eq!(ask(&node), "7 1115 7");
+    // A past without files is none that is up to date: what is online stays, and the status says what is the matter.
+    std::fs::rename(path.join("past"), path.join("elsewhere")).unwrap();
+    let (owner, shop) = (Principal::owner(), name("shop"));
+    let told = || {
+        let status = node.runtime.block_on(node.flow.status(&owner, None)).unwrap();
+        for view in &status {
+            let failure = view.last_error.as_ref().unwrap();
+            assert_eq!((view.units_behind, view.rows_behind), (None, None), "{view:?}");
+            assert!(view.materialized && failure.error.message.contains("past/*.csv"), "{failure:?}");
+        }
+        status.into_iter().map(|view| view.last_error.unwrap().error.code).collect::<Vec<_>>()
+    };
+    let codes = told();
+    let refused = node.flow.materialize(&owner, &shop, None, no_progress());
+    let refused = node.runtime.block_on(refused).unwrap_err();
+    assert_eq!((codes, told()), (vec![refused.code().to_owned(); 2], vec![refused.code().to_owned(); 2]));
+    assert_eq!(ask(&node), "7 1115 7");
+    std::fs::rename(path.join("elsewhere"), path.join("past")).unwrap();
+    node.materialize();
+    let status = node.runtime.block_on(node.flow.status(&owner, None)).unwrap();
+    assert!(
+        status.iter().all(|view| view.units_behind == Some(0) && view.last_error.is_none()),
+        "{status:?}"
+    );
 }

@@ -117,7 +117,7 @@ fn a_delta_table_that_only_grew_is_read_on_from_there() {
     let added = table.add("b.parquet", &[row(1, 20, 4, 101), row(4, 20, 5, 400)]);
     table.commit(&[added]);
     let status = node.runtime.block_on(node.flow.status(&Principal::owner(), None)).unwrap();
-    assert_eq!((status[0].units_behind, status[0].rows_behind), (1, Some(2)));
+    assert_eq!((status[0].units_behind, status[0].rows_behind), (Some(1), Some(2)));
     let grown = node.materialize().unwrap();
     assert_eq!((read(&grown), grown.generation), ((1, 2, 4, false), built.generation));
     assert_eq!([1, 2, 4].map(|item| price(&node, item)), [Some(101), Some(200), Some(400)]);
