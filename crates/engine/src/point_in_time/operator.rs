@@ -265,7 +265,7 @@ impl PointInTimeExec {
     async fn answer_in(&self, of: u32, context: &Arc<TaskContext>) -> Result<Option<Vec<ReadingAnswers>>> {
         let rows = self.spine.rows();
         let empty = |reading: &ReadingSpec| {
-            Ok(ReadingAnswers::new(rows, &reading.types(), reading.defaults()?, self.spec.compare))
+            Ok(ReadingAnswers::new(rows, &reading.types(&self.spec), reading.defaults()?, self.spec.compare))
         };
         let mut answers = self.spec.readings.iter().map(empty).collect::<Result<Vec<ReadingAnswers>>>()?;
         let whole = self.spine.index(&self.spec, self.engine.config().threads)?;
