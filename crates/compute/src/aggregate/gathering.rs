@@ -100,6 +100,12 @@ impl<A: Algebra> Gathered<A> {
         }
     }
 
+    /// Bytes of listed rows with their slots, and of the same rows while they are put in order.
+    pub(super) fn listed_bytes(&self) -> usize {
+        let row = size_of::<A::Row>();
+        self.rows.capacity() * row + self.slots.capacity() * size_of::<u32>() + self.rows.len() * row
+    }
+
     /// Takes the rows, in the order of their slots' places.
     fn listed(&mut self, count: usize, place: impl Fn(u32) -> u32) -> Listed<A::Row> {
         let (slots, from) = (std::mem::take(&mut self.slots), std::mem::take(&mut self.rows));
