@@ -86,7 +86,7 @@ const INVALID: [(&str, &str); 194] = [
     ("deletes_without_id", "A delete that names no row by its `id` ends a key, and what it takes from a window cannot be told. Give the source an `id`, or leave out its `delete_when`."),
     ("delta_broken", "The log of a Delta table cannot be read. Read the table with the engine that writes it, and mend it there."),
     ("delta_mapping_by_id", "A Delta table maps its columns by id, and a file's ids do not fit its log. The table is refused rather than read wrong; let the engine that wrote it rewrite that file."),
-    ("delta_reader_feature", "The Delta table asks of its readers a feature that this program does not know, so it is refused rather than read wrong. Turn the feature off where the table is written, or export it as Parquet."),
+    ("delta_reader_feature", "The Delta table asks of its readers a feature that this program does not know, or does not read the `past` of a source with, so it is refused rather than read wrong. Turn the feature off where the table is written, or export it as Parquet."),
     ("delta_reader_version", "The Delta table asks for a newer reader than this program is. Write it for reader version 3 or below."),
     ("demo_is_local", "The demo runs a node of its own; leave --server out."),
     ("derived_cycle", "A derived feature reads itself, by way of others. The message names the ring; a feature reads what can be computed before it."),

@@ -350,6 +350,7 @@ impl Check<'_> {
         let manner = Manner {
             question: Question::Known,
             on_overflow: OnOverflow::Null,
+            outcomes: true,
             on_immature: OnImmature::Keep,
             ..Manner::default()
         };
@@ -656,14 +657,15 @@ async fn collect(selection: &Selection, answers: PointInTimeAnswer) -> Result<Ag
     for (number, column) in selection.columns.iter().enumerate() {
         let values = together(batches.iter().filter_map(|it| it.columns.get(number).cloned()).collect())?;
         let why = match column.read() {
-            None => trained(&values, None),
+            None => vec![Why::Untold; values.len()],
             Some((reading, _)) => {
                 let parts = batches.iter().filter_map(|it| it.status.get(reading));
                 let statuses = together(parts.map(|it| Arc::new(it.clone()) as ArrayRef).collect())?;
                 let statuses: &UInt8Array = statuses.as_primitive();
-                let view = selection.readings.get(reading).map(|reading| &reading.view);
-                let is_window = view.is_some_and(|view| view.definition.is_window());
-                trained(&values, Some((statuses, is_window)))
+                let outcomes = batches.iter().filter_map(|it| it.outcomes.get(number).cloned().flatten());
+                let outcomes: Vec<ArrayRef> = outcomes.map(|it| Arc::new(it) as ArrayRef).collect();
+                let outcomes = (!outcomes.is_empty()).then(|| together(outcomes)).transpose()?;
+                trained(statuses, outcomes.as_ref().map(|it| it.as_primitive()))
             }
         };
         columns.push(Some((values, why)));

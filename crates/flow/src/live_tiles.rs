@@ -220,9 +220,8 @@ fn tile(
         return Ok(());
     }
     let until = windows.ladder.start(0, Timestamp(now.0.saturating_sub(LAG)));
-    tiler.advance(until, &worth, &mut |until, words, writing| {
-        LiveGenerations::mark(generation, until, words, writing)
-    })?;
+    tiler
+        .advance(until, &worth, &mut |until, words, writing| live.mark(generation, until, words, writing))?;
     for entity in &worth {
         going_on(stop)?;
         while !tiler.entity(entity)?.done {}

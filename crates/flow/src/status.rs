@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use asof_engine::Error as EngineError;
 use asof_engine::rows::{Unit, ViewProgress};
 use asof_model::{Address, Catalog, Length, Name, Principal, Timestamp, VersionId, ViewVersion};
 use asof_online::views::{Counted, LiveGeneration};
@@ -46,12 +47,13 @@ pub struct ViewStatus {
     pub success_age_micros: Option<i64>,
     /// How often a running node brings it up to date.
     pub refresh: Option<Length>,
-    /// Why the last attempt failed; none where it did not.
+    /// Why the last attempt failed or, where it did not, why the source cannot be looked at; none where neither is so.
     pub last_error: Option<ViewFailure>,
     /// Source rows that are not online yet; none where that is not known without reading them.
     pub rows_behind: Option<u64>,
-    /// Units (files, stretches of stored sources) that are not online yet.
-    pub units_behind: u64,
+    /// Units (files, stretches of stored sources) that are not online yet; none where the source was never looked at, or
+    /// cannot be.
+    pub units_behind: Option<u64>,
     /// Microseconds since the source was looked at for these two; none where it never was.
     pub behind_age_micros: Option<i64>,
     /// Rows seen that are never visible.
@@ -94,14 +96,29 @@ pub(crate) struct Behind {
     version: VersionId,
     at: Timestamp,
     rows: Option<u64>,
-    units: u64,
+    units: std::result::Result<u64, ViewFailure>,
 }
 
 impl Behind {
     /// These units were found to be new at that time.
     pub(crate) fn of(view: &ViewVersion, at: Timestamp, units: &[Unit]) -> Behind {
         let rows = units.iter().map(Unit::rows).sum();
-        Behind { version: view.id.clone(), at, rows, units: units.len() as u64 }
+        Behind { version: view.id.clone(), at, rows, units: Ok(units.len() as u64) }
+    }
+
+    /// All of the source is read anew.
+    fn all_of_it(view: &ViewVersion, at: Timestamp) -> Behind {
+        Behind { version: view.id.clone(), at, rows: None, units: Ok(1) }
+    }
+
+    /// The source could not be looked at.
+    fn unknown(view: &ViewVersion, at: Timestamp, error: &EngineError) -> Behind {
+        let failure = ViewFailure { at, error: RunError::of(error) };
+        Behind { version: view.id.clone(), at, rows: None, units: Err(failure) }
+    }
+
+    fn failure(&self) -> Option<ViewFailure> {
+        self.units.as_ref().err().cloned()
     }
 }
 
@@ -165,7 +182,7 @@ impl Flow {
     ///
     /// # Errors
     /// [`FlowError::Forbidden`]; [`FlowError::Online`] where the store cannot be read. A source that
-    /// cannot be looked at only leaves `rows_behind` unknown.
+    /// cannot be looked at is told in `last_error`.
     pub async fn status(&self, principal: &Principal, project: Option<&Name>) -> Result<Vec<ViewStatus>> {
         if let Some(project) = project {
             may_see(principal, project)?;
@@ -226,9 +243,11 @@ impl Flow {
                 succeeded_at,
                 success_age_micros: succeeded_at.map(since),
                 refresh: view.definition.refresh,
-                last_error: stale.or_else(|| self.views.failure(&view.address)),
+                last_error: stale
+                    .or_else(|| self.views.failure(&view.address))
+                    .or_else(|| behind.as_ref().and_then(Behind::failure)),
                 rows_behind: behind.as_ref().and_then(|behind| behind.rows),
-                units_behind: behind.as_ref().map_or(0, |behind| behind.units),
+                units_behind: behind.as_ref().and_then(|behind| behind.units.as_ref().ok().copied()),
                 behind_age_micros: behind.map(|behind| since(behind.at)),
                 never_known: live.map_or(0, |live| live.never_known),
                 null_keys: live
@@ -300,27 +319,27 @@ impl Flow {
     async fn look_alone(&self, address: &Address, at: Timestamp) -> Result<()> {
         let catalog = self.registry.catalog();
         let Some(view) = catalog.view(address) else { return Ok(()) };
-        let read =
-            match (live_of(&self.generations().await?, view), &self.live_views, self.answers_live(view)) {
-                (_, Some(live), Some(lively)) if is_pushed(&catalog, view) => {
-                    let read = self.live_progress(live, lively.record.id).await?;
-                    let behind = match self.engine.past_changed(&catalog, view, &read).await {
-                        Ok(None) => Behind::of(view, at, &[]),
-                        // All of it is read anew.
-                        Ok(Some(_)) => Behind { version: view.id.clone(), at, rows: None, units: 1 },
-                        Err(_) => Behind { version: view.id.clone(), at, rows: None, units: 0 },
-                    };
-                    self.views.looked(address, behind);
-                    return Ok(());
-                }
-                (_, Some(live), Some(lively)) => self.live_progress(live, lively.record.id).await?,
-                (Some(live), ..) => self.progress_of(live.id).await?.read,
-                _ => ViewProgress::default(),
-            };
-        let behind = match self.engine.rows(&catalog, view, &read).await {
-            Ok(rows) => Behind::of(view, at, rows.units()),
-            Err(_) => Behind { version: view.id.clone(), at, rows: None, units: 0 },
+        let live = live_of(&self.generations().await?, view).map(|live| live.id);
+        let looked = match (live, &self.live_views, self.answers_live(view)) {
+            (_, Some(live), Some(lively)) if is_pushed(&catalog, view) => {
+                let read = self.live_progress(live, lively.record.id).await?;
+                let changed = self.engine.past_changed(&catalog, view, &read).await;
+                changed.map(|changed| match changed {
+                    None => Behind::of(view, at, &[]),
+                    Some(_) => Behind::all_of_it(view, at),
+                })
+            }
+            (live, store, lively) => {
+                let read = match (live, store, lively) {
+                    (_, Some(store), Some(lively)) => self.live_progress(store, lively.record.id).await?,
+                    (Some(live), ..) => self.progress_of(live).await?.read,
+                    _ => ViewProgress::default(),
+                };
+                let rows = self.engine.rows(&catalog, view, &read).await;
+                rows.map(|rows| Behind::of(view, at, rows.units()))
+            }
         };
+        let behind = looked.unwrap_or_else(|error| Behind::unknown(view, at, &error));
         self.views.looked(address, behind);
         Ok(())
     }

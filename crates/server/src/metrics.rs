@@ -132,7 +132,7 @@ impl Default for Metrics {
         );
         registry.register(
             "view_materialize_failed",
-            "1 where the last materialisation of a view failed",
+            "1 where the last materialisation of a view failed, or its source cannot be read",
             metrics.failed.clone(),
         );
         registry.register(

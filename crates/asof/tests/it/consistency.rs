@@ -304,6 +304,63 @@ fn the_check_finds_what_is_not_as_it_was() {
     assert_eq!(said.code, Some(0), "{}", said.err);
 }
 
+/// A sum out of range is null and so is one of nothing: neither is taken for the other.
+#[test]
+fn nulls_of_windows_are_told_apart() {
+    const SUMS: &str = "\
+entity: buyer
+keys: {buyer: int64}
+---
+source: bids
+push: true
+schema: {buyer: int64, at: timestamp, bid: int64}
+event_time: at
+---
+view: bidding
+entity: buyer
+source: bids
+windows: [1d]
+features: {total: {agg: sum(bid)}, spread: {agg: stddev(bid)}}
+---
+service: scoring
+features: [bidding.*]
+";
+    let project = Project::empty();
+    project.write("asof.yaml", "project: shop\n");
+    project.write("features/shop.yaml", SUMS);
+    project.well(&["apply", "--yes"]);
+    let node = up(&project);
+    let bids = [(1, i64::MAX), (1, 1), (2, 7)];
+    let at = now();
+    push(&node, "bids", &bids.map(|(buyer, bid)| json!({"buyer": buyer, "at": at, "bid": bid})).into());
+    let body = json!({"service": "scoring", "entities": {"buyer": [1, 2, 3]}}).to_string();
+    let (status, answer) = node.post("/v1/features", &body);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(counts(&check(&node)), [0, 0, 0]);
+    assert_eq!(node.stop(), Some(0));
+    let path = log_file(&project);
+    let untouched = std::fs::read(&path).unwrap();
+    let text = |column: &ArrayRef| arrow::compute::cast(column, &DataType::Utf8).unwrap();
+    let at = read(&path)[0].column_by_name("status").unwrap().as_struct().column_by_name("total_1d").cloned();
+    let told = text(&at.unwrap());
+    let told: Vec<_> = told.as_string::<i32>().iter().flatten().collect();
+    assert_eq!(told, ["overflow", "present", "null"]);
+    for (from, to) in [("overflow", "null"), ("null", "overflow"), ("overflow", "present")] {
+        tamper(&path, "status", "total_1d", |column| {
+            let known = column.as_dictionary::<Int8Type>();
+            let names = text(known.values());
+            let place = |name| names.as_string::<i32>().iter().position(|it| it == Some(name)).unwrap() as i8;
+            let other = |key: i8| if key == place(from) { place(to) } else { key };
+            let keys: Int8Array = known.keys().unary(other);
+            Arc::new(DictionaryArray::new(keys, Arc::clone(known.values())))
+        });
+        let ended = project.run(&["check", "consistency", "--json"]);
+        let answer: Value = serde_json::from_str(ended.out.lines().next().unwrap()).unwrap();
+        assert_eq!((ended.code, counts(&answer)), (Some(4), [1, 0, 0]), "{from} told as {to}: {answer:#}");
+        std::fs::write(&path, &untouched).unwrap();
+    }
+}
+
 #[test]
 fn lag_is_told_apart() {
     let (project, node) = shop();

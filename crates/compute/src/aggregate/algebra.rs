@@ -209,6 +209,7 @@ pub(super) trait Erased: fmt::Debug + Send + Sync {
     fn numbers(&self, states: &States, windows: &[(Ranges<'_>, Changes<'_>)]) -> Option<Vec<Vec<u64>>>;
     fn finish_numbers(&self, numbers: &[u64]) -> Finished;
     fn bytes(&self, states: &States) -> usize;
+    fn listed_bytes(&self, of: &Gathering) -> usize;
 }
 
 impl Function {
@@ -376,6 +377,12 @@ impl Function {
     /// Bytes that states hold.
     pub fn bytes(&self, states: &States) -> usize {
         self.0.bytes(states)
+    }
+
+    /// Bytes that rows which are in no state yet take at most, until they are in the order of their slots; without those of
+    /// long texts.
+    pub fn listed_bytes(&self, of: &Gathering) -> usize {
+        self.0.listed_bytes(of)
     }
 }
 

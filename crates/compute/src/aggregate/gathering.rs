@@ -123,6 +123,15 @@ impl<A: Algebra> Gathered<A> {
         }
     }
 
+    /// Bytes of listed rows with their slots, and of the same rows while they are put in order.
+    pub(super) fn listed_bytes(&self) -> usize {
+        let row = size_of::<A::Row>();
+        let held = |(slots, rows): &(Vec<u32>, Vec<A::Row>)| {
+            slots.capacity() * size_of::<u32>() + if row > 0 { rows.capacity() * row } else { 0 }
+        };
+        self.blocks.iter().map(held).sum::<usize>() + self.rows * row
+    }
+
     /// Takes the rows out, of so many slots in this order.
     fn listed(&mut self, count: usize, order: impl Iterator<Item = u32>) -> Listed<A::Row> {
         let mut next = vec![0; count];

@@ -370,6 +370,10 @@ impl<A: Algebra> Erased for Kind<A> {
             }
         }
     }
+
+    fn listed_bytes(&self, of: &Gathering) -> usize {
+        of.0.downcast_ref::<Gathered<A>>().map_or(0, Gathered::listed_bytes)
+    }
 }
 
 impl<A: Algebra> Kind<A> {

@@ -21,6 +21,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::scan::{provider, reading_state};
 use super::table::{address, broken};
+use crate::source::find::Found;
 use crate::source::parquet::check_nesting_of;
 use crate::{Engine, Error, Result};
 
@@ -169,13 +170,56 @@ impl Foreign {
             if self.only.as_ref().is_some_and(|only| !only.contains(&address)) {
                 continue;
             }
-            let path = match url::Url::parse(file.path().as_ref()) {
-                Ok(elsewhere) => elsewhere.to_file_path().ok(),
-                Err(_) => Some(self.folder.join(file.object_store_path().as_ref())),
-            };
+            let path = self.path_of(file.path().as_ref(), file.object_store_path().as_ref());
             files.extend(path.map(|path| (path, file.path().into_owned())));
         }
         Ok(files)
+    }
+
+    /// The data files of this version in the order of their paths, each with its partition values, for who reads them
+    /// as the files they are. `shown`: the table as people named it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where the log says of them what they do not say themselves: rows that are deleted, columns by
+    /// other names.
+    pub(crate) fn plain_files(&self, shown: &str) -> Result<Vec<Found>> {
+        let state = self.table.snapshot().map_err(|e| broken("read the table", &self.folder, e))?;
+        let mapping = state.metadata().configuration().get("delta.columnMapping.mode");
+        let mapped = mapping.is_some_and(|mode| mode != "none");
+        let deletes = state.log_data().iter().any(|file| file.deletion_vector_descriptor().is_some());
+        if mapped || deletes {
+            let feature = if mapped { "columnMapping" } else { "deletionVectors" };
+            let message = format!(
+                "the Delta table `{shown}` uses the reader feature `{feature}`, and the past of a source is read by its \
+                 data files alone"
+            );
+            return Err(Error::invalid("delta_reader_feature", message).with_hint(
+                "have its owner rewrite it without (`REORG TABLE ... APPLY (PURGE)` for deletion vectors), or export it \
+                 to Parquet and name these files",
+            ));
+        }
+        let mut files = Vec::new();
+        for file in state.log_data().iter() {
+            let mut partitions: Vec<(String, Option<String>)> =
+                file.partition_values_map().into_iter().collect();
+            // An empty text is a null there.
+            partitions.iter_mut().for_each(|(_, value)| *value = value.take().filter(|it| !it.is_empty()));
+            partitions.sort();
+            let path = self.path_of(file.path().as_ref(), file.object_store_path().as_ref());
+            let path = path.ok_or_else(|| Error::internal("a data file of a table has no path"))?;
+            let shown = format!("{}/{}", shown.trim_end_matches('/'), file.path());
+            files.push(Found { path, shown, partitions });
+        }
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(files)
+    }
+
+    /// Where a data file is, by its address in the log, and by the path that this stands for.
+    fn path_of(&self, address: &str, path: &str) -> Option<PathBuf> {
+        match url::Url::parse(address) {
+            Ok(elsewhere) => elsewhere.to_file_path().ok(),
+            Err(_) => Some(self.folder.join(path)),
+        }
     }
 
     /// The address of a data file.

@@ -269,8 +269,8 @@ impl Columns {
         self.invalid("new_column", &message).with_hint(match near {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!(
-                "leave {it} out, or name {it} in the source's `schema`: `asof plan` then says how the rows pushed so far \
-                 are brought over"
+                "leave {it} out, or name {it} in the source's `schema`: `asof plan` then says what becomes of the rows \
+                 pushed so far"
             ),
         })
     }

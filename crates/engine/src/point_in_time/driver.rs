@@ -10,8 +10,8 @@ use asof_compute::{
     ComputeError, DerivationError, Derivations, KeyEncoder, conform, conform_request, has_order_numbers,
 };
 use asof_model::{
-    Address, Catalog, Column, Cut, DataType, Name, OnImmature, OnOverflow, Origin, Question, Reading,
-    Selection, SourceCut, SourceVersion, Timestamp,
+    Address, Catalog, Column, Cut, DataType, Name, OnImmature, OnOverflow, Origin, OutputColumn, Question,
+    Reading, Selection, SourceCut, SourceVersion, Timestamp,
 };
 use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::stream::BoxStream;
@@ -24,7 +24,9 @@ use super::ends::Ends;
 use super::halves;
 use super::mature::{Reach, kept, kept_rows, masked};
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
-use super::spec::{DIFFERS, EVENT_TIME, FeatureSpec, ReadingSpec, STATUS, Spec, SpineColumns, compute};
+use super::spec::{
+    DIFFERS, EVENT_TIME, FeatureSpec, OUTCOME, ReadingSpec, STATUS, Spec, SpineColumns, compute,
+};
 use super::versions::ends_of;
 use super::windows;
 use crate::engine::gone;
@@ -69,6 +71,9 @@ pub struct AnswerBatch {
     pub label_status: Vec<UInt8Array>,
     /// Per reading of the selection, [`asof_compute::Status::code`] of each row.
     pub status: Vec<UInt8Array>,
+    /// Per output column where [`Manner::outcomes`] asks for it, what each answer is: [`asof_compute::Outcome`], null
+    /// without a key. None of a column that is over no windows.
+    pub outcomes: Vec<Option<UInt8Array>>,
     /// Per reading, the event time of the row that answers or has expired, else null.
     pub event_time: Vec<ArrayRef>,
     /// Per reading, whether the other question answers otherwise.
@@ -84,6 +89,7 @@ impl AnswerBatch {
             labels: self.labels.iter().map(|it| it.slice(from, rows)).collect(),
             label_status: self.label_status.iter().map(|it| it.slice(from, rows)).collect(),
             status: self.status.iter().map(|it| it.slice(from, rows)).collect(),
+            outcomes: self.outcomes.iter().map(|it| it.as_ref().map(|it| it.slice(from, rows))).collect(),
             event_time: self.event_time.iter().map(|it| it.slice(from, rows)).collect(),
             differs: self.differs.iter().map(|it| it.slice(from, rows)).collect(),
         }
@@ -97,6 +103,8 @@ pub struct Manner {
     pub question: Question,
     /// What a value over a window does that is out of range, or over its cap.
     pub on_overflow: OnOverflow,
+    /// Whether features over windows also tell what each answer is.
+    pub outcomes: bool,
     /// What a row of the spine does, a label of which is not mature.
     pub on_immature: OnImmature,
     /// T: labels over pushed sources are not mature past it.
@@ -214,7 +222,8 @@ async fn answer_from(
             }
             groups.push(Group { members: pass.members, counts, stream });
         }
-        let assembly = Assembly::new(selection, questions, derivations, request, times, immature);
+        let outcomes = manner.outcomes;
+        let assembly = Assembly::new(selection, questions, derivations, request, times, immature, outcomes);
         let (readings, batches) = assembly.begin(groups);
         Ok(PointInTimeAnswer { readings, cuts, not_mature, kept: answered, batches })
     })
@@ -381,6 +390,7 @@ fn spec(engine: &Engine, questions: &Questions, pass: &Pass, key_sets: &[KeySet]
         columns: source.columns.clone(),
         readings: readings.collect(),
         overflow_is_null: manner.on_overflow == OnOverflow::Null,
+        outcomes: manner.outcomes,
         memory: engine.config().memory,
     }
 }
@@ -476,6 +486,8 @@ struct Assembly {
     immature: Vec<BooleanBuffer>,
     /// Per question, its group and its number there.
     places: Vec<(usize, usize)>,
+    /// As [`Manner::outcomes`].
+    outcomes: bool,
 }
 
 impl Assembly {
@@ -486,9 +498,10 @@ impl Assembly {
         request: Vec<ArrayRef>,
         times: ArrayRef,
         immature: Vec<BooleanBuffer>,
+        outcomes: bool,
     ) -> Assembly {
         let places = vec![(0, 0); questions.asked.len()];
-        Assembly { selection, questions, derivations, request, times, immature, places }
+        Assembly { selection, questions, derivations, request, times, immature, places, outcomes }
     }
 
     /// What the readings of the selection come to, and the answers.
@@ -578,12 +591,23 @@ impl Assembly {
         }
         let all = 0..selection.readings.len();
         let status = |reading| Ok(column(reading, STATUS)?.as_primitive::<UInt8Type>().clone());
+        let outcomes = |output: &OutputColumn| {
+            let told = output.read().filter(|_| self.outcomes);
+            let windows =
+                |(reading, _): &(usize, usize)| questions.asked[*reading].reading.view.definition.is_window();
+            let told = told.filter(windows).map(|(reading, at)| {
+                let view = &questions.asked[reading].reading.view;
+                column(reading, &format!("{OUTCOME}{}", view.features[at].feature.name))
+            });
+            Ok::<_, Error>(told.transpose()?.map(|told| told.as_primitive::<UInt8Type>().clone()))
+        };
         Ok(AnswerBatch {
             rows,
             columns: columns.collect::<Result<_>>()?,
             labels,
             label_status,
             status: all.clone().map(status).collect::<Result<_>>()?,
+            outcomes: selection.columns.iter().map(outcomes).collect::<Result<_>>()?,
             event_time: all.clone().map(|reading| column(reading, EVENT_TIME)).collect::<Result<_>>()?,
             differs: all
                 .map(|reading| Ok(column(reading, DIFFERS)?.as_boolean().clone()))

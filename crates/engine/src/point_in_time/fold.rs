@@ -327,6 +327,15 @@ impl Fold {
         self.rows.load(Ordering::Relaxed)
     }
 
+    /// Bytes of rows that are held beside the states of windows.
+    pub(super) fn listed(&self) -> u64 {
+        let listed = |reading: &Folded| match &reading.into {
+            Folding::Latest(_) => 0,
+            Folding::Windows(windows) => windows.listed(),
+        };
+        self.readings.iter().map(listed).sum()
+    }
+
     /// What a partial half counts.
     pub(super) fn report(&self) -> Report {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);

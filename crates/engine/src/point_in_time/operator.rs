@@ -265,7 +265,7 @@ impl PointInTimeExec {
     async fn answer_in(&self, of: u32, context: &Arc<TaskContext>) -> Result<Option<Vec<ReadingAnswers>>> {
         let rows = self.spine.rows();
         let empty = |reading: &ReadingSpec| {
-            Ok(ReadingAnswers::new(rows, &reading.types(), reading.defaults()?, self.spec.compare))
+            Ok(ReadingAnswers::new(rows, &reading.types(&self.spec), reading.defaults()?, self.spec.compare))
         };
         let mut answers = self.spec.readings.iter().map(empty).collect::<Result<Vec<ReadingAnswers>>>()?;
         let whole = self.spine.index(&self.spec, self.engine.config().threads)?;
@@ -440,7 +440,7 @@ struct Scan<'a> {
     exec: &'a PointInTimeExec,
     fold: Arc<Fold>,
     context: Arc<TaskContext>,
-    /// Bytes that states and buffers may take, and bytes all threads' buffers hold.
+    /// Bytes that rows may take which are held, in buffers and beside states, and bytes all threads' buffers hold.
     limit: Option<(u64, Arc<AtomicU64>)>,
     /// How many threads read.
     threads: usize,
@@ -484,6 +484,9 @@ impl Scan<'_> {
                     let naming = addresses(&batch)
                         .ok_or_else(|| Error::internal("the scan gives no addresses to fetch rows by"))?;
                     self.fold.batch(&batch, Naming::Column(naming), &mut scratch)?;
+                    if self.is_over(0, 0) {
+                        return Ok((buffer, true));
+                    }
                 } else {
                     self.fold.batch(&batch, Naming::From(buffer.next()), &mut scratch)?;
                     let before = buffer.bytes();
@@ -520,7 +523,7 @@ impl Scan<'_> {
         } else {
             held.fetch_sub(before - after, Ordering::Relaxed) - (before - after)
         };
-        all > *limit
+        all + self.fold.listed() > *limit
     }
 
     fn tell(&self) {

@@ -91,6 +91,7 @@ fn spec() -> Spec {
             reading("by_both", vec![t, k], 1, None),
         ],
         overflow_is_null: false,
+        outcomes: false,
         memory: 1 << 30,
     }
 }

@@ -44,6 +44,9 @@ pub struct Spec {
     /// A value over windows that is out of range is null, and not an error.
     #[serde(default)]
     pub overflow_is_null: bool,
+    /// Features over windows also tell what each answer is, as [`asof_compute::Outcome`].
+    #[serde(default)]
+    pub outcomes: bool,
     /// Bytes that states and candidate rows may take before the spine is cut into portions.
     pub memory: u64,
 }
@@ -104,9 +107,15 @@ impl ReadingSpec {
         format!("{reading}.{name}")
     }
 
-    /// The types of its features.
-    pub(super) fn types(&self) -> Vec<DataType> {
-        self.features.iter().map(|feature| feature.data_type.clone()).collect()
+    /// The types of its features, and behind them of what these tell of their answers.
+    pub(super) fn types(&self, spec: &Spec) -> Vec<DataType> {
+        let types = self.features.iter().map(|feature| feature.data_type.clone());
+        types.chain(self.told(spec).map(|_| DataType::UInt8)).collect()
+    }
+
+    /// The features that also tell what each answer is.
+    fn told(&self, spec: &Spec) -> impl Iterator<Item = &FeatureSpec> {
+        self.features.iter().filter(|_| spec.outcomes && self.is_window())
     }
 }
 
@@ -114,12 +123,14 @@ impl ReadingSpec {
 pub(super) const STATUS: &str = "__status";
 /// The event time of the row that answers or has expired.
 pub(super) const EVENT_TIME: &str = "__event_time";
+/// What a feature's answer over windows is: before its name.
+pub(super) const OUTCOME: &str = "__outcome.";
 /// Whether the other question answers otherwise.
 pub(super) const DIFFERS: &str = "__differs";
 
 impl Spec {
     /// The schema of the answers: one row per spine row, in the spine's order; for each reading its
-    /// status, event time, whether the other question differs, and its features.
+    /// status, event time, whether the other question differs, its features, and what these tell of their answers.
     pub fn answer_schema(&self) -> SchemaRef {
         let mut fields = Vec::new();
         for (number, reading) in self.readings.iter().enumerate() {
@@ -130,6 +141,10 @@ impl Spec {
             for feature in &reading.features {
                 let name = ReadingSpec::column(number, &feature.name);
                 fields.push(Field::new(name, arrow_type(&feature.data_type), true));
+            }
+            for feature in reading.told(self) {
+                let name = ReadingSpec::column(number, &format!("{OUTCOME}{}", feature.name));
+                fields.push(Field::new(name, ArrowType::UInt8, true));
             }
         }
         Arc::new(Schema::new(fields))

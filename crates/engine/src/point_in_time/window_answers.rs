@@ -1,6 +1,8 @@
 //! From the states of windows to answers: each key's answers swept in the order of time.
 
-use arrow::array::{ArrayRef, AsArray, new_null_array};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, UInt8Array, new_null_array};
 use arrow::datatypes::Int64Type;
 use asof_compute::{Finished, Function, NONE, Outcome, Place, PlannedFeature, Ranges, Status, with_default};
 use asof_model::Question;
@@ -113,6 +115,7 @@ fn run(
     let times = fold.spine.times(answers);
     let mut slots = vec![SlotAnswer::NOTHING; times.len()];
     let mut columns: Vec<Option<ArrayRef>> = plan.features().iter().map(|_| None).collect();
+    let mut outcomes = vec![Vec::new(); if spec.outcomes { columns.len() } else { 0 }];
     let mut overflows = Vec::new();
     let mut otherwise = vec![(false, false); if spec.compare { times.len() } else { 0 }];
     let place =
@@ -201,10 +204,14 @@ fn run(
             }
             let over = found.outcomes.iter().position(|outcome| *outcome == Outcome::Overflow);
             overflows.extend(over.map(|answer| (at, answer as u32)));
-            columns[at] = Some(match &feature.default {
-                Some(default) => with_default(found, default).map_err(compute)?.values,
-                None => found.values,
-            });
+            let found = match &feature.default {
+                Some(default) => with_default(found, default).map_err(compute)?,
+                None => found,
+            };
+            if let Some(told) = outcomes.get_mut(at) {
+                *told = found.outcomes.iter().map(|outcome| *outcome as u8).collect();
+            }
+            columns[at] = Some(found.values);
         }
     }
     for (slot, (differs, present)) in slots.iter_mut().zip(otherwise) {
@@ -215,7 +222,8 @@ fn run(
             new_null_array(&asof_compute::arrow_type(&feature.function.data_type()), times.len())
         })
     });
+    let outcomes = outcomes.into_iter().map(|told| Arc::new(UInt8Array::from(told)) as ArrayRef);
     let mut part = values.part(times.len());
-    let put = part.put(times.len(), columns.collect())?;
+    let put = part.put(times.len(), columns.chain(outcomes).collect())?;
     Ok(RunAnswers { part, put, slots, overflows })
 }

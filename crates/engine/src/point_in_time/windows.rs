@@ -6,6 +6,7 @@
 //! of a segment tree over the key's answers. Nothing is kept per row, late or not. So does a row that ends, since
 //! another version of its event comes after it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::BooleanArray;
@@ -111,9 +112,15 @@ impl WindowPlan {
             !windows[..*at].iter().any(|other| upper(other) == upper(window))
         };
         let uppers = (0..windows.len()).filter(first).count();
-        let slots = (windows.len() + uppers) as u64;
+        let (slots, windows) = ((windows.len() + uppers) as u64, windows.len() as u64);
+        // Edges, some of them twice, with the answer that each is asked by first, and what windows cover.
+        let index = slots * 13 + windows * 8;
+        // Of one key, which may have all answers, edges with their places while they are put in order.
+        let ordering = slots * 20;
+        // When these are gone, states by their numbers; in the end what windows cover of them, and answers.
         let states = self.plan.kept().iter().map(|kept| kept.function.bytes(&kept.function.states(1)) as u64);
-        slots * (12 + states.sum::<u64>()) + windows.len() as u64 * 8 + self.features().len() as u64 * 24
+        let states = slots * (8 + states.sum::<u64>()) + windows * 8 + self.features().len() as u64 * 24;
+        index + ordering.max(states)
     }
 
     /// Ready for batches of this schema.
@@ -155,6 +162,8 @@ pub(super) struct WindowFold {
     /// Bytes of rows that may wait in a thread.
     pub(super) most_waiting: u64,
     runs: Vec<Mutex<RunStates>>,
+    /// Bytes of rows that are in no state yet, and may never be: as many as come, whatever the number of slots.
+    listed: AtomicU64,
 }
 
 /// The states of a run of keys.
@@ -177,6 +186,8 @@ pub(super) struct RunStates {
     pub(super) unknown: Vec<Vec<i64>>,
     /// The same of rows that count under *known* and not under *event*, since another version comes after them.
     pub(super) superseded: Vec<Vec<i64>>,
+    /// What of [`WindowFold::listed`] is of this run.
+    listed: u64,
 }
 
 /// The states of the slots of a run that rows fell into.
@@ -293,9 +304,15 @@ impl WindowFold {
                 .collect(),
             unknown: vec![Vec::new(); plan.plan.windows().len()],
             superseded: vec![Vec::new(); plan.plan.windows().len()],
+            listed: 0,
         };
         let runs = index.runs().iter().map(|_| Mutex::new(states())).collect();
-        WindowFold { spine, index, bound: bound.clone(), most_waiting, runs }
+        WindowFold { spine, index, bound: bound.clone(), most_waiting, runs, listed: AtomicU64::new(0) }
+    }
+
+    /// Bytes that rows take beside states, but for those that [`BoundWindows::bytes_per_answer`] counts.
+    pub(super) fn listed(&self) -> u64 {
+        self.listed.load(Ordering::Relaxed)
     }
 
     /// What is asked.
@@ -395,6 +412,11 @@ impl WindowFold {
             let moves = kept.filter.map_or(&*moves, |filter| &passing[filter]);
             kept.function.gather(states, count, &moves.slots, &moves.rows, prepared);
         }
+        let kept = self.bound.plan.plan.kept().iter().zip(&run.gathering);
+        let listed = kept.map(|(kept, of)| kept.function.listed_bytes(of) as u64).sum();
+        let before = std::mem::replace(&mut run.listed, listed);
+        // Where it is less than before, what is added goes around to that.
+        self.listed.fetch_add(listed.wrapping_sub(before), Ordering::Relaxed);
     }
 
     fn fold_late(&self, spec: &Spec, values: &BatchValues, late: (usize, &[Late]), run: &mut RunStates) {

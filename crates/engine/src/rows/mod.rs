@@ -32,7 +32,7 @@ use self::progress::Seen;
 use crate::point_in_time::ends_of;
 use crate::source::exec::FilesExec;
 use crate::source::find::{Found, find};
-use crate::source::opened::root;
+use crate::source::opened::{self, root};
 use crate::source::options::Options;
 use crate::source::rules::{FileRules, Rules};
 use crate::source::{Opened, ScanColumns, SourceScan, files};
@@ -238,7 +238,7 @@ impl Engine {
     }
 
     /// Why what was read of the past of a source that is pushed to is no longer what its path means: a file came,
-    /// changed or went. None of any other source. Reads names and times of files, and opens none.
+    /// changed or went. None of any other source. Reads names and times of files, of a Delta table its log, and opens none.
     ///
     /// # Errors
     /// Where the path means no file.
@@ -251,12 +251,8 @@ impl Engine {
         let source = catalog.source_of(view)?;
         let Place::Push { past: Some(past) } = &source.definition.place else { return Ok(None) };
         let root = root(catalog, source)?;
-        let (past, since) = (past.clone(), since.clone());
-        self.blocking(move || {
-            let options = Options::read(past.format, &past.options)?;
-            let found = find(&root, &past.path, past.format, options.hive_partitioning)?;
-            units::moved(&found, &since)
-        })
-        .await
+        let (found, ..) = opened::past_files(self, &root, source, past).await?;
+        let since = since.clone();
+        self.blocking(move || units::moved(&found, &since)).await
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use asof_compute::Position;
 use asof_model::{
-    Catalog, Column, Cut, FileIdentity, Format, PastCut, Place, SourceCut, SourceVersion, Timestamp,
+    Catalog, Column, Cut, FileIdentity, Format, Past, PastCut, Place, SourceCut, SourceVersion, Timestamp,
     VisibleTimes,
 };
 use datafusion::physical_plan::ExecutionPlan;
@@ -17,7 +17,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::ScanColumns;
 use super::exec::{FilesExec, RulesExec};
 use super::files::{self, OpenFile};
-use super::find::Found;
+use super::find::{Found, find};
+use super::options::Options;
 use super::query::Query;
 use super::rules::{FileRules, Given, Rules, StoredColumns};
 use crate::delta::{Foreign, Known, Layout, StoredFiles, Tailed, in_order, reaches, stored_files, tail_file};
@@ -84,16 +85,7 @@ pub(crate) fn open<'a>(
                     Some(Cut::Delta { version, .. }) => Some(*version),
                     _ => None,
                 };
-                let opened = Foreign::open(&root.join(path), version).await;
-                let table = opened.map_err(|error| match error.without(&root) {
-                    // A log that cannot be read is the table's owner's to mend, and no defect of ours.
-                    // Its reader's words go on with where in its code it stood.
-                    Error::Internal { what, .. } => {
-                        Error::invalid("delta_broken", what.lines().next().unwrap_or_default())
-                            .with_hint("read it with the engine that writes it, and mend it there")
-                    }
-                    other => other,
-                })?;
+                let table = foreign(&root, path, version).await?;
                 if let Some(Cut::Delta { table_id, .. }) = at
                     && *table_id != table.table_id
                 {
@@ -126,6 +118,20 @@ pub(crate) fn open<'a>(
                 Ok(Opened::Query(Arc::new(query)))
             }
         }
+    })
+}
+
+/// A Delta table that others write.
+async fn foreign(root: &Path, path: &str, version: Option<u64>) -> Result<Foreign> {
+    let opened = Foreign::open(&root.join(path), version).await;
+    opened.map_err(|error| match error.without(root) {
+        // A log that cannot be read is the table's owner's to mend, and no defect of ours.
+        // Its reader's words go on with where in its code it stood.
+        Error::Internal { what, .. } => {
+            Error::invalid("delta_broken", what.lines().next().unwrap_or_default())
+                .with_hint("read it with the engine that writes it, and mend it there")
+        }
+        other => other,
     })
 }
 
@@ -186,7 +192,7 @@ pub(crate) async fn stored(
     let readers = engine.readers().clone();
     let dense = !matches!(source.definition.place, Place::Push { .. });
     let files = engine.blocking(move || {
-        let options = super::options::Options::read(Format::Parquet, &std::collections::BTreeMap::new())?;
+        let options = Options::read(Format::Parquet, &std::collections::BTreeMap::new())?;
         let mut open = Vec::with_capacity(listed.len() + 1);
         let held_before = |last: Option<i64>| last.zip(after).is_some_and(|(last, after)| last <= after);
         // Positions of a load are given row by row.
@@ -266,18 +272,14 @@ async fn past_of(
     let Place::Push { past: Some(past) } = &source.definition.place else { return Ok(None) };
     let root = root.map(Path::to_owned).unwrap_or_default();
     there(&root, &past.path)?;
-    if past.format == Format::Delta {
-        let message = format!("source `{}`: a `past` in a Delta table is not built yet", source.address.name);
-        return Err(Error::invalid("not_built_yet", message)
-            .with_hint("bring it in with `asof load`, or name its data as Parquet files"));
-    }
-    let (path, format, options) = (past.path.clone(), past.format, past.options.clone());
+    let (found, format, options) = past_files(engine, &root, source, past).await?;
     let at = match at {
         Some(Cut::Stored { past: Some(past), .. }) => Some(past.files.clone()),
         _ => None,
     };
     let files = engine.blocking(move || {
-        let opened = files::open(&root, &path, format, &options)?;
+        let opened = found.into_iter().map(|found| files::open_one(found, format, &options));
+        let opened = opened.collect::<Result<Vec<OpenFile>>>()?;
         match at {
             Some(at) => as_recorded(opened, &at),
             None => Ok(opened),
@@ -289,6 +291,40 @@ async fn past_of(
         files: files.iter().map(|file| file.identity.clone()).collect(),
     };
     Ok(Some((files, OpenedPast { cut, until: past.until })))
+}
+
+/// Which files a past means, and how they are read. Those of a Delta table are the data files of its newest version, which
+/// may lack columns that it was given later.
+pub(crate) async fn past_files(
+    engine: &Engine,
+    root: &Path,
+    source: &SourceVersion,
+    past: &Past,
+) -> Result<(Vec<Found>, Format, Options)> {
+    let mut options = Options::read(past.format, &past.options)?;
+    let (path, format) = (past.path.clone(), past.format);
+    if format != Format::Delta {
+        let (root, hive) = (root.to_owned(), options.hive_partitioning);
+        let found = engine.blocking(move || find(&root, &path, format, hive)).await?;
+        return Ok((found, format, options));
+    }
+    let table = foreign(root, &path, None).await?;
+    let lacks = |column: &&Column| table.schema.field_with_name(&column.name).is_err();
+    if let Some(column) = source.columns.iter().find(lacks) {
+        let name = &source.address.name;
+        let message =
+            format!("source `{name}`: the Delta table `{path}` of its past has no column `{}`", column.name);
+        return Err(Error::invalid("column_not_found", message)
+            .with_hint("add the column to the table, or take it out of the source's `schema`"));
+    }
+    let found = table.plain_files(&path)?;
+    if found.is_empty() {
+        let message = format!("the Delta table `{path}` has no rows");
+        return Err(Error::invalid("source_no_files", message)
+            .with_hint("write the past into it, or take `past` out of the source"));
+    }
+    options.union_by_name = true;
+    Ok((found, Format::Parquet, options))
 }
 
 /// The files of a record, out of those there are now: files that came later are left out.

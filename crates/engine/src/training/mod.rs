@@ -211,6 +211,7 @@ impl Engine {
         let manner = Manner {
             question: recipe.question,
             on_overflow: recipe.on_overflow,
+            outcomes: false,
             on_immature: recipe.on_immature,
             asked_at: recipe.asked_at,
             in_halves: false,

@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, UInt8Array};
 use arrow::compute::cast;
-use asof_compute::Status;
+use asof_compute::{Outcome, Status};
 
 use crate::{FlowError, Result};
 
@@ -17,26 +17,17 @@ pub(super) enum Differs {
     Extra,
 }
 
-/// Why an answer is as it is. `expired` and `not_found` are the same (SEMANTICS section 3.1), and offline it is not
-/// told whether a window is null because nothing counts in it, because the value is out of range, or because what
-/// counts has no value: the variance of one.
+/// Why an answer is as it is. `expired` and `not_found` are the same (SEMANTICS section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
     NoKey,
+    /// With a value, or by what has none: a row's null, the variance of one.
     Answered,
     Nothing,
-    /// A null of a window in which rows stand: offline it is not told whether any of them counts.
-    AnsweredOrNothing,
+    /// The value of a window is out of range, or over its cap.
+    Overflow,
     /// Of what is derived there is no status.
     Untold,
-}
-
-impl Why {
-    fn differs(self, other: Why) -> bool {
-        let untold =
-            |it: Why, from: Why| it == Why::AnsweredOrNothing && matches!(from, Why::Answered | Why::Nothing);
-        self != other && !untold(self, other) && !untold(other, self)
-    }
 }
 
 /// As the serving log tells it of a feature.
@@ -46,25 +37,24 @@ pub(super) fn logged(statuses: &ArrayRef) -> Option<Vec<Why>> {
         None => Some(Why::Untold),
         Some("present") => Some(Why::Answered),
         Some("no_key") => Some(Why::NoKey),
-        Some("not_found" | "expired" | "null" | "overflow") => Some(Why::Nothing),
+        Some("not_found" | "expired" | "null") => Some(Why::Nothing),
+        Some("overflow") => Some(Why::Overflow),
         Some(_) => None,
     };
     statuses.iter().map(why).collect()
 }
 
-/// As a training tells it of a feature: of its reading, and of windows by its value and whether rows stand in them.
-pub(super) fn trained(values: &ArrayRef, reading: Option<(&UInt8Array, bool)>) -> Vec<Why> {
-    let Some((statuses, is_window)) = reading else { return vec![Why::Untold; values.len()] };
-    let nulls = values.logical_nulls();
+/// As a training tells it of a feature: of its reading, and of one over windows by what each answer is.
+pub(super) fn trained(statuses: &UInt8Array, outcomes: Option<&UInt8Array>) -> Vec<Why> {
+    let over_windows = |row: usize| match outcomes.filter(|told| told.is_valid(row))?.value(row) {
+        it if it == Outcome::Present as u8 => Some(Why::Answered),
+        it if it == Outcome::Overflow as u8 => Some(Why::Overflow),
+        _ => Some(Why::Nothing),
+    };
     let why = |(row, status): (usize, &u8)| match Status::from_code(*status) {
         Some(Status::NoKey) => Why::NoKey,
-        _ if is_window => match nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-            true if *status == Status::Present.code() => Why::AnsweredOrNothing,
-            true => Why::Nothing,
-            false => Why::Answered,
-        },
-        Some(Status::Present) => Why::Answered,
-        _ => Why::Nothing,
+        Some(Status::Present) if outcomes.is_none() => Why::Answered,
+        _ => over_windows(row).unwrap_or(Why::Nothing),
     };
     statuses.values().iter().enumerate().map(why).collect()
 }
@@ -106,7 +96,7 @@ pub(super) fn differing(answers: &Answers<'_>, from: &Answers<'_>) -> Result<Vec
                 (!same).then_some(Differs::Mismatched)
             }
         };
-        let differs = differs.or(why.0.differs(*why.1).then_some(Differs::Mismatched));
+        let differs = differs.or((why.0 != why.1).then_some(Differs::Mismatched));
         found.extend(differs.map(|differs| (row, differs)));
     }
     Ok(found)
@@ -149,7 +139,7 @@ mod tests {
         let status = |all: [Status; 3]| UInt8Array::from(all.map(Status::code).to_vec());
         let found = |all: [Status; 3]| {
             let (status, logged) = (status(all), logged.as_ref().unwrap());
-            let why = trained(&values, Some((&status, false)));
+            let why = trained(&status, None);
             differing(&Answers { values: &values, why: logged }, &Answers { values: &values, why: &why })
                 .unwrap()
         };
@@ -159,24 +149,27 @@ mod tests {
     }
 
     #[test]
-    fn a_null_of_what_counted_is_present() {
+    fn each_null_of_a_window_is_told_from_the_others() {
         let values: ArrayRef = Arc::new(Float64Array::from(vec![None::<f64>]));
-        let agree = |logged_as: &str, status: Status| {
+        let agree = |logged_as: &str, status: Status, outcome: Option<Outcome>| {
             let logged = logged(&(Arc::new(StringArray::from(vec![logged_as])) as _)).unwrap();
-            let why = trained(&values, Some((&UInt8Array::from(vec![status.code()]), true)));
+            let outcome = UInt8Array::from(vec![outcome.map(|it| it as u8)]);
+            let why = trained(&UInt8Array::from(vec![status.code()]), Some(&outcome));
             let served = Answers { values: &values, why: &logged };
             differing(&served, &Answers { values: &values, why: &why }).unwrap().is_empty()
         };
-        for (logged, status, expected) in [
-            ("present", Status::Present, true),
-            ("null", Status::Present, true),
-            ("overflow", Status::Present, true),
-            ("no_key", Status::Present, false),
-            ("present", Status::NotFound, false),
-            ("null", Status::NotFound, true),
-            ("present", Status::NoKey, false),
-        ] {
-            assert_eq!(agree(logged, status), expected, "{logged}, {status:?}");
+        let trained = [
+            ("present", Status::Present, Some(Outcome::Present)),
+            ("present", Status::NotFound, Some(Outcome::Present)),
+            ("null", Status::Present, Some(Outcome::Nothing)),
+            ("null", Status::NotFound, Some(Outcome::Nothing)),
+            ("overflow", Status::Present, Some(Outcome::Overflow)),
+            ("no_key", Status::NoKey, None),
+        ];
+        for logged_as in ["present", "null", "overflow", "no_key"] {
+            for (is, status, outcome) in trained {
+                assert_eq!(agree(logged_as, status, outcome), logged_as == is, "{logged_as}, {outcome:?}");
+            }
         }
     }
 }

@@ -3,14 +3,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::StringArray;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::util::display::array_value_to_string;
 use asof_engine::intake::BodyFormat;
 use asof_engine::no_progress;
+use asof_engine::point_in_time::{AnswerBatch, SpineRows, answer};
 use asof_flow::{MaterializeReport, PushRequest};
-use asof_model::{Ask, Principal};
-use asof_serve::EntityColumns;
+use asof_model::{Ask, Cut, Explain as _, Principal, Question, SourceCut, VisibleTimes};
+use asof_serve::{EntityColumns, PreparedSelection};
+use futures::TryStreamExt as _;
+use serde_json::json;
 
+use crate::delta_table::DeltaTable;
 use crate::fixture::name;
 use crate::node::{Node, resolved};
 
@@ -52,10 +57,13 @@ fn push(node: &Node, day: u32, n: i64) {
     node.runtime.block_on(node.flow.push(&owner, &shop, &source, request)).unwrap();
 }
 
-fn ask(node: &Node) -> String {
-    let catalog = node.registry.catalog();
+fn prepared(node: &Node) -> Arc<PreparedSelection> {
     let service = Ask::Service("asked".to_owned());
-    let prepared = node.reader.prepare(&catalog, &name("shop"), &service, false).unwrap();
+    node.reader.prepare(&node.registry.catalog(), &name("shop"), &service, false).unwrap()
+}
+
+fn ask(node: &Node) -> String {
+    let prepared = prepared(node);
     let keys = Arc::new(StringArray::from(vec!["a"]));
     let entities = EntityColumns::new(vec![("who".to_owned(), keys)]).unwrap();
     let found = node.reader.read(&prepared, &entities, None).unwrap();
@@ -83,7 +91,10 @@ fn a_changed_past_comes_online() {
     assert_eq!(ask(&node), "2 101 100");
     let looked = |units: u64| {
         let status = node.runtime.block_on(node.flow.status(&Principal::owner(), None)).unwrap();
-        assert!(status.iter().all(|view| view.units_behind == units), "{status:?}");
+        assert!(
+            status.iter().all(|view| view.units_behind == Some(units) && view.last_error.is_none()),
+            "{status:?}"
+        );
     };
     looked(0);
     for report in materialize(&node) {
@@ -124,4 +135,144 @@ fn a_changed_past_comes_online() {
     assert_eq!(ask(&node), "6 1114 7");
     node.materialize();
     assert_eq!(ask(&node), "7 1115 7");
+    // A past without files is none that is up to date: what is online stays, and the status says what is the matter.
+    std::fs::rename(path.join("past"), path.join("elsewhere")).unwrap();
+    let (owner, shop) = (Principal::owner(), name("shop"));
+    let told = || {
+        let status = node.runtime.block_on(node.flow.status(&owner, None)).unwrap();
+        for view in &status {
+            let failure = view.last_error.as_ref().unwrap();
+            assert_eq!((view.units_behind, view.rows_behind), (None, None), "{view:?}");
+            assert!(view.materialized && failure.error.message.contains("past/*.csv"), "{failure:?}");
+        }
+        status.into_iter().map(|view| view.last_error.unwrap().error.code).collect::<Vec<_>>()
+    };
+    let codes = told();
+    let refused = node.flow.materialize(&owner, &shop, None, no_progress());
+    let refused = node.runtime.block_on(refused).unwrap_err();
+    assert_eq!((codes, told()), (vec![refused.code().to_owned(); 2], vec![refused.code().to_owned(); 2]));
+    assert_eq!(ask(&node), "7 1115 7");
+    std::fs::rename(path.join("elsewhere"), path.join("past")).unwrap();
+    node.materialize();
+    let status = node.runtime.block_on(node.flow.status(&owner, None)).unwrap();
+    assert!(
+        status.iter().all(|view| view.units_behind == Some(0) && view.last_error.is_none()),
+        "{status:?}"
+    );
+}
+
+/// The same by the training path, of all there is or of a cut; and what was read.
+fn train(node: &Node, at: Option<&Cut>) -> Result<(String, Cut), asof_engine::Error> {
+    let catalog = node.registry.catalog();
+    let selection = prepared(node).selection().clone();
+    let source = Arc::clone(&selection.readings[0].source);
+    let at = at.map(|cut| SourceCut {
+        source: source.address.clone(),
+        source_id: source.id.clone(),
+        visible: VisibleTimes::Recorded,
+        cut: cut.clone(),
+    });
+    let at: Vec<SourceCut> = at.into_iter().collect();
+    // What was pushed while the clock stood was given later times than its own.
+    let now = TimestampMicrosecondArray::from(vec![node.now() + 1_000]).with_timezone("UTC");
+    let keys: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
+    let spine = RecordBatch::try_from_iter([("who", keys), ("now", Arc::new(now) as ArrayRef)]).unwrap();
+    let spine = SpineRows { batches: vec![spine], time: "now".to_owned() };
+    node.runtime.block_on(async {
+        let answers = answer(&node.engine, &catalog, &selection, &spine, Question::Known, &at, None).await?;
+        let batches: Vec<AnswerBatch> = answers.batches.try_collect().await?;
+        let values = batches[0].columns.iter().map(|column| array_value_to_string(column, 0).unwrap());
+        Ok((values.collect::<Vec<_>>().join(" "), answers.cuts[0].1.clone()))
+    })
+}
+
+/// A past in a Delta table is the data files of its newest version, with what its log says of each.
+#[test]
+fn a_past_may_be_a_delta_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let of = |name: &str, data_type: DataType| Field::new(name, data_type, true);
+    let at = of("at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+    let (who, n) = (of("who", DataType::Utf8), of("n", DataType::Int64));
+    let schema = Schema::new(vec![who.clone(), at.clone(), n]);
+    // The column of a partition stands in no file.
+    let mut table = DeltaTable::begin(&path.join("old"), &schema, &["who"]);
+    let rows = |day: i64, n: Option<i64>| {
+        // 2026-01-01 and later.
+        let time = 1_767_225_600_000_000 + (day - 1) * 86_400_000_000;
+        let time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![time]).with_timezone("UTC"));
+        let n = n.map(|n| ("n", Arc::new(Int64Array::from(vec![n])) as ArrayRef));
+        RecordBatch::try_from_iter([("at", time)].into_iter().chain(n)).unwrap()
+    };
+    let add = |table: &DeltaTable, file: &str, who: Option<&str>, rows: &RecordBatch| {
+        table.add_in(file, &json!({"who": who}), rows)
+    };
+    let remove = |file: &str| {
+        json!({"remove": {"path": file, "deletionTimestamp": 1, "dataChange": true}}).to_string()
+    };
+    let first = add(&table, "1.parquet", Some("a"), &rows(1, Some(1)));
+    table.commit(&[first]);
+    let node = Node::open(path, 1_772_323_200_000_000);
+    let definitions = DEFINITIONS.replace("past: past/*.csv", "past: {path: old, format: delta}");
+    node.put(resolved(&node.runtime, &node.engine, path, &definitions));
+    node.materialize();
+    push(&node, 1, 100);
+    let step = |why: Option<&str>, answer: &str| {
+        for report in materialize(&node) {
+            let rebuilt = report.rebuilt.as_deref();
+            assert_eq!(rebuilt.is_some(), why.is_some(), "{rebuilt:?}");
+            assert!(rebuilt.unwrap_or_default().contains(why.unwrap_or_default()), "{rebuilt:?}");
+        }
+        assert_eq!(
+            (ask(&node).as_str(), train(&node, None).unwrap().0.as_str()),
+            (answer, answer),
+            "{why:?}"
+        );
+    };
+    step(None, "2 101 100");
+    // A file from before its table had a column; a file is taken away as another comes; rows of nobody.
+    let second = add(&table, "2.parquet", Some("a"), &rows(2, None));
+    table.commit(&[second]);
+    let status = node.runtime.block_on(node.flow.status(&Principal::owner(), None)).unwrap();
+    assert!(status.iter().all(|view| view.units_behind == Some(1)), "{status:?}");
+    step(Some("old/2.parquet` of its past is new"), "3 101 100");
+    let third = add(&table, "3.parquet", Some("a"), &rows(2, Some(10)));
+    table.commit(&[remove("2.parquet"), third]);
+    step(Some("old/3.parquet` of its past is new"), "3 111 100");
+    let nobody = add(&table, "4.parquet", None, &rows(3, Some(5)));
+    table.commit(&[nobody]);
+    step(Some("4.parquet` of its past is new"), "3 111 100");
+    // What was read is read again while its files are of the table.
+    let (_, cut) = train(&node, None).unwrap();
+    let fifth = add(&table, "5.parquet", Some("a"), &rows(4, Some(1_000)));
+    table.commit(&[fifth]);
+    step(Some("5.parquet` of its past is new"), "4 1111 100");
+    assert_eq!(train(&node, Some(&cut)).unwrap().0, "3 111 100");
+    table.commit(&[remove("3.parquet")]);
+    step(Some("3.parquet` of its past is no longer there"), "3 1101 100");
+    assert_eq!(train(&node, Some(&cut)).unwrap_err().code(), "changed");
+    // What files alone do not say is refused; what was online stays.
+    let refused = |code: &str| {
+        let (owner, shop) = (Principal::owner(), name("shop"));
+        let refused = node.flow.materialize(&owner, &shop, None, no_progress());
+        assert_eq!(node.runtime.block_on(refused).unwrap_err().code(), code);
+        assert_eq!(train(&node, None).unwrap_err().code(), code);
+        assert_eq!(ask(&node), "3 1101 100");
+    };
+    table.change(&Schema::new(vec![who, at]), &["who"]);
+    refused("column_not_found");
+    table.change(&schema, &["who"]);
+    step(None, "3 1101 100");
+    let features = json!(["deletionVectors"]);
+    let protocol = json!({"protocol": {
+        "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features,
+    }});
+    let with_deletes = add(&table, "6.parquet", Some("a"), &rows(5, Some(1)));
+    let mut with_deletes: serde_json::Value = serde_json::from_str(&with_deletes).unwrap();
+    with_deletes["add"]["deletionVector"] = json!({
+        "storageType": "u", "pathOrInlineDv": "vBn[lx{q8@P<9BNH/isA", "offset": 1, "sizeInBytes": 36,
+        "cardinality": 1,
+    });
+    table.commit(&[protocol.to_string(), with_deletes.to_string()]);
+    refused("delta_reader_feature");
 }

@@ -9,6 +9,8 @@ mod clocks;
 #[cfg(test)]
 mod corrections;
 #[cfg(test)]
+mod delta_table;
+#[cfg(test)]
 mod disturbed;
 #[cfg(test)]
 mod fixture;

@@ -309,17 +309,22 @@ impl LiveGenerations {
         Ok(())
     }
 
-    /// Writes down how far a generation may have tiles, and of which entities: for [`super::Tiler::advance`].
+    /// Writes down how far a generation may have tiles, and of which entities: for [`super::Tiler::advance`]. Nothing
+    /// of one that is gone: no record would take it away.
     ///
     /// # Errors
     /// [`Error::TooLong`].
     pub fn mark(
+        &self,
         generation: &LiveGeneration,
         until: Timestamp,
         words: &[TiledKeys],
         writing: &mut Writing,
     ) -> Result<()> {
         let id = generation.record.id;
+        if self.all().iter().all(|other| other.record.id != id) {
+            return Ok(());
+        }
         let mut mark = until.0.to_le_bytes().to_vec();
         if generation.table.tells_tiled_keys() {
             mark.push(TELLS);
@@ -449,6 +454,8 @@ impl LiveGenerations {
             };
             self.change(&dropped, &mut |_, _| Ok(()))?;
         }
+        // A tile that is made of it now would be put behind the sweep, and stay.
+        let _alone = found.table.keeping();
         let own = [PROGRESS, ENTITY, END, TILED_KEYS].map(|what| (RECORDS, place(what, id).to_vec()));
         for (table, prefix) in [(found.table.number(), Vec::new())].into_iter().chain(own) {
             let mut from: Option<Vec<u8>> = None;

@@ -133,7 +133,7 @@ pub struct StatusOfView {
     pub newest: Option<String>,
     /// How often a running node materialises it; none: only when asked.
     pub refresh: Option<String>,
-    /// Why the last materialisation failed, if it did.
+    /// Why the last materialisation failed or, where it did not, why the source cannot be looked at.
     pub last_error: Option<String>,
 }
 

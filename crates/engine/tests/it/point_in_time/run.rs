@@ -144,6 +144,7 @@ pub(super) fn run(
         columns: World::columns(),
         readings: world.views.iter().enumerate().map(|(number, view)| reading(view, number)).collect(),
         overflow_is_null: false,
+        outcomes: false,
         // A state is about 60 bytes: three or more portions.
         memory: if way.portions { 60 * world.spine.len().max(1) as u64 } else { 1 << 30 },
     });

@@ -308,6 +308,7 @@ fn every_call(random: &mut Random, world: &World, question: Question, memory: u6
         columns: World::columns(),
         readings: readings.collect(),
         overflow_is_null: false,
+        outcomes: false,
         memory,
     }
 }

@@ -101,6 +101,7 @@ fn spec(world: &World, question: Question, way: Way) -> Spec {
         columns: World::columns(),
         readings: latest.chain(windows).collect(),
         overflow_is_null: true,
+        outcomes: false,
         memory: if way.portions { 300 * world.spine.len().max(1) as u64 } else { 1 << 30 },
     }
 }

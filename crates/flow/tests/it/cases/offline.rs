@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::UInt8Type;
-use asof_compute::{Status, arrow_type};
+use asof_compute::{Outcome, Status, arrow_type};
 use asof_engine::point_in_time::{AnswerBatch, Manner, SpineRows, answer};
 use asof_engine::training::{SpineInput, TrainRequest};
 use asof_engine::{Engine, no_progress};
@@ -120,7 +120,8 @@ impl Offline<'_> {
         let request = request.map(|it| Column { name: it.name.to_string(), data_type: it.data_type.clone() });
         let spine = spine(self.case, &keys.chain(request).collect::<Vec<_>>());
         let rows = SpineRows { batches: vec![spine], time: TIME.to_owned() };
-        let manner = Manner { question, on_overflow: OnOverflow::Null, in_halves, ..Manner::default() };
+        let on_overflow = OnOverflow::Null;
+        let manner = Manner { question, on_overflow, in_halves, outcomes: true, ..Manner::default() };
         let answered = self.runtime.block_on(async {
             let answered = answer(self.engine, self.catalog, &selection, &rows, manner, &[], None).await?;
             answered.batches.try_collect::<Vec<AnswerBatch>>().await
@@ -136,14 +137,24 @@ impl Offline<'_> {
             let codes = codes.as_primitive::<UInt8Type>().values();
             codes.iter().map(|code| Status::from_code(*code).unwrap().name().to_owned()).collect::<Vec<_>>()
         };
+        let outcomes = |codes: &dyn Array| {
+            let name = |code: Option<u8>| match code {
+                Some(code) if code == Outcome::Present as u8 => "present",
+                Some(code) if code == Outcome::Nothing as u8 => "null",
+                Some(_) => "overflow",
+                None => "no_key",
+            };
+            let codes = codes.as_primitive::<UInt8Type>();
+            codes.iter().map(|code| name(code).to_owned()).collect::<Vec<_>>()
+        };
         for (at, column) in selection.columns.iter().enumerate() {
             answers.value(&column.name, &joined(&|batch| Arc::clone(&batch.columns[at])));
             let Origin::Feature { reading, .. } = column.from else { continue };
-            // Features over windows have statuses of their own, which training does not tell.
-            if !selection.readings[reading].view.definition.is_window() {
-                let codes = joined(&|batch| Arc::new(batch.status[reading].clone()));
-                answers.statuses.push((column.name.clone(), statuses(&codes)));
-            }
+            let found = match selection.readings[reading].view.definition.is_window() {
+                true => outcomes(&joined(&|batch| Arc::new(batch.outcomes[at].clone().unwrap()))),
+                false => statuses(&joined(&|batch| Arc::new(batch.status[reading].clone()))),
+            };
+            answers.statuses.push((column.name.clone(), found));
         }
         for (at, label) in selection.labels.iter().enumerate() {
             answers.value(&label.name, &joined(&|batch| Arc::clone(&batch.labels[at])));

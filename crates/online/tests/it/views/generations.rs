@@ -20,7 +20,7 @@ fn generations_are_found_from_their_beginning_on() {
     let id = made.record.id;
     generations
         .change(&|record| record.state = GenerationState::Live, &mut |s, writing| {
-            LiveGenerations::mark(&made, Timestamp(7), &[(3, 0b101), (16_383, 1 << 63)], writing)?;
+            generations.mark(&made, Timestamp(7), &[(3, 0b101), (16_383, 1 << 63)], writing)?;
             generations.put_progress((id, s), b"unit", b"seen", writing)
         })
         .unwrap();
@@ -61,6 +61,13 @@ fn generations_are_found_from_their_beginning_on() {
     generations.remove(id).unwrap();
     assert!(generations.all().is_empty() && generations.progress(id).unwrap().is_empty());
     assert_eq!(store.read().unwrap().get(made.table.number(), b"row").unwrap(), None);
+    // Who was about to make tiles of it leaves nothing behind.
+    store.write(&mut |_, writing| generations.mark(&made, Timestamp(9), &[(3, 1)], writing)).unwrap();
+    for what in [1, 6] {
+        let (from, place) = (store.read().unwrap(), [what, 0, 0, 0, id.0 as u8]);
+        let none = |_: &[u8], _: &[u8]| panic!("it is gone");
+        from.scan(META, &place, None, Direction::Forward, &mut { none }).unwrap();
+    }
     drop((generations, store));
     let generations = LiveGenerations::open(opened(folder.path(), &clock)).unwrap();
     assert!(generations.all().is_empty());
