@@ -35,6 +35,7 @@ def plain(value: object) -> object:
 
 @pytest.mark.parametrize(("name", "service", "file", "time", "keys"), [
     ("flights", "late_departure", "departures.parquet", "scheduled_at", ["origin", "tailnum"]),
+    ("flights", "delays_lately", "departures.parquet", "scheduled_at", ["origin", "carrier", "tailnum"]),
     ("listings", "category_model", "postings.parquet", "posted_at", ["merchant_id", "cluster_id"]),
 ])
 def test_online_is_training(example, name: str, service: str, file: str, time: str, keys: list[str]) -> None:
@@ -51,6 +52,7 @@ def test_online_is_training(example, name: str, service: str, file: str, time: s
                 "as_of": row["at"].strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             }
             answer = node.features(body)
+            assert (answer["as_of"], answer["question"]) == (body["as_of"], "known")
             got = {column["name"]: column["values"][0] for column in answer["columns"]}
             assert got == {key: plain(value) for key, value in expected.items()}, body
     assert pc.sum(pc.is_valid(trained[features[0]])).as_py() > ASKED // 3

@@ -52,7 +52,7 @@ const INVALID: [(&str, &str); 194] = [
     ("bad_request_value", "A value of `request` is not of the type that the derived declares, or stands not in a list. The message names the column and the position, never the value."),
     ("bad_root", "The project's folder has a path that is not UTF-8 text. Move the project into a folder whose path is."),
     ("bad_row", "A row of a file breaks a rule of its source, and the file was not loaded. Mend the file, or load with --on-bad-row quarantine: then bad rows go to a table of their own, each with its reason."),
-    ("bad_rows", "Rows of a pushed batch break a rule of their source, or an expression of a view fails on them; nothing of the batch was taken. Each is named with its number, from 1: mend them or leave them out, and send the batch again."),
+    ("bad_rows", "Rows of a pushed batch break a rule of their source, or an expression of a view fails on them; nothing of the batch was taken. All are told by their numbers, from 1, in stretches (`rows 1-40, 77`), the first 50 with their reasons; a text past 1,000 stretches says how many it leaves out, and after 10,000 bad rows no more are looked for. Mend them or leave them out, and send the batch again."),
     ("bad_rows_given", "`asof push` takes one file, or - for standard input, or one row as COLUMN=VALUE."),
     ("bad_server_url", "The URL of the node to speak to is none. Write http://HOST:PORT or https://HOST:PORT."),
     ("bad_setting", "A variable or flag has a value its setting cannot take. `asof doctor` shows every setting and where it comes from."),

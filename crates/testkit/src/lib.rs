@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`oracle::counting`].
 
+mod calls;
 mod campaign;
 mod child;
 mod edges;
@@ -16,6 +17,7 @@ mod value;
 mod window;
 mod world;
 
+pub use calls::every_call;
 pub use campaign::{kill_rounds, kill_rounds_or, soak_program, soak_requests};
 pub use child::Child;
 pub use edges::Edges;

@@ -85,6 +85,7 @@ fn what_is_served_is_what_was_trained() {
         let (status, answer) = node.post("/v1/features", &asked.to_string());
         assert_eq!(status, 200, "{asked}: {answer}");
         let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["question"], "known");
         let columns = answer["columns"].as_array().unwrap();
         let names: Vec<&str> = columns.iter().map(|it| it["name"].as_str().unwrap()).collect();
         assert_eq!(names, DERIVED, "labels are not served");

@@ -3,6 +3,7 @@
 
 mod answers;
 mod catalogue;
+mod latest;
 mod laws;
 mod page;
 mod rows;

@@ -40,9 +40,12 @@ use crate::{Engine, Error, Result};
 /// How many rows a batch may have.
 pub const MOST_ROWS: u64 = 100_000;
 
-/// Bad rows that are told with their reasons; after so many more, looking ends.
+/// Bad rows that are told with their reasons. The others are told by their numbers.
 const TOLD: usize = 50;
-const LOOKED_FOR: usize = 1_000;
+/// Bad rows after which no more are looked for, since each is found by reading it alone.
+const LOOKED_FOR: usize = 10_000;
+/// Stretches of numbers that are told: some kilobytes.
+const STRETCHES: usize = 1_000;
 
 /// What rows of a source go through to be taken in: its rules and the expressions of the views over it, compiled for
 /// one version of each. Made once and kept by whoever takes rows in.
@@ -381,18 +384,19 @@ impl Intake {
         for bad in bad.iter().take(TOLD) {
             reasons.entry(&bad.reason).or_default().push(bad.row);
         }
-        let told: Vec<String> = reasons
-            .iter()
-            .map(|(reason, rows)| {
-                let noun = if rows.len() == 1 { "row" } else { "rows" };
-                let rows: Vec<String> = rows.iter().map(u64::to_string).collect();
-                format!("{noun} {}: {reason}", rows.join(", "))
-            })
-            .collect();
+        let mut told: Vec<String> =
+            reasons.iter().map(|(reason, rows)| format!("{}: {reason}", numbered(rows).0)).collect();
+        let others: Vec<u64> = bad.iter().skip(TOLD).map(|bad| bad.row).collect();
+        let mut left = 0;
+        if !others.is_empty() {
+            let (numbers, without) = numbered(&others);
+            told.push(numbers);
+            left = without;
+        }
         let (least, more) = match bad.len() {
-            few if few <= TOLD => ("", String::new()),
-            LOOKED_FOR.. => ("at least ", "; and many more".to_owned()),
-            some => ("", format!("; and {} more", some - TOLD)),
+            LOOKED_FOR.. if (bad.len() as u64) < sent => ("at least ", "; and more".to_owned()),
+            _ if left > 0 => ("", format!("; and {left} more")),
+            _ => ("", String::new()),
         };
         let (source, count) = (&self.source.address, bad.len());
         let is = if count == 1 { "is" } else { "are" };
@@ -429,6 +433,21 @@ impl Intake {
         bad.push(BadRow { row: number(first), reason: reason(error) });
         Ok(())
     }
+}
+
+/// Rising numbers of rows as people write them, `rows 1-40, 77`, and of how many the numbers are left out.
+fn numbered(rows: &[u64]) -> (String, usize) {
+    let stretches = rows.chunk_by(|one, other| *other <= one + 1);
+    let mut left = rows.len();
+    let texts = stretches.take(STRETCHES).map(|stretch| {
+        left -= stretch.len();
+        match stretch {
+            [first, .., last] if first < last => format!("{first}-{last}"),
+            _ => stretch.first().map(u64::to_string).unwrap_or_default(),
+        }
+    });
+    let texts: Vec<String> = texts.collect();
+    (format!("{} {}", if rows.len() == 1 { "row" } else { "rows" }, texts.join(", ")), left)
 }
 
 impl IntakeBatch {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use asof_engine::training::{SpineInput, TrainRequest, TrainingReport};
-use asof_engine::{Error, no_progress};
+use asof_engine::{Error, Progress, no_progress};
 use asof_model::{
     Ask, Catalog, Diagnostics, FileFormat, OnImmature, OnNullKey, OnOverflow, Project, ProjectFile, Question,
     Revision, Selection, Timestamp, TrainingSet, has_errors, render, resolve,
@@ -86,8 +86,16 @@ impl Applied {
     }
 
     pub(crate) fn train(&self, request: TrainRequest) -> Result<(RecordBatch, TrainingReport), Error> {
+        self.train_telling(request, no_progress())
+    }
+
+    pub(crate) fn train_telling(
+        &self,
+        request: TrainRequest,
+        progress: Progress,
+    ) -> Result<(RecordBatch, TrainingReport), Error> {
         let Folder { engine, runtime, .. } = &self.folder;
-        self.end(runtime.block_on(engine.train(Arc::clone(&self.catalog), request, no_progress())))
+        self.end(runtime.block_on(engine.train(Arc::clone(&self.catalog), request, progress)))
     }
 
     pub(crate) fn rebuild(&self, set: &TrainingSet) -> Result<(RecordBatch, TrainingReport), Error> {

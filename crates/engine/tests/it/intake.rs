@@ -361,6 +361,15 @@ fn every_bad_row_is_named_and_nothing_is_taken() {
     tell("many", json(&windows, &format!("[{ok},{many}]")));
     let hordes = vec!["{}"; 5_000].join("\n");
     tell("hordes", windows.pushed(hordes.as_bytes(), BodyFormat::Ndjson, PushedOp::AsWritten));
+    // Others between them, so that each stands alone; and more than are looked for.
+    let scattered: Vec<&str> = (0..2_200).map(|row| if row % 2 == 0 { "{}" } else { ok }).collect();
+    let scattered = windows.pushed(scattered.join("\n").as_bytes(), BodyFormat::Ndjson, PushedOp::AsWritten);
+    let scattered = scattered.unwrap_err().to_string();
+    assert!(scattered.contains(" 1100 of 2200 rows are bad"), "{scattered}");
+    assert!(scattered.contains("rows 1, 3, 5, ") && scattered.contains("; rows 101, 103, "), "{scattered}");
+    assert!(scattered.ends_with(", 2097, 2099; and 50 more"), "{scattered}");
+    let endless = vec!["{}"; 10_500].join("\n");
+    tell("endless", windows.pushed(endless.as_bytes(), BodyFormat::Ndjson, PushedOp::AsWritten));
     let more = vec!["1"; 100_001].join(",");
     tell("more than a batch has", json(&windows, &format!("[{more}]")));
 

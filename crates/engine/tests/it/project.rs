@@ -77,11 +77,16 @@ impl Folder {
 
     /// With an engine that is told it may take so many bytes.
     pub(crate) fn with_memory(memory: u64) -> Folder {
+        Folder::with(memory, 2)
+    }
+
+    /// The same, with so many threads.
+    pub(crate) fn with(memory: u64, threads: usize) -> Folder {
         let dir = tempfile::tempdir().unwrap();
         let engine = Engine::new(EngineConfig {
             data_dir: dir.path().join(".asof"),
             memory,
-            threads: 2,
+            threads,
             code_version: "test".to_owned(),
         })
         .unwrap();

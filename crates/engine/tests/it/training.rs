@@ -72,7 +72,7 @@ fn the_other_question_answers_otherwise() {
     let request = TrainRequest { question: Question::Event, ..flock.request(SPINE, FileFormat::Csv) };
     let (rows, report) = flock.train(request).unwrap();
     assert_eq!(answers(&rows)[..2], ["a 20 40 Oslo 4.5", "b 30 60 Bergen -"]);
-    assert_eq!(report.outcome.counts[0].present, 3);
+    assert_eq!((report.recipe.question, report.outcome.counts[0].present), (Question::Event, 3));
     assert!(report.outcome.warnings.is_empty());
 }
 

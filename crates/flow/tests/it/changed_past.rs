@@ -10,7 +10,7 @@ use asof_engine::intake::BodyFormat;
 use asof_engine::no_progress;
 use asof_engine::point_in_time::{AnswerBatch, SpineRows, answer};
 use asof_flow::{MaterializeReport, PushRequest};
-use asof_model::{Ask, Cut, Explain as _, Principal, Question, SourceCut, VisibleTimes};
+use asof_model::{Ask, Cut, Explain as _, Principal, Question, SourceCut, Timestamp, VisibleTimes};
 use asof_serve::{EntityColumns, PreparedSelection};
 use futures::TryStreamExt as _;
 use serde_json::json;
@@ -275,4 +275,90 @@ fn a_past_may_be_a_delta_table() {
     });
     table.commit(&[protocol.to_string(), with_deletes.to_string()]);
     refused("delta_reader_feature");
+}
+
+/// Rows of the past have no position and stand before those that have one, where all else that orders them is equal: in
+/// a latest value, in the first and the last of a window, online as in training.
+#[test]
+fn rows_of_the_past_stand_before_those_that_were_pushed() {
+    const KEYS: i64 = 40;
+    const NOW: i64 = 1_772_323_200_000_000;
+    let definitions = "\
+entity: person
+keys: {who: int64}
+---
+source: orders
+push: true
+schema: {who: int64, at: timestamp, seen: timestamp, n: int64}
+event_time: at
+available_at: seen
+past: past/*.csv
+---
+view: newest
+entity: person
+source: orders
+history: all
+features: {n: n}
+---
+view: ever
+entity: person
+source: orders
+history: all
+windows: [all]
+features: {first: {agg: first(n)}, last: {agg: last(n)}, both: {agg: \"last_n(n, 2)\"}}
+---
+service: asked
+features: [newest.*, ever.*]
+";
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::open(folder.path(), NOW);
+    std::fs::create_dir(folder.path().join("past")).unwrap();
+    std::fs::write(folder.path().join("past/0.csv"), "who,at,seen,n\n").unwrap();
+    node.put(resolved(&node.runtime, &node.engine, folder.path(), definitions));
+    node.materialize();
+    // Whichever content comes first: of every other key the greater number was pushed.
+    let (before, pushed) = (|who: i64| who * 2 + who % 2, |who: i64| who * 2 + 1 - who % 2);
+    let at = Timestamp(NOW - 1_000_000);
+    let row = |who| format!("{{\"who\": {who}, \"at\": \"{at}\", \"n\": {}}}\n", pushed(who));
+    let request = PushRequest::new((0..KEYS).map(row).collect::<String>(), BodyFormat::Ndjson);
+    let (owner, shop, source) = (Principal::owner(), name("shop"), name("orders"));
+    let seen = node.runtime.block_on(node.flow.push(&owner, &shop, &source, request)).unwrap().visible_at;
+    // Known in the very microsecond in which the others were accepted.
+    let row = |who| format!("{who},{at},{seen},{}\n", before(who));
+    let rows: String = (0..KEYS).map(row).collect();
+    std::fs::write(folder.path().join("past/0.csv"), format!("who,at,seen,n\n{rows}")).unwrap();
+    node.materialize();
+    let expected: Vec<String> = (0..KEYS)
+        .map(|who| {
+            let (before, pushed) = (before(who), pushed(who));
+            format!("{pushed} {before} {pushed} [{before}, {pushed}]")
+        })
+        .collect();
+    let texts = |columns: &[ArrayRef]| -> Vec<String> {
+        let cell = |row| move |column: &ArrayRef| array_value_to_string(column, row).unwrap();
+        (0..KEYS as usize).map(|row| columns.iter().map(cell(row)).collect::<Vec<_>>().join(" ")).collect()
+    };
+    let ask = Ask::Service("asked".to_owned());
+    for moved in [false, true] {
+        if moved {
+            node.runtime.block_on(node.flow.flush()).unwrap();
+        }
+        let spine: String = (0..KEYS).map(|who| format!("{who},{seen}\n")).collect();
+        let (found, record) = node.train(ask.clone(), &format!("who,t\n{spine}"), Question::Known);
+        assert_eq!(texts(&found.columns()[2..]), expected, "trained, moved: {moved}");
+        // How the times of each were known is said of each.
+        let [cut] = &record.recipe.cuts[..] else { panic!("{:?}", record.recipe.cuts) };
+        let Cut::Stored { past: Some(past), .. } = &cut.cut else { panic!("{cut:?}") };
+        assert_eq!((cut.visible, past.visible), (VisibleTimes::Recorded, VisibleTimes::Declared));
+    }
+    node.clock.set(NOW + 1_000_000);
+    let catalog = node.registry.catalog();
+    let prepared = node.reader.prepare(&catalog, &shop, &ask, false).unwrap();
+    let keys = Arc::new(Int64Array::from_iter_values(0..KEYS));
+    let entities = EntityColumns::new(vec![("who".to_owned(), keys)]).unwrap();
+    for at in [None, Some(seen)] {
+        let found = node.reader.read(&prepared, &entities, at).unwrap();
+        let columns: Vec<ArrayRef> = found.columns().map(|column| column.array().unwrap()).collect();
+        assert_eq!(texts(&columns), expected, "online, as of {at:?}");
+    }
 }

@@ -7,15 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use arrow::util::display::array_value_to_string;
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::intake::BodyFormat;
 use asof_engine::no_progress;
-use asof_engine::training::{SpineInput, TrainRequest};
 use asof_flow::{PushReport, PushRequest};
-use asof_model::{Ask, FileFormat, OnImmature, OnNullKey, OnOverflow, Principal, Question, Timestamp};
+use asof_model::{Ask, Principal, Question, Timestamp};
 use asof_serve::EntityColumns;
 use asof_testkit::Random;
 
@@ -111,35 +108,9 @@ fn ask(node: &Node, as_of: Option<i64>) -> (i64, Vec<String>) {
 
 /// What training says of every key at these times.
 fn train(node: &Node, times: &[i64]) -> BTreeMap<i64, Vec<String>> {
-    let path = node.root.join("spine.csv");
     let rows = times.iter().flat_map(|t| (0..KEYS).map(move |who| format!("{who},{}\n", Timestamp(*t))));
-    std::fs::write(&path, format!("who,t\n{}", rows.collect::<String>())).unwrap();
-    let catalog = node.registry.catalog();
-    let ask = Ask::Service("asked".to_owned());
-    let request = TrainRequest {
-        project: name("shop"),
-        selection: catalog.select(&name("shop"), &ask, false).unwrap(),
-        ask,
-        full_names: false,
-        spine: SpineInput::File { path, format: FileFormat::Csv, name: None, settled: false },
-        time: Some("t".to_owned()),
-        question: Question::Known,
-        on_null_key: OnNullKey::Keep,
-        on_overflow: OnOverflow::Refuse,
-        on_immature: OnImmature::Keep,
-        asked_at: Timestamp::LAST,
-        output: FileFormat::Parquet,
-    };
-    let found: RecordBatch = node.runtime.block_on(async {
-        let mut training = node.engine.train(catalog, request, no_progress()).await.unwrap();
-        let schema = Arc::clone(training.schema());
-        let mut batches = Vec::new();
-        while let Some(batch) = training.next().await.unwrap() {
-            batches.push(batch);
-        }
-        training.finish().await.unwrap();
-        concat_batches(&schema, &batches).unwrap()
-    });
+    let spine = format!("who,t\n{}", rows.collect::<String>());
+    let (found, _) = node.train(Ask::Service("asked".to_owned()), &spine, Question::Known);
     let row = |row: usize| {
         let values = found.columns()[2..].iter().map(|column| array_value_to_string(column, row).unwrap());
         values.collect::<Vec<_>>().join(" ")

@@ -11,7 +11,7 @@ use arrow::datatypes::Int64Type;
 use asof_engine::intake::BodyFormat;
 use asof_engine::rows::ViewProgress;
 use asof_flow::{FlowError, PushRequest, ViewStatus};
-use asof_model::{Ask, Principal, Timestamp, Version};
+use asof_model::{Ask, Principal, Question, Timestamp, Version};
 use asof_serve::{EntityColumns, PreparedSelection};
 use asof_testkit::{Child, kill_rounds};
 
@@ -144,9 +144,9 @@ fn a_kill_leaves_every_end_known() {
     assert_eq!(beside.count(), 1, "what is superseded stands beside the rows");
 }
 
-/// What view `last` answers for these shops: the `n` of each.
-fn answers(node: &Node, shops: i64, as_of: Option<i64>) -> Vec<Option<i64>> {
-    let ask = Ask::Features(vec!["last.n".to_owned()]);
+/// What a feature is of each of so many shops.
+fn answers(node: &Node, feature: &str, shops: i64, as_of: Option<i64>) -> Vec<Option<i64>> {
+    let ask = Ask::Features(vec![feature.to_owned()]);
     let selection = node.registry.catalog().select(&name("shop"), &ask, false).unwrap();
     let prepared = PreparedSelection::new(selection).unwrap();
     let shops: ArrayRef = Arc::new(Int64Array::from_iter_values(0..shops));
@@ -204,12 +204,12 @@ fn versions_that_come_while_a_view_is_filled_end_its_rows() {
         }
         last
     };
-    assert_eq!(answers(&node, SHOPS, None), expected(i64::MAX));
+    assert_eq!(answers(&node, "last.n", SHOPS, None), expected(i64::MAX));
     let mut times: Vec<i64> = pushed.iter().map(|(_, v, ..)| *v).collect();
     times.dedup();
     node.clock.0.fetch_add(1_000_000, Ordering::AcqRel);
     for at in times.iter().flat_map(|v| [v - 1, *v]).step_by(times.len() / 20 + 1) {
-        assert_eq!(answers(&node, SHOPS, Some(at)), expected(at), "at {at} of {times:?}");
+        assert_eq!(answers(&node, "last.n", SHOPS, Some(at)), expected(at), "at {at} of {times:?}");
     }
 }
 
@@ -245,7 +245,8 @@ fn rows_that_come_too_late_for_a_view_are_counted() {
     node.put(resolved(&node.runtime, &node.engine, folder.path(), SALES));
     node.materialize();
     let send = |node: &Node, ages: &[i64]| {
-        let row = |age: &i64| format!(r#"{{"shop": 1, "at": "{}", "n": 1}}"#, Timestamp(now - age * MINUTE));
+        let row =
+            |age: &i64| format!(r#"{{"shop": 1, "at": "{}", "n": {age}}}"#, Timestamp(now - age * MINUTE));
         push(node, "sales", ages.iter().map(row).collect::<Vec<_>>().join("\n")).unwrap();
     };
     let told = |node: &Node| -> Vec<(String, u64)> {
@@ -262,6 +263,63 @@ fn rows_that_come_too_late_for_a_view_are_counted() {
     let node = Node::open(folder.path(), now);
     send(&node, &[90, 0]);
     assert_eq!(told(&node), counts(3, 2), "also over a restart");
+    // Training has them all, of the log and of the table: what happened up to then, and in the hour before.
+    let spine: Vec<String> =
+        [29, 89, 119].map(|age| format!("1,{}\n", Timestamp(now - age * MINUTE))).to_vec();
+    for moved in [false, true] {
+        if moved {
+            node.runtime.block_on(node.flow.flush()).unwrap();
+        }
+        let ask = Ask::Features(vec!["last.n".to_owned(), "sums.total_1h".to_owned()]);
+        let spine = format!("shop,t\n{}", spine.concat());
+        let (found, _) = node.train(ask, &spine, Question::Event);
+        let numbers =
+            |at: usize| found.column(at).as_primitive::<Int64Type>().iter().collect::<Vec<Option<i64>>>();
+        assert_eq!(numbers(2), [30, 90, 120].map(Some), "moved: {moved}");
+        assert_eq!(numbers(3), [30, 210, 120].map(Some), "moved: {moved}");
+    }
+}
+
+/// What is kept is judged after versions: a version too old to be kept ends the event that stood, and one that comes
+/// after it stands again.
+#[test]
+fn a_version_too_old_to_be_kept_ends_its_event() {
+    const HOUR: i64 = 3_600_000_000;
+    let sales = SALES.replace("source: sales\npush: true", "source: sales\npush: true\nid: event");
+    let sales = sales.replace("{shop: int64, at:", "{event: int64, shop: int64, at:");
+    let folder = tempfile::tempdir().unwrap();
+    let now = 1_000_000 * HOUR;
+    let mut node = Node::open(folder.path(), now);
+    node.put(resolved(&node.runtime, &node.engine, folder.path(), &sales));
+    node.materialize();
+    let send = |node: &Node, event: i64, age: i64, n: i64| {
+        let at = Timestamp(now - age);
+        push(
+            node,
+            "sales",
+            format!(r#"{{"event": {event}, "shop": {}, "at": "{at}", "n": {n}}}"#, event - 1),
+        )
+        .unwrap();
+    };
+    let told = |node: &Node| {
+        // What happened at this very time is not within a window yet.
+        node.clock.set(now + 1_000);
+        ["last.n", "sums.total_1h"].map(|feature| answers(node, feature, 2, None))
+    };
+    // Event 1 stands and becomes too old; event 2 comes too old and then as it stands.
+    send(&node, 1, 0, 10);
+    send(&node, 2, 5 * HOUR, 1);
+    assert_eq!(told(&node), [[Some(10), None], [Some(10), None]].map(Vec::from));
+    send(&node, 1, 5 * HOUR, 11);
+    send(&node, 2, 1, 2);
+    let ended = [[None, Some(2)], [None, Some(2)]].map(Vec::from);
+    assert_eq!(told(&node), ended);
+    node.runtime.block_on(node.flow.flush()).unwrap();
+    drop(node);
+    node = Node::open(folder.path(), now);
+    assert_eq!(told(&node), ended, "after a restart");
+    send(&node, 1, 2, 12);
+    assert_eq!(told(&node), [[Some(12), Some(2)], [Some(12), Some(2)]].map(Vec::from));
 }
 
 #[test]

@@ -5,9 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use asof_engine::training::{SpineInput, TrainRequest, TrainingReport};
 use asof_engine::{Engine, EngineConfig, no_progress};
 use asof_flow::{Flow, FlushBounds, LiveViews};
-use asof_model::{Catalog, Clock, Principal, Project, ProjectFile, Version, has_errors, render, resolve};
+use asof_model::{
+    Ask, Catalog, Clock, FileFormat, OnImmature, OnNullKey, OnOverflow, Principal, Project, ProjectFile,
+    Question, Timestamp, Version, has_errors, render, resolve,
+};
 use asof_online::live::LiveOptions;
 use asof_online::views::LiveGenerations;
 use asof_registry::{Apply, Registry, RegistryError};
@@ -61,6 +67,49 @@ pub(crate) fn resolved(runtime: &Runtime, engine: &Engine, root: &Path, definiti
     versions
 }
 
+/// Asks for what `ask` names over a spine in a CSV file, whose time is `t`; all is kept, and an overflow is an error.
+pub(crate) fn request(catalog: &Catalog, ask: Ask, spine: &Path, question: Question) -> TrainRequest {
+    let selection = catalog.select(&name("shop"), &ask, false);
+    TrainRequest {
+        project: name("shop"),
+        selection: selection.unwrap_or_else(|error| panic!("{ask:?}: {error}")),
+        ask,
+        full_names: false,
+        spine: SpineInput::File {
+            path: spine.to_owned(),
+            format: FileFormat::Csv,
+            name: None,
+            settled: false,
+        },
+        time: Some("t".to_owned()),
+        question,
+        on_null_key: OnNullKey::Keep,
+        on_overflow: OnOverflow::Refuse,
+        on_immature: OnImmature::Keep,
+        asked_at: Timestamp::LAST,
+        output: FileFormat::Parquet,
+    }
+}
+
+/// A training set in one batch, and what is recorded of it.
+pub(crate) fn trained(
+    runtime: &Runtime,
+    engine: &Engine,
+    catalog: &Arc<Catalog>,
+    request: TrainRequest,
+) -> Result<(RecordBatch, TrainingReport), asof_engine::Error> {
+    runtime.block_on(async {
+        let mut training = engine.train(Arc::clone(catalog), request, no_progress()).await?;
+        let schema = Arc::clone(training.schema());
+        let mut batches = Vec::new();
+        while let Some(batch) = training.next().await? {
+            batches.push(batch);
+        }
+        let record = training.finish().await?;
+        Ok((concat_batches(&schema, &batches)?, record))
+    })
+}
+
 impl Node {
     /// A node over a project's folder at this time; what it kept before is there.
     pub(crate) fn open(root: &Path, now: i64) -> Node {
@@ -107,5 +156,14 @@ impl Node {
     pub(crate) fn materialize(&self) {
         let (owner, shop) = (Principal::owner(), name("shop"));
         self.runtime.block_on(self.flow.materialize(&owner, &shop, None, no_progress())).unwrap();
+    }
+
+    /// A training set over a spine of CSV, with a column `t` of times.
+    pub(crate) fn train(&self, ask: Ask, spine: &str, question: Question) -> (RecordBatch, TrainingReport) {
+        let path = self.root.join("spine.csv");
+        std::fs::write(&path, spine).unwrap();
+        let catalog = self.registry.catalog();
+        let request = request(&catalog, ask, &path, question);
+        trained(&self.runtime, &self.engine, &catalog, request).unwrap()
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use asof_compute::RowDigest;
 use asof_model::{Clock, Timestamp};
 
 use super::engine::Live;
@@ -136,6 +137,62 @@ fn a_request_between_write_and_fsync_does_not_see_the_batch() {
     let rows = [("a", 1_000), ("b", 2_001), ("c", 5_000)].map(|(name, v)| (name.to_owned(), v));
     assert_eq!(seen(&store), (5_000, rows.to_vec()));
     // Read again, in any order, the rows say the same at every T answered: those with v <= T were seen.
+}
+
+/// A version that equals one which still waits for its fsync is the same as that, and acknowledged no sooner.
+#[test]
+fn an_equal_version_waits_for_the_one_on_its_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hand, gate) = (clock(1_000), Arc::new(Gate::default()));
+    let store = Live::open(folder.path(), &options(&hand), &gate.fsync()).unwrap();
+    let send = |content: u8| {
+        let version = Some(IncomingVersion {
+            id: b"x",
+            visible_at: None,
+            order_by: b"",
+            digest: RowDigest([content; 16]),
+            event_time: Timestamp(1),
+            content: [content; 16],
+            kept: b"",
+        });
+        let intake = Intake {
+            source: SourceNumber(1),
+            rows: Incoming::Versions(&[version]),
+            key: None,
+            durability: Durability::Durable,
+        };
+        let accepted = store.accept(&intake, &mut |given, writing| {
+            given.rows.iter().try_for_each(|row| writing.put(TABLE, &row.position.0.to_be_bytes(), b"row"))
+        });
+        accepted.unwrap()
+    };
+    // So that T may be answered while no fsync ends.
+    seen(&store);
+    let begun = gate.begun.load(Ordering::SeqCst);
+    gate.shut(true);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| send(1));
+        gate.begun_past(begun);
+        let again = scope.spawn(|| send(1));
+        let other = scope.spawn(|| {
+            while waiting(&store) < 2 {
+                std::thread::yield_now();
+            }
+            send(2)
+        });
+        while waiting(&store) < 3 {
+            std::thread::yield_now();
+        }
+        assert!(![&first, &again, &other].into_iter().any(|it| it.is_finished()), "none before the fsync");
+        assert!(store.read().unwrap().versions(SourceNumber(1), b"x").unwrap().is_empty());
+        gate.shut(false);
+        let (first, again, other) = (first.join().unwrap(), again.join().unwrap(), other.join().unwrap());
+        assert_eq!((first.count, first.first.0, first.already_there), (1, 1, vec![]));
+        assert_eq!((again.count, again.already_there), (0, vec![0]));
+        assert_eq!((other.count, other.first.0, other.already_there), (1, 2, vec![]));
+    });
+    let kept = store.read().unwrap().versions(SourceNumber(1), b"x").unwrap();
+    assert_eq!(kept.iter().map(|version| version.content[0]).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     patience: Patience::Short,
     summary: "Get features of entities",
     about: "Of a service or of features by name, for one or many entities, now or `as_of` an instant within the views' history. \
-            The answer is whole or an error. Integers keep all their digits (`\"ints\": \"string\"` writes int64 and uint64 as strings), \
+            The answer is whole or an error; its question is always `known`: rows that were known at `as_of`. Integers keep all their digits (`\"ints\": \"string\"` writes int64 and uint64 as strings), \
             floats read back as the same number, NaN and infinities are strings, times are RFC 3339 with microseconds, bytes are base64, \
             decimals and uuids are strings, a json column is a string that holds JSON. Status and event time are given once per view and role; \
             a feature over a window has a status of its own as well, present, null or overflow.",
@@ -52,7 +52,7 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
                 }},
             }}},
             "responses": {"200": {"description": "The features", "content": {"application/json": {"example": {
-                "as_of": "2013-01-02T12:00:00.000000Z",
+                "as_of": "2013-01-02T12:00:00.000000Z", "question": "known",
                 "columns": [{"name": "temperature", "type": "float64", "reading": 0, "values": [30.02]}],
                 "readings": [{"view": "origin_weather", "keys": ["origin"], "status": ["present"], "event_time": ["2013-01-02T12:00:00.000000Z"]}],
             }}}}},
@@ -196,7 +196,8 @@ fn write(features: &Features, include: &[Include], ints: Ints) -> Result<Vec<u8>
     let mut out = Vec::with_capacity(128 + heads_bytes + 4 * heads.len() + 18 * values);
     out.extend_from_slice(b"{\"as_of\":");
     values::time(&mut out, features.at.0);
-    out.extend_from_slice(b",\"columns\":[");
+    // What is answered online is what was known at that time, always.
+    out.extend_from_slice(b",\"question\":\"known\",\"columns\":[");
     for (index, (column, head)) in features.columns().zip(heads).enumerate() {
         if index > 0 {
             out.push(b',');

@@ -228,10 +228,50 @@ const FLOATS: [f64; 22] = [
 static POOLS: LazyLock<Vec<(DataType, ArrayRef)>> =
     LazyLock::new(|| types().into_iter().map(|of| (of.clone(), pool(&of))).collect());
 
-/// The values of a type that are picked.
-pub(super) fn column(of: &DataType, picks: &[Option<usize>]) -> ArrayRef {
-    let (_, pool) = POOLS.iter().find(|(known, _)| known == of).unwrap();
-    picked(pool, picks)
+/// Where in [`cancelling`] a value's opposite stands.
+const OPPOSITE: usize = VALUES / 2;
+
+/// Floats from all over the range of exponents, and of each its opposite: of every other one not quite, so that what is
+/// left of the two is as small as it can be.
+fn cancelling() -> [Vec<f64>; 2] {
+    let mut random = Random(17);
+    let mut drawn = |finite: &dyn Fn(u64) -> Option<f64>| -> Vec<f64> {
+        let mut values: Vec<f64> = Vec::with_capacity(VALUES);
+        while values.len() < OPPOSITE {
+            values.extend(finite(random.next()));
+        }
+        values
+    };
+    let mut doubles = drawn(&|bits| Some(f64::from_bits(bits)).filter(|value| value.is_finite()));
+    let mut singles =
+        drawn(&|bits| Some(f32::from_bits(bits as u32)).filter(|value| value.is_finite()).map(f64::from));
+    for at in 0..OPPOSITE {
+        let off = (at % 2) as u64;
+        doubles.push(-f64::from_bits(doubles[at].to_bits() ^ off));
+        singles.push(-f64::from(f32::from_bits((singles[at] as f32).to_bits() ^ off as u32)));
+    }
+    [doubles, singles]
+}
+
+static CANCELLING: LazyLock<[ArrayRef; 2]> = LazyLock::new(|| {
+    let [doubles, singles] = cancelling();
+    let singles = singles.into_iter().map(|value| value as f32);
+    [
+        Arc::new(PrimitiveArray::<Float64Type>::from_iter_values(doubles)),
+        Arc::new(PrimitiveArray::<Float32Type>::from_iter_values(singles)),
+    ]
+});
+
+/// The values of a type that are picked: where they cancel, floats are picked from [`cancelling`].
+fn column(of: &DataType, picks: &[Option<usize>], cancel: bool) -> ArrayRef {
+    match of {
+        DataType::Float64 if cancel => picked(&CANCELLING[0], picks),
+        DataType::Float32 if cancel => picked(&CANCELLING[1], picks),
+        _ => {
+            let (_, pool) = POOLS.iter().find(|(known, _)| known == of).unwrap();
+            picked(pool, picks)
+        }
+    }
 }
 
 fn picked(pool: &ArrayRef, picks: &[Option<usize>]) -> ArrayRef {
@@ -245,6 +285,8 @@ pub(super) struct Rows {
     pub(super) picks: Vec<Option<usize>>,
     pub(super) times: Vec<i64>,
     pub(super) orders: Vec<RowOrder>,
+    /// Whether floats come to nearly nothing together.
+    pub(super) cancel: bool,
     /// For all that is chosen on the way.
     pub(super) seed: u64,
 }
@@ -257,7 +299,7 @@ impl Rows {
     /// As an aggregate of an argument reads them.
     pub(super) fn input(&self, argument: Option<&DataType>) -> Input {
         Input {
-            values: argument.map(|of| column(of, &self.picks)),
+            values: argument.map(|of| column(of, &self.picks, self.cancel)),
             event_times: self.times.clone().into(),
             orders: self.orders.clone().into(),
         }
@@ -269,6 +311,7 @@ impl Rows {
             picks: rows.iter().map(|row| self.picks[*row]).collect(),
             times: rows.iter().map(|row| self.times[*row]).collect(),
             orders: rows.iter().map(|row| self.orders[*row].clone()).collect(),
+            cancel: self.cancel,
             seed: self.seed,
         }
     }
@@ -276,7 +319,7 @@ impl Rows {
     /// What they are, for a failure's text.
     pub(super) fn shown(&self, argument: Option<&DataType>) -> String {
         let mut text = String::new();
-        let values = argument.map(|of| column(of, &self.picks));
+        let values = argument.map(|of| column(of, &self.picks, self.cancel));
         for row in 0..self.len() {
             let value = values.as_ref().map(|values| values.slice(row, 1));
             writeln!(text, "{value:?} at {}", self.times[row]).unwrap();
@@ -299,7 +342,20 @@ fn row() -> impl Strategy<Value = (Option<usize>, i64, i64, u8)> {
 
 /// So many rows.
 fn rows(count: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Rows> {
-    (prop::collection::vec(row(), count), any::<u64>()).prop_map(|(rows, seed)| {
+    let cancel = prop::bool::weighted(0.25);
+    (prop::collection::vec(row(), count), cancel, any::<u64>()).prop_map(|(mut rows, cancel, seed)| {
+        if cancel {
+            // Of every two rows, wherever they are, one takes back what the other brings.
+            let mut random = Random(seed);
+            let mut places: Vec<usize> = (0..rows.len()).collect();
+            random.shuffle(&mut places);
+            for pair in places.chunks(2) {
+                let pick = random.below(OPPOSITE);
+                for (row, pick) in pair.iter().zip([pick, pick + OPPOSITE]) {
+                    rows[*row].0 = (pair.len() == 2).then_some(pick);
+                }
+            }
+        }
         let orders = rows.iter().map(|(pick, time, late, tie)| RowOrder {
             event_time: Timestamp(*time),
             visible_at: Timestamp(time + late),
@@ -312,6 +368,7 @@ fn rows(count: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = 
             orders: orders.collect(),
             picks: rows.iter().map(|row| row.0).collect(),
             times: rows.iter().map(|row| row.1).collect(),
+            cancel,
             seed,
         }
     })
@@ -325,4 +382,31 @@ pub(super) fn each(cases: u32, count: impl Into<prop::collection::SizeRange>, as
         Ok(())
     });
     found.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Lists that come to nearly nothing are drawn, of floats from one end of the exponents to the other.
+#[test]
+fn floats_that_cancel_are_drawn() {
+    for of in cancelling() {
+        let size = |at: usize| of[at].abs().log2();
+        assert!((0..OPPOSITE).any(|at| size(at) < -100.0) && (0..OPPOSITE).any(|at| size(at) > 100.0));
+        for at in 0..OPPOSITE {
+            let (one, other) = (of[at], of[at + OPPOSITE]);
+            let left = (one + other).abs();
+            assert_eq!(left == 0.0, at % 2 == 0, "{one} {other}");
+            assert!(left <= one.abs().max(other.abs()) / f64::from(1 << 22) || left < 1e-44, "{one} {other}");
+        }
+    }
+    let drawn = std::cell::Cell::new(0);
+    each(200, 10..20, |rows| {
+        let mut left = vec![0; OPPOSITE];
+        for pick in rows.picks.iter().flatten() {
+            left[pick % OPPOSITE] += if pick % VALUES < OPPOSITE { 1 } else { -1 };
+        }
+        if rows.cancel {
+            assert!(left.iter().all(|left| *left == 0), "{:?}", rows.picks);
+            drawn.set(drawn.get() + 1);
+        }
+    });
+    assert!(drawn.get() > 20, "{}", drawn.get());
 }

@@ -26,6 +26,7 @@ fn rows(count: usize) -> Rows {
         picks: (0..count).map(|row| (row != 4).then_some(row * 7)).collect(),
         orders: times.iter().map(order).collect(),
         times,
+        cancel: false,
         seed: 0,
     }
 }

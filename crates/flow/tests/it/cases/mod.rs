@@ -135,7 +135,7 @@ fn in_place(bench: &Bench, case: &Case, given: &[Given], run: impl Fn(&Offline<'
 
 #[test]
 fn cases_read_in_place() {
-    every_case(Way::Batch, 109, |bench, case, given| {
+    every_case(Way::Batch, 112, |bench, case, given| {
         Some(in_place(bench, case, given, |offline, about| {
             offline.train(about) + offline.answer(false, about)
         }))
@@ -144,7 +144,7 @@ fn cases_read_in_place() {
 
 #[test]
 fn cases_in_halves_sent_through_the_codec() {
-    every_case(Way::Halves, 109, |bench, case, given| {
+    every_case(Way::Halves, 112, |bench, case, given| {
         Some(in_place(bench, case, given, |offline, about| offline.answer(true, about)))
     });
 }
@@ -161,7 +161,7 @@ fn with_ids(given: &[Given]) -> bool {
 /// In every order: asked as it comes and as of every instant, and trained when all is there.
 #[test]
 fn cases_streamed_and_served() {
-    every_case(Way::Streamed, 105, |_, case, given| {
+    every_case(Way::Streamed, 108, |_, case, given| {
         streams(given).then(|| Order::ALL.into_iter().map(|order| streamed(case, given, order)).sum())
     });
 }
@@ -190,7 +190,7 @@ fn streamed(case: &Case, given: &[Given], order: Order) -> usize {
 
 #[test]
 fn cases_from_table_and_log_while_the_log_is_moved() {
-    every_case(Way::Flushed, 105, |_, case, given| {
+    every_case(Way::Flushed, 108, |_, case, given| {
         if !streams(given) {
             return None;
         }
@@ -219,7 +219,7 @@ fn cases_from_table_and_log_while_the_log_is_moved() {
 
 #[test]
 fn cases_materialized_of_files() {
-    every_case(Way::Materialized, 86, |_, case, given| {
+    every_case(Way::Materialized, 89, |_, case, given| {
         // Sources read in place that have ids are answered offline.
         if with_ids(given) {
             return None;
@@ -238,7 +238,7 @@ fn cases_materialized_of_files() {
 /// The files say what the oracle says, where it has words for it.
 #[test]
 fn cases_as_the_oracle_reads_them() {
-    every_case(Way::Oracle, 95, |bench, case, given| {
+    every_case(Way::Oracle, 96, |bench, case, given| {
         let catalog = bench.catalog(&case.folder, &case.definitions);
         let selection = bench.offline(case, &catalog).selection();
         let rows: Vec<usize> = (0..case.spine.num_rows()).collect();
@@ -264,4 +264,27 @@ fn every_case_stands_in_the_table() {
         .collect();
     let cases = Case::all();
     assert_eq!(named, cases.iter().map(|case| case.name.as_str()).collect());
+}
+
+/// What the table cites as a test is one, where it says.
+#[test]
+fn every_test_of_the_table_is_there() {
+    let table = std::fs::read_to_string(folder::root().join("README.md")).unwrap();
+    let mut cited = 0;
+    for (before, rest) in table.match_indices("](").map(|(at, _)| table.split_at(at)) {
+        let (path, _) = rest[2..].split_once(')').unwrap();
+        if !path.ends_with(".rs") {
+            continue;
+        }
+        let name = before.rsplit_once('[').unwrap().1;
+        let text = std::fs::read_to_string(folder::root().join(path));
+        let text = text.unwrap_or_else(|error| panic!("`{name}` is said to be in {path}: {error}"));
+        let (above, _) =
+            text.split_once(&format!("fn {name}(")).unwrap_or_else(|| panic!("no {name} in {path}"));
+        // Up to the empty line before it: comments and attributes.
+        let attributes = above.rsplit_once("\n\n").map_or(above, |(_, attributes)| attributes);
+        assert!(attributes.contains("#[test]"), "{name} of {path} is no test");
+        cited += 1;
+    }
+    assert!(cited > 100, "{cited}");
 }

@@ -2,22 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::compute::concat_batches;
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::UInt8Type;
 use asof_compute::{Outcome, Status, arrow_type};
+use asof_engine::Engine;
 use asof_engine::point_in_time::{AnswerBatch, Manner, SpineRows, answer};
-use asof_engine::training::{SpineInput, TrainRequest};
-use asof_engine::{Engine, no_progress};
-use asof_model::{
-    Catalog, Column, FileFormat, OnImmature, OnNullKey, OnOverflow, Origin, Question, Selection, Timestamp,
-};
+use asof_engine::training::TrainRequest;
+use asof_model::{Catalog, Column, OnOverflow, Origin, Question, Selection};
 use futures::TryStreamExt;
 use tokio::runtime::Runtime;
 
 use super::folder::{Answers, Case, TIME};
 use super::given::spine;
 use crate::fixture::name;
+use crate::node::{request, trained};
 
 /// Who trains, and what there is to train of.
 pub(super) struct Offline<'a> {
@@ -42,37 +40,10 @@ impl Offline<'_> {
 
     fn train_with(&self, question: Question, about: &str) -> usize {
         let (case, selection) = (self.case, self.selection());
-        let request = |on_overflow| TrainRequest {
-            project: name("shop"),
-            selection: selection.clone(),
-            ask: case.ask(),
-            full_names: false,
-            spine: SpineInput::File {
-                path: case.folder.join("spine.csv"),
-                format: FileFormat::Csv,
-                name: None,
-                settled: false,
-            },
-            time: Some(TIME.to_owned()),
-            question,
-            on_null_key: OnNullKey::Keep,
-            on_overflow,
-            on_immature: OnImmature::Keep,
-            asked_at: Timestamp::LAST,
-            output: FileFormat::Parquet,
-        };
         let trained = |on_overflow| {
-            self.runtime.block_on(async {
-                let mut training =
-                    self.engine.train(Arc::clone(self.catalog), request(on_overflow), no_progress()).await?;
-                let schema = Arc::clone(training.schema());
-                let mut batches = Vec::new();
-                while let Some(batch) = training.next().await? {
-                    batches.push(batch);
-                }
-                training.finish().await?;
-                Ok::<RecordBatch, asof_engine::Error>(concat_batches(&schema, &batches)?)
-            })
+            let spine = case.folder.join("spine.csv");
+            let request = TrainRequest { on_overflow, ..request(self.catalog, case.ask(), &spine, question) };
+            trained(self.runtime, self.engine, self.catalog, request).map(|(found, _)| found)
         };
         let found = if case.overflows() {
             let refused = trained(OnOverflow::Refuse).unwrap_err();
