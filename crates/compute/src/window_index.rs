@@ -52,8 +52,8 @@ pub struct WindowRun {
     head_starts: Vec<u32>,
     /// The slot that a row of each key fell into last: rows mostly come in the order of their times.
     near: Vec<AtomicU32>,
-    /// The event times between the first edge of any key and the last.
-    span: Range<i64>,
+    /// The first edge of any key, and the last.
+    span: Option<(i64, i64)>,
     /// How many rows are to be sought everywhere, since they come in no order.
     unordered: AtomicU32,
     /// The first answer, within `answers`, any of whose windows covers each slot; [`NONE`] where none does.
@@ -119,9 +119,10 @@ impl WindowIndex {
         for (number, run) in (0..).zip(&runs) {
             run_of.resize(run_of.len() + run.starts.len() - 1, number);
         }
-        let least = runs.iter().map(|run| run.span.start).min();
-        let most = runs.iter().map(|run| run.span.end).max();
-        WindowIndex { windows, runs, run_of, span: least.unwrap_or(0)..most.unwrap_or(0) }
+        let spans = || runs.iter().filter_map(|run: &WindowRun| run.span);
+        let (least, most) = (spans().map(|span| span.0).min(), spans().map(|span| span.1).max());
+        let span = least.unwrap_or(0)..most.unwrap_or(0);
+        WindowIndex { windows, runs, run_of, span }
     }
 
     /// The event times that any window of any key may cover.
@@ -188,7 +189,7 @@ impl WindowRun {
             head_starts: Vec::with_capacity((keys.1 - keys.0) as usize + 1),
             near: Vec::with_capacity((keys.1 - keys.0) as usize),
             unordered: AtomicU32::new(0),
-            span: i64::MAX..i64::MIN,
+            span: None,
             since: Vec::with_capacity(count * (windows.len() + 1)),
             covered: windows.iter().map(|_| Vec::with_capacity(count)).collect(),
             is_covered: Vec::new(),
@@ -202,7 +203,8 @@ impl WindowRun {
             run.near.push(AtomicU32::new(first as u32));
             of_key.key(spine.times(answers), &mut run.edges);
             if let [least, .., most] = run.edges[first..] {
-                run.span = least.min(run.span.start)..most.max(run.span.end);
+                let (first, last) = run.span.unwrap_or((least, most));
+                run.span = Some((least.min(first), most.max(last)));
             }
             run.head_starts.push(run.heads.len() as u32);
             run.heads.extend(run.edges[first..].iter().step_by(APART as usize));
