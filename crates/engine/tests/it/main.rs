@@ -32,6 +32,7 @@ mod point_in_time;
 mod project;
 #[cfg(test)]
 mod querying;
+#[cfg(test)]
 mod readings;
 #[cfg(test)]
 mod scan_files;

@@ -88,7 +88,7 @@ const SMALL: [&str; 6] = ["count(", "sum(", "mean(", "max(", "stddev(", "last("]
 fn stored(windows: &[Window], takes: impl Fn(&str) -> bool) -> StoredWindows {
     let arguments = [("amount", DataType::Float64), ("item", DataType::Int64)];
     let mut features = Vec::new();
-    let calls = every_call(&arguments, 0).into_iter().filter(|(call, _)| takes(call));
+    let calls = every_call(&arguments, 0).unwrap().into_iter().filter(|(call, _)| takes(call));
     for (number, (mut call, of)) in calls.enumerate() {
         if number % 3 == 2 {
             call.push_str(" filter (where paid)");
