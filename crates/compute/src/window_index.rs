@@ -14,8 +14,8 @@ use crate::windows::{window_edges, window_instants};
 /// Edges that fill a line of the processor's cache.
 const APART: u32 = 8;
 
-/// So many slots after the one that a row of its key fell into last are tried first.
-const AHEAD: usize = 2;
+/// The slots up to seven after the one that a row of its key fell into last are tried first, in these steps.
+const STEPS: [u32; 3] = [4, 2, 1];
 
 /// So many rows after those most of which were not there are sought everywhere.
 const ELSEWHERE: u32 = 16 * TOUCHED as u32;
@@ -304,9 +304,10 @@ impl WindowRun {
             sought.slot = self.near[sought.key as usize].load(Ordering::Relaxed);
             sought.left = self.starts[sought.key as usize + 1] - sought.slot;
         }
-        for _ in 0..AHEAD {
+        for step in STEPS {
             for sought in &mut *room {
-                let passed = u32::from((sought.left > 1) & begins(&self.edges, sought.slot + 1, sought));
+                let passes = (sought.left > step) & begins(&self.edges, sought.slot + step, sought);
+                let passed = u32::from(passes) * step;
                 sought.slot += passed;
                 sought.left -= passed;
             }
