@@ -3,7 +3,6 @@
 
 use std::hint::select_unpredictable;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use asof_model::{Length, Timestamp, Window};
 
@@ -18,7 +17,7 @@ const APART: u32 = 8;
 const STEPS: [u32; 3] = [4, 2, 1];
 
 /// So many rows after those most of which were not there are sought everywhere.
-const ELSEWHERE: u32 = 16 * TOUCHED as u32;
+const ELSEWHERE: usize = 16 * TOUCHED;
 
 /// What a number without a sign has otherwise than the integer with one that has its place in the order.
 const SIGN: u64 = 1 << 63;
@@ -50,12 +49,8 @@ pub struct WindowRun {
     heads: Vec<i64>,
     /// Where those of each key begin, and those of the last end.
     head_starts: Vec<u32>,
-    /// The slot that a row of each key fell into last: rows mostly come in the order of their times.
-    near: Vec<AtomicU32>,
     /// The first edge of any key, and the last.
     span: Option<(i64, i64)>,
-    /// How many rows are to be sought everywhere, since they come in no order.
-    unordered: AtomicU32,
     /// The first answer, within `answers`, any of whose windows covers each slot; [`NONE`] where none does.
     since: Vec<u32>,
     /// For each window the slots it covers at each answer.
@@ -64,9 +59,13 @@ pub struct WindowRun {
     is_covered: Vec<u64>,
 }
 
-/// Rows whose slots are sought ([`WindowRun::find`]).
+/// Rows whose slots are sought ([`WindowRun::find`]) in one index, by one thread.
 #[derive(Debug, Default)]
 pub struct SoughtSlots {
+    /// Per key the slot that a row fell into last: rows of a thread mostly come in the order of their times.
+    near: Vec<u32>,
+    /// How many rows are to be sought everywhere, since they come in no order.
+    unordered: usize,
     rows: Vec<Sought>,
     /// Those that are sought everywhere, with their places.
     everywhere: Vec<Sought>,
@@ -187,8 +186,6 @@ impl WindowRun {
             edges: Vec::with_capacity(count * (windows.len() + 1)),
             heads: Vec::with_capacity(count * (windows.len() + 1) / APART as usize),
             head_starts: Vec::with_capacity((keys.1 - keys.0) as usize + 1),
-            near: Vec::with_capacity((keys.1 - keys.0) as usize),
-            unordered: AtomicU32::new(0),
             span: None,
             since: Vec::with_capacity(count * (windows.len() + 1)),
             covered: windows.iter().map(|_| Vec::with_capacity(count)).collect(),
@@ -200,7 +197,6 @@ impl WindowRun {
             run.answer_starts.push(answers.start - start);
             let first = run.edges.len();
             run.starts.push(first as u32);
-            run.near.push(AtomicU32::new(first as u32));
             of_key.key(spine.times(answers), &mut run.edges);
             if let [least, .., most] = run.edges[first..] {
                 let (first, last) = run.span.unwrap_or((least, most));
@@ -266,20 +262,24 @@ impl WindowRun {
     /// Seeks the slots that rows of some keys fall into, in their order; [`NONE`] for one that no window ever covers. All
     /// are sought step by step together: no step waits for the one before, and none is guessed.
     pub fn find(&self, rows: impl Iterator<Item = (u32, Timestamp)>, sought: &mut SoughtSlots) {
-        let SoughtSlots { rows: room, everywhere, places } = sought;
+        let SoughtSlots { near, unordered, rows: room, everywhere, places } = sought;
+        let keys = self.keys();
+        if near.len() < keys.end as usize {
+            near.resize(keys.end as usize, 0);
+        }
+        let near = &mut near[keys.start as usize..keys.end as usize];
         room.clear();
         room.extend(rows.map(|(key, event_time)| {
             let key = key - self.first_key;
             Sought { slot: 0, left: 0, key, event_time: event_time.0 }
         }));
-        let unordered = self.unordered.load(Ordering::Relaxed);
-        if unordered > 0 {
-            self.unordered.store(unordered.saturating_sub(room.len() as u32), Ordering::Relaxed);
+        if *unordered > 0 {
+            *unordered = unordered.saturating_sub(room.len());
             self.find_everywhere(room);
         } else {
-            self.find_near(room, places);
+            self.find_near(room, near, places);
             if places.len() * 2 > room.len() {
-                self.unordered.store(ELSEWHERE, Ordering::Relaxed);
+                *unordered = ELSEWHERE;
             }
             everywhere.clear();
             everywhere.extend(places.iter().map(|at| room[*at as usize]));
@@ -289,7 +289,7 @@ impl WindowRun {
             }
         }
         for sought in room {
-            self.near[sought.key as usize].store(sought.slot, Ordering::Relaxed);
+            near[sought.key as usize] = sought.slot;
             let bits = self.is_covered.get(sought.slot as usize / 64).copied().unwrap_or(0);
             let covered = bits >> (sought.slot % 64) & 1 == 1;
             // A key of which another part of the spine asks has no slots.
@@ -299,9 +299,9 @@ impl WindowRun {
     }
 
     /// Seeks rows from the slots on that those before them fell into; the places of those that fell elsewhere.
-    fn find_near(&self, room: &mut [Sought], elsewhere: &mut Vec<u32>) {
+    fn find_near(&self, room: &mut [Sought], near: &[u32], elsewhere: &mut Vec<u32>) {
         for sought in &mut *room {
-            sought.slot = self.near[sought.key as usize].load(Ordering::Relaxed);
+            sought.slot = near[sought.key as usize].max(self.starts[sought.key as usize]);
             sought.left = self.starts[sought.key as usize + 1] - sought.slot;
         }
         for step in STEPS {
@@ -438,5 +438,80 @@ impl<'a> KeyEdges<'a> {
         let list = |list: usize| self.places[list * self.count..(list + 1) * self.count].iter().copied();
         // An offset may bring the upper edge before a lower one that is floored.
         list(window).zip(list(self.upper[window])).map(|(from, until)| (from, until.max(from)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EntityKeys;
+    use crate::threads::Alone;
+
+    const HOUR: i64 = 3_600_000_000;
+
+    /// Whatever order rows come in, and however many keys and slots there are, a window covers the slot of a row where
+    /// its edges say that the row counts.
+    #[test]
+    fn slots_are_found_in_any_order_of_rows() {
+        let mut seed = 7_u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (seed >> 33) % below
+        };
+        let window = |length: Option<i64>, offset: i64, include_now| Window {
+            length: length.map(Length::from_micros),
+            offset: Length::from_micros(offset),
+            include_now,
+            resolution: None,
+        };
+        let windows = vec![
+            window(Some(HOUR), 0, false),
+            window(Some(7 * HOUR), 0, true),
+            window(Some(2 * HOUR), 3 * HOUR, false),
+            window(Some(90 * HOUR), 0, false),
+        ];
+        let (keys, answers) = (40, 1_500);
+        // Half of the answers are of one key.
+        let of: Vec<i64> = (0..answers).map(|at| if at % 2 == 0 { 0 } else { random(keys) as i64 }).collect();
+        let times: Vec<i64> = of.iter().map(|_| random(1_000) as i64 * HOUR / 4).collect();
+        let of = EntityKeys::Int64 { values: of.into(), nulls: None };
+        let spine = SpineIndex::build(&of, &times, &Alone).unwrap();
+        let index = WindowIndex::build(&spine, windows.clone(), 3, &Alone);
+        let mut rows: Vec<(u32, i64)> = (0..20_000)
+            .map(|_| (random(spine.keys() as u64) as u32, random(1_100 * 15) as i64 * HOUR / 60 - 50 * HOUR))
+            .collect();
+        let look = |order: &str, rows: &[(u32, i64)]| {
+            let mut sought = SoughtSlots::default();
+            let mut covered = 0;
+            for rows in rows.chunks(TOUCHED) {
+                for (number, run) in index.runs().iter().enumerate() {
+                    let of_run = || rows.iter().filter(|(key, _)| usize::from(index.run_of(*key)) == number);
+                    run.find(of_run().map(|(key, e)| (*key, Timestamp(*e))), &mut sought);
+                    for ((key, event_time), slot) in of_run().zip(sought.slots()) {
+                        for answer in run.answers_of(*key).start..run.answers_of(*key).end {
+                            let t = spine.time(run.answers().start + answer);
+                            for (at, window) in windows.iter().enumerate() {
+                                let (from, until) = window_edges(window, t);
+                                let counts = (from..until).contains(&Timestamp(*event_time));
+                                let (from, until) = run.covered(at)[answer as usize];
+                                let found = slot != NONE && (from..until).contains(&slot);
+                                assert_eq!(found, counts, "{order}: {key} {event_time} {t:?} {window:?}");
+                                covered += usize::from(found);
+                            }
+                        }
+                    }
+                }
+            }
+            assert!(covered > rows.len(), "{order}");
+        };
+        look("any", &rows);
+        rows.sort_unstable_by_key(|(key, event_time)| (*event_time, *key));
+        look("forward", &rows);
+        rows.reverse();
+        look("backward", &rows);
+        for rows in rows.chunks_mut(700) {
+            rows.sort_unstable();
+        }
+        look("stretches", &rows);
     }
 }

@@ -30,6 +30,8 @@ struct Place<S> {
     value: S,
     count: i64,
     round: u32,
+    /// Where the value was that came behind this one the last time, of those that come in their order.
+    next: u32,
 }
 
 impl<S: Scalar> Tally<S> {
@@ -41,6 +43,31 @@ impl<S: Scalar> Tally<S> {
 
     #[inline]
     pub(super) fn add(&mut self, value: &S, count: i64) {
+        self.add_at(value, count);
+    }
+
+    /// The same, and where the value is; `before` is where the one is that came before it, any place for the first. Values
+    /// that come in the order they came in before are found without their hashes.
+    #[inline]
+    pub(super) fn add_behind(&mut self, before: usize, value: &S, count: i64) -> usize {
+        let mask = self.places.len() - 1;
+        let guess = self.places[before & mask].next as usize & mask;
+        let place = &mut self.places[guess];
+        if place.round == self.round && place.value == *value {
+            let had = place.count;
+            place.count = had.wrapping_add(count);
+            self.present += usize::from(place.count != 0);
+            self.present -= usize::from(had != 0);
+            return guess;
+        }
+        let at = self.add_at(value, count);
+        let mask = self.places.len() - 1;
+        self.places[before & mask].next = at as u32;
+        at
+    }
+
+    /// Where the value is, or would be.
+    fn add_at(&mut self, value: &S, count: i64) -> usize {
         let mask = self.places.len() - 1;
         let mut at = self.hasher.hash_one(value) as usize & mask;
         loop {
@@ -53,13 +80,11 @@ impl<S: Scalar> Tally<S> {
                 place.count = before.wrapping_add(count);
                 self.present += usize::from(place.count != 0);
                 self.present -= usize::from(before != 0);
-                return;
+                return at & mask;
             }
             at += 1;
         }
-        if count != 0 {
-            self.place(at & mask, value, count);
-        }
+        if count == 0 { at & mask } else { self.place(at & mask, value, count) }
     }
 
     /// Makes the count of a value this one, which is not 0; gives what it was.
@@ -83,18 +108,19 @@ impl<S: Scalar> Tally<S> {
         0
     }
 
-    /// Takes a free place.
-    fn place(&mut self, at: usize, value: &S, count: i64) {
+    /// Takes a free place; gives where the value is then.
+    fn place(&mut self, at: usize, value: &S, count: i64) -> usize {
         if self.taken * 2 >= self.places.len() {
             let mut larger = Tally::new((self.present + 1) * 2);
             self.iter().for_each(|(value, count)| larger.add(value, count));
-            larger.add(value, count);
+            let at = larger.add_at(value, count);
             *self = larger;
-            return;
+            return at;
         }
-        self.places[at] = Place { value: value.clone(), count, round: self.round };
+        self.places[at] = Place { value: value.clone(), count, round: self.round, next: 0 };
         self.taken += 1;
         self.present += 1;
+        at
     }
 
     /// Values whose count is not 0, and their counts.

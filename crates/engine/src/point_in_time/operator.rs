@@ -21,6 +21,7 @@ use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchSt
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -392,6 +393,43 @@ impl PointInTimeExec {
         Ok(())
     }
 
+    /// The answers in the spine's order, as many batches at once as there are threads.
+    fn batches(&self, answers: &Arc<Vec<ReadingAnswers>>) -> BoxStream<'static, PlanResult<RecordBatch>> {
+        let all = self.spine.rows();
+        let (exec, answers) = (self.clone(), Arc::clone(answers));
+        let made = futures::stream::iter((0..all).step_by(CHUNK)).map(move |start| {
+            let rows = start..(start + CHUNK).min(all);
+            let (exec, answers) = (exec.clone(), Arc::clone(&answers));
+            async move {
+                let (on, of, given, range) =
+                    (exec.engine.clone(), exec.clone(), Arc::clone(&answers), rows.clone());
+                let whole = on.blocking(move || of.answers_of(&given, range)).await?;
+                let left = if whole.is_some() { Vec::new() } else { halves_of(&rows).into() };
+                let batches = whole.map(Ok).into_iter().chain(exec.smaller(answers, left));
+                Ok::<_, DataFusionError>(futures::stream::iter(batches))
+            }
+        });
+        made.buffered(self.engine.config().threads.max(1)).try_flatten().boxed()
+    }
+
+    /// The answers to rows that were too many at once, one batch after the other; the last range comes first.
+    fn smaller(
+        self,
+        answers: Arc<Vec<ReadingAnswers>>,
+        mut left: Vec<Range<usize>>,
+    ) -> impl Iterator<Item = PlanResult<RecordBatch>> {
+        std::iter::from_fn(move || {
+            loop {
+                let rows = left.pop()?;
+                match self.answers_of(&answers, rows.clone()) {
+                    Ok(Some(batch)) => return Some(Ok(batch)),
+                    Ok(None) => left.extend(halves_of(&rows)),
+                    Err(error) => return Some(Err(error.into())),
+                }
+            }
+        })
+    }
+
     /// The answers to some spine rows; none where they are too large to be given at once.
     fn answers_of(&self, answers: &[ReadingAnswers], rows: Range<usize>) -> Result<Option<RecordBatch>> {
         if answers.iter().any(|answers| answers.is_wide(rows.clone())) {
@@ -426,6 +464,12 @@ impl PointInTimeExec {
         });
         collected.await
     }
+}
+
+/// Both halves of some rows, the second first.
+fn halves_of(rows: &Range<usize>) -> [Range<usize>; 2] {
+    let middle = rows.start.midpoint(rows.end);
+    [middle..rows.end, rows.start..middle]
 }
 
 pub(super) fn broken(view: &str, problem: &Problem) -> Error {
@@ -637,34 +681,23 @@ impl ExecutionPlan for PointInTimeExec {
                     builder.spawn(async move { Ok(exec.reduce(partition, context, to).await?) });
                     Ok::<_, DataFusionError>(builder.build().boxed())
                 })
+                .try_flatten()
                 .boxed()
             }
             Mode::Final => futures::stream::once(async move {
                 let answers = Arc::new(exec.answer(context).await?);
-                let counts = answers.iter().map(ReadingAnswers::counts).collect();
-                *exec.hooks.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts;
-                let rows = exec.spine.rows();
-                let starts = (0..rows).step_by(CHUNK);
-                let mut left: Vec<Range<usize>> =
-                    starts.rev().map(|start| start..(start + CHUNK).min(rows)).collect();
-                let batches = std::iter::from_fn(move || {
-                    let next = loop {
-                        let rows = left.pop()?;
-                        match exec.answers_of(&answers, rows.clone()) {
-                            Ok(Some(batch)) => break Ok(batch),
-                            Ok(None) => {
-                                let middle = rows.start.midpoint(rows.end);
-                                left.extend([middle..rows.end, rows.start..middle]);
-                            }
-                            Err(error) => break Err(error.into()),
-                        }
-                    };
-                    Some(next)
-                });
-                Ok::<_, DataFusionError>(futures::stream::iter(batches).boxed())
+                let mut batches = exec.batches(&answers);
+                // Beside the first answers, which are given after.
+                let counts = exec
+                    .engine
+                    .blocking(move || Ok(answers.iter().map(ReadingAnswers::counts).collect::<Vec<_>>()));
+                let (counts, first) = futures::join!(counts, batches.next());
+                *exec.hooks.counts.lock().unwrap_or_else(PoisonError::into_inner) = counts?;
+                Ok::<_, DataFusionError>(futures::stream::iter(first).chain(batches))
             })
+            .try_flatten()
             .boxed(),
         };
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream.try_flatten())))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
     }
 }

@@ -113,8 +113,9 @@ impl WindowPlan {
         };
         let uppers = (0..windows.len()).filter(first).count();
         let (slots, windows) = ((windows.len() + uppers) as u64, windows.len() as u64);
-        // Edges, some of them twice, with the answer that each is asked by first, and what windows cover.
-        let index = slots * 13 + windows * 8;
+        // Edges, some of them twice, with the answer that each is asked by first, what windows cover, and where threads
+        // were last among those of a key.
+        let index = slots * 13 + windows * 8 + 8;
         // Of one key, which may have all answers, edges with their places while they are put in order.
         let ordering = slots * 20;
         // When these are gone, states by their numbers; in the end what windows cover of them, and answers.

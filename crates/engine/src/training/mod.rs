@@ -16,11 +16,12 @@ mod record;
 mod spine;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use asof_compute::arrow_type;
 use asof_model::{
@@ -37,9 +38,13 @@ pub use write::TrainingWriter;
 use self::kept::Kept;
 use self::spine::Spine;
 pub(crate) use self::spine::WRITTEN_AS_FLOAT;
+use self::write::bytes_of;
 use crate::point_in_time::{AnswerBatch, Manner, SpineRows, answer, kept_rows};
 use crate::query::SqlScope;
 use crate::{Engine, Error, Progress, Result};
+
+/// Bytes of pieces of a spine that are joined at most.
+const JOINED: usize = 64 << 20;
 
 /// What a training set is asked for with.
 #[derive(Debug, Clone)]
@@ -108,9 +113,8 @@ pub enum SpineInput {
 pub struct Training {
     schema: SchemaRef,
     rows: u64,
-    /// The spine's batches not given yet, and how many rows of the first are.
-    spine: std::vec::IntoIter<RecordBatch>,
-    standing: Option<RecordBatch>,
+    /// The spine's rows not given yet.
+    spine: VecDeque<RecordBatch>,
     answers: BoxStream<'static, Result<AnswerBatch>>,
     waiting: Option<AnswerBatch>,
     content: ContentHash,
@@ -239,8 +243,7 @@ impl Engine {
             content: ContentHash::new(&schema, self.config().threads),
             schema,
             rows,
-            spine: batches.into_iter(),
-            standing: None,
+            spine: batches.into(),
             answers: answers.batches,
             waiting: None,
             kept: spine.kept,
@@ -267,30 +270,25 @@ impl Training {
     /// # Errors
     /// Where an expression fails on a row, or a file went away.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(spine) = self.next_spine() else {
-            return match self.answers.try_next().await? {
-                None => Ok(None),
-                Some(_) => Err(Error::internal("more answers than spine rows")),
-            };
-        };
         let answers = match self.waiting.take() {
             Some(answers) => answers,
             None => loop {
                 match self.answers.try_next().await? {
                     Some(answers) if answers.rows == 0 => {}
                     Some(answers) => break answers,
+                    None if self.spine.iter().all(|batch| batch.num_rows() == 0) => return Ok(None),
                     None => return Err(Error::internal("fewer answers than spine rows")),
                 }
             },
         };
-        let rows = spine.num_rows().min(answers.rows);
-        if rows < spine.num_rows() {
-            self.standing = Some(spine.slice(rows, spine.num_rows() - rows));
-        }
+        let Some(spine) = self.next_spine(answers.rows)? else {
+            return Err(Error::internal("more answers than spine rows"));
+        };
+        let rows = spine.num_rows();
         if rows < answers.rows {
             self.waiting = Some(answers.slice(rows, answers.rows - rows));
         }
-        let mut columns: Vec<ArrayRef> = spine.columns().iter().map(|it| it.slice(0, rows)).collect();
+        let mut columns = spine.columns().to_vec();
         let answers = answers.slice(0, rows);
         record::count_labels(&mut self.outcome.labels, &answers);
         columns.extend(answers.columns);
@@ -301,8 +299,31 @@ impl Training {
         Ok(Some(batch))
     }
 
-    fn next_spine(&mut self) -> Option<RecordBatch> {
-        self.standing.take().or_else(|| self.spine.by_ref().find(|batch| batch.num_rows() > 0))
+    /// So many of the spine's next rows, or fewer where these are large; none after the last. Answers are not cut where
+    /// the spine is: they are the most columns, and rows that come in lengths of their own are copied to be written.
+    fn next_spine(&mut self, rows: usize) -> Result<Option<RecordBatch>> {
+        let (mut pieces, mut count, mut bytes) = (Vec::new(), 0, 0);
+        while count < rows
+            && let Some(piece) = self.spine.pop_front()
+        {
+            let taken = piece.num_rows().min(rows - count);
+            if taken < piece.num_rows() {
+                self.spine.push_front(piece.slice(taken, piece.num_rows() - taken));
+            }
+            let piece = piece.slice(0, taken);
+            bytes += bytes_of(&piece);
+            if count > 0 && bytes > JOINED {
+                self.spine.push_front(piece);
+                break;
+            }
+            count += taken;
+            pieces.extend(Some(piece).filter(|_| taken > 0));
+        }
+        Ok(match pieces.as_slice() {
+            [] => None,
+            [piece] => Some(piece.clone()),
+            [first, ..] => Some(concat_batches(&first.schema(), &pieces)?),
+        })
     }
 
     /// The record. Keeps the spine below the data directory, durably.

@@ -18,6 +18,7 @@ use parquet::arrow::arrow_reader::{
 };
 
 use super::kept::{Kept, Staging, unchanged};
+use super::write::bytes_of;
 use super::{SpineInput, all_readings, key_names};
 use crate::query::SqlLimits;
 use crate::source::ScanColumns;
@@ -152,11 +153,7 @@ impl Room {
     }
 
     fn take(&mut self, batch: &RecordBatch) -> Result<()> {
-        // What of shared buffers belongs to other batches does not count here.
-        let bytes = |column: &ArrayRef| {
-            column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
-        };
-        match self.left.checked_sub(batch.columns().iter().map(bytes).sum()) {
+        match self.left.checked_sub(bytes_of(batch)) {
             Some(left) => {
                 self.left = left;
                 Ok(())

@@ -116,10 +116,7 @@ impl<W: Write + Send> TrainingWriter<W> {
         if self.most == usize::MAX {
             return Ok(());
         }
-        let sizes = batch.columns().iter().map(|array| {
-            array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
-        });
-        self.waiting = self.waiting.saturating_add(sizes.sum());
+        self.waiting = self.waiting.saturating_add(bytes_of(batch));
         if self.waiting >= self.most {
             self.waiting = 0;
             self.coalescer.finish_buffered_batch()?;
@@ -174,6 +171,14 @@ impl<W: Write + Send> TrainingWriter<W> {
             }
         }
     }
+}
+
+/// Bytes of the batch's own rows, where its columns may be parts of larger ones.
+pub(super) fn bytes_of(batch: &RecordBatch) -> usize {
+    let size = |array: &ArrayRef| {
+        array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
+    };
+    batch.columns().iter().map(size).sum()
 }
 
 /// The batch with its floats as texts: CSV has no other way to say how they are written.

@@ -58,6 +58,8 @@ pub(super) struct EntityState {
     pub(super) gone: Option<Position>,
     /// Its tiles are read where they are needed.
     pub(super) many: bool,
+    /// No tile is of a lower level: where rows are far apart, the shortest tiles would hold next to none.
+    lowest: usize,
     /// The least T that can be answered, where tiles stand in for rows.
     pub(super) horizon: Option<Timestamp>,
     /// What came late to where there may be tiles, by event time.
@@ -73,12 +75,15 @@ impl EntityState {
         let mut found = EntityState::default();
         let mut tiles = Vec::new();
         let mut few = true;
+        // Tiles come by level.
+        let mut lowest = None;
         let behind: Cell<Option<key::Mark>> = Cell::new(None);
         let mut take = |place: &[u8], entry: &[u8]| {
             let place = place.get(entity.len()..).unwrap_or_default();
             let place = match key::whole(key::read_beside(place), "a key beside rows")? {
                 key::Beside::State(place) => place,
                 key::Beside::Tile(level, start) => {
+                    lowest.get_or_insert(level);
                     few = tiles.len() < FEW && behind.get().is_none_or(|mark| !mark.many);
                     if few {
                         tiles.push(((level, start), entry.to_vec()));
@@ -121,6 +126,7 @@ impl EntityState {
             (found.gone, found.many, found.horizon) = (mark.gone, mark.many, mark.horizon);
         }
         found.tiles = few.then_some(tiles);
+        found.lowest = lowest.unwrap_or_default();
         found.late.sort_by_key(|late| late.event_time);
         Ok(found)
     }
@@ -244,6 +250,7 @@ impl Reading<'_> {
                 let tiles = &tiles[place(range.start)..place(range.end)];
                 found.extend(tiles.iter().map(|((_, start), tile)| (*start, tile.clone())));
             }
+            None if level < self.state.lowest => {}
             None => {
                 let prefix = key::tiles(self.entity, level);
                 let begin = key::start(Timestamp(range.start));
