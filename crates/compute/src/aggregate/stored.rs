@@ -68,18 +68,26 @@ impl<'a> Reading<'a> {
     }
 
     /// A whole number that has room in a type.
+    #[inline]
     pub(super) fn number<T: TryFrom<i128>>(&mut self) -> Result<T, ComputeError> {
         // Most are counts and small values, of one byte or two.
-        let first = self.byte()?;
-        let (mut found, mut shift) = (u128::from(first & 0x7f), 7);
-        if first & 0x80 == 0 {
-            return self.fits(u32::from(first));
+        match self.bytes {
+            [first @ 0..0x80, rest @ ..] => {
+                self.bytes = rest;
+                self.fits(u32::from(*first))
+            }
+            [first, second @ 1..0x80, rest @ ..] => {
+                self.bytes = rest;
+                self.fits(u32::from(first & 0x7f) | u32::from(*second) << 7)
+            }
+            _ => self.long_number(),
         }
+    }
+
+    fn long_number<T: TryFrom<i128>>(&mut self) -> Result<T, ComputeError> {
+        let (mut found, mut shift) = (0, 0);
         loop {
             let byte = self.byte()?;
-            if shift == 7 && byte & 0x80 == 0 && byte != 0 {
-                return self.fits(u32::from(first & 0x7f) | u32::from(byte) << 7);
-            }
             let bits = u128::from(byte & 0x7f);
             if shift > 126 || (shift == 126 && bits > 3) {
                 return Err(self.damaged("a number is too long"));
