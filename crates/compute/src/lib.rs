@@ -44,7 +44,7 @@ mod windows;
 
 pub use aggregate::{
     Aggregate, CATALOGUE, CallError, Changes, Constant, Documentation, Finished, Function, FunctionCall,
-    Gathering, Input, Outcome, Prepared, Ranges, States, aggregate, covering, rows_that_count,
+    GatheredBytes, Gathering, Input, Outcome, Prepared, Ranges, States, aggregate, covering, rows_that_count,
 };
 pub use arrow_type::{arrow_type, conform, from_arrow_type};
 pub use derivation::{Derivation, DerivationError, Derivations, Derive, conform_request};

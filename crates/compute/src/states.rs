@@ -214,11 +214,12 @@ impl LatestStates {
         bytes
     }
 
-    /// Reads what [`LatestStates::encode`] wrote.
+    /// Reads what [`LatestStates::encode`] wrote of so many slots. The number is asked for, since few bytes may speak of
+    /// many slots, most of which hold nothing, and each takes room.
     ///
     /// # Errors
     /// [`ComputeError::Damaged`] for anything else.
-    pub fn decode(bytes: &[u8]) -> Result<LatestStates, ComputeError> {
+    pub fn decode(bytes: &[u8], slots: usize) -> Result<LatestStates, ComputeError> {
         let damaged = |reason: &str| ComputeError::Damaged { what: "states", reason: reason.to_owned() };
         let mut rest = bytes;
         let mut take = |length: usize| {
@@ -232,8 +233,12 @@ impl LatestStates {
         if version != [VERSION] {
             return Err(damaged("the version is not known"));
         }
-        let (slots, mut done) = take(4)?;
-        let mut states = LatestStates::new(u32_of(slots)? as usize);
+        let (found, mut done) = take(4)?;
+        let found = u32_of(found)?;
+        if found as usize != slots {
+            return Err(damaged(&format!("they are of {found} slots, and {slots} are asked")));
+        }
+        let mut states = LatestStates::new(slots);
         while !done {
             let slot = u32_of(take(4)?.0)?;
             let event_time = Timestamp(u64_of(take(8)?.0)? as i64);
@@ -290,7 +295,7 @@ mod tests {
             halves.merge(&folded(&turned[5..]));
             assert_eq!(halves.encode(), expected);
         }
-        let states = LatestStates::decode(&expected).unwrap();
+        let states = LatestStates::decode(&expected, 4).unwrap();
         assert_eq!(states.encode(), expected);
         assert_eq!(states.rows(0).collect::<Vec<_>>(), [Address(11), Address(12)]);
         assert_eq!(states.order(1), None);
@@ -306,8 +311,19 @@ mod tests {
         assert_eq!(states.rows(0).collect::<Vec<_>>(), [Address(2)]);
         let bytes = states.encode();
         for cut in [0, 1, 4, 6, 20, bytes.len() - 1] {
-            assert!(LatestStates::decode(&bytes[..cut]).is_err(), "{cut}");
+            assert!(LatestStates::decode(&bytes[..cut], 4).is_err(), "{cut}");
         }
-        assert!(LatestStates::decode(&[9, 0, 0, 0, 0]).is_err());
+        assert!(LatestStates::decode(&[9, 0, 0, 0, 0], 0).is_err());
+    }
+
+    #[test]
+    fn more_slots_than_are_asked_take_no_room() {
+        // A row in the last of 4,294,967,295 slots would take 96 GiB.
+        let mut bytes = folded(&[(3, 1, 1, 1)]).encode();
+        bytes[1..5].copy_from_slice(&u32::MAX.to_le_bytes());
+        bytes[5..9].copy_from_slice(&(u32::MAX - 1).to_le_bytes());
+        let error = LatestStates::decode(&bytes, 4).unwrap_err();
+        assert!(matches!(error, ComputeError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("of 4294967295 slots, and 4 are asked"), "{error}");
     }
 }

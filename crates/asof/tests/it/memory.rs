@@ -2,8 +2,9 @@
 //! the process is no larger for it than for a source a quarter of that.
 
 use std::io::{BufWriter, Write as _};
+use std::ops::RangeInclusive;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::project::Project;
@@ -63,8 +64,11 @@ fn write(to: &Path, rows: u64) -> u64 {
 
 /// Runs a command; the most memory that it ever had, in bytes.
 fn peak(project: &Project, args: &[&str]) -> u64 {
-    let mut child = project
-        .command(args)
+    peak_of(project.command(args))
+}
+
+fn peak_of(mut command: Command) -> u64 {
+    let mut child = command
         .env("ASOF_MEMORY", format!("{}MB", MEMORY >> 20))
         // What is asked for is measured, and not what the allocator keeps for a while of what was given back.
         .env("MIMALLOC_PURGE_DELAY", "0")
@@ -80,7 +84,7 @@ fn peak(project: &Project, args: &[&str]) -> u64 {
         let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         most = most.max(kilobytes.unwrap_or(0) << 10);
         if let Some(ended) = ended {
-            assert!(ended.success(), "{args:?}");
+            assert!(ended.success(), "{command:?}");
             return most;
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -154,35 +158,52 @@ service: visiting
 features: [visited.*]
 ";
 
+/// The most memory that training takes over so many visits of so many items, for a spine that has each item at the begins
+/// of these days, by so many threads.
+fn training((rows, items): (u64, u64), days: RangeInclusive<u64>, threads: u64) -> u64 {
+    let project = Project::empty();
+    project.write("asof.yaml", "project: shop\n");
+    project.write("features/shop.yaml", VISITS);
+    std::fs::create_dir_all(project.path().join("data")).unwrap();
+    let mut file = BufWriter::new(std::fs::File::create(project.path().join("data/a.csv")).unwrap());
+    writeln!(file, "item,at,page,place,phone,person").unwrap();
+    for n in 0..rows {
+        let (item, at, mixed) = (n % items, n % 600_000, n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40);
+        writeln!(file, "{item},{at},{mixed},{},{n},{}", mixed ^ 77, n ^ 1).unwrap();
+    }
+    file.flush().unwrap();
+    let mut spine = String::from("item,at\n");
+    for day in days {
+        for item in 0..items {
+            spine.push_str(&format!("{item},1970-01-{day:02}T00:00:00Z\n"));
+        }
+    }
+    project.write("spine.csv", &spine);
+    project.well(&["apply", "--yes"]);
+    let train = ["train", "visiting", "--spine", "spine.csv", "--out", "out.parquet"];
+    let mut command = project.command(&train);
+    command.env("ASOF_THREADS", threads.to_string());
+    peak_of(command)
+}
+
 /// Rows whose values are counted by how many differ are listed before they are counted, and lists are no part of the
 /// states that a spine of this size is known to need: with memory for all of them, 800,000 rows took 46 MB more than
 /// 200,000.
 #[test]
 fn rows_that_are_listed_for_windows_are_bounded() {
-    let mut found = Vec::new();
-    for rows in [ROWS / 4, ROWS] {
-        let project = Project::empty();
-        project.write("asof.yaml", "project: shop\n");
-        project.write("features/shop.yaml", VISITS);
-        std::fs::create_dir_all(project.path().join("data")).unwrap();
-        let mut file = BufWriter::new(std::fs::File::create(project.path().join("data/a.csv")).unwrap());
-        writeln!(file, "item,at,page,place,phone,person").unwrap();
-        for n in 0..rows {
-            let (item, at, mixed) = (n % ITEMS, n % 600_000, n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40);
-            writeln!(file, "{item},{at},{mixed},{},{n},{}", mixed ^ 77, n ^ 1).unwrap();
-        }
-        file.flush().unwrap();
-        let mut spine = String::from("item,at\n");
-        for number in 0..20_000_u64 {
-            let (item, day) = (number % ITEMS, 1 + number / ITEMS);
-            spine.push_str(&format!("{item},1970-01-{day:02}T00:00:00Z\n"));
-        }
-        project.write("spine.csv", &spine);
-        project.well(&["apply", "--yes"]);
-        let out = ["train", "visiting", "--spine", "spine.csv", "--out", "out.parquet"];
-        found.push(peak(&project, &out));
-    }
-    let told: Vec<u64> = found.iter().map(|bytes| bytes >> 20).collect();
+    let found = [ROWS / 4, ROWS].map(|rows| training((rows, ITEMS), 1..=10, 2));
+    let told = found.map(|bytes| bytes >> 20);
     println!("train: {told:?} MB");
     assert!(found[1] < found[0] + (32 << 20), "training grows with its source: {told:?} MB");
+}
+
+/// Where slots are few, rows leave their lists for states that hold each value: 300,000 rows took 186 MB more than 50,000.
+#[test]
+fn values_that_states_hold_for_windows_are_bounded() {
+    // One thread has all slots in one list.
+    let found = [ROWS / 16, ROWS * 3 / 8].map(|rows| training((rows, ITEMS / 4), 8..=8, 1));
+    let told = found.map(|bytes| bytes >> 20);
+    println!("train: {told:?} MB");
+    // A list becomes states at once, before these are found too many.
+    assert!(found[1] < found[0] + (64 << 20), "training grows with its source: {told:?} MB");
 }

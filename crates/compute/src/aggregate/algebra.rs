@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef};
 use arrow::buffer::{NullBuffer, ScalarBuffer};
 use asof_model::DataType;
 
-use super::gathering::{Gathering, Listed};
+use super::gathering::{GatheredBytes, Gathering, Listed};
 use super::output::{Finished, Output};
 use super::states::{Changes, Ranges, States};
 use crate::{ComputeError, RowOrder};
@@ -84,6 +84,11 @@ pub(crate) trait Algebra: fmt::Debug + Send + Sync + 'static {
     /// A row to be listed, whose argument is not null.
     fn row(&self, _values: &Self::Values, _row: usize) -> Self::Row {
         Self::Row::default()
+    }
+
+    /// Bytes a listed row holds besides itself.
+    fn row_heap(&self, _row: &Self::Row) -> usize {
+        0
     }
 
     /// Takes a listed row in.
@@ -209,7 +214,7 @@ pub(super) trait Erased: fmt::Debug + Send + Sync {
     fn numbers(&self, states: &States, windows: &[(Ranges<'_>, Changes<'_>)]) -> Option<Vec<Vec<u64>>>;
     fn finish_numbers(&self, numbers: &[u64]) -> Finished;
     fn bytes(&self, states: &States) -> usize;
-    fn listed_bytes(&self, of: &Gathering) -> usize;
+    fn gathered_bytes(&self, of: &Gathering) -> GatheredBytes;
 }
 
 impl Function {
@@ -379,10 +384,10 @@ impl Function {
         self.0.bytes(states)
     }
 
-    /// Bytes that rows which are in no state yet take at most, until they are in the order of their slots; without those of
-    /// long texts.
-    pub fn listed_bytes(&self, of: &Gathering) -> usize {
-        self.0.listed_bytes(of)
+    /// Bytes that rows which are in no state yet take at most, and what states held when it was last looked at: now and
+    /// then, as rows come.
+    pub fn gathered_bytes(&self, of: &Gathering) -> GatheredBytes {
+        self.0.gathered_bytes(of)
     }
 }
 

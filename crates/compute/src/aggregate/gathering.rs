@@ -10,6 +10,15 @@ use std::ops::Range;
 
 use super::algebra::Algebra;
 
+/// Bytes that a [`Gathering`] takes besides the states themselves, which are of one size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GatheredBytes {
+    /// Of rows that are in no state yet, until they are in the order of their slots, and of what states hold elsewhere.
+    pub all: usize,
+    /// What of it one slot's state holds, of that which holds most.
+    pub largest: usize,
+}
+
 /// States of many slots that rows are put into; nothing is asked of them before they are
 /// [`gathered`](super::Function::gathered).
 pub struct Gathering(pub(super) Box<dyn Any + Send + Sync>);
@@ -24,6 +33,8 @@ impl fmt::Debug for Gathering {
 const LISTED: usize = 1 << 16;
 /// So many rows a slot.
 const LISTED_EACH: usize = 64;
+/// What states hold is summed after so many rows, and after as many as there are states.
+const SUMMED: usize = 1 << 12;
 
 /// A [`Gathering`], as an algebra has it.
 #[derive(Debug)]
@@ -33,6 +44,12 @@ pub(super) struct Gathered<A: Algebra> {
     blocks: Vec<(Vec<u32>, Vec<A::Row>)>,
     /// How many rows these are.
     rows: usize,
+    /// What they hold besides themselves.
+    texts: usize,
+    /// What states held when it was last summed.
+    held: GatheredBytes,
+    /// Rows that came into states since.
+    unsummed: usize,
 }
 
 /// So many rows have room in a block at least.
@@ -73,7 +90,8 @@ impl<R> Listed<R> {
 
 impl<A: Algebra> Clone for Gathered<A> {
     fn clone(&self) -> Gathered<A> {
-        Gathered { states: self.states.clone(), blocks: self.blocks.clone(), rows: self.rows }
+        let Gathered { rows, texts, held, unsummed, .. } = *self;
+        Gathered { states: self.states.clone(), blocks: self.blocks.clone(), rows, texts, held, unsummed }
     }
 }
 
@@ -81,13 +99,38 @@ impl<A: Algebra> Gathered<A> {
     /// Nothing yet, and room for states of so many slots where rows are not listed.
     pub(super) fn new(slots: usize) -> Gathered<A> {
         let slots = if A::LISTED { 0 } else { slots };
-        Gathered { states: Vec::with_capacity(slots), blocks: Vec::new(), rows: 0 }
+        Gathered {
+            states: Vec::with_capacity(slots),
+            blocks: Vec::new(),
+            rows: 0,
+            texts: 0,
+            held: GatheredBytes::default(),
+            unsummed: 0,
+        }
     }
 
     /// The states of so many slots, for rows that are not listed.
     pub(super) fn states(&mut self, algebra: &A, count: usize) -> &mut [A::State] {
         self.states.resize(count, algebra.empty());
         &mut self.states
+    }
+
+    /// Told of rows that came into states: now and then sums what these hold.
+    pub(super) fn took(&mut self, algebra: &A, rows: usize) {
+        self.unsummed += rows;
+        if self.unsummed >= self.states.len().max(SUMMED) {
+            self.sum(algebra);
+        }
+    }
+
+    fn sum(&mut self, algebra: &A) {
+        self.unsummed = 0;
+        self.held = GatheredBytes::default();
+        for state in &self.states {
+            let bytes = algebra.heap(state);
+            self.held.all += bytes;
+            self.held.largest = self.held.largest.max(bytes);
+        }
     }
 
     /// Lists rows, so many at most, and puts them into states where there are many of them, of so many slots.
@@ -106,6 +149,7 @@ impl<A: Algebra> Gathered<A> {
         if let Some((slots, listed)) = self.blocks.last_mut() {
             let before = slots.len();
             for (slot, row) in rows {
+                self.texts += algebra.row_heap(&row);
                 slots.push(slot);
                 listed.push(row);
             }
@@ -121,15 +165,17 @@ impl<A: Algebra> Gathered<A> {
         for (slot, state) in self.states(algebra, count).iter_mut().enumerate() {
             listed.of(slot..slot + 1).iter().for_each(|row| algebra.take(state, row));
         }
+        self.sum(algebra);
     }
 
-    /// Bytes of listed rows with their slots, and of the same rows while they are put in order.
-    pub(super) fn listed_bytes(&self) -> usize {
+    /// Of listed rows with their slots, and of the same rows while they are put in order; and of states.
+    pub(super) fn bytes(&self) -> GatheredBytes {
         let row = size_of::<A::Row>();
         let held = |(slots, rows): &(Vec<u32>, Vec<A::Row>)| {
             slots.capacity() * size_of::<u32>() + if row > 0 { rows.capacity() * row } else { 0 }
         };
-        self.blocks.iter().map(held).sum::<usize>() + self.rows * row
+        let listed = self.blocks.iter().map(held).sum::<usize>() + self.rows * row + self.texts;
+        GatheredBytes { all: listed + self.held.all, ..self.held }
     }
 
     /// Takes the rows out, of so many slots in this order.
@@ -154,7 +200,7 @@ impl<A: Algebra> Gathered<A> {
                 *next += 1;
             }
         }
-        self.rows = 0;
+        (self.rows, self.texts) = (0, 0);
         Listed { rows, starts }
     }
 

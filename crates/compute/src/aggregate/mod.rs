@@ -49,7 +49,7 @@ mod variance;
 pub use algebra::{Function, Input, Outcome, Prepared};
 pub use call::{CallError, Constant, FunctionCall};
 pub use count::rows_that_count;
-pub use gathering::Gathering;
+pub use gathering::{GatheredBytes, Gathering};
 pub use output::Finished;
 pub use states::{Changes, Ranges, States, covering};
 

@@ -91,6 +91,11 @@ impl<S: Scalar> Algebra for Multiset<S> {
     }
 
     #[inline]
+    fn row_heap(&self, row: &S) -> usize {
+        row.heap()
+    }
+
+    #[inline]
     fn take(&self, state: &mut Counts<S>, row: &S) {
         state.add(row.clone(), 1);
     }

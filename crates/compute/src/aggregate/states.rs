@@ -9,7 +9,7 @@ use arrow::array::new_null_array;
 use asof_model::DataType;
 
 use super::algebra::{Algebra, Erased, Function, Input, Outcome, Prepared, nulls};
-use super::gathering::{Gathered, Gathering, Listed, Ordered};
+use super::gathering::{Gathered, GatheredBytes, Gathering, Listed, Ordered};
 use super::output::{Finished, Output};
 use crate::{ComputeError, arrow_type};
 
@@ -196,6 +196,7 @@ impl<A: Algebra> Erased for Kind<A> {
         } else {
             let states = to.states(&self.0, count);
             Self::each(slots, rows, batch, |values, slot, row| self.0.update(&mut states[slot], values, row));
+            to.took(&self.0, slots.len());
         }
     }
 
@@ -207,7 +208,9 @@ impl<A: Algebra> Erased for Kind<A> {
         bytes: &[u8],
     ) -> Result<(), ComputeError> {
         let Some(to) = to.0.downcast_mut::<Gathered<A>>() else { return Ok(()) };
-        self.0.merge_encoded(&mut to.states(&self.0, count)[slot as usize], bytes)
+        self.0.merge_encoded(&mut to.states(&self.0, count)[slot as usize], bytes)?;
+        to.took(&self.0, 1);
+        Ok(())
     }
 
     fn gathered(&self, from: Gathering, order: &[u32]) -> States {
@@ -371,8 +374,8 @@ impl<A: Algebra> Erased for Kind<A> {
         }
     }
 
-    fn listed_bytes(&self, of: &Gathering) -> usize {
-        of.0.downcast_ref::<Gathered<A>>().map_or(0, Gathered::listed_bytes)
+    fn gathered_bytes(&self, of: &Gathering) -> GatheredBytes {
+        of.0.downcast_ref::<Gathered<A>>().map(Gathered::bytes).unwrap_or_default()
     }
 }
 

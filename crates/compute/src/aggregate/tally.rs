@@ -22,6 +22,8 @@ pub(super) struct Tally<S> {
     taken: usize,
     /// Of these, those whose count is not 0.
     present: usize,
+    /// What values in places hold besides themselves, whatever their round.
+    texts: usize,
     hasher: DefaultHashBuilder,
 }
 
@@ -38,7 +40,7 @@ impl<S: Scalar> Tally<S> {
     /// With room for so many values.
     pub(super) fn new(values: usize) -> Tally<S> {
         let places = vec![Place::default(); (values * 2).next_power_of_two().max(8)];
-        Tally { places, round: 1, taken: 0, present: 0, hasher: DefaultHashBuilder::default() }
+        Tally { places, round: 1, taken: 0, present: 0, texts: 0, hasher: DefaultHashBuilder::default() }
     }
 
     #[inline]
@@ -117,7 +119,9 @@ impl<S: Scalar> Tally<S> {
             *self = larger;
             return at;
         }
-        self.places[at] = Place { value: value.clone(), count, round: self.round, next: 0 };
+        let place = Place { value: value.clone(), count, round: self.round, next: 0 };
+        self.texts += value.heap();
+        self.texts -= std::mem::replace(&mut self.places[at], place).value.heap();
         self.taken += 1;
         self.present += 1;
         at
@@ -148,7 +152,6 @@ impl<S: Scalar> Tally<S> {
 
     /// Bytes on the heap.
     pub(super) fn heap(&self) -> usize {
-        let texts = self.iter().map(|(value, _)| value.heap()).sum::<usize>();
-        self.places.capacity() * size_of::<Place<S>>() + texts
+        self.places.capacity() * size_of::<Place<S>>() + self.texts
     }
 }

@@ -327,13 +327,13 @@ impl Fold {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Bytes of rows that are held beside the states of windows.
-    pub(super) fn listed(&self) -> u64 {
-        let listed = |reading: &Folded| match &reading.into {
-            Folding::Latest(_) => 0,
-            Folding::Windows(windows) => windows.listed(),
+    /// Bytes that rows take in the states of windows and beside them; and what of them no smaller portion would spare.
+    pub(super) fn held(&self) -> (u64, u64) {
+        let held = |reading: &Folded| match &reading.into {
+            Folding::Latest(_) => (0, 0),
+            Folding::Windows(windows) => windows.held(),
         };
-        self.readings.iter().map(listed).sum()
+        self.readings.iter().map(held).fold((0, 0), |sum, held| (sum.0 + held.0, sum.1 + held.1))
     }
 
     /// What a partial half counts.

@@ -567,7 +567,9 @@ impl Scan<'_> {
         } else {
             held.fetch_sub(before - after, Ordering::Relaxed) - (before - after)
         };
-        all + self.fold.listed() > *limit
+        let (held, largest) = self.fold.held();
+        // Where one slot takes the most of it, the spine may be cut as small as it can be.
+        all + held > (*limit).max(largest * 5 / 2)
     }
 
     fn tell(&self) {

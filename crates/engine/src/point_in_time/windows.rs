@@ -163,8 +163,11 @@ pub(super) struct WindowFold {
     /// Bytes of rows that may wait in a thread.
     pub(super) most_waiting: u64,
     runs: Vec<Mutex<RunStates>>,
-    /// Bytes of rows that are in no state yet, and may never be: as many as come, whatever the number of slots.
-    listed: AtomicU64,
+    /// Bytes that come with rows, whatever the number of slots: of those that are in no state yet, and may never be, of
+    /// what states hold of their values, and of what changes from answer to answer.
+    held: AtomicU64,
+    /// What of it one slot holds, of that which holds most: no smaller portion holds less of it.
+    largest: AtomicU64,
 }
 
 /// The states of a run of keys.
@@ -187,8 +190,12 @@ pub(super) struct RunStates {
     pub(super) unknown: Vec<Vec<i64>>,
     /// The same of rows that count under *known* and not under *event*, since another version comes after them.
     pub(super) superseded: Vec<Vec<i64>>,
-    /// What of [`WindowFold::listed`] is of this run.
-    listed: u64,
+    /// What of [`WindowFold::held`] is of this run.
+    held: u64,
+    /// What of that changes from answer to answer, when it was last summed.
+    changing: u64,
+    /// Late rows since.
+    unsummed: usize,
 }
 
 /// The states of the slots of a run that rows fell into.
@@ -305,15 +312,20 @@ impl WindowFold {
                 .collect(),
             unknown: vec![Vec::new(); plan.plan.windows().len()],
             superseded: vec![Vec::new(); plan.plan.windows().len()],
-            listed: 0,
+            held: 0,
+            changing: 0,
+            unsummed: 0,
         };
         let runs = index.runs().iter().map(|_| Mutex::new(states())).collect();
-        WindowFold { spine, index, bound: bound.clone(), most_waiting, runs, listed: AtomicU64::new(0) }
+        let bound = bound.clone();
+        let (held, largest) = (AtomicU64::new(0), AtomicU64::new(0));
+        WindowFold { spine, index, bound, most_waiting, runs, held, largest }
     }
 
-    /// Bytes that rows take beside states, but for those that [`BoundWindows::bytes_per_answer`] counts.
-    pub(super) fn listed(&self) -> u64 {
-        self.listed.load(Ordering::Relaxed)
+    /// Bytes that rows take, but for those that [`BoundWindows::bytes_per_answer`] counts; and what of them one slot does
+    /// that takes most.
+    pub(super) fn held(&self) -> (u64, u64) {
+        (self.held.load(Ordering::Relaxed), self.largest.load(Ordering::Relaxed))
     }
 
     /// What is asked.
@@ -344,6 +356,7 @@ impl WindowFold {
                 run.tell_apart(&self.bound.plan, has_nulls);
                 self.fold(&rows.values, moves, self.index.runs()[number].slots(), &mut run);
                 self.fold_late(spec, &rows.values, (number, late), &mut run);
+                self.weigh(number, &mut run, late.len());
             }
         }
         waiting.clear();
@@ -413,11 +426,29 @@ impl WindowFold {
             let moves = kept.filter.map_or(&*moves, |filter| &passing[filter]);
             kept.function.gather(states, count, &moves.slots, &moves.rows, prepared);
         }
-        let kept = self.bound.plan.plan.kept().iter().zip(&run.gathering);
-        let listed = kept.map(|(kept, of)| kept.function.listed_bytes(of) as u64).sum();
-        let before = std::mem::replace(&mut run.listed, listed);
+    }
+
+    /// Sums what a run holds, now that so many more rows of it were late.
+    fn weigh(&self, number: usize, run: &mut RunStates, late: usize) {
+        let kept = self.bound.plan.plan.kept();
+        run.unsummed += late;
+        let answers = self.index.runs()[number].answers();
+        if run.unsummed > 0 && (run.changing == 0 || run.unsummed >= (answers.end - answers.start) as usize) {
+            let changing = kept.iter().zip(&run.changes).flat_map(|(kept, changes)| {
+                changes.iter().flatten().map(|states| kept.function.bytes(states) as u64)
+            });
+            (run.changing, run.unsummed) = (changing.sum(), 0);
+        }
+        let (mut held, mut largest) = (run.changing, 0);
+        for (kept, of) in kept.iter().zip(&run.gathering) {
+            let bytes = kept.function.gathered_bytes(of);
+            held += bytes.all as u64;
+            largest += bytes.largest as u64;
+        }
+        let before = std::mem::replace(&mut run.held, held);
         // Where it is less than before, what is added goes around to that.
-        self.listed.fetch_add(listed.wrapping_sub(before), Ordering::Relaxed);
+        self.held.fetch_add(held.wrapping_sub(before), Ordering::Relaxed);
+        self.largest.fetch_max(largest, Ordering::Relaxed);
     }
 
     fn fold_late(&self, spec: &Spec, values: &BatchValues, late: (usize, &[Late]), run: &mut RunStates) {

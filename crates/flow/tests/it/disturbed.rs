@@ -1,13 +1,13 @@
 //! A node at work that is disturbed: killed, cut off from power, by fsyncs that fail, by a disk that is full.
 //!
 //! Rows are pushed to two sources, one of them with versions; meanwhile the log is moved into tables, files are put
-//! together, and a view is made anew again and again. Whatever happens, what was acknowledged is there, once, offline
+//! together, a view is made anew again and again, and one over files takes those that come. Whatever happens, what was acknowledged is there, once, offline
 //! and online, and a view answers whole or not at all.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ const FOLDER: &str = "ASOF_TEST_FOLDER";
 const ACKNOWLEDGED: &str = "ASOF_TEST_ACKNOWLEDGED";
 /// How many rounds a child works; else until it is ended.
 const TURNS: &str = "ASOF_TEST_TURNS";
+/// Whether it waits for a line before.
+const WAITS: &str = "ASOF_TEST_WAITS";
 
 /// Rows of a batch of each source.
 const CLICKS: i64 = 20;
@@ -82,6 +84,15 @@ entity: person
 source: clicks
 windows: [all]
 features: {turn: {agg: sum(n + TURN)}}
+---
+source: visits
+path: data/*.csv
+event_time: {column: at, unit: us}
+---
+view: visited
+entity: person
+source: visits
+features: {visit: n}
 ";
 
 fn definitions(turn: i64) -> String {
@@ -99,6 +110,8 @@ fn open(folder: &Path) -> Result<Node, Box<dyn std::error::Error>> {
 
 /// A node whose definitions stand and whose views are there.
 fn set_up(folder: &Path) {
+    std::fs::create_dir_all(folder.join("data")).unwrap();
+    write_visits(folder, 0).unwrap();
     let node = open(folder).unwrap();
     node.put(resolved(&node.runtime, &node.engine, folder, &definitions(0)));
     node.materialize();
@@ -137,6 +150,31 @@ fn push_orders(node: &Node, from: i64) -> Result<(), FlowError> {
         format!(r#"{{"id": {id}, "n": {n}, "who": {}, "at": "{at}", "gone": {}}}"#, id % WHO, is_gone(n))
     };
     push(node, "orders", (from..from + ORDERS).map(row))
+}
+
+/// Files of visits there are: each has one of every key.
+fn files_of_visits(folder: &Path) -> i64 {
+    let files = std::fs::read_dir(folder.join("data")).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|it| it == "csv")).count() as i64
+}
+
+/// A file of visits, which stays.
+fn write_visits(folder: &Path, n: i64) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let (folder, name) = (folder.join("data"), format!("{n:06}"));
+    let unfinished = folder.join(&name);
+    let mut file = std::fs::File::create(&unfinished)?;
+    let rows: String = (0..WHO).map(|who| format!("{who},{n},{n}\n")).collect();
+    file.write_all(format!("who,n,at\n{rows}").as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, folder.join(name + ".csv"))?;
+    std::fs::File::open(&folder)?.sync_all()
+}
+
+/// Takes the files of visits that came into view `visited`.
+fn visit(node: &Node) -> Result<(), FlowError> {
+    let (owner, shop, views) = (Principal::owner(), name("shop"), [name("visited")]);
+    node.runtime.block_on(node.flow.materialize(&owner, &shop, Some(&views), no_progress())).map(drop)
 }
 
 /// Makes view `turned` anew.
@@ -186,12 +224,13 @@ fn read(node: &Node, view: &str) -> Result<Vec<Vec<Option<i64>>>, asof_serve::Se
     Ok((0..WHO as usize).map(|row| columns.iter().map(|column| value(column, row)).collect()).collect())
 }
 
-/// What is there of clicks and of orders.
+/// What is there of clicks, of orders, and in views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct There {
     clicks: i64,
     orders: i64,
     turn: i64,
+    visit: i64,
 }
 
 /// Looks at everything a node has: each row once, no half of a batch, offline and online the same.
@@ -209,7 +248,10 @@ fn check(node: &Node, about: &str) -> There {
     let turned = &catalog.projects[&name("shop")].views[&name("turned")];
     let text = &turned.features[0].feature.expression.text;
     let turn = text.trim_end_matches(')').rsplit(' ').next().unwrap().parse().unwrap();
-    let there = There { clicks: numbers("clicks"), orders: numbers("orders"), turn };
+    let visited = read(node, "visited").unwrap();
+    let visit = visited[0][0].unwrap();
+    assert_eq!(visited, vec![vec![Some(visit)]; WHO as usize], "{about}: a file of visits is half there");
+    let there = There { clicks: numbers("clicks"), orders: numbers("orders"), turn, visit };
     assert_eq!((there.clicks % CLICKS, there.orders % ORDERS), (0, 0), "{about}: a batch is half there");
     check_views(node, there, about);
     there
@@ -276,6 +318,7 @@ fn check_and_settle(node: &Node, about: &str) -> There {
     read(node, "turned").unwrap();
     check_views(node, there, &format!("{about}, materialised"));
     node.runtime.block_on(node.flow.flush()).unwrap();
+    let there = There { visit: files_of_visits(&node.root) - 1, ..there };
     assert_eq!(check(node, &format!("{about}, flushed")), there);
     there
 }
@@ -307,6 +350,9 @@ fn works_until_disturbed() {
     let mut there = check(&node, "begun");
     let over = AtomicBool::new(false);
     println!("ready");
+    if asked(WAITS).is_some() {
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+    }
     std::thread::scope(|threads| {
         threads.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -316,6 +362,22 @@ fn works_until_disturbed() {
                     Err(error) => told("flush", &error, error.code()),
                 }
                 std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        threads.spawn(|| {
+            for next in files_of_visits(&node.root).. {
+                if let Err(error) = write_visits(&node.root, next) {
+                    println!("no more files: {error}");
+                    break;
+                }
+                match visit(&node) {
+                    Ok(()) => println!("acknowledged visit{next}"),
+                    Err(error) => told("visit", &error, error.code()),
+                }
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(30));
             }
         });
         threads.spawn(|| {
@@ -367,13 +429,14 @@ fn acknowledged(text: &str) -> There {
         let numbers = numbers.filter_map(|line| line.strip_prefix(what)?.parse().ok());
         numbers.max().unwrap_or(0)
     };
-    There { clicks: last("clicks"), orders: last("orders"), turn: last("turn") }
+    There { clicks: last("clicks"), orders: last("orders"), turn: last("turn"), visit: last("visit") }
 }
 
 fn assert_kept(there: There, acknowledged: There, about: &str) {
     let kept = there.clicks >= acknowledged.clicks
         && there.orders >= acknowledged.orders
-        && there.turn >= acknowledged.turn;
+        && there.turn >= acknowledged.turn
+        && there.visit >= acknowledged.visit;
     assert!(kept, "{about}: {there:?} is there, {acknowledged:?} was acknowledged");
 }
 
@@ -455,12 +518,13 @@ fn a_kill_loses_and_doubles_nothing() {
             clicks: total.clicks + there.clicks - before.clicks,
             orders: total.orders + there.orders - before.orders,
             turn: total.turn + there.turn - before.turn,
+            visit: total.visit + there.visit - before.visit,
         };
         before = there;
         together += u64::from(is_together(folder.path()));
     }
     println!("{rounds} kills, {total:?}, files put together before {together} of them");
-    assert!(together > 0 && total.turn > 3, "{together} {total:?}");
+    assert!(together > 0 && total.turn > 3 && total.visit > 3, "{together} {total:?}");
 }
 
 /// Whether a tool works here; says why not.
@@ -480,23 +544,69 @@ fn failed<'a>(text: &'a str, what: &str) -> Vec<(usize, &'a str)> {
     of_it.map(|(at, rest)| (at, rest.split_whitespace().next().unwrap_or_default())).collect()
 }
 
-/// Runs a child whose call of this number fails in every thread that comes so far; what failed in it.
-fn with_a_failing_fsync(call: &str, failing: u64) -> Vec<&'static str> {
-    let about = format!("{call} {failing}");
+/// Says that it may go on.
+fn go(child: &mut Child) {
+    use std::io::Write as _;
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+}
+
+/// Runs a child whose call of this number fails in every thread that comes so far, counted from the beginning or, where it
+/// is `at_work`, from when the node is open; what it said.
+fn said_with_a_failing_fsync(folder: &Path, call: &str, failing: u64, at_work: bool) -> String {
+    use std::io::{BufRead as _, Read as _};
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"]);
+    strace.arg(format!("inject={call}:error=EIO:when={failing}"));
+    let mut work = child();
+    if at_work {
+        work.env(WAITS, "");
+    } else {
+        strace.arg(work.get_program()).args(work.get_args());
+        work = strace;
+        strace = Command::new("strace");
+    }
+    let work = work.env(FOLDER, folder).env(TURNS, "24").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = work.stderr(Stdio::null()).spawn().unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    let mut tracing = None;
+    if at_work {
+        while !text.ends_with("ready\n") {
+            assert!(out.read_line(&mut text).unwrap() > 0, "{text}");
+        }
+        strace.args(["-p", &child.id().to_string()]).stderr(Stdio::piped());
+        let mut attached = strace.spawn().unwrap();
+        let mut told = std::io::BufReader::new(attached.stderr.take().unwrap());
+        let mut line = String::new();
+        told.read_line(&mut line).unwrap();
+        assert!(line.contains("attached"), "{line}");
+        let drained = std::thread::spawn(move || told.read_to_string(&mut String::new()));
+        tracing = Some((attached, drained));
+        go(&mut child);
+    }
+    out.read_to_string(&mut text).unwrap();
+    let ended = child.wait().unwrap();
+    if let Some((mut attached, drained)) = tracing {
+        attached.wait().unwrap();
+        drained.join().unwrap().unwrap();
+    }
+    assert!(ended.success(), "{call} {failing}: {text}");
+    text
+}
+
+/// Has a node work whose call of this number fails, as [`said_with_a_failing_fsync`]; what failed in it.
+fn with_a_failing_fsync(call: &str, failing: u64, at_work: bool) -> Vec<&'static str> {
+    let about = format!("{call} {failing}, at work: {at_work}");
     let folder = tempfile::tempdir().unwrap();
     set_up(folder.path());
-    let child = child();
-    let output = Command::new("strace")
-        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e"])
-        .arg(format!("inject={call}:error=EIO:when={failing}"))
-        .arg(child.get_program())
-        .args(child.get_args())
-        .env(FOLDER, folder.path())
-        .env(TURNS, "24")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{about}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    // As many small files as stand until one more has them put together.
+    let node = open(folder.path()).unwrap();
+    for batch in 0..7 {
+        push_clicks(&node, batch * CLICKS).unwrap();
+        node.runtime.block_on(node.flow.flush()).unwrap();
+    }
+    drop(node);
+    let text = said_with_a_failing_fsync(folder.path(), call, failing, at_work);
     let mut hit = Vec::new();
     for what in ["clicks", "orders"] {
         let failures = failed(&text, what);
@@ -515,6 +625,9 @@ fn with_a_failing_fsync(call: &str, failing: u64) -> Vec<&'static str> {
     for (what, name) in [("flush", "flush"), ("turn", "materialise"), ("open", "open")] {
         hit.extend((!failed(&text, what).is_empty()).then_some(name));
     }
+    // Runs of views are recorded in the registry, whose fsync may have been the one.
+    let online = failed(&text, "visit").iter().any(|(_, code)| *code == "online_store_unavailable");
+    hit.extend(online.then_some("view over files"));
     // A table whose fsync failed takes no more until the node is opened again; what is pushed stays in the log.
     let node = open(folder.path()).unwrap();
     let there = check_and_settle(&node, &about);
@@ -534,21 +647,23 @@ fn whichever_fsync_fails_nothing_is_lost() {
         return;
     }
     let mut hits: BTreeMap<&str, usize> = BTreeMap::new();
-    for call in ["fdatasync", "fsync"] {
+    for (call, at_work) in [("fdatasync", false), ("fsync", false), ("fdatasync", true), ("fsync", true)] {
         // Counted by thread: the first ones are each of another place. All of them where a campaign asks for more.
         let most = kill_rounds_or(6).min(200);
         let mut quiet = 0;
         for failing in 1..=most {
-            let hit = with_a_failing_fsync(call, failing);
+            let hit = with_a_failing_fsync(call, failing, at_work);
             quiet = if hit.is_empty() { quiet + 1 } else { 0 };
+            let opened = !hit.contains(&"open");
             hit.into_iter().for_each(|place| *hits.entry(place).or_default() += 1);
-            if quiet == 3 {
+            // What comes after it was opened fails at work.
+            if quiet == 3 || (opened && !at_work) {
                 break;
             }
         }
     }
     println!("runs in which it failed: {hits:?}");
-    for place in ["intake", "flush", "materialise"] {
+    for place in ["open", "intake", "flush", "materialise", "view over files"] {
         assert!(hits.contains_key(place), "no fsync of {place} failed: {hits:?}");
     }
 }
