@@ -9,13 +9,12 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
-use asof_compute::{Constant, FunctionCall, aggregate};
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::intake::BodyFormat;
 use asof_engine::no_progress;
 use asof_flow::{Durability, PushRequest};
 use asof_model::{
-    About, Aggregate, Call, DataType, Double, Entity, EntityVersion, Feature, Features, Format, History, Key,
+    About, Aggregate, DataType, Double, Entity, EntityVersion, Feature, Features, Format, History, Key,
     Length, Literal, NamedWindow, Origin, OutputColumn, Place, Principal, Question, Reading, Reference,
     Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
     Window,
@@ -23,7 +22,7 @@ use asof_model::{
 use asof_serve::{EntityColumns, PreparedSelection};
 use asof_testkit::oracle::{latest, windows};
 use asof_testkit::{
-    Edges, Kind, Random, Row, Shape, SpineRow, Step, Value, View as TestView, WindowView, World,
+    Edges, Kind, Random, Row, Shape, SpineRow, Step, Value, View as TestView, WindowView, World, called,
 };
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
@@ -103,30 +102,15 @@ fn plain(called: &str, text: &str, data_type: DataType) -> TypedFeature {
 }
 
 fn over_windows(view: &WindowView) -> Vec<TypedFeature> {
-    let columns = World::columns();
     let features = view.features().enumerate().map(|(at, (asked, window))| {
-        let text = asked.to_string();
-        let call = Call::parse(&text).unwrap();
-        let of = |argument: asof_testkit::Argument| {
-            columns.iter().find(|it| it.name == argument.name()).unwrap().data_type.clone()
-        };
-        let asked_for = FunctionCall {
-            argument: asked.argument.map(of),
-            constants: asked
-                .function
-                .constant()
-                .map(|value| Constant::Int(value as i64))
-                .into_iter()
-                .collect(),
-        };
-        let function = aggregate(&call.function).unwrap().function(&asked_for).unwrap();
+        let (call, function) = called(asked).unwrap();
         let window = Window {
             length: window.length.map(Length::from_micros),
             offset: Length::from_micros(window.offset),
             include_now: window.include_now,
             resolution: window.resolution.map(Length::from_micros),
         };
-        let mut typed = plain(&format!("f{at}"), &text, function.data_type());
+        let mut typed = plain(&format!("f{at}"), &asked.to_string(), function.data_type());
         typed.feature.aggregate =
             Some(Aggregate { call, windows: vec![NamedWindow { window, alias: None }] });
         typed.feature.default = asked.default.as_ref().map(literal);
