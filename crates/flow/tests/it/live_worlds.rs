@@ -1,6 +1,7 @@
 //! Random worlds pushed row by row and read back online: latest values and windows as the oracle of the test kit says,
 //! now and as of any instant of the history, with versions, withdrawals, retries and loads, over restarts.
 
+mod beside_a_past;
 mod bounded;
 mod replayed;
 
