@@ -1,5 +1,8 @@
 //! Exact real numbers, rounded once to a float: sums, quotients and square roots of any floats.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use num_bigint::{BigInt, BigUint, Sign};
 
 /// Finite floats as whole multiples of a power of two.
@@ -100,8 +103,12 @@ fn parts(float: f64) -> (i64, i64) {
 /// The contract's own power is within 0.52 units of the exact one, so these are the same but near ties; of half-lives as
 /// short as worlds have there is none.
 fn halved(part: i64, whole: i64) -> BigInt {
-    let root = ((BigUint::from(1_u8) << (80 * whole) as u64) >> part as u64).nth_root(whole as u32);
-    BigInt::from((root + (BigUint::from(1_u8) << 26)) >> 27)
+    // Roots are slow, and worlds ask for few.
+    static KNOWN: Mutex<BTreeMap<(i64, i64), BigInt>> = Mutex::new(BTreeMap::new());
+    let root = || ((BigUint::from(1_u8) << (80 * whole) as u64) >> part as u64).nth_root(whole as u32);
+    let halved = || BigInt::from((root() + (BigUint::from(1_u8) << 26)) >> 27);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.entry((part, whole)).or_insert_with(halved).clone()
 }
 
 /// `above / below * 2^power` to the nearest float, ties to even.
