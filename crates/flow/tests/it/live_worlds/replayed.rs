@@ -73,14 +73,14 @@ impl Plan {
         let (mut plan, mut pushed_later) = (Plan::default(), BTreeSet::new());
         let (mut before, mut after) = (Vec::new(), Vec::new());
         for same in of_one_v.into_values().rev() {
-            let ids = same.iter().filter_map(|at| rows[*at].id);
+            let mut ids = same.iter().filter_map(|at| rows[*at].id);
             if let [one] = same[..]
                 && rows[one].pushed
                 && random.chance(50)
             {
                 pushed_later.extend(ids);
                 plan.pushed.push(one);
-            } else if random.chance(50) || { ids }.any(|id| pushed_later.contains(&id)) {
+            } else if random.chance(50) || ids.any(|id| pushed_later.contains(&id)) {
                 before.push(same);
             } else {
                 after.push(same);
