@@ -463,5 +463,5 @@ fn left_of_one(part: i64, whole: i64) -> u64 {
             power = (power * &root) >> BITS;
         }
     }
-    ((power >> (BITS - 54)) + 1_u8 >> 1_u8).try_into().unwrap()
+    (((power >> (BITS - 54)) + 1_u8) >> 1_u8).try_into().unwrap()
 }
