@@ -1,7 +1,24 @@
-//! Calls of every member of the catalogue, so that a member to come is tried without being named.
+//! Calls of the catalogue: of every member, so that a member to come is tried without being named, and as the test kit
+//! asks for them.
 
-use asof_compute::{Aggregate, CATALOGUE, Constant, FunctionCall};
+use asof_compute::{Aggregate, CATALOGUE, Constant, Function, FunctionCall, aggregate};
 use asof_model::{Call, DataType};
+
+/// What the catalogue has for a feature of the test kit: the call as it is parsed, and its function.
+///
+/// # Errors
+/// Of a feature that the catalogue does not take, in words.
+pub fn called(feature: &crate::Aggregate) -> Result<(Call, Function), String> {
+    let text = feature.to_string();
+    let call = Call::parse(&text).map_err(|error| format!("`{text}`: {error}"))?;
+    let asked = FunctionCall {
+        argument: feature.argument.map(crate::Argument::data_type),
+        constants: call.parameters.iter().map(Constant::from).collect(),
+    };
+    let member = aggregate(&call.function).ok_or_else(|| format!("`{text}` is of no member"))?;
+    let function = member.function(&asked).map_err(|error| format!("`{text}`: {error}"))?;
+    Ok((call, function))
+}
 
 /// A call of every member with the constants of its example, and the type of its value. The arguments are these
 /// columns in turn, beginning with the one numbered `turn`, of each member the next that it takes.

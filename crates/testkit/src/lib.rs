@@ -17,7 +17,7 @@ mod value;
 mod window;
 mod world;
 
-pub use calls::every_call;
+pub use calls::{called, every_call};
 pub use campaign::{kill_rounds, kill_rounds_or, soak_program, soak_requests};
 pub use child::Child;
 pub use edges::Edges;

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use asof_model::DataType;
+
 use crate::world::{Row, View};
 use crate::{Random, Value};
 
@@ -61,6 +63,15 @@ impl Argument {
         }
     }
 
+    /// The column's type.
+    pub(crate) fn data_type(self) -> DataType {
+        match self {
+            Argument::X => DataType::Float64,
+            Argument::N => DataType::Int64,
+            Argument::State => DataType::String,
+        }
+    }
+
     /// Its value in a row; none where it is null.
     pub fn of(self, row: &Row) -> Option<Value> {
         match self {
@@ -106,6 +117,16 @@ pub enum Function {
     CollectList(usize),
     /// How often each, to a cap of different ones.
     Histogram(usize),
+    /// How many different ones: exact, as the few that a world has.
+    ApproxDistinct,
+    /// So many of the most frequent, to a cap of different ones.
+    ApproxTopK(usize, usize),
+    /// Of numbers, the value of a nearest rank: so many of a hundred.
+    ApproxQuantile(u8),
+    /// Of numbers, each halved for every half-life of so many microseconds.
+    DecayedSum(i64),
+    /// How many, each halved for every half-life of so many microseconds.
+    DecayedCount(i64),
 }
 
 impl Function {
@@ -128,16 +149,33 @@ impl Function {
             Function::CountDistinct(_) => "count_distinct",
             Function::CollectList(_) => "collect_list",
             Function::Histogram(_) => "histogram",
+            Function::ApproxDistinct => "approx_distinct",
+            Function::ApproxTopK(..) => "approx_top_k",
+            Function::ApproxQuantile(_) => "approx_quantile",
+            Function::DecayedSum(_) => "decayed_sum",
+            Function::DecayedCount(_) => "decayed_count",
         }
     }
 
-    /// The constant behind its argument.
-    pub fn constant(self) -> Option<usize> {
+    /// The constants behind its argument, as definitions write them.
+    fn constants(self) -> Option<String> {
         match self {
-            Function::FirstN(n) | Function::LastN(n) => Some(n),
-            Function::CountDistinct(cap) | Function::CollectList(cap) | Function::Histogram(cap) => Some(cap),
+            Function::FirstN(n) | Function::LastN(n) => Some(n.to_string()),
+            Function::CountDistinct(cap) | Function::CollectList(cap) | Function::Histogram(cap) => {
+                Some(cap.to_string())
+            }
+            Function::ApproxTopK(k, cap) => Some(format!("{k}, {cap}")),
+            Function::ApproxQuantile(percent) => Some((f64::from(percent) / 100.0).to_string()),
+            Function::DecayedSum(half_life) | Function::DecayedCount(half_life) => {
+                Some(format!("'{half_life}us'"))
+            }
             _ => None,
         }
+    }
+
+    /// Whether it is 0 where nothing counts.
+    pub(crate) fn counts_to_zero(self) -> bool {
+        matches!(self, Function::Count | Function::CountDistinct(_) | Function::ApproxDistinct)
     }
 
     fn takes_numbers_only(self) -> bool {
@@ -149,6 +187,8 @@ impl Function {
                 | Function::VariancePop
                 | Function::Stddev
                 | Function::StddevPop
+                | Function::ApproxQuantile(_)
+                | Function::DecayedSum(_)
         )
     }
 }
@@ -170,8 +210,8 @@ pub struct Aggregate {
 impl fmt::Display for Aggregate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}({}", self.function.name(), self.argument.map_or("*", Argument::name))?;
-        if let Some(constant) = self.function.constant() {
-            write!(f, ", {constant}")?;
+        if let Some(constants) = self.function.constants() {
+            write!(f, ", {constants}")?;
         }
         f.write_str(if self.filter { ") filter (where state = 'ok')" } else { ")" })
     }
@@ -185,9 +225,11 @@ impl Aggregate {
 
     pub(crate) fn random(random: &mut Random) -> Aggregate {
         let small = |random: &mut Random| random.between(1, 3) as usize;
-        let function = match random.between(0, 17) {
+        // Half-lives within which rows lie, and over which they do; 1 makes all powers whole.
+        let half_life = |random: &mut Random| *random.pick(&[1, 2, 3, 7, 10, 24]);
+        let function = match random.between(0, 24) {
             0 | 1 => Function::Count,
-            2 | 3 | 17 => Function::Sum,
+            2 | 3 | 17 | 22 => Function::Sum,
             4 => Function::Mean,
             5 => Function::Min,
             6 => Function::Max,
@@ -200,10 +242,15 @@ impl Aggregate {
             13 => Function::LastN(small(random)),
             14 => Function::CountDistinct(*random.pick(&[1, 2, 1000])),
             15 => Function::CollectList(*random.pick(&[1, 3, 1000])),
+            16 => Function::ApproxDistinct,
+            18 | 23 => Function::ApproxTopK(small(random), *random.pick(&[1, 1000])),
+            19 => Function::ApproxQuantile(*random.pick(&[0, 7, 25, 50, 50, 95, 100])),
+            20 => Function::DecayedSum(half_life(random)),
+            21 => Function::DecayedCount(half_life(random)),
             _ => Function::Histogram(*random.pick(&[1, 2, 1000])),
         };
         let argument = match function {
-            Function::Count if random.chance(60) => None,
+            Function::Count | Function::DecayedCount(_) if random.chance(60) => None,
             _ if function.takes_numbers_only() => {
                 Some(*random.pick(&[Argument::N, Argument::X, Argument::X]))
             }
@@ -212,10 +259,11 @@ impl Aggregate {
         // A default is of the type that the aggregate gives; of lists and counts there is none to write.
         let default = match (function, argument) {
             (Function::Mean | Function::Variance | Function::VariancePop, _)
-            | (Function::Stddev | Function::StddevPop, _) => Some(Value::float(0.5)),
+            | (Function::Stddev | Function::StddevPop | Function::ApproxQuantile(_), _)
+            | (Function::DecayedSum(_) | Function::DecayedCount(_), _) => Some(Value::float(0.5)),
             (Function::FirstN(_) | Function::LastN(_), _) => None,
-            (Function::CollectList(_) | Function::Histogram(_), _) => None,
-            (Function::Count | Function::CountDistinct(_), _) => Some(Value::Int(7)),
+            (Function::CollectList(_) | Function::Histogram(_) | Function::ApproxTopK(..), _) => None,
+            (function, _) if function.counts_to_zero() => Some(Value::Int(7)),
             (_, Some(Argument::X)) => Some(Value::float(0.5)),
             (_, Some(Argument::State)) => Some(Value::Text("none".to_owned())),
             _ => Some(Value::Int(7)),

@@ -43,8 +43,9 @@ impl Aggregate for ApproxQuantile {
             state: "how many values there are of each eight leading binary digits: 32 bytes for up to 3 values, 16 to \
                     32 for each different one above; values between 1 and 1000 have at most 1280",
             error: Some(
-                "the value of that rank cut to its eight leading binary digits: toward 0 by less than 0.8 % (1/128) \
-                 of it; whole numbers up to 256 are exact; below 2.3e-308 it is 0",
+                "the value of that rank, of a whole number or a decimal the float64 nearest to it, cut to its eight \
+                 leading binary digits: toward 0 by less than 0.8 % (1/128) of it; whole numbers up to 256 are exact; \
+                 below 2.3e-308 it is 0",
             ),
             example: "approx_quantile(float64, 0.95)",
         }

@@ -1,6 +1,10 @@
 //! Random worlds pushed row by row and read back online: latest values and windows as the oracle of the test kit says,
 //! now and as of any instant of the history, with versions, withdrawals, retries and loads, over restarts.
 
+mod beside_a_past;
+mod bounded;
+mod replayed;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -9,22 +13,24 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
-use asof_compute::{Constant, FunctionCall, aggregate};
+use asof_compute::{Outcome, Status};
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::intake::BodyFormat;
 use asof_engine::no_progress;
+use asof_engine::point_in_time::{AnswerBatch, Manner, SpineRows, answer};
 use asof_flow::{Durability, PushRequest};
 use asof_model::{
-    About, Aggregate, Call, DataType, Double, Entity, EntityVersion, Feature, Features, Format, History, Key,
-    Length, Literal, NamedWindow, Origin, OutputColumn, Place, Principal, Question, Reading, Reference,
-    Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
-    Window,
+    About, Aggregate, DataType, Double, Entity, EntityVersion, Feature, Features, Format, History, Key,
+    Length, Literal, NamedWindow, OnOverflow, Origin, OutputColumn, Place, Principal, Question, Reading,
+    Reference, Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey,
+    ViewVersion, Window,
 };
 use asof_serve::{EntityColumns, PreparedSelection};
-use asof_testkit::oracle::{latest, windows};
+use asof_testkit::oracle::{latest, latest_n, windows};
 use asof_testkit::{
-    Edges, Kind, Random, Row, Shape, SpineRow, Step, Value, View as TestView, WindowView, World,
+    Edges, Kind, Random, Row, Shape, SpineRow, Step, Value, View as TestView, WindowView, World, called,
 };
+use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -51,7 +57,16 @@ fn source_of(world: &World, kind: Kind) -> SourceVersion {
     let at =
         |column: &str| Some(asof_model::TimeRule::Column { name: column.to_owned(), unit: None, zone: None });
     let place = match kind {
-        Kind::Pushed | Kind::Mixed => Place::Push { past: None },
+        Kind::Pushed | Kind::Mixed => {
+            // What has no position was not loaded: it is read where it is.
+            let past = asof_model::Past {
+                path: "past/*.parquet".to_owned(),
+                format: Format::Parquet,
+                options: BTreeMap::new(),
+                until: None,
+            };
+            Place::Push { past: world.rows.iter().any(|row| row.s.is_none()).then_some(past) }
+        }
         Kind::InPlace | Kind::Stored => Place::Files {
             path: "data/*.parquet".to_owned(),
             format: Format::Parquet,
@@ -103,30 +118,15 @@ fn plain(called: &str, text: &str, data_type: DataType) -> TypedFeature {
 }
 
 fn over_windows(view: &WindowView) -> Vec<TypedFeature> {
-    let columns = World::columns();
     let features = view.features().enumerate().map(|(at, (asked, window))| {
-        let text = asked.to_string();
-        let call = Call::parse(&text).unwrap();
-        let of = |argument: asof_testkit::Argument| {
-            columns.iter().find(|it| it.name == argument.name()).unwrap().data_type.clone()
-        };
-        let asked_for = FunctionCall {
-            argument: asked.argument.map(of),
-            constants: asked
-                .function
-                .constant()
-                .map(|value| Constant::Int(value as i64))
-                .into_iter()
-                .collect(),
-        };
-        let function = aggregate(&call.function).unwrap().function(&asked_for).unwrap();
+        let (call, function) = called(asked).unwrap();
         let window = Window {
             length: window.length.map(Length::from_micros),
             offset: Length::from_micros(window.offset),
             include_now: window.include_now,
             resolution: window.resolution.map(Length::from_micros),
         };
-        let mut typed = plain(&format!("f{at}"), &text, function.data_type());
+        let mut typed = plain(&format!("f{at}"), &asked.to_string(), function.data_type());
         typed.feature.aggregate =
             Some(Aggregate { call, windows: vec![NamedWindow { window, alias: None }] });
         typed.feature.default = asked.default.as_ref().map(literal);
@@ -140,7 +140,7 @@ fn key(column: &str) -> Key {
     Key { name: name(column), data_type }
 }
 
-fn view_of(test: &TestView, called: &str, features: Vec<TypedFeature>) -> ViewVersion {
+fn view_of(test: &TestView, called: &str, features: Vec<TypedFeature>, history: History) -> ViewVersion {
     let reference = |text: &str| Reference { project: None, name: name(text) };
     ViewVersion {
         address: address(called),
@@ -152,7 +152,7 @@ fn view_of(test: &TestView, called: &str, features: Vec<TypedFeature>) -> ViewVe
             keys: Default::default(),
             filter: test.filter.then(|| expression("state <> 'spam'")),
             ttl: test.ttl.map(Length::from_micros),
-            history: History::All,
+            history,
             refresh: None,
             windows: Vec::new(),
             retention: None,
@@ -185,17 +185,30 @@ fn entity_of(test: &TestView) -> EntityVersion {
 }
 
 /// Views of a world in one of their versions, and what asks for all their features.
-fn defined(world: &World, kind: Kind, generation: usize) -> (Vec<Version>, Arc<PreparedSelection>) {
+fn defined(
+    world: &World,
+    kind: Kind,
+    generation: usize,
+    history: History,
+) -> (Vec<Version>, Arc<PreparedSelection>) {
     let source = Arc::new(source_of(world, kind));
     let mut put = vec![Version::Source(Arc::clone(&source))];
     let (mut readings, mut columns) = (Vec::new(), Vec::new());
     let plain_views = world.views.iter().enumerate().map(|(number, test)| {
         let mut n = plain("n", "n", DataType::Int64);
         n.feature.default = test.default.map(Literal::Int);
-        (test, view_of(test, &format!("view_{number}"), vec![n, plain("state", "state", DataType::String)]))
+        (
+            test,
+            view_of(
+                test,
+                &format!("view_{number}"),
+                vec![n, plain("state", "state", DataType::String)],
+                history,
+            ),
+        )
     });
     let window_views = world.window_views.iter().enumerate().map(|(number, test)| {
-        (&test.view, view_of(&test.view, &format!("windows_{number}"), over_windows(test)))
+        (&test.view, view_of(&test.view, &format!("windows_{number}"), over_windows(test), history))
     });
     let mut entities: Vec<String> = Vec::new();
     for (number, (test, mut view)) in plain_views.chain(window_views).enumerate() {
@@ -248,6 +261,74 @@ fn value(array: &ArrayRef, row: usize) -> Value {
     }
 }
 
+/// What the oracle answers a spine row of a case at `t`, of the rows that were given: of each column its value and status.
+fn wanted(
+    world: &World,
+    given: &[usize],
+    (case, spine): (usize, &SpineRow),
+    t: i64,
+    question: Question,
+) -> Vec<(Value, &'static str)> {
+    let own = &world.cases[case].0;
+    let rows = given.iter().filter(|given| own.contains(given)).map(|given| world.rows[*given].clone());
+    let rows: Vec<Row> = rows.collect();
+    let mut wanted = Vec::new();
+    for view in &world.views {
+        let answer = latest(&rows, view, &view.asked(spine), t, question);
+        let status = answer.0.name();
+        wanted.push((latest_n(view, answer).map_or(Value::Null, Value::Int), status));
+        let state = answer.1.filter(|_| status == "present").and_then(|row| row.state);
+        wanted.push((state.map_or(Value::Null, |it| Value::Text(it.to_owned())), status));
+    }
+    for view in &world.window_views {
+        let answers = windows(&rows, view, &view.view.asked(spine), t, question);
+        wanted.extend(answers.into_iter().map(|answer| (answer.value, answer.status.name())));
+    }
+    wanted
+}
+
+/// Holds what was found, by column and asked row, against the oracle; how many answers of windows.
+fn compare_found<'a>(
+    world: &World,
+    given: &[usize],
+    asked: &[(usize, &SpineRow)],
+    question: Question,
+    found: impl Fn(usize, usize) -> (Value, &'a str),
+    about: &str,
+) -> usize {
+    let mut compared = 0;
+    for (row, (case, spine)) in asked.iter().enumerate() {
+        let wanted = wanted(world, given, (*case, spine), spine.t, question);
+        for (column, wanted) in wanted.iter().enumerate() {
+            let found = found(column, row);
+            assert!(found == *wanted, "{}", {
+                let over = column.checked_sub(2 * world.views.len());
+                let features = world.window_views.iter().flat_map(WindowView::features);
+                let called =
+                    over.and_then(|over| features.map(|(it, over)| format!("{it} {over:?}")).nth(over));
+                let rows: Vec<_> = given.iter().filter(|it| world.cases[*case].0.contains(it)).collect();
+                let rows: Vec<&Row> = rows.into_iter().map(|it| &world.rows[*it]).collect();
+                format!(
+                    "{about}, {question:?}: column {column} {called:?} of {spine:?}\n{found:?}, not {wanted:?}\n{rows:#?}"
+                )
+            });
+        }
+        compared += wanted.len() - 2 * world.views.len();
+    }
+    compared
+}
+
+/// What these spine rows ask for.
+fn entities(prepared: &PreparedSelection, asked: &[(usize, &SpineRow)]) -> EntityColumns {
+    let shop: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.shop).collect::<Int64Array>());
+    let other: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.other_shop).collect::<Int64Array>());
+    let user: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.user.as_deref()).collect::<StringArray>());
+    let keys = [("shop", shop), ("other_shop", other), ("user", user)];
+    let wanted = |name: &str| prepared.keys().iter().any(|key| key.name == name);
+    let keys = keys.into_iter().filter(|(name, _)| wanted(name));
+    EntityColumns::new(keys.map(|(name, keys)| (name.to_owned(), keys)).collect()).unwrap()
+}
+
 /// Holds what is read for these spine rows at `t` against the oracle.
 fn compare(
     node: &Node,
@@ -258,66 +339,65 @@ fn compare(
     (t, as_of): (i64, Option<i64>),
     about: &str,
 ) -> usize {
-    let shop: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.shop).collect::<Int64Array>());
-    let other: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.other_shop).collect::<Int64Array>());
-    let user: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.user.as_deref()).collect::<StringArray>());
-    let keys = [("shop", shop), ("other_shop", other), ("user", user)];
-    let wanted = |name: &str| prepared.keys().iter().any(|key| key.name == name);
-    let keys = keys.into_iter().filter(|(name, _)| wanted(name));
-    let entities = EntityColumns::new(keys.map(|(name, keys)| (name.to_owned(), keys)).collect()).unwrap();
+    let entities = entities(prepared, asked);
     let found = node.reader.read(prepared, &entities, as_of.map(Timestamp)).unwrap();
     let arrays: Vec<ArrayRef> = found.columns().map(|column| column.array().unwrap()).collect();
     let statuses: Vec<Option<Vec<&str>>> =
         found.columns().map(|column| column.statuses().map(Iterator::collect)).collect();
     let at = if as_of.is_some() { t } else { found.at.0 };
+    let asked: Vec<(usize, SpineRow)> =
+        asked.iter().map(|(case, row)| (*case, SpineRow { t: at, ..(*row).clone() })).collect();
+    let asked: Vec<(usize, &SpineRow)> = asked.iter().map(|(case, row)| (*case, row)).collect();
+    let latest = 2 * world.views.len();
+    let answer = |column: usize, row: usize| {
+        let status = match column < latest {
+            true => found.readings[column / 2].status[row].name(),
+            false => statuses[column].as_ref().unwrap()[row],
+        };
+        (value(&arrays[column], row), status)
+    };
+    compare_found(world, given, &asked, Question::Known, answer, about)
+}
+
+/// Holds what training says of all spine rows, by both questions, against the oracle.
+fn compare_offline(
+    node: &Node,
+    prepared: &PreparedSelection,
+    world: &World,
+    given: &[usize],
+    about: &str,
+) -> usize {
+    let asked: Vec<(usize, &SpineRow)> = spine_of(world).collect();
+    let latest = 2 * world.views.len();
     let mut compared = 0;
-    for (row, (case, spine)) in asked.iter().enumerate() {
-        let own = world.cases[*case].0.clone();
-        let rows: Vec<Row> = given
-            .iter()
-            .filter(|given| own.contains(given))
-            .map(|given| world.rows[*given].clone())
-            .collect();
-        let mut column = 0;
-        for (number, view) in world.views.iter().enumerate() {
-            let (status, answer) = latest(&rows, view, &view.asked(spine), at, Question::Known);
-            let reading = &found.readings[number];
-            assert_eq!(
-                reading.status[row].name(),
-                status.name(),
-                "{about}: {view:?} {spine:?} at {at} of {rows:#?}"
-            );
-            let present = answer.filter(|_| status.name() == "present");
-            let n = match (status.name(), view.default) {
-                ("not_found" | "expired", Some(default)) => Value::Int(default),
-                _ => present.and_then(|row| row.n).map_or(Value::Null, Value::Int),
+    for question in [Question::Known, Question::Event] {
+        let spine = SpineRows { batches: vec![world.spine_table()], time: "t".to_owned() };
+        let manner = Manner { question, on_overflow: OnOverflow::Null, outcomes: true, ..Manner::default() };
+        let catalog = node.registry.catalog();
+        let batches = node.runtime.block_on(async {
+            let found =
+                answer(&node.engine, &catalog, prepared.selection(), &spine, manner, &[], None).await?;
+            found.batches.try_collect::<Vec<AnswerBatch>>().await
+        });
+        let batches = batches.unwrap();
+        let places: Vec<(usize, usize)> =
+            batches.iter().enumerate().flat_map(|(at, of)| (0..of.rows).map(move |row| (at, row))).collect();
+        assert_eq!(places.len(), asked.len(), "{about}");
+        let found = |column: usize, row: usize| {
+            let (batch, row) = (&batches[places[row].0], places[row].1);
+            let status = match &batch.outcomes[column] {
+                None => Status::from_code(batch.status[column / 2].value(row)).unwrap().name(),
+                Some(outcomes) if outcomes.is_null(row) => "no_key",
+                Some(outcomes) => match outcomes.value(row) {
+                    code if code == Outcome::Present as u8 => "present",
+                    code if code == Outcome::Nothing as u8 => "null",
+                    _ => "overflow",
+                },
             };
-            assert_eq!(value(&arrays[column], row), n, "{about}");
-            let state = present.and_then(|row| row.state);
-            assert_eq!(
-                value(&arrays[column + 1], row),
-                state.map_or(Value::Null, |it| Value::Text(it.to_owned()))
-            );
-            column += 2;
-        }
-        for view in &world.window_views {
-            let answers = windows(&rows, view, &view.view.asked(spine), at, Question::Known);
-            for (wanted, (aggregate, window)) in answers.iter().zip(view.features()) {
-                assert_eq!(
-                    value(&arrays[column], row),
-                    wanted.value,
-                    "{about}: {aggregate} over {window:?} of {spine:?} at {at}, {:?}, of {rows:#?}",
-                    wanted.status
-                );
-                assert_eq!(
-                    statuses[column].as_ref().unwrap()[row],
-                    wanted.status.name(),
-                    "{about}: {aggregate}"
-                );
-                column += 1;
-                compared += 1;
-            }
-        }
+            assert_eq!(batch.outcomes[column].is_none(), column < latest);
+            (value(&batch.columns[column], row), status)
+        };
+        compared += compare_found(world, given, &asked, question, found, about);
     }
     compared
 }
@@ -342,6 +422,7 @@ struct Coming {
     world: World,
     prepared: Arc<PreparedSelection>,
     kind: Kind,
+    history: History,
     /// How often the views were defined.
     generation: usize,
     given: Vec<usize>,
@@ -350,12 +431,12 @@ struct Coming {
 
 impl Coming {
     /// `unknown`: of the views nobody knows yet.
-    fn new(seed: u64, world: World, kind: Kind, unknown: bool) -> Coming {
+    fn new(seed: u64, world: World, (kind, history): (Kind, History), unknown: bool) -> Coming {
         let folder = tempfile::tempdir().unwrap();
         let start = world.rows.iter().filter(|row| row.pushed).map(|row| row.v);
         let start = start.chain(world.spine.iter().map(|row| row.t)).min().unwrap_or(0);
         let node = Node::open(folder.path(), start.saturating_sub(10).max(Timestamp::FIRST.0));
-        let (mut put, prepared) = defined(&world, kind, 0);
+        let (mut put, prepared) = defined(&world, kind, 0, history);
         if unknown {
             put.truncate(1);
         }
@@ -363,7 +444,7 @@ impl Coming {
         // A source's first push gives it a number, which takes a v of its own.
         push(&node, &world.own_table(&[]));
         let about = format!("seed {seed}, {kind:?}");
-        Coming { node, folder, world, prepared, kind, generation: 0, given: Vec::new(), about }
+        Coming { node, folder, world, prepared, kind, history, generation: 0, given: Vec::new(), about }
     }
 
     fn step(&mut self, number: usize, step: &Step, ran: &mut Ran) {
@@ -398,7 +479,7 @@ impl Coming {
     fn bring_up(&mut self, anew: bool, ran: &mut Ran) {
         if anew {
             self.generation += 1;
-            let (put, prepared) = defined(&self.world, self.kind, self.generation);
+            let (put, prepared) = defined(&self.world, self.kind, self.generation, self.history);
             self.node.put(put);
             self.prepared = prepared;
         }
@@ -454,7 +535,8 @@ fn run(seeds: std::ops::Range<u64>) -> Ran {
         // Views may come after rows, and read them from the log and the table; also views that nobody knew of then.
         let late = random.chance(50);
         let unknown = late && random.chance(70);
-        let mut coming = Coming::new(seed, World::shaped(&mut random, CASES, shape), kind, unknown);
+        let mut coming =
+            Coming::new(seed, World::shaped(&mut random, CASES, shape), (kind, History::All), unknown);
         if !late {
             coming.node.materialize();
         }
@@ -515,7 +597,7 @@ fn windows_over_files_are_served_as_the_oracle_says() {
         let about = format!("seed {seed}, {kind:?}");
         let folder = tempfile::tempdir().unwrap();
         let mut node = Node::open(folder.path(), 0);
-        let (put, prepared) = defined(&world, kind, 0);
+        let (put, prepared) = defined(&world, kind, 0, History::All);
         node.put(put);
         let mut order: Vec<usize> = (0..world.rows.len()).collect();
         random.shuffle(&mut order);

@@ -3,13 +3,13 @@
 use asof_model::Question;
 
 use super::Edges;
-use crate::oracle::{WindowStatus, counting, edges, windows};
+use crate::oracle::{Answer, WindowStatus, counting, edges, windows};
 use crate::world::{NEVER, Row, SpineRow, World};
 use crate::{Aggregate, Argument, Function, Value, Window, WindowView};
 
 impl Edges {
     /// Every edge of windows.
-    pub const WINDOWS: [&'static str; 47] = [
+    pub const WINDOWS: [&'static str; 54] = [
         "version moves e over window edge",
         "e = lower edge",
         "e = lower edge - 1",
@@ -57,6 +57,13 @@ impl Edges {
         "spread of several",
         "fewer than n",
         "no key of a window view",
+        "decayed: e at a whole half-life",
+        "decayed: t within a half-life",
+        "decayed: rows of several half-lives",
+        "NaN in a decayed sum",
+        "overflow of approx_top_k",
+        "approx_top_k leaves one as frequent",
+        "approx_quantile cuts digits",
     ];
 
     /// Counts the edges of windows that a case hits.
@@ -84,7 +91,7 @@ impl Edges {
                         let within: Vec<&Row> = counting.iter().copied().filter(within).collect();
                         let unknown = mine.is_empty() && answer.value == Value::Int(0);
                         self.hit("count of an unknown key is 0", unknown);
-                        self.look_at_answer(aggregate, &within, answer.status, &answer.value);
+                        self.look_at_answer(aggregate, &within, asked.t, answer);
                     }
                 }
                 self.look_at_superseded(view, rows, &mine, asked.t);
@@ -173,18 +180,27 @@ impl Edges {
         &mut self,
         aggregate: &Aggregate,
         within: &[&Row],
-        status: WindowStatus,
-        value: &Value,
+        t: i64,
+        Answer { status, value }: &Answer,
     ) {
+        let status = *status;
         let passing: Vec<&Row> = within.iter().copied().filter(|row| aggregate.passes(row)).collect();
         self.hit("filter leaves fewer", !passing.is_empty() && passing.len() < within.len());
         self.hit("filter leaves none", passing.is_empty() && !within.is_empty());
         self.hit("window of no rows", within.is_empty());
+        if let Function::DecayedSum(half_life) | Function::DecayedCount(half_life) = aggregate.function {
+            let whole = passing.iter().any(|row| row.e % half_life == 0);
+            self.hit("decayed: e at a whole half-life", whole && half_life > 1);
+            self.hit("decayed: t within a half-life", !passing.is_empty() && t % half_life != 0);
+            let step = |row: &&Row| row.e.div_euclid(half_life);
+            let several = passing.iter().any(|row| step(row) != step(&passing[0]));
+            self.hit("decayed: rows of several half-lives", several);
+        }
         let Some(argument) = aggregate.argument else { return };
         let values: Vec<Value> = passing.iter().filter_map(|row| argument.of(row)).collect();
         self.hit("window of nulls only", values.is_empty() && !passing.is_empty());
         self.hit("nulls skipped", !values.is_empty() && values.len() < passing.len());
-        let counted = matches!(aggregate.function, Function::Count | Function::CountDistinct(_));
+        let counted = aggregate.function.counts_to_zero();
         self.hit("default of a window", values.is_empty() && !counted && status == WindowStatus::Present);
         let over = status == WindowStatus::Overflow;
         let mut different = values.clone();
@@ -238,7 +254,23 @@ impl Edges {
                 self.look_at_ties(&passing);
             }
             Function::First | Function::Last => self.look_at_ties(&passing),
-            Function::Count => {}
+            Function::ApproxTopK(k, cap) => {
+                self.hit("overflow of approx_top_k", over);
+                self.hit("at a cap", different.len() == cap);
+                let times = |value: &Value| values.iter().filter(|it| *it == value).count();
+                let mut counts: Vec<usize> = different.iter().map(times).collect();
+                counts.sort_unstable_by(|a, b| b.cmp(a));
+                let tie = k < counts.len() && counts[k - 1] == counts[k];
+                self.hit("approx_top_k leaves one as frequent", tie && !over);
+            }
+            Function::ApproxQuantile(_) => {
+                let among = |value: &Value| different.contains(value);
+                self.hit("approx_quantile cuts digits", of_floats && !different.is_empty() && !among(value));
+            }
+            Function::DecayedSum(_) => {
+                self.hit("NaN in a decayed sum", of_floats && nan);
+            }
+            Function::Count | Function::ApproxDistinct | Function::DecayedCount(_) => {}
         }
     }
 

@@ -16,21 +16,20 @@ pub(super) enum Outcome {
     Overflow,
 }
 
-/// What an aggregate makes of the rows of a window, which stand in their order.
-pub(super) fn finish(aggregate: &Aggregate, rows: &[&Row]) -> Outcome {
+/// What an aggregate makes of the rows of a window asked at `t`, which stand in their order.
+pub(super) fn finish(aggregate: &Aggregate, rows: &[&Row], t: i64) -> Outcome {
     let rows: Vec<&Row> = rows.iter().copied().filter(|row| aggregate.passes(row)).collect();
-    let Some(argument) = aggregate.argument else {
-        return Outcome::Value(Value::Int(rows.len() as i64));
-    };
-    // Nulls are skipped.
-    let values: Vec<Value> = rows.iter().filter_map(|row| argument.of(row)).collect();
+    // Nulls are skipped; of `*` there are none.
+    let of = |row: &&Row| aggregate.argument.map_or(Some(Value::Int(1)), |argument| argument.of(row));
+    let rows: Vec<&Row> = rows.into_iter().filter(|row| of(row).is_some()).collect();
+    let values: Vec<Value> = rows.iter().filter_map(of).collect();
+    let times: Vec<i64> = rows.iter().map(|row| row.e).collect();
     let mut counts: BTreeMap<&Value, i64> = BTreeMap::new();
     for value in &values {
         *counts.entry(value).or_default() += 1;
     }
     // Nothing left: null, but `count` and `count_distinct` 0.
-    let counted = matches!(aggregate.function, Function::Count | Function::CountDistinct(_));
-    if values.is_empty() && !counted {
+    if values.is_empty() && !aggregate.function.counts_to_zero() {
         return Outcome::Nothing;
     }
     let numbers = Numbers::of(&values);
@@ -68,11 +67,14 @@ pub(super) fn finish(aggregate: &Aggregate, rows: &[&Row]) -> Outcome {
         Function::FirstN(n) => Value::List(values.iter().take(n).cloned().collect()),
         Function::LastN(n) => Value::List(values[values.len().saturating_sub(n)..].to_vec()),
         // Over a cap, judged at finish.
-        Function::CountDistinct(cap) | Function::Histogram(cap) if counts.len() > cap => {
+        Function::CountDistinct(cap) | Function::Histogram(cap) | Function::ApproxTopK(_, cap)
+            if counts.len() > cap =>
+        {
             return Outcome::Overflow;
         }
         Function::CollectList(cap) if values.len() > cap => return Outcome::Overflow,
-        Function::CountDistinct(_) => Value::Int(counts.len() as i64),
+        // Up to 128 different values it is exact, and a case has fewer rows.
+        Function::CountDistinct(_) | Function::ApproxDistinct => Value::Int(counts.len() as i64),
         // Lists and maps come out in value order where no order is asked.
         Function::CollectList(_) => {
             let mut values = values;
@@ -82,8 +84,43 @@ pub(super) fn finish(aggregate: &Aggregate, rows: &[&Row]) -> Outcome {
         Function::Histogram(_) => {
             Value::Counts(counts.into_iter().map(|(value, count)| (value.clone(), count)).collect())
         }
+        // The most frequent first, those as frequent in value order.
+        Function::ApproxTopK(k, _) => {
+            let mut counts: Vec<_> =
+                counts.into_iter().map(|(value, count)| (value.clone(), count)).collect();
+            counts.sort_by_key(|(_, count)| -count);
+            counts.truncate(k);
+            Value::Counts(counts)
+        }
+        Function::ApproxQuantile(percent) => {
+            let mut values = values;
+            values.sort();
+            // The nearest rank: of n values the one numbered q * n, rounded up, at least 1.
+            let rank = (usize::from(percent) * values.len()).div_ceil(100).max(1);
+            Value::float(match &values[rank - 1] {
+                Value::Int(int) => leading(*int as f64),
+                Value::Float(float) => leading(float.get()),
+                _ => f64::NAN,
+            })
+        }
+        Function::DecayedSum(half_life) => match numbers {
+            Numbers::Ints(ints) => Value::float(Multiples::of_ints(&ints).decayed(&times, half_life, t)),
+            Numbers::Floats(floats) => match special_sum(&floats) {
+                Some(special) => Value::float(special),
+                None => Value::float(Multiples::of_floats(&floats).decayed(&times, half_life, t)),
+            },
+        },
+        Function::DecayedCount(half_life) => {
+            Value::float(Multiples::of_ints(&vec![1; times.len()]).decayed(&times, half_life, t))
+        }
     };
     Outcome::Value(found)
+}
+
+/// A float cut to its eight leading binary digits; below the least normal one it is 0.
+fn leading(float: f64) -> f64 {
+    let cut = if float.abs() < f64::MIN_POSITIVE { 0.0 } else { float };
+    f64::from_bits(cut.to_bits() & (u64::MAX << 45))
 }
 
 /// The least value, or the greatest: NaN is last.

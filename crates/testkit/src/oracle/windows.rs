@@ -70,7 +70,7 @@ pub fn windows(
         let (lower, upper) = edges(window, t);
         let within = |row: &&&Row| lower.is_none_or(|lower| lower <= row.e) && row.e < upper;
         let rows: Vec<&Row> = counting.iter().filter(within).copied().collect();
-        match (finish(aggregate, &rows), &aggregate.default) {
+        match (finish(aggregate, &rows, t), &aggregate.default) {
             (Outcome::Value(value), _) => Answer { status: WindowStatus::Present, value },
             // `default:` replaces null of empty windows.
             (Outcome::Nothing, Some(value)) => Answer { status: WindowStatus::Present, value: value.clone() },

@@ -4,23 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type};
-use asof_compute::{
-    Constant, Function, FunctionCall, Input, Outcome, Position, RowDigest, RowOrder, aggregate,
-};
-use asof_model::{DataType, Question, Timestamp};
+use asof_compute::{Input, Outcome, Position, RowDigest, RowOrder};
+use asof_model::{Question, Timestamp};
 use asof_testkit::oracle::{self, Answer, WindowStatus};
-use asof_testkit::{Aggregate, Argument, Float, Kind, Random, Row, Shape, Value, World};
-
-fn function(of: &Aggregate) -> Function {
-    let argument = of.argument.map(|argument| match argument {
-        Argument::X => DataType::Float64,
-        Argument::N => DataType::Int64,
-        Argument::State => DataType::String,
-    });
-    let constants = of.function.constant().map(|constant| Constant::Int(constant as i64));
-    let call = FunctionCall { argument, constants: constants.into_iter().collect() };
-    aggregate(of.function.name()).unwrap().function(&call).unwrap()
-}
+use asof_testkit::{Aggregate, Argument, Float, Kind, Random, Row, Shape, Value, World, called};
 
 fn input(of: &Aggregate, rows: &[&Row]) -> Input {
     let rows = || rows.iter();
@@ -72,9 +59,9 @@ fn value(array: &ArrayRef, row: usize) -> Value {
     }
 }
 
-/// What the catalogue comes to over some rows, in two groups, of which one comes as bytes.
-fn folded(of: &Aggregate, rows: &[&Row], random: &mut Random) -> Answer {
-    let function = function(of);
+/// What the catalogue comes to over some rows at `t`, in two groups, of which one comes as bytes.
+fn folded(of: &Aggregate, rows: &[&Row], t: i64, random: &mut Random) -> Answer {
+    let function = called(of).unwrap().1;
     let mut rows = rows.to_vec();
     random.shuffle(&mut rows);
     let batch = function.prepare(&input(of, &rows)).unwrap();
@@ -85,7 +72,7 @@ fn folded(of: &Aggregate, rows: &[&Row], random: &mut Random) -> Answer {
     let mut other = Vec::new();
     function.encode(&states, 1, &mut other);
     function.merge_encoded(&mut states, 0, &other).unwrap();
-    let finished = function.finish(&states, &[0], &[0]);
+    let finished = function.finish(&states, &[0], &[t]);
     let found = value(&finished.values, 0);
     let (status, value) = match (finished.outcomes[0], &of.default) {
         (Outcome::Nothing, Some(default)) => (WindowStatus::Present, default.clone()),
@@ -120,7 +107,7 @@ fn the_catalogue_agrees() {
                     let within = |row: &&Row| lower.is_none_or(|lower| lower <= row.e) && row.e < upper;
                     let rows: Vec<&Row> = counting.iter().copied().filter(within).collect();
                     let rows: Vec<&Row> = rows.into_iter().filter(|row| aggregate.passes(row)).collect();
-                    let found = folded(aggregate, &rows, &mut random);
+                    let found = folded(aggregate, &rows, asked.t, &mut random);
                     assert_eq!(found, answer, "seed {seed}: {aggregate} of {rows:#?}");
                     compared += u32::from(!rows.is_empty());
                 }

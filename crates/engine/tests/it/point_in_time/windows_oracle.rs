@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
-use asof_compute::{Constant, FunctionCall, aggregate};
 use asof_engine::point_in_time::{FeatureSpec, ReadingCounts, ReadingSpec, Spec};
-use asof_model::{Aggregate, Call, DataType, Double, Length, Literal, NamedWindow, Question, Window};
+use asof_model::{Aggregate, DataType, Double, Length, Literal, NamedWindow, Question, Window};
 use asof_testkit::oracle::{counting, edges, windows};
-use asof_testkit::{Edges, Kind, Random, Shape, Value, WindowView, World};
+use asof_testkit::{Edges, Kind, Random, Shape, Value, WindowView, World, called};
 
 use super::run::{Way, answered, filter, spine};
 use crate::project::{Folder, expression, said};
@@ -30,13 +29,7 @@ pub(super) fn reading(view: &WindowView, number: usize) -> ReadingSpec {
     let columns = World::columns();
     let column = |name: &str| columns.iter().find(|it| it.name == name).unwrap().clone();
     let features = view.features().enumerate().map(|(at, (asked, window))| {
-        let text = asked.to_string();
-        let call = Call::parse(&text).unwrap();
-        let argument = asked.argument.map(|argument| column(argument.name()).data_type);
-        let constants = asked.function.constant().map(|value| Constant::Int(value as i64));
-        let function = aggregate(&call.function).unwrap();
-        let function =
-            function.function(&FunctionCall { argument, constants: constants.into_iter().collect() });
+        let (call, function) = called(asked).unwrap();
         let window = Window {
             length: window.length.map(Length::from_micros),
             offset: Length::from_micros(window.offset),
@@ -45,10 +38,10 @@ pub(super) fn reading(view: &WindowView, number: usize) -> ReadingSpec {
         };
         FeatureSpec {
             name: format!("f{at}"),
-            expression: expression(&text),
+            expression: expression(&asked.to_string()),
             aggregate: Some(Aggregate { call, windows: vec![NamedWindow { window, alias: None }] }),
             default: asked.default.as_ref().map(literal),
-            data_type: function.unwrap().data_type(),
+            data_type: function.data_type(),
         }
     });
     ReadingSpec {
@@ -193,6 +186,13 @@ pub(super) fn compare(world: &World, question: Question, answers: &RecordBatch, 
     compared
 }
 
+/// What only versions hit: rows here have no ids, and the worlds of `versions_oracle` do.
+const OF_VERSIONS: [&str; 3] = [
+    "version moves e over window edge",
+    "superseded version within a window",
+    "withdrawn row within a window",
+];
+
 /// 2,500 cases under both questions, each in a random way.
 fn cases(part: u64) {
     let folder = Folder::new();
@@ -218,21 +218,8 @@ fn cases(part: u64) {
         }
     }
     assert!(compared > 50_000, "{compared}");
-    let asked = [
-        "e = lower edge",
-        "e = upper edge",
-        "include_now: e = lower edge",
-        "include_now: e = upper edge",
-        "resolution: e = floored lower edge",
-        "include_now and resolution: the two floors differ",
-        "offset: t - f < v <= t",
-        "`all` window",
-        "late row within a window",
-        "overflow of a sum",
-        "default of a window",
-        "NaN in a sum",
-    ];
-    assert_eq!(hit.missed_of(&asked, 20), Vec::<&str>::new());
+    let reachable = Edges::WINDOWS.iter().copied().filter(|edge| !OF_VERSIONS.contains(edge));
+    assert_eq!(hit.missed_of(&reachable.collect::<Vec<_>>(), 5), Vec::<&str>::new(), "in part {part}");
 }
 
 #[test]

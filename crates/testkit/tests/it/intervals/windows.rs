@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use asof_model::Question;
 use asof_testkit::{Aggregate, Argument, Function, Row, SpineRow, Value, Window, WindowView};
-use num_bigint::BigInt;
+use num_bigint::{BigInt, BigUint};
 
 use super::{Asked, Standing, Tree, below, by_key, standing};
 use crate::real::{Real, wholes};
@@ -35,7 +35,7 @@ pub(crate) fn windows(
         let folded = Folded::new(mine, &asked, &view.windows);
         for (place, aggregate) in view.aggregates.iter().enumerate() {
             for (number, _) in view.windows.iter().enumerate() {
-                let found = folded.answers(aggregate, number, asked.times.len());
+                let found = folded.answers(aggregate, number, &asked.times);
                 for (found, asked) in found.into_iter().zip(&asked.numbers) {
                     answers[*asked][place * width + number] = found;
                 }
@@ -106,9 +106,15 @@ impl<'a> Folded<'a> {
         Folded { slots, covered, apart }
     }
 
-    fn answers(&self, aggregate: &Aggregate, window: usize, asked: usize) -> Vec<Found> {
+    fn answers(&self, aggregate: &Aggregate, window: usize, times: &[i64]) -> Vec<Found> {
+        let asked = times.len();
         match aggregate.function {
-            Function::CountDistinct(_) | Function::CollectList(_) | Function::Histogram(_) => {
+            Function::CountDistinct(_)
+            | Function::CollectList(_)
+            | Function::Histogram(_)
+            | Function::ApproxDistinct
+            | Function::ApproxTopK(..)
+            | Function::ApproxQuantile(_) => {
                 let counts = self.swept::<Counts>(aggregate, window, asked).into_iter();
                 counts.map(|counts| finish_counts(aggregate.function, counts)).collect()
             }
@@ -122,7 +128,7 @@ impl<'a> Folded<'a> {
                 let sums = self.swept::<Sums>(aggregate, window, asked).into_iter();
                 sums.map(|sums| finish_sums(aggregate, sums)).collect()
             }
-            _ => self.gathered(aggregate, window, asked),
+            _ => self.gathered(aggregate, window, times),
         }
     }
 
@@ -155,18 +161,18 @@ impl<'a> Folded<'a> {
     }
 
     /// What cannot: all rows of the slots, and those that a tree has for the spine row.
-    fn gathered(&self, aggregate: &Aggregate, window: usize, asked: usize) -> Vec<Found> {
-        let mut tree: Tree<&Standing> = Tree::new(asked);
+    fn gathered(&self, aggregate: &Aggregate, window: usize, times: &[i64]) -> Vec<Found> {
+        let mut tree: Tree<&Standing> = Tree::new(times.len());
         for (from, to, one) in &self.apart[window] {
             tree.put(*from, *to, one);
         }
-        let Some(argument) = aggregate.argument else { return vec![Found::Nothing; asked] };
+        let of = |row: &Row| aggregate.argument.map_or(Some(Value::Int(1)), |argument| argument.of(row));
         let answer = |(place, (from, to)): (usize, &(usize, usize))| {
             let mut rows: Vec<&Standing> = self.slots[*from..*to].iter().flatten().copied().collect();
             rows.extend(tree.at(place));
-            rows.retain(|one| aggregate.passes(one.row) && argument.of(one.row).is_some());
+            rows.retain(|one| aggregate.passes(one.row) && of(one.row).is_some());
             rows.sort_by(|a, b| a.order.cmp(&b.order));
-            let value = |one: &&Standing| argument.of(one.row).unwrap();
+            let value = |one: &&Standing| of(one.row).unwrap();
             let mut values = rows.iter().map(value);
             let one = |value: Option<Value>| value.map_or(Found::Nothing, Found::Value);
             let list = |values: Vec<Value>| {
@@ -182,6 +188,12 @@ impl<'a> Folded<'a> {
                     let mut last: Vec<Value> = rows.iter().rev().take(n).map(value).collect();
                     last.reverse();
                     list(last)
+                }
+                Function::DecayedSum(half_life) | Function::DecayedCount(half_life) => {
+                    let sum = matches!(aggregate.function, Function::DecayedSum(_));
+                    let weight = |value| if sum { value } else { Value::Int(1) };
+                    let values = rows.iter().map(|one| (weight(value(one)), one.row.e));
+                    decayed(&values.collect::<Vec<_>>(), half_life, times[place])
                 }
                 _ => Found::Nothing,
             }
@@ -336,7 +348,8 @@ fn finish_counts(function: Function, Counts(counts): Counts) -> Found {
     let all: i64 = counts.values().sum();
     match function {
         Function::CountDistinct(cap) if counts.len() <= cap => Found::Value(Value::Int(counts.len() as i64)),
-        Function::CollectList(_) | Function::Histogram(_) if all == 0 => Found::Nothing,
+        Function::ApproxDistinct => Found::Value(Value::Int(counts.len() as i64)),
+        _ if all == 0 => Found::Nothing,
         Function::CollectList(cap) if all <= cap as i64 => {
             let repeated =
                 counts.into_iter().flat_map(|(value, count)| (0..count).map(move |_| value.clone()));
@@ -345,6 +358,110 @@ fn finish_counts(function: Function, Counts(counts): Counts) -> Found {
         Function::Histogram(cap) if counts.len() <= cap => {
             Found::Value(Value::Counts(counts.into_iter().collect()))
         }
+        Function::ApproxTopK(k, cap) if counts.len() <= cap => {
+            let mut left: Vec<(Value, i64)> = counts.into_iter().collect();
+            let mut top = Vec::new();
+            // The first of the greatest counts, again and again.
+            while top.len() < k && !left.is_empty() {
+                let most = left.iter().map(|(_, count)| *count).max();
+                let at = left.iter().position(|(_, count)| Some(*count) == most).unwrap();
+                top.push(left.remove(at));
+            }
+            Found::Value(Value::Counts(top))
+        }
+        Function::ApproxQuantile(percent) => {
+            // The first value that no less than the share of all stand up to.
+            let mut up_to = 0;
+            let mut reaches = |count: i64| {
+                up_to += count;
+                up_to * 100 >= all * i64::from(percent)
+            };
+            let found = counts.into_iter().find(|(_, count)| reaches(*count)).unwrap().0;
+            Found::Value(Value::float(match found {
+                Value::Int(int) => leading(int as f64),
+                Value::Float(float) => leading(float.get()),
+                other => panic!("{other:?} is no number"),
+            }))
+        }
         _ => Found::Overflow,
     }
+}
+
+/// Eight binary digits of a float, found by halving; what is no normal number is none.
+fn leading(float: f64) -> f64 {
+    if float == 0.0 || !float.is_finite() {
+        return float;
+    }
+    if float.is_subnormal() {
+        return 0.0;
+    }
+    let mut unit = 2.0_f64.powi(1023);
+    while unit > float.abs() {
+        unit /= 2.0;
+    }
+    // Digits so small that they are no float count nothing, and those of the eight are floats of more than that.
+    float - float % (unit / 128.0)
+}
+
+/// Values that lose half of themselves with each half-life, of their times, at `t`.
+fn decayed(values: &[(Value, i64)], half_life: i64, t: i64) -> Found {
+    if values.is_empty() {
+        return Found::Nothing;
+    }
+    let (mut special, mut terms) = (None, Vec::new());
+    for (value, e) in values {
+        let mut next = e - e % half_life;
+        while next <= *e {
+            next += half_life;
+        }
+        let power = left_of_one(next - e, half_life);
+        let (step, unit) = (next / half_life, 2.0_f64.powi(-53));
+        let term = match value {
+            // A product of whole numbers is rounded where it becomes a float.
+            Value::Int(int) => {
+                let term = (u128::from(int.unsigned_abs()) * u128::from(power)) as f64 * unit;
+                if *int < 0 { -term } else { term }
+            }
+            Value::Float(float) => float.get() * (power as f64 * unit),
+            other => panic!("{other:?} is no number"),
+        };
+        if term.is_finite() {
+            let magnitude = wholes(term.abs().to_bits());
+            terms.push((if term < 0.0 { -magnitude } else { magnitude }, step));
+        } else {
+            special = Some(special.map_or(term, |other: f64| other + term));
+        }
+    }
+    if let Some(special) = special {
+        return Found::Value(Value::float(special));
+    }
+    let mut now = t - t % half_life;
+    while now > t {
+        now -= half_life;
+    }
+    let least = terms.iter().map(|(_, step)| *step).min().unwrap();
+    let sum: BigInt = terms.into_iter().map(|(term, step)| term << (step - least) as u64).sum();
+    // After so many half-lives nothing is left of any float.
+    let unit = (least - now / half_life - 1074 - 53).max(-10_000);
+    Found::Real(Real { above: sum * left_of_one(t - now, half_life), below: 1.into(), unit, root: false })
+}
+
+/// `2^(-part/whole)` in units of 2^-53, to the nearest: the product of roots of roots of a half, one for each binary
+/// digit of the exponent.
+fn left_of_one(part: i64, whole: i64) -> u64 {
+    const BITS: u32 = 128;
+    if part == whole {
+        return 1 << 52;
+    }
+    let (mut left, mut root) = (part, BigUint::from(1_u8) << (BITS - 1));
+    let mut power = BigUint::from(1_u8) << BITS;
+    for _ in 0..BITS {
+        root = (root << BITS).sqrt();
+        left *= 2;
+        if left >= whole {
+            left -= whole;
+            power = (power * &root) >> BITS;
+        }
+    }
+    (((power >> (BITS - 54)) + 1_u8) >> 1_u8).try_into().unwrap()
 }
