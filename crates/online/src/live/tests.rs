@@ -323,6 +323,14 @@ fn after_a_failed_fsync_nothing_is_acknowledged() {
                         stopped = true;
                     }
                 }
+                // One that fails beside the last push is noticed a moment later.
+                for _ in 0..1_000 {
+                    if stopped || calls.load(Ordering::SeqCst) < failing {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                    stopped = store.read().is_err();
+                }
                 assert!(stopped || calls.load(Ordering::SeqCst) < failing, "fsync {failing} went unnoticed");
             }
         }
