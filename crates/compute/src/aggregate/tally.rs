@@ -54,12 +54,9 @@ impl<S: Scalar> Tally<S> {
     pub(super) fn add_behind(&mut self, before: usize, value: &S, count: i64) -> usize {
         let mask = self.places.len() - 1;
         let guess = self.places[before & mask].next as usize & mask;
-        let place = &mut self.places[guess];
+        let place = &self.places[guess];
         if place.round == self.round && place.value == *value {
-            let had = place.count;
-            place.count = had.wrapping_add(count);
-            self.present += usize::from(place.count != 0);
-            self.present -= usize::from(had != 0);
+            self.add_there(guess, count);
             return guess;
         }
         let at = self.add_at(value, count);
@@ -78,15 +75,22 @@ impl<S: Scalar> Tally<S> {
                 break;
             }
             if place.value == *value {
-                let before = place.count;
-                place.count = before.wrapping_add(count);
-                self.present += usize::from(place.count != 0);
-                self.present -= usize::from(before != 0);
+                self.add_there(at & mask, count);
                 return at & mask;
             }
             at += 1;
         }
         if count == 0 { at & mask } else { self.place(at & mask, value, count) }
+    }
+
+    /// Adds to the count of the value in a place.
+    #[inline]
+    fn add_there(&mut self, at: usize, count: i64) {
+        let place = &mut self.places[at];
+        let before = place.count;
+        place.count = before.wrapping_add(count);
+        self.present += usize::from(place.count != 0);
+        self.present -= usize::from(before != 0);
     }
 
     /// Makes the count of a value this one, which is not 0; gives what it was.

@@ -568,7 +568,8 @@ impl Scan<'_> {
             held.fetch_sub(before - after, Ordering::Relaxed) - (before - after)
         };
         let (held, largest) = self.fold.held();
-        // Where one slot takes the most of it, the spine may be cut as small as it can be.
+        // Of a slot that holds two fifths of it no smaller portion spares anything: the history would only be read again,
+        // and again.
         all + held > (*limit).max(largest * 5 / 2)
     }
 

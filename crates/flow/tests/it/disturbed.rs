@@ -21,9 +21,8 @@ use asof_flow::{FlowError, FlushBounds, PushRequest};
 use asof_model::{Ask, Explain, Principal, Timestamp};
 use asof_serve::EntityColumns;
 use asof_testkit::kill_rounds_or;
-use futures::TryStreamExt;
 
-use crate::fixture::name;
+use crate::fixture::{name, rows_of};
 use crate::node::{Node, resolved};
 
 const FOLDER: &str = "ASOF_TEST_FOLDER";
@@ -195,14 +194,10 @@ fn begin_reading(node: &Node, source: &str) -> asof_engine::Result<SourceScan> {
 fn stored(node: &Node, source: &str) -> Vec<i64> {
     let scan = begin_reading(node, source).unwrap();
     let mut found = BTreeMap::new();
-    for partition in 0..scan.plan.properties().partitioning.partition_count() {
-        let stream = scan.plan.execute(partition, node.engine.session().task_ctx()).unwrap();
-        let batches: Vec<_> = node.runtime.block_on(stream.try_collect()).unwrap();
-        for batch in &batches {
-            let column = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>();
-            for (s, n) in column("__s").values().iter().zip(column("n").values()) {
-                assert!(found.insert(*s, *n).is_none(), "position {s} twice");
-            }
+    for batch in rows_of(&node.engine, &node.runtime, &scan) {
+        let column = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>();
+        for (s, n) in column("__s").values().iter().zip(column("n").values()) {
+            assert!(found.insert(*s, *n).is_none(), "position {s} twice");
         }
     }
     found.into_values().collect()

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use arrow::array::RecordBatch;
+use asof_engine::source::SourceScan;
 use asof_engine::{Engine, EngineConfig, no_progress};
 use asof_flow::{Flow, FlowError, MaterializeReport};
 use asof_model::{
@@ -16,6 +18,17 @@ use asof_model::{
 use asof_online::{OnlineStore, Options, open};
 use asof_registry::{Apply, Registry};
 use asof_serve::Reader;
+use futures::TryStreamExt;
+use tokio::runtime::Runtime;
+
+/// All that a reading of a source gives.
+pub(crate) fn rows_of(engine: &Engine, runtime: &Runtime, scan: &SourceScan) -> Vec<RecordBatch> {
+    let read = |partition| {
+        let stream = scan.plan.execute(partition, engine.session().task_ctx()).unwrap();
+        runtime.block_on(stream.try_collect::<Vec<RecordBatch>>()).unwrap()
+    };
+    (0..scan.plan.properties().partitioning.partition_count()).flat_map(read).collect()
+}
 
 #[derive(Debug)]
 pub(crate) struct TestClock(pub(crate) AtomicI64);

@@ -385,12 +385,8 @@ fn the_past_is_read_in_place_beside_the_table() {
         let scan =
             node.runtime.block_on(asof_engine::source::scan(&node.engine, &catalog, &with_past, &want));
         let scan = scan.unwrap();
-        let batches = (0..scan.plan.properties().partitioning.partition_count()).flat_map(|partition| {
-            let stream = scan.plan.execute(partition, node.engine.session().task_ctx()).unwrap();
-            node.runtime.block_on(futures::TryStreamExt::try_collect::<Vec<_>>(stream)).unwrap()
-        });
         let mut found = Vec::new();
-        for batch in batches {
+        for batch in crate::fixture::rows_of(&node.engine, &node.runtime, &scan) {
             let number = |name: &str| {
                 let column = batch.column_by_name(name).unwrap();
                 arrow::compute::cast(column, &arrow::datatypes::DataType::Int64).unwrap()

@@ -10,9 +10,8 @@ use asof_engine::source::{ScanColumns, scan};
 use asof_engine::{Progress, no_progress};
 use asof_flow::{FlowError, FlushBounds, LoadReport};
 use asof_model::{Column, DataType, Explain, Principal, SourceVersion, TimeRule, Timestamp};
-use futures::TryStreamExt;
 
-use crate::fixture::name;
+use crate::fixture::{name, rows_of};
 use crate::pushed::{Node, source};
 
 /// Rows of files say when they were seen.
@@ -52,17 +51,12 @@ fn rows(node: &Node, source: &SourceVersion) -> BTreeMap<i64, (i64, Option<i64>)
     let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
     let scan = node.runtime.block_on(scan(&node.engine, &catalog, source, &want)).unwrap();
     let mut found = BTreeMap::new();
-    for partition in 0..scan.plan.properties().partitioning.partition_count() {
-        let stream = scan.plan.execute(partition, node.engine.session().task_ctx()).unwrap();
-        let batches: Vec<_> = node.runtime.block_on(stream.try_collect()).unwrap();
-        for batch in batches {
-            let column = |name: &str| batch.column_by_name(name).unwrap();
-            let (s, n) = (column("__s").as_primitive::<Int64Type>(), column("n").as_primitive::<Int64Type>());
-            let v: Vec<Option<i64>> =
-                column("__v").as_primitive::<TimestampMicrosecondType>().iter().collect();
-            for (row, v) in v.into_iter().enumerate() {
-                assert!(found.insert(s.value(row), (n.value(row), v)).is_none());
-            }
+    for batch in rows_of(&node.engine, &node.runtime, &scan) {
+        let column = |name: &str| batch.column_by_name(name).unwrap();
+        let (s, n) = (column("__s").as_primitive::<Int64Type>(), column("n").as_primitive::<Int64Type>());
+        let v: Vec<Option<i64>> = column("__v").as_primitive::<TimestampMicrosecondType>().iter().collect();
+        for (row, v) in v.into_iter().enumerate() {
+            assert!(found.insert(s.value(row), (n.value(row), v)).is_none());
         }
     }
     found

@@ -22,9 +22,8 @@ use asof_online::live::{
     Accepted, Durability, Incoming, Intake, LiveOptions, LiveStore, SourceNumber, TableNumber,
 };
 use asof_registry::{Apply, Registry};
-use futures::TryStreamExt;
 
-use crate::fixture::{TestClock, address, name};
+use crate::fixture::{TestClock, address, name, rows_of};
 
 /// A row as a reader finds it: its number, `v`, whether it is a delete.
 pub(crate) type Row = (i64, i64, bool);
@@ -172,26 +171,21 @@ impl Node {
         let catalog = self.registry.catalog();
         let want = ScanColumns { all_for_digest: true, at, ..ScanColumns::default() };
         let scan = self.runtime.block_on(scan(&self.engine, &catalog, source, &want)).unwrap();
-        let context = self.engine.session().task_ctx();
         let mut found = BTreeMap::new();
-        for partition in 0..scan.plan.properties().partitioning.partition_count() {
-            let stream = scan.plan.execute(partition, Arc::clone(&context)).unwrap();
-            let batches: Vec<RecordBatch> = self.runtime.block_on(stream.try_collect()).unwrap();
-            for batch in &batches {
-                let column = |name: &str| batch.column_by_name(name).unwrap();
-                let e = column("__e").as_primitive::<TimestampMicrosecondType>();
-                let v = column("__v").as_primitive::<TimestampMicrosecondType>();
-                let s = column("__s").as_primitive::<Int64Type>();
-                let (n, text) = (column("n").as_primitive::<Int64Type>(), column("text").as_string::<i32>());
-                let op = column("__op").as_boolean();
-                for row in 0..batch.num_rows() {
-                    assert_eq!(
-                        (e.value(row), text.value(row)),
-                        (n.value(row) * 10, &*format!("row {}", n.value(row)))
-                    );
-                    let read = (n.value(row), v.value(row), op.value(row));
-                    assert!(found.insert(s.value(row), read).is_none(), "position {} twice", s.value(row));
-                }
+        for batch in rows_of(&self.engine, &self.runtime, &scan) {
+            let column = |name: &str| batch.column_by_name(name).unwrap();
+            let e = column("__e").as_primitive::<TimestampMicrosecondType>();
+            let v = column("__v").as_primitive::<TimestampMicrosecondType>();
+            let s = column("__s").as_primitive::<Int64Type>();
+            let (n, text) = (column("n").as_primitive::<Int64Type>(), column("text").as_string::<i32>());
+            let op = column("__op").as_boolean();
+            for row in 0..batch.num_rows() {
+                assert_eq!(
+                    (e.value(row), text.value(row)),
+                    (n.value(row) * 10, &*format!("row {}", n.value(row)))
+                );
+                let read = (n.value(row), v.value(row), op.value(row));
+                assert!(found.insert(s.value(row), read).is_none(), "position {} twice", s.value(row));
             }
         }
         scan.verify().unwrap();

@@ -9,6 +9,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use asof_engine::source::{ScanColumns, scan};
 
 use super::*;
+use crate::fixture::rows_of;
 
 /// What a source stores, in the order of positions.
 struct Stored {
@@ -23,12 +24,7 @@ impl Stored {
         let catalog = node.registry.catalog();
         let want = ScanColumns { all_for_digest: true, ..ScanColumns::default() };
         let scan = node.runtime.block_on(scan(&node.engine, &catalog, source, &want)).unwrap();
-        let mut batches = Vec::new();
-        for partition in 0..scan.plan.properties().partitioning.partition_count() {
-            let stream = scan.plan.execute(partition, node.engine.session().task_ctx()).unwrap();
-            batches.extend(node.runtime.block_on(stream.try_collect::<Vec<RecordBatch>>()).unwrap());
-        }
-        let all = concat_batches(&scan.plan.schema(), &batches).unwrap();
+        let all = concat_batches(&scan.plan.schema(), &rows_of(&node.engine, &node.runtime, &scan)).unwrap();
         let position = all.column_by_name("__s").unwrap().as_primitive::<Int64Type>();
         let mut order: Vec<u32> = (0..all.num_rows() as u32).collect();
         order.sort_by_key(|row| position.value(*row as usize));
