@@ -105,6 +105,11 @@ impl WindowPlan {
     pub fn needs_order(&self) -> bool {
         self.kept.iter().any(|kept| kept.function.needs_order())
     }
+
+    /// Whether it matters when rows happened, but for which windows they are in.
+    pub fn needs_times(&self) -> bool {
+        self.kept.iter().any(|kept| kept.function.needs_times())
+    }
 }
 
 /// The place of something in a list, at whose end it is put if it is not there.
@@ -122,7 +127,7 @@ pub struct PlanRows {
     pub arguments: Vec<ArrayRef>,
     /// The plan's filters; a null is false.
     pub filters: Vec<BooleanArray>,
-    /// Of each row.
+    /// Of each row; may be empty where [`WindowPlan::needs_times`] is false.
     pub event_times: ScalarBuffer<i64>,
     /// Of each row; empty where [`WindowPlan::needs_order`] is false.
     pub orders: Arc<[RowOrder]>,

@@ -19,7 +19,7 @@ use crate::{ComputeError, RowOrder};
 pub struct Input {
     /// The argument, of the type that the function was made for; none for `*`.
     pub values: Option<ArrayRef>,
-    /// The event time of each row.
+    /// The event time of each row; may be empty where [`Function::needs_times`] is false.
     pub event_times: ScalarBuffer<i64>,
     /// The place of each row in the order of its source; empty where [`Function::needs_order`] is false.
     pub orders: Arc<[RowOrder]>,
@@ -53,6 +53,8 @@ pub(crate) trait Algebra: fmt::Debug + Send + Sync + 'static {
     const INVERTIBLE: bool;
     /// Whether it reads [`Input::orders`].
     const ORDERED: bool = false;
+    /// Whether it reads [`Input::event_times`].
+    const TIMED: bool = false;
     /// Whether rows that come in numbers are listed before they are states ([`super::gathering`]); only of invertible ones.
     const LISTED: bool = false;
 
@@ -177,6 +179,7 @@ pub(super) trait Erased: fmt::Debug + Send + Sync {
     fn data_type(&self) -> DataType;
     fn is_invertible(&self) -> bool;
     fn needs_order(&self) -> bool;
+    fn needs_times(&self) -> bool;
     fn state_id(&self) -> (std::any::TypeId, String);
     fn states(&self, count: usize) -> States;
     fn grow(&self, states: &mut States, count: usize);
@@ -235,6 +238,11 @@ impl Function {
     /// Whether it reads the order of rows.
     pub fn needs_order(&self) -> bool {
         self.0.needs_order()
+    }
+
+    /// Whether it reads when rows happened.
+    pub fn needs_times(&self) -> bool {
+        self.0.needs_times()
     }
 
     /// Whether another function of the same rows keeps the same states, so that one of the two is enough.

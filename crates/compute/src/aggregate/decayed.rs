@@ -240,6 +240,7 @@ impl<D: Decaying> Algebra for Decayed<D> {
     type Output = Float64Builder;
 
     const INVERTIBLE: bool = true;
+    const TIMED: bool = true;
 
     fn data_type(&self) -> DataType {
         DataType::Float64

@@ -135,11 +135,20 @@ fn fits(number: u64, of: &DataType) -> bool {
     }
 }
 
-/// The numbers of a batch: each turned by these bits, so that an array that has 64 of them is read as it is.
+/// The numbers of a batch, turned as they are read, so that an array that has 64 bits of each is not copied.
 #[derive(Debug)]
 pub(super) struct NumberValues {
     values: ScalarBuffer<u64>,
-    turned_by: u64,
+    turn: Turn,
+}
+
+/// How bits become numbers that compare as the values do.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// By turning these over.
+    Bits(u64),
+    /// As those of a float64.
+    Float,
 }
 
 impl Scalar for u64 {
@@ -172,15 +181,23 @@ impl Scalar for u64 {
             DataType::UInt32 => read::<UInt32Type>(array, u64::from),
             DataType::UInt64 => same::<UInt64Type>(array),
             DataType::Float32 => read::<Float32Type>(array, |value| turn_float(f64::from(value))),
-            DataType::Float64 => read::<Float64Type>(array, turn_float),
+            DataType::Float64 => same::<Float64Type>(array),
             _ => return Err(no_form(array)),
         };
-        Ok(NumberValues { values, turned_by: if is_signed(of) { SIGN } else { 0 } })
+        let turn = match of {
+            DataType::Float64 => Turn::Float,
+            of => Turn::Bits(if is_signed(of) { SIGN } else { 0 }),
+        };
+        Ok(NumberValues { values, turn })
     }
 
     #[inline]
     fn get(values: &NumberValues, row: usize) -> u64 {
-        values.values[row] ^ values.turned_by
+        let bits = values.values[row];
+        match values.turn {
+            Turn::Bits(by) => bits ^ by,
+            Turn::Float => turn_float(f64::from_bits(bits)),
+        }
     }
 
     #[inline]

@@ -162,6 +162,10 @@ impl<A: Algebra> Erased for Kind<A> {
         A::ORDERED
     }
 
+    fn needs_times(&self) -> bool {
+        A::TIMED
+    }
+
     fn state_id(&self) -> (TypeId, String) {
         (TypeId::of::<A>(), self.0.state_id())
     }

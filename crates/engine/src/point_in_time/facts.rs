@@ -158,6 +158,12 @@ impl Facts {
         !self.deletes && self.clockless.is_none() && self.unseen.is_none() && self.ends.is_none()
     }
 
+    /// Whether every row is known when it happens, and has no version after it.
+    pub(super) fn are_known_at_once(&self) -> bool {
+        let known = || self.is_order || self.event_times.iter().zip(&*self.then).all(|(e, v)| v <= e);
+        self.are_plain() && known()
+    }
+
     /// A row of those: what [`Facts::standing`] gives, without its questions.
     #[inline]
     pub(super) fn plain(&self, row: usize, named: u64) -> Standing {

@@ -141,17 +141,17 @@ impl WindowFold {
         }
         let Sorted { items, ends } = sorted;
         let span = self.index.span();
-        let event_times = facts.event_times();
-        let counts = |row: usize, key: u32| {
+        let event_times = &facts.event_times()[..found.len()];
+        let counts = |row: usize, key: u32, event_time: i64| {
             key != NONE
-                && span.contains(&event_times[row])
+                && span.contains(&event_time)
                 && keep.is_none_or(|keep| keep.value(row))
                 && !facts.is_delete(row)
         };
         ends.clear();
         ends.resize(self.index.runs().len(), 0);
-        for (row, key) in found.iter().enumerate() {
-            if counts(row, *key) {
+        for (row, (key, event_time)) in found.iter().zip(event_times).enumerate() {
+            if counts(row, *key, *event_time) {
                 ends[usize::from(self.index.run_of(*key))] += 1;
             }
         }
@@ -162,10 +162,11 @@ impl WindowFold {
         }
         // Each is written below.
         items.resize(all as usize, Item::NONE);
-        for (row, key) in found.iter().enumerate() {
-            if counts(row, *key) {
-                let (event_time, visible_at) = facts.times(row);
-                let is_plain = visible_at <= event_time && facts.next(row).is_none();
+        let all_plain = facts.are_known_at_once();
+        for (row, (key, event_time)) in found.iter().zip(event_times).enumerate() {
+            if counts(row, *key, *event_time) {
+                let event_time = Timestamp(*event_time);
+                let is_plain = all_plain || (facts.times(row).1 <= event_time && facts.next(row).is_none());
                 let row = row as u32 | if is_plain { Item::PLAIN } else { 0 };
                 let end = &mut ends[usize::from(self.index.run_of(*key))];
                 items[*end as usize] = Item { event_time, key: *key, row };
@@ -202,7 +203,8 @@ impl BoundWindows {
             Ok(found.as_boolean_opt().ok_or_else(no_boolean)?.clone())
         });
         let filters = filters.collect::<Result<Vec<_>>>()?;
-        let event_times = items.iter().map(|item| item.event_time.0).collect();
+        let timed = if self.plan.needs_times() { items } else { &[] };
+        let event_times = timed.iter().map(|item| item.event_time.0).collect();
         let orders = if self.plan.needs_order() {
             let orders = facts.orders(batch, spec)?;
             items.iter().map(|item| orders[item.row() as usize].clone()).collect()

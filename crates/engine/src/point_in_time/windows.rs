@@ -103,6 +103,11 @@ impl WindowPlan {
         self.plan.needs_order()
     }
 
+    /// Whether it matters when rows happened, but for which windows they are in.
+    pub(super) fn needs_times(&self) -> bool {
+        self.plan.needs_times()
+    }
+
     fn bytes_per_answer(&self) -> u64 {
         let windows = self.plan.windows();
         // The lower edges of all windows, and the upper ones, which most share.

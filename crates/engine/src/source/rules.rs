@@ -2,7 +2,7 @@
 //! columns asked for in the model's types.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, Scalar, TimestampMicrosecondArray,
@@ -19,6 +19,7 @@ use super::files::OpenFile;
 use super::instants::{BadValue, NO_TIME, constant, has_offset, instant_type, instants, zone};
 use super::{ScanColumns, fixed, ndjson};
 use crate::expression::{Bound, Purpose, compile};
+use crate::point_in_time::true_only;
 use crate::{Engine, Error, Result};
 
 /// Batches of the usual size that thin rows are read in.
@@ -63,6 +64,43 @@ pub(crate) struct Rules {
     timeless: bool,
     /// Floats are given in their one form; off for input that is no source and comes out as it came.
     canonical: bool,
+    nothing: NothingToSay,
+}
+
+/// Columns that say the same of every row, made once: batches have slices of them.
+#[derive(Debug, Default)]
+struct NothingToSay(Mutex<Option<Nothing>>);
+
+/// Of rows without a time, an order, a position and a delete.
+#[derive(Debug)]
+struct Nothing {
+    times: ArrayRef,
+    orders: ArrayRef,
+    positions: ArrayRef,
+    deletes: ArrayRef,
+}
+
+impl NothingToSay {
+    /// Of so many rows.
+    fn of(&self, rows: usize) -> Nothing {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match held.take() {
+            Some(found) if found.times.len() >= rows => found,
+            _ => Nothing {
+                times: constant(None, rows),
+                orders: new_null_array(&ArrowType::Binary, rows),
+                positions: Arc::new(Int64Array::new_null(rows)),
+                deletes: Arc::new(BooleanArray::from(vec![false; rows])),
+            },
+        };
+        let Nothing { times, orders, positions, deletes } = held.insert(found);
+        Nothing {
+            times: times.slice(0, rows),
+            orders: orders.slice(0, rows),
+            positions: positions.slice(0, rows),
+            deletes: deletes.slice(0, rows),
+        }
+    }
 }
 
 /// What the input has of the fixed columns.
@@ -263,6 +301,7 @@ impl Rules {
             before: None,
             timeless: source.event_time.is_none() && source.available_at.is_none(),
             canonical: true,
+            nothing: NothingToSay::default(),
         })
     }
 
@@ -290,6 +329,7 @@ impl Rules {
             before: None,
             timeless: false,
             canonical: false,
+            nothing: NothingToSay::default(),
         }
     }
 
@@ -468,23 +508,17 @@ impl Rules {
             (Some(found), _) | (None, Some(found)) => Arc::clone(found),
             (None, None) => constant(Some(Timestamp::BEFORE_ALL.0), rows),
         };
-        let deletes = match &self.delete_when {
-            Some(delete_when) => {
-                let found = self.evaluate(delete_when, typed, place)?;
-                let found = found.as_boolean();
-                // A condition that is null is not met.
-                match found.nulls() {
-                    Some(nulls) => BooleanArray::new(found.values() & nulls.inner(), None),
-                    None => found.clone(),
-                }
-            }
-            None => BooleanArray::from(vec![false; rows]),
-        };
-        out.push(event_time.unwrap_or_else(|| constant(None, rows)));
+        let deletes = self.delete_when.as_ref().map(|delete_when| -> Result<ArrayRef> {
+            // A condition that is null is not met.
+            Ok(Arc::new(true_only(self.evaluate(delete_when, typed, place)?.as_boolean())))
+        });
+        let deletes = deletes.transpose()?;
+        let nothing = self.nothing.of(rows);
+        out.push(event_time.unwrap_or(nothing.times));
         out.push(visible_at);
         out.push(self.order(typed, place)?);
-        out.push(Arc::new(Int64Array::new_null(rows)));
-        out.push(Arc::new(deletes));
+        out.push(nothing.positions);
+        out.push(deletes.unwrap_or(nothing.deletes));
         out.push(self.until(raw, typed, place)?);
         Ok(())
     }
@@ -526,7 +560,7 @@ impl Rules {
                 let values = self.evaluate(order_by, typed, place)?;
                 Arc::new(order_keys(&values).map_err(|e| Error::internal(e.to_string()))?)
             }
-            None => new_null_array(&ArrowType::Binary, typed.num_rows()),
+            None => self.nothing.of(typed.num_rows()).orders,
         })
     }
 
@@ -536,7 +570,7 @@ impl Rules {
         if !matches!(self.given, Given::Stored(_)) {
             self.without_offset(raw, place)?;
         }
-        Ok(until.unwrap_or_else(|| constant(None, raw.num_rows())))
+        Ok(until.unwrap_or_else(|| self.nothing.of(raw.num_rows()).times))
     }
 
     fn instants(

@@ -15,7 +15,16 @@ pub(in super::super) fn round(negative: bool, number: u128, more: bool, exponent
     }
     let sign = u64::from(negative) << 63;
     // Below 2^above. A float64 has 53 bits, and none below 2^-1074.
-    let above = exponent.saturating_add(i64::from(128 - number.leading_zeros()));
+    let unused = number.leading_zeros();
+    let above = exponent.saturating_add(i64::from(128 - unused));
+    if (-1021..=1024).contains(&above) {
+        // As most numbers are: what 64 bits hold of it decides but for whether anything is left over.
+        let number = number << unused;
+        let (highest, left) = ((number >> 64) as u64, more || number as u64 != 0);
+        let (whole, rest) = (highest >> 11, highest & 0x7ff);
+        let up = rest > 0x400 || (rest == 0x400 && (left || whole & 1 == 1));
+        return f64::from_bits((((above + 1021).cast_unsigned() << 52) + whole + u64::from(up)) | sign);
+    }
     if above > 1024 {
         return f64::from_bits(f64::INFINITY.to_bits() | sign);
     }
@@ -74,12 +83,32 @@ pub(in super::super) fn round_ratio(negative: bool, numerator: u128, denominator
     if numerator == 0 {
         return 0.0;
     }
-    let up = numerator.leading_zeros();
-    // At least 2^127, so that the quotient is at least 2^63.
-    let numerator = numerator << up;
-    let denominator = u128::from(denominator);
-    let (quotient, rest) = (numerator / denominator, numerator % denominator);
-    round(negative, quotient, rest != 0, exponent - i64::from(up))
+    // The quotient is to have 63 or 64 bits.
+    let bits = u64::BITS - denominator.leading_zeros();
+    let up = i64::from(bits) + 63 - i64::from(u128::BITS - numerator.leading_zeros());
+    let (shifted, cut) = if up >= 0 {
+        (numerator << up, false)
+    } else {
+        (numerator >> -up, numerator.trailing_zeros() < up.unsigned_abs() as u32)
+    };
+    let (quotient, rest) = divide(shifted, denominator);
+    round(negative, u128::from(quotient), rest || cut, exponent - up)
+}
+
+/// A quotient below 2^64, and whether anything is left over.
+#[inline]
+fn divide(numerator: u128, denominator: u64) -> (u64, bool) {
+    // As floats they come to the quotient but for 2^13 at most, and what that leaves is divided in 64 bits: of 128 it would
+    // take longer than all else.
+    if denominator >> 49 != 0 {
+        let quotient = numerator / u128::from(denominator);
+        return (quotient as u64, quotient * u128::from(denominator) != numerator);
+    }
+    let float = (numerator >> 64) as u64 as f64 * 2_f64.powi(64) + numerator as u64 as f64;
+    let near = (float / denominator as f64) as u64;
+    let left = numerator.wrapping_sub(u128::from(near) * u128::from(denominator)) as i64;
+    let (more, denominator) = (left.div_euclid(denominator.cast_signed()), denominator.cast_signed());
+    (near.wrapping_add_signed(more), more * denominator != left)
 }
 
 /// `numerator / denominator * 2^exponent`, or the square root of that; neither is below zero, nor the denominator zero.
