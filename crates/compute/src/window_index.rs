@@ -380,17 +380,12 @@ struct KeyEdges<'a> {
     /// Of each window a list of its lower edges, then of each whose upper edges are no other's a list of these.
     upper: Vec<usize>,
     lists: usize,
-    /// Each edge of each list, in order, with its list and its place there below it.
-    numbered: Vec<u128>,
-    /// Of each list the next of these.
-    heads: Vec<u128>,
+    /// Each edge of all lists with its number below it, in order.
+    sorted: Vec<u128>,
     /// The place of each edge among all that differ.
     places: Vec<u32>,
     count: usize,
 }
-
-/// Of so many lists the least head is looked for among all; of more it takes less to put all edges in order anew.
-const MERGED: usize = 16;
 
 impl<'a> KeyEdges<'a> {
     fn new(windows: &'a [Window]) -> KeyEdges<'a> {
@@ -405,61 +400,36 @@ impl<'a> KeyEdges<'a> {
         });
         let upper: Vec<usize> = upper.collect();
         let lists = windows.len() + kinds.len();
-        KeyEdges {
-            windows,
-            upper,
-            lists,
-            numbered: Vec::new(),
-            heads: Vec::new(),
-            places: Vec::new(),
-            count: 0,
-        }
+        KeyEdges { windows, upper, lists, sorted: Vec::new(), places: Vec::new(), count: 0 }
     }
 
-    /// Appends the edges at a key's times, which ascend, each once, in order.
+    /// Appends the edges at a key's times, each once, in order.
     fn key(&mut self, times: &[i64], edges: &mut Vec<i64>) {
-        let KeyEdges { windows, upper, lists, numbered, heads, places, count } = self;
+        let KeyEdges { windows, upper, lists, sorted, places, count } = self;
         *count = times.len();
-        numbered.clear();
-        numbered.resize(*lists * *count, 0);
-        let mut number = |list: usize, at: usize, edge: Timestamp| {
-            let below = (list as u128) << 32 | at as u128;
-            numbered[list * *count + at] = u128::from(edge.0 as u64 ^ SIGN) << 64 | below;
+        sorted.clear();
+        sorted.resize(*lists * *count, 0);
+        let mut put = |list: usize, at: usize, edge: Timestamp| {
+            let number = list * *count + at;
+            sorted[number] = u128::from(edge.0 as u64 ^ SIGN) << 64 | number as u128;
         };
-        for (window, (list, upper)) in windows.iter().zip(upper.iter().enumerate()) {
+        for (window, (number, upper)) in windows.iter().zip(upper.iter().enumerate()) {
             for (at, t) in times.iter().enumerate() {
                 let (from, until) = window_edges(window, Timestamp(*t));
-                number(list, at, from);
-                number(*upper, at, until);
+                put(number, at, from);
+                put(*upper, at, until);
             }
         }
+        sorted.sort_unstable();
         places.clear();
-        places.resize(numbered.len(), 0);
+        places.resize(sorted.len(), 0);
         let first = edges.len();
-        let mut put = |list: usize, at: usize, least: u128| {
-            let edge = ((least >> 64) as u64 ^ SIGN) as i64;
+        for number in &*sorted {
+            let edge = ((number >> 64) as u64 ^ SIGN) as i64;
             if edges.len() == first || edges.last() != Some(&edge) {
                 edges.push(edge);
             }
-            places[list * *count + at] = (edges.len() - first - 1) as u32;
-        };
-        let parts = |number: u128| ((number as u64 >> 32) as usize, number as u32 as usize);
-        if *lists > MERGED {
-            numbered.sort_unstable();
-            for least in &*numbered {
-                let (list, at) = parts(*least);
-                put(list, at, *least);
-            }
-            return;
-        }
-        heads.clear();
-        heads.extend(numbered.iter().step_by((*count).max(1)));
-        for _ in 0..numbered.len() {
-            let least = heads.iter().fold(u128::MAX, |least, head| *head.min(&least));
-            let (list, at) = parts(least);
-            put(list, at, least);
-            let next = numbered.get(list * *count + at + 1).filter(|_| at + 1 < *count);
-            heads[list] = next.copied().unwrap_or(u128::MAX);
+            places[*number as u64 as usize] = (edges.len() - first - 1) as u32;
         }
     }
 
@@ -479,40 +449,27 @@ mod tests {
 
     const HOUR: i64 = 3_600_000_000;
 
-    fn random() -> impl FnMut(u64) -> u64 {
-        let mut seed = 7_u64;
-        move |below| {
-            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-            (seed >> 33) % below
-        }
-    }
-
     /// Whatever order rows come in, and however many keys and slots there are, a window covers the slot of a row where
     /// its edges say that the row counts.
     #[test]
     fn slots_are_found_in_any_order_of_rows() {
+        let mut seed = 7_u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (seed >> 33) % below
+        };
         let window = |length: Option<i64>, offset: i64, include_now| Window {
             length: length.map(Length::from_micros),
             offset: Length::from_micros(offset),
             include_now,
             resolution: None,
         };
-        let few = vec![
+        let windows = vec![
             window(Some(HOUR), 0, false),
             window(Some(7 * HOUR), 0, true),
             window(Some(2 * HOUR), 3 * HOUR, false),
             window(Some(90 * HOUR), 0, false),
         ];
-        let many = (1..=12).map(|hours| window(Some(hours * 5 * HOUR), hours % 3 * HOUR, hours % 2 == 0));
-        let many: Vec<Window> = many.collect();
-        assert!(KeyEdges::new(&few).lists <= MERGED && KeyEdges::new(&many).lists > MERGED);
-        for windows in [few, many] {
-            slots_are_found(windows);
-        }
-    }
-
-    fn slots_are_found(windows: Vec<Window>) {
-        let mut random = random();
         let (keys, answers) = (40, 1_500);
         // Half of the answers are of one key.
         let of: Vec<i64> = (0..answers).map(|at| if at % 2 == 0 { 0 } else { random(keys) as i64 }).collect();

@@ -87,7 +87,7 @@ impl<W: Write + Send> ParquetFile<W> {
 /// times alone are judged, by the first rows: a longer value that does repeat is worth the looking. Of those that
 /// do not repeat, or would not be much shorter if each were written once, integers and times that lie in a range are
 /// written as differences, which takes less room and time than compressing them; others are compressed where that
-/// makes them much smaller: it takes about as long as all else of writing them.
+/// makes them a third smaller.
 fn properties(schema: &SchemaRef, first: Option<&RecordBatch>) -> WriterProperties {
     let mut properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
     for (at, field) in schema.fields().iter().enumerate() {
