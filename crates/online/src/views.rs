@@ -11,6 +11,8 @@
 //! few for a tile, where a row of a tile was ended since, and where T lies before something that the tile holds. What
 //! is answered therefore never depends on which tiles there are; [`Tiler`] makes them so that little is read.
 //!
+//! What the tiles between two edges come to is remembered where it is asked for again ([`sums`]).
+//!
 //! Some tiles are *kept*: they stand in for rows that are let go of, where no edge of a window that is answered falls
 //! within one. A kept tile is read before whatever rows are left below it, and is merged with late rows instead of being
 //! made again.
@@ -22,6 +24,7 @@
 //!   entity; a kept one holds nothing that is not known from the least T on that is answered;
 //! - tiles are written before the late rows that they make needless go, and the entity's own mark after both; with kept
 //!   tiles a mark before them, and what they stand in for goes last;
+//! - whoever changes an entity's tiles says so before and after, to the sums of its one [`ViewTable`];
 //! - everything is decided in `asof-compute`: the edges of windows, the order of rows, states and what they come to.
 //!
 //! Start reading at [`ViewTable`], then [`read`], then [`tiler`]. The bytes are `docs/formats/live-views.md`.
@@ -32,6 +35,7 @@ mod generations;
 mod key;
 mod latest;
 mod read;
+mod sums;
 mod table;
 mod tiler;
 

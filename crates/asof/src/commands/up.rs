@@ -86,8 +86,10 @@ pub(crate) async fn serve(
     let mut tasks = tokio::task::JoinSet::new();
     {
         let stop = stop.clone();
+        // Heard before anybody can know that the process listens.
+        let told = told_to_stop();
         tasks.spawn(async move {
-            told_to_stop().await;
+            told.await;
             stop.cancel();
         });
     }
@@ -122,26 +124,23 @@ pub(crate) fn listen(settings: &Settings) -> Listen {
     }
 }
 
-/// Returns at Ctrl-C or SIGTERM.
-async fn told_to_stop() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                tokio::select! {
-                    _ = interrupt => {}
-                    _ = terminate.recv() => {}
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "SIGTERM is not heard");
-                let _ = interrupt.await;
-            }
+/// Ends at Ctrl-C or SIGTERM, either of which is heard from the call on.
+fn told_to_stop() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let heard = [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| {
+        signal(kind).inspect_err(|error| tracing::warn!(%error, ?kind, "a signal to stop is not heard")).ok()
+    });
+    async fn next(heard: Option<tokio::signal::unix::Signal>) {
+        match heard {
+            Some(mut heard) => _ = heard.recv().await,
+            None => std::future::pending().await,
         }
     }
-    #[cfg(not(unix))]
-    {
-        let _ = interrupt.await;
+    async move {
+        let [interrupt, terminate] = heard;
+        tokio::select! {
+            () = next(interrupt) => {}
+            () = next(terminate) => {}
+        }
     }
 }

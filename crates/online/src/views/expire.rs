@@ -5,6 +5,7 @@ use asof_model::Timestamp;
 
 use super::ViewTable;
 use super::key;
+use super::sums::Change;
 use crate::Result;
 use crate::live::{Direction, LiveSnapshot, LiveStore};
 
@@ -48,8 +49,10 @@ impl ViewTable {
         let _alone = self.keeping();
         let from = store.read()?;
         let mut gone: Vec<Vec<u8>> = Vec::new();
+        let mut changed: Vec<Vec<u8>> = Vec::new();
         let mut next = None;
         self.entities_with_ends(from.as_ref(), after, &mut |entity| {
+            let before = gone.len();
             match holds {
                 Held::Windows(ladder) => {
                     self.past_windows(from.as_ref(), entity, ladder, keeping, &mut gone)?
@@ -57,6 +60,9 @@ impl ViewTable {
                 Held::Latest { versions } => {
                     self.past_latest(from.as_ref(), entity, *versions, keeping, &mut gone)?
                 }
+            }
+            if gone.len() > before && self.sums().is_some() {
+                changed.push(entity.to_vec());
             }
             if gone.len() >= REMOVED {
                 next = Some(entity.to_vec());
@@ -66,6 +72,9 @@ impl ViewTable {
         drop(from);
         if !gone.is_empty() {
             let number = self.number();
+            if let Some(sums) = self.sums() {
+                changed.iter().for_each(|entity| sums.changing(entity, Change::Any));
+            }
             // What stands beside rows goes before them, and rows before their ends: it may be cut off in between.
             if matches!(holds, Held::Windows(_)) {
                 gone.reverse();
@@ -74,6 +83,10 @@ impl ViewTable {
                 store.write_patiently(&mut |_, writing| {
                     some.iter().try_for_each(|key| writing.remove(number, key))
                 })?;
+            }
+            if let Some(sums) = self.sums() {
+                let at = store.read()?.position();
+                changed.iter().for_each(|entity| sums.changed(entity, at));
             }
         }
         Ok(Expired { removed: gone.len(), next })

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
+use std::iter::Peekable;
 use std::ops::Range;
+use std::sync::Arc;
 
-use asof_compute::{Ladder, Position, RowOrder, StoredWindows, WindowSums, WindowTotals};
+use asof_compute::{Ladder, Position, RowOrder, StoredWindows, WindowPlan, WindowSums, WindowTotals};
 use asof_model::Timestamp;
 
 use super::ViewTable;
 use super::key::{self, Placed, Row};
+use super::sums::{Adding, Found, Part, Remembering, TileSums};
 use crate::Result;
 use crate::live::{Direction, LiveSnapshot};
 
@@ -152,11 +155,15 @@ impl EntityState {
         Ok(from.get(table.number(), &place)?.map(Cow::Owned))
     }
 
+    /// What came late to these event times.
+    fn late_within(&self, within: Range<i64>) -> &[Late] {
+        let place = |time| self.late.partition_point(|late| late.event_time.0 < time);
+        &self.late[place(within.start)..place(within.end)]
+    }
+
     /// What came late within the stretch of a tile, and is not in it.
     fn late_to(&self, within: Range<i64>, tile: &key::Tile<'_>) -> impl Iterator<Item = &Late> {
-        let place = |time| self.late.partition_point(|late| late.event_time.0 < time);
-        let late = self.late[place(within.start)..place(within.end)].iter();
-        late.filter(move |late| !tile.holds(late.s, late.visible_at))
+        self.late_within(within).iter().filter(move |late| !tile.holds(late.s, late.visible_at))
     }
 }
 
@@ -187,6 +194,8 @@ pub(super) struct Reading<'a> {
     pub(super) at: Timestamp,
     /// Tiles in place of those that are there.
     pub(super) made: &'a Made,
+    /// What tiles come to, and the plan of the table's windows; none where nobody would ask for it again.
+    pub(super) memory: Option<(&'a TileSums, &'a Arc<WindowPlan>)>,
 }
 
 /// How far an entity's tiles may reach: those that are made count.
@@ -201,35 +210,52 @@ impl Reading<'_> {
     /// Covers stretches that ascend and do not overlap. Gives how many rows were read.
     pub(super) fn cover(&self, reach: &Reach, stretches: Vec<Stretch>, to: &mut dyn Cover) -> Result<usize> {
         let mut gaps = stretches;
+        let any = self.state.tiles.as_ref().is_none_or(|tiles| !tiles.is_empty());
+        let memory = self.memory.filter(|_| reach.levels > 0 && any);
+        let mut memory =
+            memory.and_then(|(sums, plan)| sums.request(plan, self.entity, self.from.position()));
         for level in (0..reach.levels).rev() {
             let length = self.ladder.length(level);
-            let mut left = Vec::with_capacity(gaps.len() + 2);
+            let mut left: Vec<Stretch> = Vec::with_capacity(gaps.len() + 2);
             let within = |gap: &Range<i64>| {
                 let last = gap.end.min(reach.until.0).div_euclid(length).saturating_mul(length);
                 ceil(gap.start, length)..last
             };
             for run in runs(&gaps) {
-                let ranges = run.iter().map(|(gap, _)| within(gap)).filter(|range| !range.is_empty());
+                let parts: Vec<(Part, Found)> = run
+                    .iter()
+                    .map(|(gap, _)| {
+                        let part = (level, within(gap));
+                        let memory = memory.as_mut().filter(|_| self.may_be_remembered(&part));
+                        let found = memory.map_or(Found::Nothing, |memory| memory.find(&part, self.at));
+                        (part, found)
+                    })
+                    .collect();
+                let read = parts.iter().filter(|(_, found)| !matches!(found, Found::Sum(_)));
+                let ranges = read.map(|((_, range), _)| range.clone()).filter(|range| !range.is_empty());
                 let whole = ranges.reduce(|one, other| one.start..other.end);
                 let tiles = whole.map(|whole| self.tiles(level, whole)).transpose()?.unwrap_or_default();
                 let mut tiles = tiles.into_iter().peekable();
-                for (gap, stretch) in run {
-                    let range = within(gap);
+                for ((gap, stretch), (part, found)) in run.iter().zip(parts) {
+                    let covered = match found {
+                        Found::Sum(sum) => {
+                            if let Some(newest) = sum.newest {
+                                to.tile(*stretch, &sum.states)?;
+                                to.saw(newest);
+                            }
+                            sum.covered.clone()
+                        }
+                        Found::Adding(adding) => {
+                            self.part(&part, *stretch, &mut tiles, memory.as_mut().zip(Some(adding)), to)?
+                        }
+                        Found::Nothing => self.part(&part, *stretch, &mut tiles, None, to)?,
+                    };
                     let mut at = gap.start;
-                    while let Some((start, tile)) = tiles.next_if(|(start, _)| start.0 < range.end) {
-                        // One that lies across the edge of two stretches is of neither.
-                        if start.0 < range.start {
-                            continue;
+                    for range in covered {
+                        if at < range.start {
+                            left.push((at..range.start, *stretch));
                         }
-                        let tile = key::read_tile(&tile).filter(|tile| self.helps(start, length, tile));
-                        let Some(tile) = tile else { continue };
-                        if at < start.0 {
-                            left.push((at..start.0, *stretch));
-                        }
-                        at = start.0.saturating_add(length);
-                        to.tile(*stretch, tile.states)?;
-                        to.saw(tile.newest);
-                        self.late_rows(start.0..at, &tile, *stretch, to)?;
+                        at = range.end;
                     }
                     if at < gap.end {
                         left.push((at..gap.end, *stretch));
@@ -238,7 +264,54 @@ impl Reading<'_> {
             }
             gaps = left;
         }
+        if let Some(memory) = memory {
+            memory.done();
+        }
         self.rows(&gaps, to)
+    }
+
+    /// Takes those tiles of a part that help, and gives what they cover; remembers what they come to where all do.
+    fn part(
+        &self,
+        part: &Part,
+        stretch: usize,
+        tiles: &mut Peekable<btree_map::IntoIter<Timestamp, Vec<u8>>>,
+        mut memory: Option<(&mut Remembering<'_>, Adding)>,
+        to: &mut dyn Cover,
+    ) -> Result<Vec<Range<i64>>> {
+        let (level, range) = part;
+        let length = self.ladder.length(*level);
+        let mut covered: Vec<Range<i64>> = Vec::new();
+        while let Some((start, tile)) = tiles.next_if(|(start, _)| start.0 < range.end) {
+            // One that lies across the edge of two stretches is of neither.
+            if start.0 < range.start {
+                continue;
+            }
+            let Some(tile) = key::read_tile(&tile).filter(|tile| self.helps(start, length, tile)) else {
+                memory = None;
+                continue;
+            };
+            let end = start.0.saturating_add(length);
+            match covered.last_mut().filter(|last| last.end == start.0) {
+                Some(last) => last.end = end,
+                None => covered.push(start.0..end),
+            }
+            to.tile(stretch, tile.states)?;
+            to.saw(tile.newest);
+            self.late_rows(start.0..end, &tile, stretch, to)?;
+            if let Some((_, adding)) = &mut memory {
+                adding.tile(tile.newest, tile.states)?;
+            }
+        }
+        if let Some((memory, adding)) = memory {
+            memory.add(part, adding, covered.clone());
+        }
+        Ok(covered)
+    }
+
+    /// Whether nothing came late to a part, so that its tiles say all there is; and there may be some.
+    fn may_be_remembered(&self, (level, range): &Part) -> bool {
+        *level >= self.state.lowest && !range.is_empty() && self.state.late_within(range.clone()).is_empty()
     }
 
     /// The tiles of a level that begin within a range, in order.
@@ -414,6 +487,7 @@ pub fn sum_windows(
         .map(|(stretch, range)| (range, stretch))
         .collect();
     let made = Made::new();
+    let memory = table.sums().map(|sums| (sums, stored.plan()));
     let mut rows = Vec::with_capacity(entities.len());
     let mut into = Sums {
         slots: Vec::new(),
@@ -438,7 +512,7 @@ pub fn sum_windows(
             Some(until) => Reach { until, levels: ladder.levels() },
             None => Reach { until: Timestamp(i64::MIN), levels: 0 },
         };
-        let reading = Reading { table, ladder, from, entity, state: &state, at, made: &made };
+        let reading = Reading { table, ladder, from, entity, state: &state, at, made: &made, memory };
         // Late ones are read besides what they belong to, until tiles hold them.
         rows.push(reading.cover(&reach, stretches.clone(), &mut into)? + state.written);
     }

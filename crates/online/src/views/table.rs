@@ -8,6 +8,7 @@ use asof_compute::{KeyEncoder, Position, RowOrder};
 use asof_model::Timestamp;
 
 use super::key;
+use super::sums::TileSums;
 use crate::Result;
 use crate::live::{Direction, LiveSnapshot, TableNumber, Writing};
 
@@ -57,6 +58,8 @@ struct Inner {
     counters: Option<Box<[AtomicU32]>>,
     /// Which entities may have tiles, by the hash of their keys; all, where the store does not say it.
     tiled_keys: Option<Box<[AtomicU64]>>,
+    /// What tiles come to that are asked for again; none of latest rows, which have none.
+    sums: Option<TileSums>,
 }
 
 /// A word of the bits that say which entities may have tiles, with its number.
@@ -98,6 +101,7 @@ impl ViewTable {
             kept_settled: AtomicI64::new(i64::MIN),
             filled: AtomicBool::new(false),
             keeping: Mutex::default(),
+            sums: counters.is_some().then(TileSums::new),
             counters,
             tiled_keys,
         };
@@ -171,6 +175,16 @@ impl ViewTable {
     /// Held while tiles are made, or rows removed.
     pub(super) fn keeping(&self) -> MutexGuard<'_, ()> {
         self.inner.keeping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often what tiles come to was taken from memory.
+    pub fn sums_taken(&self) -> usize {
+        self.sums().map_or(0, TileSums::taken)
+    }
+
+    /// What its tiles come to that are asked for again.
+    pub(super) fn sums(&self) -> Option<&TileSums> {
+        self.inner.sums.as_ref()
     }
 
     /// Before it there may be tiles, and all that is not late is published.

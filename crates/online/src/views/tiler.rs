@@ -8,6 +8,7 @@ use asof_model::Timestamp;
 
 use super::key::{self, Placed, Row};
 use super::read::{Cover, EntityState, FEW, Made, Reach, Reading, broken};
+use super::sums::Change;
 use super::{TiledKeys, ViewTable};
 use crate::Result;
 use crate::live::{Direction, LiveSnapshot, LiveStore, sweep};
@@ -215,10 +216,18 @@ impl Tiler<'_> {
             |mark: Option<key::Mark>| mark.map(|mark| (key::tiled(entity), Some(key::put_mark(&mark))));
         let tile =
             |((level, start), tile)| ([&key::tiles(entity, level)[..], &key::start(start)].concat(), tile);
+        let nothing = made.is_empty() && late == 0 && !moves && !remember && !clears;
+        let sums = self.table.sums().filter(|_| !nothing);
+        if let Some(sums) = sums {
+            sums.changing(entity, if clears { Change::Any } else { Change::Tiles(&made) });
+        }
         let changes = mark(before).into_iter().chain(made.into_iter().map(tile));
         let changes = changes.chain(lates.into_iter().map(|late| (late, None)));
         self.write(&mut changes.chain(mark(after)))?;
         let gone = if clears { self.clear(entity, kept)? } else { 0 };
+        if let Some(sums) = sums {
+            sums.changed(entity, self.store.read()?.position());
+        }
         Ok(Tiled { tiles, late, gone, done })
     }
 
@@ -501,6 +510,7 @@ impl Work<'_> {
             // All that is there, since who asks for an earlier T does not take the tile; in place of rows, what all know.
             at: if in_place { self.horizon } else { Timestamp(i64::MAX) },
             made: &self.made,
+            memory: None,
         };
         let reach = Reach { until, levels: level + usize::from(in_place) };
         reading.cover(&reach, vec![(start.0..end, 0)], &mut into)?;

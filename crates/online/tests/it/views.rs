@@ -312,6 +312,20 @@ impl Bench {
     fn check(&self, entities: &[Option<i64>], back: i64) -> usize {
         let snapshot = self.store().read().unwrap();
         let at = Timestamp(snapshot.answer_time().0 - back);
+        // Asked again, it is answered from sums in memory where tiles are the same.
+        let first = self.check_of(snapshot.as_ref(), &self.rows, entities, at);
+        assert_eq!(self.check_of(snapshot.as_ref(), &self.rows, entities, at), first);
+        self.check_of(snapshot.as_ref(), &self.rows, entities, at)
+    }
+
+    /// The same of a snapshot, which may be an old one, in which these rows were there.
+    fn check_of(
+        &self,
+        snapshot: &dyn LiveSnapshot,
+        all: &[Row],
+        entities: &[Option<i64>],
+        at: Timestamp,
+    ) -> usize {
         let plan = self.stored.plan();
         let features = self.asked.clone();
         let asked = WindowsAsked {
@@ -323,13 +337,12 @@ impl Bench {
         };
         let keys: Vec<Option<Vec<u8>>> =
             entities.iter().map(|it| it.map(|it| KeyEncoder::encode_int64(it).to_vec())).collect();
-        let read =
-            sum_windows(&asked, snapshot.as_ref(), &mut keys.iter().map(|key| key.as_deref())).unwrap();
+        let read = sum_windows(&asked, snapshot, &mut keys.iter().map(|key| key.as_deref())).unwrap();
         let mut naive = WindowSums::new(plan, &features, at, entities.len());
         let mut rows = self.stored.rows().unwrap();
         let (mut slots, mut numbers) = (Vec::new(), Vec::new());
         for (entity, id) in entities.iter().enumerate() {
-            for row in self.rows.iter().filter(|row| Some(row.entity) == *id) {
+            for row in all.iter().filter(|row| Some(row.entity) == *id) {
                 let known = row.order.visible_at <= at && row.ended.is_none_or(|ended| at < ended);
                 if let Some(stretch) = naive.stretch(row.order.event_time).filter(|_| known) {
                     numbers.push(rows.push(row.order.event_time, &row.values, || row.order.clone()).unwrap());
@@ -389,6 +402,7 @@ fn tiles_never_change_what_windows_come_to() {
         let mut random = Random::new(seed);
         let mut bench = Bench::new();
         let (mut tiles, mut late) = (0, 0);
+        let mut older: Option<(Box<dyn LiveSnapshot>, usize)> = None;
         for _ in 0..below(&mut random, 60) + 10 {
             bench.pass(below(&mut random, 200 * 1_000_000));
             match below(&mut random, 10) {
@@ -440,11 +454,33 @@ fn tiles_never_change_what_windows_come_to() {
                     bench.advance_of(bench.now() - below(&mut random, 300 * SECOND), &summed);
                 }
                 7 => tiles += (0..3).map(|entity| bench.tile(entity)).sum::<usize>(),
-                8 if random.chance(25) => bench.reopen(),
+                8 if random.chance(25) => {
+                    older = None;
+                    *edges.entry("sums in memory").or_default() += bench.table.sums_taken();
+                    bench.reopen();
+                }
                 _ => {
-                    let back = if random.chance(50) { 0 } else { below(&mut random, 10_000 * SECOND) };
+                    let back = match below(&mut random, 4) {
+                        0 | 1 => 0,
+                        2 => below(&mut random, 10_000 * SECOND),
+                        // Asked of the same T again and again, whatever became of its tiles.
+                        _ => bench.now().rem_euclid(2_000 * SECOND),
+                    };
                     bench.check(&[Some(0), None, Some(below(&mut random, 4))], back);
                     bench.check_latest(below(&mut random, 3), back);
+                    if let Some((snapshot, rows)) = &older {
+                        let at = snapshot.answer_time();
+                        for _ in 0..2 {
+                            let rows = &bench.rows[..*rows];
+                            bench.check_of(snapshot.as_ref(), rows, &[Some(0), Some(1), Some(2)], at);
+                        }
+                        bench.check(&[Some(0), Some(1), Some(2)], (bench.now() - at.0).max(0));
+                        *edges.entry("old snapshots").or_default() += 1;
+                    }
+                    if older.is_none() || random.chance(30) {
+                        let snapshot = bench.store().read().unwrap();
+                        older = Some((snapshot, bench.rows.len()));
+                    }
                 }
             }
         }
@@ -462,10 +498,12 @@ fn tiles_never_change_what_windows_come_to() {
         for back in [0, SECOND, 4_000 * SECOND] {
             bench.check(&[Some(0), Some(1), Some(2)], back);
         }
+        *edges.entry("sums in memory").or_default() += bench.table.sums_taken();
         *edges.entry("tiles").or_default() += tiles;
         *edges.entry("late").or_default() += late;
     }
-    for edge in ["ends", "known later", "tiles", "late", "before the mark, without tiles"] {
+    let named = ["ends", "known later", "tiles", "late", "before the mark, without tiles"];
+    for edge in named.into_iter().chain(["sums in memory", "old snapshots"]) {
         assert!(edges.get(edge).is_some_and(|count| *count > 100), "{edge} is not hit: {edges:?}");
     }
 }
