@@ -11,6 +11,7 @@ mod live_tiles;
 mod live_views;
 mod load;
 mod materialize;
+mod nameless;
 mod numbers;
 mod operation;
 mod past;

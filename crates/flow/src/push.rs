@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::load::may_see;
 use crate::materialize::blocking;
-use crate::{Flow, FlowError, Result, numbers};
+use crate::{Flow, FlowError, Result, nameless, numbers};
 
 /// So many pushes are worked on at once; more wait for their turn. All that wait for the disk go with one fsync, so
 /// few are enough to keep it busy, and none of them holds more than a body and its rows.
@@ -470,6 +470,9 @@ pub(crate) fn accept(
             }
             let batch = AcceptedBatch { intake, rows, given, positions: &positions };
             live.views.write(&batch, writing)?;
+            if (0..rows.len()).any(|row| rows.is_delete(row) && rows.id(row).is_none()) {
+                nameless::note(number, writing)?;
+            }
             beside(writing)
         },
     );

@@ -66,6 +66,7 @@ pub(crate) async fn prepare(
     });
     sort(&mut diagnostics, files);
     if diagnostics.iter().all(|it| it.severity != Severity::Error) {
+        diagnostics.extend(over_deletes(state, &project, &catalog, &versions).await?);
         // Passed over in silence is only what stands on something that is told to be wrong.
         diagnostics.extend(passed_over(&project, &versions));
     }
@@ -73,6 +74,46 @@ pub(crate) async fn prepare(
         return Err(refused(diagnostics));
     }
     Ok(Agreed { project, root, base: catalog.revision, versions, warnings: diagnostics, current })
+}
+
+/// Views over windows of rows among which are deletes that name no event: what they end no window can leave out.
+async fn over_deletes(
+    state: &Shared,
+    project: &Project,
+    catalog: &Catalog,
+    versions: &[Version],
+) -> Result<Diagnostics, Failure> {
+    let mut found = Diagnostics::new();
+    for version in versions {
+        let Version::View(view) = version else { continue };
+        if !view.definition.is_window() {
+            continue;
+        }
+        let new = versions.iter().find_map(|version| match version {
+            Version::Source(source) if source.address == view.source => Some(source),
+            _ => None,
+        });
+        let Some(source) = new.or_else(|| catalog.source(&view.source)) else { continue };
+        if !state.flow.took_nameless_deletes(source).await? {
+            continue;
+        }
+        let message = format!(
+            "view `{}` has windows, and among the rows of its source `{}` are deletes that do not name the row they delete",
+            view.address.name, source.address.name
+        );
+        let at = project
+            .definitions
+            .iter()
+            .find(|it| it.value.kind() == ThingKind::View && *it.value.name() == view.address.name);
+        let hint =
+            "push the rows to another source, whose deletes carry an `id`, and have the view read that";
+        let told = Diagnostic::error("deletes_without_id", message).hint(hint);
+        found.push(match at {
+            Some(at) => told.at(at.key(&["source"])),
+            None => told,
+        });
+    }
+    Ok(found)
 }
 
 /// Definitions that came to no version: applied without them, they would be gone.

@@ -69,6 +69,52 @@ fn rows_are_pushed_from_words_files_and_pipes() {
     assert!(project.well(&["status"]).contains("pushed rows: up to position "));
 }
 
+/// A delete that names no event is none for a window, whichever came first.
+#[test]
+fn windows_and_deletes_without_an_id_do_not_meet() {
+    const PLAIN: &str = "\
+entity: buyer
+keys: {buyer: int64}
+---
+source: orders
+push: true
+schema: {buyer: int64, at: timestamp, amount: float64}
+event_time: at
+---
+view: last
+entity: buyer
+source: orders
+features: {amount: amount}
+";
+    const WINDOWS: &str = "---
+view: spent
+entity: buyer
+source: orders
+windows: [7d]
+features: {total: {agg: sum(amount)}}
+";
+    let (row, delete) = (["buyer=1", "at=2024-01-01", "amount=2"], ["--delete", "buyer=1", "at=2024-01-02"]);
+    let project = Project::empty();
+    project.write("asof.yaml", "project: shop\n");
+    project.write("features/shop.yaml", PLAIN);
+    project.well(&["apply", "--yes"]);
+    push(&project, &row);
+    project.write("features/shop.yaml", &format!("{PLAIN}{WINDOWS}"));
+    project.well(&["apply", "--yes"]);
+    let refused = project.run(&[&["push", "orders"], &delete[..]].concat());
+    assert!(refused.err.contains("without an id") && refused.err.contains("`spent`"), "{}", refused.err);
+    // Without the windows it is taken, and then they do not come back.
+    project.write("features/shop.yaml", PLAIN);
+    project.well(&["apply", "--yes", "--allow-remove"]);
+    assert_eq!(push(&project, &delete)["accepted"], 1);
+    project.write("features/shop.yaml", &format!("{PLAIN}{WINDOWS}"));
+    let refused = project.run(&["apply", "--yes"]);
+    assert_ne!(refused.code, Some(0));
+    for part in ["deletes_without_id", "view `spent`", "source `orders`", "carry an `id`", "shop.yaml:"] {
+        assert!(refused.err.contains(part), "{part} in {}", refused.err);
+    }
+}
+
 #[test]
 fn wrong_pushes_say_what_to_do() {
     let project = shop();

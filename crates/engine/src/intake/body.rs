@@ -19,7 +19,7 @@ use asof_compute::arrow_type;
 use asof_model::{Column, DataType, nearest};
 use hashbrown::HashMap;
 use indexmap::IndexMap;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -48,6 +48,34 @@ const MOST_UNPACKED: u64 = 256 << 20;
 
 /// Names of columns that a batch has and the source has not, of which so many are told.
 const NAMED: usize = 8;
+
+/// An object's members as they stand: of a name that stands twice none is lost.
+struct Top<'t>(Vec<(String, &'t RawValue)>);
+
+impl<'de: 't, 't> Deserialize<'de> for Top<'t> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Top<'t>, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut members: A,
+            ) -> std::result::Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(member) = members.next_entry()? {
+                    all.push(member);
+                }
+                Ok(all)
+            }
+        }
+        from.deserialize_map(Members).map(Top)
+    }
+}
 
 /// The columns of a source, as a body is read for them.
 #[derive(Debug)]
@@ -112,11 +140,13 @@ impl Columns {
         let broken = |error: &serde_json::Error| self.not_json(error);
         match text.trim_start().as_bytes().first() {
             Some(b'{') => {
-                let top: BTreeMap<String, &'t RawValue> =
-                    serde_json::from_str(text).map_err(|e| broken(&e))?;
-                match top.get(ROWS) {
-                    Some(rows) if top.len() == 1 && !self.places.contains_key(ROWS) => {
-                        self.array(rows.get(), cells)
+                let Top(top) = serde_json::from_str(text).map_err(|e| broken(&e))?;
+                let only_rows = top.iter().all(|(name, _)| name == ROWS) && !self.places.contains_key(ROWS);
+                match top.first() {
+                    Some((_, rows)) if only_rows && top.len() == 1 => self.array(rows.get(), cells),
+                    Some(_) if only_rows => {
+                        let message = format!("has `{ROWS}` {} times", top.len());
+                        Err(self.invalid("bad_json", &message))
                     }
                     _ => {
                         let mut read = serde_json::Deserializer::from_str(text);

@@ -322,6 +322,7 @@ fn every_bad_row_is_named_and_nothing_is_taken() {
     tell("cut short", json(&windows, "[{\"n\": \"zebra\""));
     tell("behind the array", json(&windows, "[] zebra"));
     tell("not text", windows.pushed(&[0xff, 0xfe], BodyFormat::Json, PushedOp::AsWritten));
+    tell("rows twice", json(&windows, &format!(r#"{{"rows": [{ok}], "rows": [{ok}]}}"#)));
     tell("a new column", json(&windows, &format!("[{ok}, {{\"prise\": \"zebra\"}}]")));
     tell("new columns", json(&windows, r#"[{"zzz": 1}, {"zzz": 2, "yyy": 3, "rows": []}]"#));
     tell(
@@ -400,6 +401,8 @@ fn every_bad_row_is_named_and_nothing_is_taken() {
         ]),
     );
     arrow("unknown", batch(vec![("zzz", Arc::new(Int64Array::from(vec![1])))]));
+    let price = || ("price", Arc::new(Int64Array::from(vec![1])) as ArrayRef);
+    arrow("a column twice", batch(vec![("at", times(vec![Some(1)])), price(), price()]));
     insta::assert_snapshot!(told);
 }
 

@@ -277,7 +277,7 @@ fn rows_of_an_older_version_are_moved() {
 fn a_node_moves_its_log_by_itself() {
     for bounds in [
         FlushBounds { wait: Duration::from_millis(20), ..FlushBounds::default() },
-        FlushBounds { bytes: 10_000, ..FlushBounds::default() },
+        FlushBounds { bytes: 10_000, wait: Duration::from_secs(3_600), ..FlushBounds::default() },
     ] {
         let mut room = Room::new();
         drop(room.node.take());
@@ -288,7 +288,9 @@ fn a_node_moves_its_log_by_itself() {
         for _ in 0..20 {
             room.push(0, 100);
         }
+        let begun = Instant::now();
         while room.node().live.usage().unwrap().trimmed.0 < 1 {
+            assert!(begun.elapsed() < Duration::from_secs(120), "nothing was moved: {bounds:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
         stop.cancel();

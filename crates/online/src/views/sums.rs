@@ -41,8 +41,16 @@ pub(super) struct Sum {
     pub(super) states: Vec<u8>,
 }
 
-/// What is remembered of a part: that it was asked for, or what it comes to. Who asks once is not made to wait for a sum.
-type Known = HashMap<Part, Option<Arc<Sum>>>;
+/// What is remembered of a part. Who asks once is not made to wait for a sum.
+#[derive(Debug, Clone)]
+enum Seen {
+    Once,
+    Sum(Arc<Sum>),
+    /// What it comes to is too long to be remembered.
+    TooLong,
+}
+
+type Known = HashMap<Part, Seen>;
 
 /// The sums of a table.
 #[derive(Debug)]
@@ -107,7 +115,7 @@ impl TileSums {
                     made.range(at(*level, range.start)..at(*level, range.end)).next().is_none()
                 };
                 let known = slot.known.iter().filter(|(part, _)| stays(part));
-                known.map(|(part, sum)| (part.clone(), sum.clone())).collect()
+                known.map(|(part, seen)| (part.clone(), seen.clone())).collect()
             }
         };
         self.put(&mut slot, entity, known);
@@ -142,7 +150,11 @@ impl TileSums {
 
     fn put(&self, slot: &mut Slot, entity: &[u8], known: Known) {
         let bytes_of = |sum: &Sum| sum.states.len() + size_of_val(&sum.covered[..]);
-        let parts = known.values().map(|sum| PART + sum.as_deref().map_or(0, bytes_of));
+        let bytes_of = |seen: &Seen| match seen {
+            Seen::Sum(sum) => PART + bytes_of(sum),
+            Seen::Once | Seen::TooLong => PART,
+        };
+        let parts = known.values().map(bytes_of);
         let before = std::mem::replace(&mut slot.bytes, entity.len() + parts.sum::<usize>());
         (slot.entity, slot.known) = (entity.to_vec(), Arc::new(known));
         self.bytes.fetch_add(slot.bytes, Ordering::Relaxed);
@@ -167,7 +179,7 @@ pub(super) struct Remembering<'a> {
     entity: &'a [u8],
     since: Position,
     known: Arc<Known>,
-    new: Vec<(Part, Option<Arc<Sum>>)>,
+    new: Vec<(Part, Seen)>,
     used: Vec<Part>,
 }
 
@@ -184,17 +196,17 @@ impl Remembering<'_> {
     /// What a part comes to at T.
     pub(super) fn find(&mut self, part: &Part, at: Timestamp) -> Found {
         match self.known.get(part) {
-            Some(Some(sum)) if sum.newest.is_none_or(|newest| newest <= at) => {
+            Some(Seen::Sum(sum)) if sum.newest.is_none_or(|newest| newest <= at) => {
                 self.used.push(part.clone());
                 Found::Sum(Arc::clone(sum))
             }
             // Its tiles do not help at this T.
-            Some(Some(_)) => Found::Nothing,
-            Some(None) => {
+            Some(Seen::Sum(_) | Seen::TooLong) => Found::Nothing,
+            Some(Seen::Once) => {
                 Found::Adding(Adding { states: PlanStates::new(self.plan, 1, |_| true), newest: None })
             }
             None => {
-                self.new.push((part.clone(), None));
+                self.new.push((part.clone(), Seen::Once));
                 Found::Nothing
             }
         }
@@ -206,9 +218,8 @@ impl Remembering<'_> {
         if sum.newest.is_some() {
             adding.states.encode(0, &mut sum.states);
         }
-        if sum.states.len() <= LONGEST {
-            self.new.push((part.clone(), Some(Arc::new(sum))));
-        }
+        let seen = if sum.states.len() <= LONGEST { Seen::Sum(Arc::new(sum)) } else { Seen::TooLong };
+        self.new.push((part.clone(), seen));
     }
 
     /// Leaves what was added to later requests.
@@ -225,7 +236,7 @@ impl Remembering<'_> {
             // What this request had no use for goes first.
             false => {
                 let used = used.into_iter().take(MOST - new.len());
-                used.filter_map(|part| known.get(&part).map(|sum| (part, sum.clone()))).collect()
+                used.filter_map(|part| known.get(&part).map(|seen| (part, seen.clone()))).collect()
             }
         };
         all.extend(new);
