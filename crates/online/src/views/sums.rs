@@ -275,7 +275,7 @@ mod tests {
 
     fn plan() -> Arc<WindowPlan> {
         let features: [(&Feature, &DataType); 0] = [];
-        Arc::clone(StoredWindows::new(features.into_iter(), &[]).unwrap().plan())
+        Arc::clone(StoredWindows::new(features, &[]).unwrap().plan())
     }
 
     /// Asks for a part at a position, and adds it up where that is asked for: whether a sum was there.
