@@ -11,6 +11,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::delta::{DurableFiles, LiveTail, Readers};
+use crate::expression::InUse;
 use crate::growth::Bounds;
 use crate::query::Room;
 use crate::{Error, Result};
@@ -45,6 +46,8 @@ struct Inner {
     environment: Arc<RuntimeEnv>,
     /// Types expressions: the functions there are, names as they are written.
     language: SessionState,
+    /// Derived features that are compiled.
+    derived: InUse,
     /// Where SQL runs; made when the first query comes.
     sql: OnceLock<Room>,
     /// Only dropping takes it out.
@@ -152,6 +155,7 @@ impl Engine {
                 tail: OnceLock::new(),
                 environment,
                 language,
+                derived: InUse::default(),
                 sql: OnceLock::new(),
                 workers: Some(workers),
             }),
@@ -199,6 +203,10 @@ impl Engine {
     /// What expressions are typed against: the functions there are, and names as they are written.
     pub(crate) fn language(&self) -> &SessionState {
         &self.inner.language
+    }
+
+    pub(crate) fn derived(&self) -> &InUse {
+        &self.inner.derived
     }
 
     /// How large the answers of functions in definitions may be.

@@ -66,6 +66,9 @@ pub struct FlushReport {
     pub tables: u64,
     /// Files that were put together in them.
     pub compacted: u64,
+    /// Tables whose small files could not be put together, as the node's own log says why. Nothing is lost by it, and
+    /// it is tried again when they get rows.
+    pub not_compacted: u64,
     /// Everything up to this position stands in its table.
     pub position: i64,
 }
@@ -283,7 +286,10 @@ impl Flow {
                     report.tables += u64::from(rows > 0);
                     log.known(|known| known.failures.remove(&table));
                     if rows > 0 {
-                        report.compacted += self.compact_table(log, &table).await;
+                        match self.compact_table(log, &table).await {
+                            Some(files) => report.compacted += files,
+                            None => report.not_compacted += 1,
+                        }
                     }
                 }
                 Err(FlowError::Stopping) => return Err(FlowError::Stopping),
@@ -328,17 +334,17 @@ impl Flow {
         }
     }
 
-    /// Puts small files of a table together. The rows are in already, so trouble here is told and no more.
-    async fn compact_table(&self, log: &Log, table: &str) -> u64 {
+    /// Puts small files of a table together; how many. The rows are in already, so trouble here is told and no more.
+    async fn compact_table(&self, log: &Log, table: &str) -> Option<u64> {
         let compacted = async {
             let source = self.version_of(log, table).await?;
             Ok::<_, FlowError>(self.engine.compact(&source, self.clock.now(), log.bounds.grace).await?)
         };
         match compacted.await {
-            Ok(done) => done.files as u64,
+            Ok(done) => Some(done.files as u64),
             Err(error) => {
                 tracing::warn!(table, %error, "small files of a table could not be put together");
-                0
+                None
             }
         }
     }

@@ -1,9 +1,10 @@
-//! Views whose rows are in the live store: over windows, and over pushed sources.
+//! Views whose rows are in the live store: over windows, over pushed sources, and over such with ids.
 //!
 //! A generation is found by every batch that is pushed from its beginning on; what came before is read from the
 //! source and put beside it, and then it takes the place of the one before: also where files of its past are others
 //! than were read. Of a source that is not pushed to, what is new is put into the generation that answers, a unit in
-//! one batch; too large a unit makes a new generation aside.
+//! one batch; too large a unit makes a new generation aside. So does whatever is new of one with ids, since it may end
+//! any row that was read before.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use asof_compute::{Keeping, Op, Position, RowLayout, RowOrder, arrow_type};
 use asof_engine::intake::{Intake, KeptKey, KeyBinding, kept_key};
 use asof_engine::rows::{EvaluatedRows, Unit, UnitRead, ViewColumns, ViewProgress, ViewRows};
 use asof_engine::{Progress, ProgressEvent};
-use asof_model::{Catalog, Length, Place, Timestamp, ViewVersion};
+use asof_model::{Address, Catalog, Length, Place, Timestamp, ViewVersion};
 use asof_online::live::{Version, Writing};
 use asof_online::views::{Holds, LiveGeneration, LiveGenerations, LiveRecord, ViewRow};
 use asof_online::{GenerationId, GenerationState};
@@ -30,7 +31,8 @@ const AT_ONCE: usize = 32 << 20;
 
 /// Whether a view's rows are in the live store.
 pub(crate) fn is_live(catalog: &Catalog, view: &ViewVersion) -> bool {
-    view.definition.is_window() || is_pushed(catalog, view)
+    let source = catalog.source(&view.source);
+    view.definition.is_window() || source.is_some_and(|source| source.definition.keeps_every_row())
 }
 
 /// Whether the rows of a view's source are pushed.
@@ -125,7 +127,9 @@ impl Flow {
         report.rebuilt = why;
         let now = self.clock.now();
         let standing = self.registry.catalog().view(&view.address).map(|view| view.id.clone());
-        let (live_, view_, null_keys) = (Arc::clone(live), view.clone(), report.null_keys);
+        let (live_, view_) = (Arc::clone(live), view.clone());
+        let (null_keys, past_retention) = (report.null_keys, report.past_retention);
+        let never_known = report.never_known;
         blocking(move || {
             let change = |record: &mut LiveRecord| {
                 if record.view != view_.address {
@@ -142,6 +146,8 @@ impl Flow {
             // Before it answers: who reads from it is to know what it holds.
             live_.store().write(&mut |s, writing| {
                 LiveGenerations::count_null_keys(id, null_keys, writing);
+                LiveGenerations::count_past_retention(id, past_retention, writing);
+                LiveGenerations::count_never_known(id, never_known, writing);
                 seen.iter()
                     .try_for_each(|(unit, seen)| live_.put_progress((id, s), unit.as_bytes(), seen, writing))
             })?;
@@ -154,6 +160,13 @@ impl Flow {
             let message = format!("view `{}` was changed while it was brought up", view.address);
             let hint = Some("run `asof materialize` again".to_owned());
             return Err(asof_engine::Error::Conflict { code: "view_changed", message, hint }.into());
+        }
+        // What it was kept as in the other store, as another version.
+        let standing = self.registry.catalog().view(&view.address).map(|view| view.id.clone());
+        for other in self.generations().await?.iter().filter(|other| other.view == view.address) {
+            if Some(&other.version) != standing.as_ref() {
+                self.drop_generation(other.id).await?;
+            }
         }
         self.said(live, &generation, report).await
     }
@@ -188,7 +201,7 @@ impl Flow {
         })
         .await?;
         filler.report(&mut report);
-        if filler.versions {
+        if filler.versions == Some(Versions::Pushed) {
             let (live, generation) = (Arc::clone(live), Arc::clone(generation));
             blocking(move || Ok(live.settle(&generation)?)).await?;
         }
@@ -210,9 +223,6 @@ impl Flow {
         progress: &Progress,
     ) -> Result<Option<MaterializeReport>> {
         let mut report = MaterializeReport::of(view);
-        if rows.units().is_empty() {
-            return Ok(Some(self.said(live, generation, report).await?));
-        }
         let catalog = self.registry.catalog();
         let source = Arc::clone(catalog.source_of(view).map_err(asof_engine::Error::from)?);
         let columns = self.engine.view_columns(&source, view)?;
@@ -303,13 +313,20 @@ impl Flow {
 
     /// Lets go of what of a view's rows nobody is answered from.
     async fn sweep_live(&self, live: &Arc<LiveGenerations>, view: &ViewVersion) -> Result<()> {
-        let gone: Vec<GenerationId> = live
-            .all()
-            .iter()
-            .map(|generation| &generation.record)
-            .filter(|record| record.view == view.address && record.state != GenerationState::Live)
-            .map(|record| record.id)
-            .collect();
+        self.sweep_live_of(live, &view.address, |record| record.state != GenerationState::Live).await
+    }
+
+    /// Lets go of generations of a view.
+    pub(crate) async fn sweep_live_of(
+        &self,
+        live: &Arc<LiveGenerations>,
+        view: &Address,
+        goes: impl Fn(&LiveRecord) -> bool,
+    ) -> Result<()> {
+        let all = live.all();
+        let records = all.iter().map(|generation| &generation.record);
+        let gone = records.filter(|record| record.view == *view && goes(record));
+        let gone: Vec<GenerationId> = gone.map(|record| record.id).collect();
         let live = Arc::clone(live);
         blocking(move || Ok(gone.into_iter().try_for_each(|id| live.remove(id))?)).await
     }
@@ -381,10 +398,11 @@ impl LiveViews for LiveGenerations {
             };
             match batch.intake.views().enumerate().find(|(_, view)| of(view)) {
                 Some((number, (view, columns))) => {
-                    let null_keys = batch.rows.null_keys(number).iter();
                     let stored = |row: &&u32| batch.position(**row) != Position::NONE;
-                    let null_keys = null_keys.filter(stored).count() as u64;
-                    LiveGenerations::count_null_keys(record.id, null_keys, writing);
+                    let count = |rows: &[u32]| rows.iter().filter(stored).count() as u64;
+                    let (null_keys, never) = (batch.rows.null_keys(number), batch.rows.never_known(number));
+                    LiveGenerations::count_null_keys(record.id, count(null_keys), writing);
+                    LiveGenerations::count_never_known(record.id, count(never), writing);
                     let rows = batch.rows.rows_of(number);
                     write_view(self, generation, view, columns, rows, batch, writing)?;
                 }
@@ -412,7 +430,7 @@ fn write_view(
     let keeping = keeping(view, given.visible_at);
     let layout = RowLayout::new(&columns.arrow_types()).map_err(|error| refused(error.to_string()))?;
     let mut values = Vec::new();
-    let mut too_late = 0;
+    let mut past_retention = 0;
     for rows in rows {
         let encoder = match rows.op {
             Op::Value => Some(layout.encoder(&rows.features).map_err(|error| refused(error.to_string()))?),
@@ -426,8 +444,7 @@ fn write_view(
             }
             let order = rows.accepted(row, given.visible_at, position);
             if keeping.is_past(order.event_time) {
-                // The past that is loaded comes late by its nature.
-                too_late += u64::from(batch.rows.visible_at(*number as usize).is_none());
+                past_retention += 1;
                 continue;
             }
             values.clear();
@@ -442,7 +459,7 @@ fn write_view(
             }
         }
     }
-    LiveGenerations::count_too_late(generation.record.id, too_late, writing);
+    LiveGenerations::count_past_retention(generation.record.id, past_retention, writing);
     if given.rows.is_empty() {
         return Ok(());
     }
@@ -500,12 +517,21 @@ struct HeldRow {
     end: Option<Timestamp>,
 }
 
+/// Where the versions of events come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Versions {
+    /// Some are pushed while others are read.
+    Pushed,
+    /// All are read in one piece, so that each is known to end or not.
+    AllRead,
+}
+
 /// Rows of a source on their way into a generation.
 struct Filler {
     live: Arc<LiveGenerations>,
     generation: Arc<LiveGeneration>,
-    /// Its rows may be versions of events.
-    versions: bool,
+    /// Where its rows may be versions of events, whether a push may end one of them.
+    versions: Option<Versions>,
     view: asof_model::Address,
     layout: Arc<RowLayout>,
     keeping: Keeping,
@@ -531,7 +557,10 @@ impl Filler {
         Ok(Filler {
             live: Arc::clone(live),
             generation: Arc::clone(generation),
-            versions: has_versions(&catalog, view),
+            versions: has_versions(&catalog, view).then(|| match is_pushed(&catalog, view) {
+                true => Versions::Pushed,
+                false => Versions::AllRead,
+            }),
             view: view.address.clone(),
             layout: Arc::new(layout),
             keeping: keeping(view, flow.clock.now()),
@@ -582,7 +611,7 @@ impl Filler {
 
     /// Puts what is held, with what is said of the unit that it is of.
     fn flush(&mut self, seen: Option<(&[u8], &UnitRead)>) -> Result<()> {
-        let Filler { live, generation, rows, versions, .. } = self;
+        let Filler { live, generation, rows, versions, past_retention, .. } = self;
         if rows.is_empty() && seen.is_none() {
             return Ok(());
         }
@@ -591,15 +620,22 @@ impl Filler {
             for held in rows.iter() {
                 let HeldRow { key, order, number, valid_until, values, end } = held;
                 let row = ViewRow { key, order, number: *number, valid_until: *valid_until, values };
-                if *versions {
+                if *versions == Some(Versions::Pushed) {
                     live.put_read(generation, &row, *end, s, writing)?;
-                } else if generation.table.put(&row, s, writing)? {
+                    continue;
+                }
+                if generation.table.put(&row, s, writing)? {
                     live.note(id, key);
+                }
+                if let Some(end) = end {
+                    generation.table.end(&row, *end, s, writing)?;
                 }
             }
             match seen {
                 Some((unit, read)) => {
                     LiveGenerations::count_null_keys(id, read.null_keys, writing);
+                    LiveGenerations::count_past_retention(id, *past_retention, writing);
+                    LiveGenerations::count_never_known(id, read.never_known, writing);
                     live.put_progress((id, s), unit, &read.seen, writing)
                 }
                 None => Ok(()),

@@ -282,6 +282,12 @@ impl Flow {
                     self.drop_generation(other.id).await?;
                 }
             }
+            if let Some(store) = &self.live_views {
+                // What it was kept as in the other store, as another version.
+                let catalog = self.registry.catalog();
+                let standing = catalog.view(&live.view).map(|view| &view.id);
+                self.sweep_live_of(store, &live.view, |record| Some(&record.version) != standing).await?;
+            }
             Ok::<(), FlowError>(())
         };
         if let Err(error) = swept.await {
@@ -426,7 +432,7 @@ impl Flow {
         .await
     }
 
-    async fn drop_generation(&self, id: GenerationId) -> Result<()> {
+    pub(crate) async fn drop_generation(&self, id: GenerationId) -> Result<()> {
         let store = Arc::clone(&self.online);
         blocking(move || Ok(store.drop_generation(id)?)).await
     }
@@ -498,22 +504,11 @@ fn views_of(catalog: &Catalog, project: &Name, views: Option<&[Name]>) -> Result
             hint: Some("run `asof apply` in its folder first".to_owned()),
         });
     };
-    let Some(asked) = views else {
-        let views = state.views.values().filter(|view| catalog.is_offline_only(view).is_none());
-        return Ok(views.cloned().collect());
-    };
+    let Some(asked) = views else { return Ok(state.views.values().cloned().collect()) };
     asked
         .iter()
         .map(|view| {
-            let found = state.views.get(view).cloned();
-            let offline = found.as_ref().and_then(|view| Some((view, catalog.is_offline_only(view)?)));
-            if let Some((view, what)) = offline {
-                let message =
-                    format!("view `{}` is over {what}, which is not built yet online", view.address.name);
-                let error = asof_engine::Error::invalid("not_built_yet", message);
-                return Err(error.with_hint("its features are trained on as they are: `asof train`").into());
-            }
-            found.ok_or_else(|| {
+            state.views.get(view).cloned().ok_or_else(|| {
                 let known: Vec<String> = state.views.keys().map(|name| format!("`{name}`")).collect();
                 FlowError::NotFound {
                     what: "view",

@@ -15,7 +15,7 @@ use asof_online::live::{Accepted, Durability, LiveStore, SourceNumber, TableNumb
 use tokio::sync::mpsc;
 
 use crate::materialize::blocking;
-use crate::push::{Live, accept};
+use crate::push::{Live, accept, refuse_long_keys};
 use crate::{Flow, FlowError, Result};
 
 /// The entries that say how much of a file is in: `docs/formats/live-entries.md`.
@@ -224,7 +224,12 @@ impl Flow {
             let (flow, live, at) = (self.clone(), Arc::clone(into.live), into.at.to_vec());
             let (part, intake) = (Arc::clone(&part), Arc::clone(&ready.intake));
             let through = part.through;
-            let rows = self.aside(move || Ok(intake.loaded(&part.rows)?)).await?;
+            let rows = self.aside(move || {
+                let rows = intake.loaded(&part.rows)?;
+                refuse_long_keys(&intake, &rows)?;
+                Ok(rows)
+            });
+            let rows = rows.await?;
             // Pushes wait behind this.
             let accepted = blocking(move || {
                 let (entries, value) = (entries()?, Taken { through, whole: false }.bytes());

@@ -357,26 +357,76 @@ impl Flow {
     /// Takes the rows in; none where another version of the source stands by now. Blocking.
     fn push_now(&self, live: &Live, ready: &Ready, request: &PushRequest) -> Result<Option<PushReport>> {
         let intake = ready.intake.as_ref();
-        let rows = intake.pushed(&request.body, request.format, request.op)?;
         let key = request.idempotency_key.as_deref();
+        let good = || -> Result<IntakeBatch> {
+            let rows = intake.pushed(&request.body, request.format, request.op)?;
+            refuse_long_keys(intake, &rows)?;
+            Ok(rows)
+        };
+        let rows = match good() {
+            Ok(rows) => rows,
+            // A retry of what was taken before other views came is that, whatever they say of its rows.
+            Err(error) => {
+                return match answered(live, ready, request)? {
+                    Some(first) => Ok(Some(report(intake, first))),
+                    None => Err(error),
+                };
+            }
+        };
         let key = key.map(|key| IdempotencyKey { key, content: rows.content_of_all() });
-        let address = &intake.source().address;
         let accepted = accept(self, live, ready, &rows, key, request.durability, &|_| Ok(()))?;
-        Ok(accepted.map(|accepted| PushReport {
-            source: address.clone(),
-            accepted: u64::from(accepted.count),
-            already_there: accepted.already_there.iter().map(|row| u64::from(*row) + 1).collect(),
-            first: (accepted.count > 0).then_some(accepted.first.0),
-            visible_at: accepted.visible_at,
-            durable: accepted.durable,
-            repeated: accepted.repeated,
-        }))
+        Ok(accepted.map(|accepted| report(intake, accepted)))
+    }
+}
+
+fn report(intake: &Intake, accepted: Accepted) -> PushReport {
+    PushReport {
+        source: intake.source().address.clone(),
+        accepted: u64::from(accepted.count),
+        already_there: accepted.already_there.iter().map(|row| u64::from(*row) + 1).collect(),
+        first: (accepted.count > 0).then_some(accepted.first.0),
+        visible_at: accepted.visible_at,
+        durable: accepted.durable,
+        repeated: accepted.repeated,
+    }
+}
+
+/// What a batch of these rows was answered under their idempotency key; none where none was. Stores nothing.
+fn answered(live: &Live, ready: &Ready, request: &PushRequest) -> Result<Option<Accepted>> {
+    let Some(key) = request.idempotency_key.as_deref() else { return Ok(None) };
+    let Some(content) = ready.intake.content_of(&request.body, request.format, request.op) else {
+        return Ok(None);
+    };
+    // To a source that nothing was pushed to nothing was under a key.
+    let Some(source) = numbers::of(live.store.as_ref(), &ready.table)? else { return Ok(None) };
+    let asked = asof_online::live::Intake {
+        source,
+        rows: Incoming::Plain(1),
+        key: Some(IdempotencyKey { key, content }),
+        durability: request.durability,
+    };
+    let mut is_new = false;
+    let found = live.store.accept(&asked, &mut |_, _| {
+        is_new = true;
+        let reason = "its rows are bad".to_owned();
+        Err(asof_online::Error::Io { doing: "push to", path: "live".to_owned(), reason })
+    });
+    match found {
+        Ok(first) => Ok(Some(first)),
+        Err(_) if is_new => Ok(None),
+        // Of other rows, or not to be told now: what is the matter with the rows is of more use.
+        Err(
+            asof_online::Error::KeyReused { .. }
+            | asof_online::Error::Full { .. }
+            | asof_online::Error::Busy { .. },
+        ) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// Refuses a batch with a key too long to be stored, also as it is stored once a later version of its row comes: what
 /// was taken can be withdrawn.
-fn refuse_long_keys(intake: &Intake, rows: &IntakeBatch) -> Result<()> {
+pub(crate) fn refuse_long_keys(intake: &Intake, rows: &IntakeBatch) -> Result<()> {
     use asof_online::live::{LONGEST_KEY, version_key_length};
 
     let source = &intake.source().definition;
@@ -424,7 +474,6 @@ pub(crate) fn accept(
     beside: &dyn Fn(&mut Writing) -> asof_online::Result<()>,
 ) -> Result<Option<Accepted>> {
     let intake = ready.intake.as_ref();
-    refuse_long_keys(intake, rows)?;
     let versions: Vec<Option<IncomingVersion<'_>>> = match intake.has_ids() {
         true => (0..rows.len()).map(|row| version(rows, row)).collect(),
         false => Vec::new(),

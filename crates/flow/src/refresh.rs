@@ -127,7 +127,7 @@ pub(crate) fn kept_online<'a>(
 ) -> impl Iterator<Item = &'a Arc<ViewVersion>> + 'a {
     let live = flow.live_views.is_some();
     let kept = move |view: &&'a Arc<ViewVersion>| live || !is_live(catalog, view);
-    catalog.views().filter(|view| catalog.is_offline_only(view).is_none()).filter(kept)
+    catalog.views().filter(kept)
 }
 
 /// New views and new versions are due now; what is gone is forgotten.

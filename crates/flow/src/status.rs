@@ -13,7 +13,7 @@ use asof_online::{Generation, GenerationId, GenerationState, OnlineStore};
 use asof_registry::RunError;
 use serde::Serialize;
 
-use crate::live_views::{is_live, is_pushed};
+use crate::live_views::{has_versions, is_live, is_pushed};
 use crate::load::may_see;
 use crate::materialize::{blocking, next_record};
 use crate::refresh::kept_online;
@@ -60,8 +60,7 @@ pub struct ViewStatus {
     pub never_known: u64,
     /// Rows seen that belong to no entity.
     pub null_keys: u64,
-    /// Rows seen that are older than the view's retention; of one of pushed rows, those that were when they came. They
-    /// are kept offline.
+    /// Rows that were older than the view's retention when they came or were read. They are kept offline.
     pub past_retention: u64,
 }
 
@@ -249,14 +248,17 @@ impl Flow {
                 rows_behind: behind.as_ref().and_then(|behind| behind.rows),
                 units_behind: behind.as_ref().and_then(|behind| behind.units.as_ref().ok().copied()),
                 behind_age_micros: behind.map(|behind| since(behind.at)),
-                never_known: live.map_or(0, |live| live.never_known),
+                never_known: live
+                    .map(|live| live.never_known)
+                    .or_else(|| of_live.map(|of| of.never_known))
+                    .unwrap_or(0),
                 null_keys: live
                     .map(|live| live.null_keys)
                     .or_else(|| of_live.map(|of| of.null_keys))
                     .unwrap_or(0),
                 past_retention: live
                     .map(|live| live.past_retention)
-                    .or_else(|| of_live.map(|of| of.too_late))
+                    .or_else(|| of_live.map(|of| of.past_retention))
                     .unwrap_or(0),
             });
         }
@@ -336,7 +338,11 @@ impl Flow {
                     _ => ViewProgress::default(),
                 };
                 let rows = self.engine.rows(&catalog, view, &read).await;
-                rows.map(|rows| Behind::of(view, at, rows.units()))
+                rows.map(|rows| match rows.changed() {
+                    // Some of it is new, and which rows are is known when it is read.
+                    Some(_) if has_versions(&catalog, view) => Behind::all_of_it(view, at),
+                    _ => Behind::of(view, at, rows.units()),
+                })
             }
         };
         let behind = looked.unwrap_or_else(|error| Behind::unknown(view, at, &error));

@@ -445,18 +445,6 @@ impl Catalog {
         self.projects.get(&address.project)?.views.get(&address.name)
     }
 
-    /// Why a view is not kept online: [`crate::Source::is_offline_only`].
-    pub fn is_offline_only(&self, view: &ViewVersion) -> Option<&'static str> {
-        self.source(&view.source)?.definition.is_offline_only()
-    }
-
-    /// The names of a project's views that are not kept online.
-    pub fn offline_only(&self, project: &Name) -> Vec<String> {
-        let views = self.projects.get(project).into_iter().flat_map(|state| state.views.values());
-        let offline = views.filter(|view| self.is_offline_only(view).is_some());
-        offline.map(|view| view.address.name.to_string()).collect()
-    }
-
     /// All views of all projects.
     pub fn views(&self) -> impl Iterator<Item = &Arc<ViewVersion>> {
         self.projects.values().flat_map(|project| project.views.values())

@@ -89,11 +89,10 @@ impl Source {
         self.store || matches!(self.place, Place::Push { .. })
     }
 
-    /// Why views over it are not kept online, as what it is; none where they are: versions of events that are not
-    /// pushed are answered offline only as yet.
-    pub fn is_offline_only(&self) -> Option<&'static str> {
-        let versions = self.id.is_some() && !matches!(self.place, Place::Push { .. });
-        versions.then_some("a source with `id` that is not pushed to")
+    /// Whether a view of latest values over it keeps all rows online that stand, and not the last of each key alone:
+    /// any may answer once what is above it is withdrawn, or where rows are pushed, came late.
+    pub fn keeps_every_row(&self) -> bool {
+        self.id.is_some() || matches!(self.place, Place::Push { .. })
     }
 
     /// Whether every row is taken to be visible when it happened: no row has a `v` of its own.

@@ -101,14 +101,6 @@ pub enum ServeError {
         /// The view.
         view: Address,
     },
-    /// The view is answered offline only as yet.
-    #[error("view `{view}` is over {source_is}, which is not built yet online")]
-    OfflineOnly {
-        /// The view.
-        view: Address,
-        /// What its source is.
-        source_is: &'static str,
-    },
     /// `as_of` lies before what the view keeps online.
     #[error("view `{view}` answers online from {from} on, not as of {as_of}")]
     BeyondHistory {
@@ -154,7 +146,6 @@ impl Explain for ServeError {
             | ServeError::UnequalLengths { .. }
             | ServeError::KeyType { .. }
             | ServeError::KeyConflict { .. }
-            | ServeError::OfflineOnly { .. }
             | ServeError::BeyondHistory { .. }
             | ServeError::AfterNow { .. } => Kind::Invalid,
             ServeError::NotMaterialized { .. } => Kind::Unavailable,
@@ -178,7 +169,6 @@ impl Explain for ServeError {
             ServeError::KeyType { .. } => "bad_key_type",
             ServeError::KeyConflict { .. } => "key_conflict",
             ServeError::NotMaterialized { .. } => "view_not_materialized",
-            ServeError::OfflineOnly { .. } => "not_built_yet",
             ServeError::BeyondHistory { .. } => "beyond_history",
             ServeError::AfterNow { .. } => "as_of_after_now",
             ServeError::Select(error) => error.code(),
@@ -207,9 +197,6 @@ impl Explain for ServeError {
                     .to_owned(),
             ),
             ServeError::NotMaterialized { view } => Some(format!("run `asof materialize {}`", view.name)),
-            ServeError::OfflineOnly { .. } => {
-                Some("its features are trained on as they are: `asof train`".to_owned())
-            }
             ServeError::BeyondHistory { view, .. } => Some(format!(
                 "ask offline: `asof train` with a spine that holds the keys and this time; or give view `{}` a longer `history`",
                 view.name

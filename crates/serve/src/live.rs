@@ -1,4 +1,4 @@
-//! Readings whose rows are in the live store: of views over windows, and over pushed sources.
+//! Readings whose rows are in the live store: of views over windows, over pushed sources, and over such with ids.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -7,7 +7,7 @@ use asof_compute::{
     Derivation, DerivationError, Derivations, Derive, KeyEncoder, RowLayout, arrow_type, literal_array,
 };
 use asof_model::{
-    Address, DataType, DerivedFeature, History, Kind, Length, Name, Origin, OutputColumn, Place, Selection,
+    Address, DataType, DerivedFeature, History, Kind, Length, Name, Origin, OutputColumn, Selection,
     VersionId, ViewVersion,
 };
 use asof_online::{Generation, GenerationId, GenerationState};
@@ -133,7 +133,7 @@ impl PreparedSelection {
     ///
     /// # Errors
     /// [`ServeError::KeyConflict`] where one name stands for keys of two types; [`ServeError::Row`]
-    /// where a feature's type cannot be stored; [`ServeError::OfflineOnly`];
+    /// where a feature's type cannot be stored;
     /// [`ServeError::Derived`] where one is derived and cannot be compiled.
     pub fn deriving(selection: Selection, by: &dyn Derive) -> Result<Arc<PreparedSelection>> {
         let steps = Derivations::compile(&selection, by)?;
@@ -142,9 +142,6 @@ impl PreparedSelection {
         let mut readings: Vec<PreparedReading> = Vec::new();
         for (at, reading) in selection.readings.iter().enumerate() {
             let view = &reading.view;
-            if let Some(source_is) = reading.source.definition.is_offline_only() {
-                return Err(ServeError::OfflineOnly { view: view.address.clone(), source_is });
-            }
             let mut columns = Vec::with_capacity(view.keys.len());
             for (own, asked) in view.keys.iter().zip(&reading.keys) {
                 let data_type = &own.key.data_type;
@@ -177,7 +174,7 @@ impl PreparedSelection {
                 entities.len() - 1
             });
             let features = selection.taken(at);
-            let pushed = matches!(reading.source.definition.place, Place::Push { .. });
+            let rows = reading.source.definition.keeps_every_row();
             let windows = view.definition.is_window();
             // Windows are added up for the features asked for; rows are stored with all of them.
             let stored: Vec<usize> =
@@ -203,7 +200,7 @@ impl PreparedSelection {
                 ttl: view.definition.ttl,
                 history: view.definition.history,
                 retention: view.definition.retention,
-                live: (windows || pushed).then(|| LiveReading::of(view, &features)),
+                live: (windows || rows).then(|| LiveReading::of(view, &features)),
                 features,
                 places,
                 default,

@@ -233,9 +233,6 @@ impl Agreed {
             else {
                 continue;
             };
-            if next.is_offline_only(view).is_some() {
-                continue;
-            }
             let source = next.source(&view.source).cloned();
             let estimated = source.as_ref().is_some_and(|source| judged(&source.definition));
             let count = match source {

@@ -148,7 +148,7 @@ impl Default for Metrics {
         );
         registry.register(
             "view_rows_past_retention",
-            "Rows that were too old to be kept online when they came; they are kept offline",
+            "Rows that were older than a view keeps online when they came or were read; they are kept offline",
             metrics.past_retention.clone(),
         );
         registry.register(

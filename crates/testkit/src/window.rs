@@ -34,6 +34,14 @@ pub struct WindowView {
 }
 
 impl WindowView {
+    /// Makes all its lengths so many times as long.
+    pub(crate) fn stretch(&mut self, by: i64) {
+        for window in &mut self.windows {
+            let Window { length, offset, include_now: _, resolution } = window;
+            length.iter_mut().chain([offset]).chain(resolution).for_each(|length| *length *= by);
+        }
+    }
+
     /// Its features as definitions expand them: of each aggregate every window.
     pub fn features(&self) -> impl Iterator<Item = (&Aggregate, &Window)> {
         self.aggregates

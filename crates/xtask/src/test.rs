@@ -120,8 +120,11 @@ fn cargo(root: &Path, arguments: &[&str]) -> Result<Vec<String>, Failed> {
 /// All Rust tests but doctests: by nextest where it is installed, by `cargo test` otherwise.
 fn rust_tests(root: &Path) -> Result<Vec<String>, Failed> {
     let nextest = process::has_cargo_command("nextest");
+    // A third of the time tests wait: for disks, for processes that they kill, for clocks.
+    let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+    let at_once = (cores + cores / 2).to_string();
     let arguments: &[&str] = if nextest {
-        &["nextest", "run", "--workspace", "--no-fail-fast"]
+        &["nextest", "run", "--workspace", "--no-fail-fast", "--test-threads", &at_once]
     } else {
         println!("cargo-nextest is not installed: running `cargo test` instead");
         &["test", "--workspace", "--all-targets", "--no-fail-fast"]

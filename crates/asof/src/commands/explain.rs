@@ -244,7 +244,7 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
              of counts 0, or the feature's default."
                 .to_owned(),
         );
-        lines.push(asked_online(view.history, definition.is_offline_only()));
+        lines.push(asked_online(view.history));
         return lines;
     }
     lines.push(format!(
@@ -257,8 +257,8 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
         lines.push(format!("If t has reached {} of that row, the answer is null, `expired`.", rule(until)));
     }
     lines.push("All features come from that one row. Without one they are null, `not_found`; with a null key, `no_key`.".to_owned());
-    lines.push(asked_online(view.history, definition.is_offline_only()));
-    if matches!(definition.place, Place::Push { .. }) || definition.is_offline_only().is_some() {
+    lines.push(asked_online(view.history));
+    if matches!(definition.place, Place::Push { .. }) {
         return lines;
     }
     lines.push(match view.refresh {
@@ -283,10 +283,7 @@ fn covered(named: &NamedWindow) -> String {
     format!("Window {suffix}: rows that happened {lower} {begin}{floored}, and {upper} {end}.")
 }
 
-fn asked_online(history: History, offline_only: Option<&str>) -> String {
-    if let Some(source_is) = offline_only {
-        return format!("It is over {source_is}, which is answered offline only as yet: `asof train`.");
-    }
+fn asked_online(history: History) -> String {
     match history {
         History::All => "Online it can be asked as of any time in the past.".to_owned(),
         History::Length(length) => format!("Online it can be asked as of up to {length} ago."),

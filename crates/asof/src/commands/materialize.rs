@@ -27,9 +27,6 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Why views are not kept online.
-pub(crate) const OFFLINE_ONLY: &str = "trained on, and not kept online: its source has an `id` and is not pushed to";
-
 /// Shows what became of every view.
 pub(crate) fn show(printer: Printer, answer: &MaterializeAnswer) {
     for view in &answer.views {
@@ -38,14 +35,16 @@ pub(crate) fn show(printer: Printer, answer: &MaterializeAnswer) {
             continue;
         }
         let how = view.rebuilt.as_ref().map_or_else(String::new, |why| format!(", rebuilt: {why}"));
-        let what = if view.rows_read == 0 {
-            format!("nothing new, {} online", counted(view.rows, "row"))
-        } else {
-            format!("{} read, {} online{how}", counted(view.rows_read, "row"), grouped(view.rows))
+        // Of rows that are kept one by one entities are counted only.
+        let online = match (view.rows, view.keys) {
+            (0, 1) => "1 entity online".to_owned(),
+            (0, keys @ 1..) => format!("{} entities online", grouped(keys)),
+            (rows, _) => format!("{} online", counted(rows, "row")),
+        };
+        let what = match view.rows_read {
+            0 => format!("nothing new, {online}"),
+            read => format!("{} read, {online}{how}", counted(read, "row")),
         };
         printer.note("Materialised", Style::new().green().bold(), format!("{}: {what}", view.view));
-    }
-    for view in &answer.offline_only {
-        printer.note("Passed over", Style::new().bold(), format!("{view}: {OFFLINE_ONLY}"));
     }
 }

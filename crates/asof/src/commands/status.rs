@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use asof_server::{StatusAnswer, StatusOfIntake, StatusOfOperations, StatusOfServingLog};
 
 use crate::client::path;
-use crate::commands::materialize::OFFLINE_ONLY;
 use crate::context::Context;
 use crate::problem::Problem;
 use crate::table::{Table, grouped, terminal_width, took};
@@ -71,9 +70,6 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
         context.client().await?.get(&path(&["v1", "status"], &[("project", project.as_str())])).await?;
     if printer.json {
         answer.views.iter().for_each(|view| printer.json_line(view));
-        if !answer.offline_only.is_empty() {
-            printer.json_line(&serde_json::json!({"offline_only": answer.offline_only}));
-        }
         if busy(&answer.operations).is_some() {
             printer.json_line(&serde_json::json!({"operations": answer.operations}));
         }
@@ -96,7 +92,7 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
     if let Some(intake) = answer.intake.as_ref().and_then(held) {
         printer.line(intake);
     }
-    if answer.views.is_empty() && answer.offline_only.is_empty() {
+    if answer.views.is_empty() {
         printer.say("No views stand yet; `asof apply` makes the folder's definitions stand.");
         return Ok(());
     }
@@ -113,16 +109,11 @@ pub(crate) async fn run(_: Args, context: &Context) -> Result<(), Problem> {
             view.last_error.clone().unwrap_or_default(),
         ]);
     }
-    if !answer.views.is_empty() {
-        printer.line(table.text(terminal_width(), printer.color));
-    }
-    for view in &answer.offline_only {
-        printer.line(format!("{view}: {OFFLINE_ONLY}"));
-    }
+    printer.line(table.text(terminal_width(), printer.color));
     for view in answer.views.iter().filter(|view| view.past_retention > 0) {
         let (name, rows) = (&view.view, grouped(view.past_retention));
         printer.line(format!(
-            "{name}: rows that came too late for it to keep: {rows}; they are kept offline, for training"
+            "{name}: rows older than it keeps online: {rows}; they are kept offline, for training"
         ));
     }
     for view in answer.views.iter().filter(|view| view.null_keys > 0) {

@@ -9,6 +9,8 @@ mod consistency;
 #[cfg(test)]
 mod derived;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod grpc;
 #[cfg(test)]
 mod kept;

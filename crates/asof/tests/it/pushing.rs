@@ -385,6 +385,7 @@ event_time: at
 view: spend
 entity: buyer
 source: orders
+history: all
 windows: [{length: 7d, as: recent}, {length: 7d, offset: 7d, as: week_before}]
 features: {spent: {agg: sum(amount)}}
 ---
@@ -401,7 +402,7 @@ features:
   change: spend.spent_recent - spend.spent_week_before + visits_seen.pages_1h
 ";
 
-/// What is only trained on says so wherever it is met, and what is explained is what happens.
+/// What is explained is what happens, also of a source whose rows are versions and that nobody pushes to.
 #[test]
 fn views_are_explained_as_they_are() {
     let project = Project::empty();
@@ -409,24 +410,27 @@ fn views_are_explained_as_they_are() {
     project.write("orders.csv", "id,buyer,at,amount\n1,7,2024-01-01,3\n");
     project.write("features/shop.yaml", SHOWN);
     project.well(&["apply", "--yes"]);
+    project.well(&["materialize"]);
+    let spent = |as_of: &str| {
+        project.json(&["get", "--features", "spend.spent_recent", "--as-of", as_of, "buyer=7"])[0]["columns"]
+            [0]["values"][0]
+            .clone()
+    };
+    assert_eq!([spent("2024-01-02T00:00:00Z"), spent("2024-01-04T00:00:00Z")], [json!(3), json!(3)]);
+    // A correction in another file: read with all the others.
+    project.write("orders.csv", "id,buyer,at,amount\n1,7,2024-01-01,3\n1,7,2024-01-03,5\n2,7,2024-01-03,4\n");
     let ended = project.run(&["materialize"]);
-    assert!(ended.err.contains("spend: trained on, and not kept online"), "{}", ended.err);
-    assert!(!ended.err.contains("visits_seen: trained on"), "{}", ended.err);
-    assert!(project.well(&["status"]).contains("spend: trained on, and not kept online"));
-    let status = project.json(&["status"]);
-    assert!(status.iter().any(|line| line["offline_only"] == json!(["spend"])), "{status:?}");
-    let ended = project.run(&["get", "--features", "spend.*", "buyer=7"]);
-    assert!(ended.err.contains("not built yet online") && ended.err.contains("asof train"), "{}", ended.err);
+    assert!(ended.err.contains("rebuilt: rows came, which may be versions of events"), "{}", ended.err);
+    assert_eq!([spent("2024-01-02T00:00:00Z"), spent("2024-01-04T00:00:00Z")], [json!(3), json!(9)]);
     let spend = project.well(&["explain", "spend"]);
     for said in [
         "Window recent: rows that happened at or after 7d before t, and before t.",
         "Window week_before: rows that happened at or after 14d before t, and before 7d before t.",
         "withdraws the event that its `id` names",
-        "answered offline only as yet",
+        "Online it can be asked as of any time in the past.",
     ] {
         assert!(spend.contains(said), "{said} in\n{spend}");
     }
-    assert!(!spend.contains("as of now only"), "{spend}");
     let ratio = project.well(&["explain", "ratio"]);
     for said in [
         "The request brings `price` (float64)",
@@ -484,4 +488,37 @@ fn a_changed_schema_says_what_it_leaves_behind_and_how_to_bring_it_over() {
         [json!({"buyer": 42, "amount": 199.5})],
         "a column that is null is left out"
     );
+}
+
+/// A row that is older than a view keeps online is counted wherever a node is asked how it stands.
+#[test]
+fn rows_past_retention_are_told_everywhere() {
+    let project = Project::empty();
+    project.write("asof.yaml", "project: shop\n");
+    project.write("features/shop.yaml", SHOWN);
+    project.write("orders.csv", "id,buyer,at,amount\n1,7,2024-01-01,3\n");
+    project.well(&["apply", "--yes"]);
+    let node = project.up(&[], &[]);
+    node.wait_ready();
+    let rows =
+        r#"[{"buyer": 1, "at": "2024-01-01", "pages": 1}, {"buyer": 1, "at": "2024-01-02", "pages": 2}]"#;
+    assert_eq!(posted(&node, "/v1/push/visits", "content-type: application/json\r\n", rows).0, 200);
+    let of = |views: &[Value]| -> Value {
+        let found = views.iter().find(|view| view["view"] == json!("visits_seen"));
+        found.map_or(Value::Null, |view| view["past_retention"].clone())
+    };
+    let answer: Value = serde_json::from_str(&node.get("/v1/status?project=shop").1).unwrap();
+    assert_eq!(of(answer["views"].as_array().unwrap()), json!(2), "{answer}");
+    assert_eq!(of(&project.json(&["status"])), json!(2));
+    let said = project.well(&["status"]);
+    assert!(
+        said.contains("visits_seen: rows older than it keeps online: 2; they are kept offline"),
+        "{said}"
+    );
+    let metrics = node.get("/metrics").1;
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("asof_view_rows_past_retention{") && line.contains("visits_seen"));
+    assert!(line.is_some_and(|line| line.ends_with(" 2")), "{line:?}");
+    assert_eq!(node.stop(), Some(0));
 }

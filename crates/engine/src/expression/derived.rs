@@ -1,6 +1,7 @@
 //! Derived features: expressions over features, what a request brings and its time.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -76,6 +77,28 @@ impl Derivation for CompiledDerived {
     }
 }
 
+/// What was compiled and is in use: who asks for the same, to serve or to train, is given the same.
+#[derive(Debug, Default)]
+pub(crate) struct InUse(Mutex<HashMap<String, Weak<CompiledDerived>>>);
+
+impl InUse {
+    fn find(&self, what: &str) -> Option<Arc<CompiledDerived>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(what)?.upgrade()
+    }
+
+    /// The one that all use from now on: this one, or another's that was quicker.
+    fn keep(&self, what: String, compiled: CompiledDerived) -> Arc<CompiledDerived> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = all.get(&what).and_then(Weak::upgrade) {
+            return found;
+        }
+        all.retain(|_, other| other.strong_count() > 0);
+        let compiled = Arc::new(compiled);
+        all.insert(what, Arc::downgrade(&compiled));
+        compiled
+    }
+}
+
 impl Derive for Engine {
     fn compile(
         &self,
@@ -87,6 +110,10 @@ impl Derive for Engine {
         let names = expression.reads(home, &feature.inputs).ok_or_else(|| {
             DerivationError::of(&Error::internal("a derived feature names what it does not read"))
         })?;
+        let what = format!("{:?}", (&expression.text, &names, inputs, &feature.data_type));
+        if let Some(compiled) = self.derived().find(&what) {
+            return Ok(compiled);
+        }
         // Planning recurses deeper than a caller's stack may allow.
         let compiled = std::thread::scope(|scope| {
             std::thread::Builder::new()
@@ -106,6 +133,6 @@ impl Derive for Engine {
         })?;
         // As it was agreed, whatever the functions of this version give.
         compiled.bound.data_type = feature.data_type.clone();
-        Ok(Arc::new(compiled))
+        Ok(self.derived().keep(what, compiled))
     }
 }

@@ -35,6 +35,7 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 
 pub use aggregate::{CallPart, CompiledAggregate, compile_call};
+pub(crate) use derived::InUse;
 pub use derived::{CompiledDerived, compile_derived};
 pub use problem::Problem;
 

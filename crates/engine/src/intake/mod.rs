@@ -209,6 +209,15 @@ impl Intake {
         }
     }
 
+    /// What [`IntakeBatch::content_of_all`] says of the rows of a body, whether or not the views that stand now may take
+    /// them; none where they are no rows of the source.
+    pub fn content_of(&self, body: &[u8], format: BodyFormat, op: PushedOp) -> Option<[u8; 32]> {
+        let raw = self.columns.read(body, format).ok().filter(|raw| raw.bad.is_empty())?;
+        let rows = self.checked(&raw.batch, op).ok()?;
+        let digests = self.digester.digest(&rows).ok()?;
+        contents(&rows, &digests).ok().map(|contents| of_all(&contents))
+    }
+
     /// The rows of a batch that a scan gave by the source's rules, each with its own `v`.
     ///
     /// # Errors
@@ -243,6 +252,11 @@ impl Intake {
     }
 
     fn good(&self, raw: &RecordBatch, op: PushedOp) -> Result<IntakeBatch> {
+        self.batch(self.checked(raw, op)?, true)
+    }
+
+    /// Pushed rows by the source's rules.
+    fn checked(&self, raw: &RecordBatch, op: PushedOp) -> Result<RecordBatch> {
         let place = Place { file: "the batch", before: Some(0) };
         let checked = self.rules.apply(raw, place, 0)?;
         let rows = checked.num_rows();
@@ -254,8 +268,7 @@ impl Intake {
             columns[schema.index_of(fixed::OP)?] = Arc::new(BooleanArray::from(vec![true; rows]));
         }
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let checked = RecordBatch::try_new_with_options(schema, columns, &options)?;
-        self.batch(checked, true)
+        Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
     }
 
     fn batch(&self, rows: RecordBatch, pushed: bool) -> Result<IntakeBatch> {
@@ -280,18 +293,7 @@ impl Intake {
             let found = view.evaluator.evaluate(&view.ready, &rows, Some(incoming));
             views.push(found.map_err(|error| of_view(error, &view.view))?);
         }
-        let event_times = rows::column(&rows, fixed::EVENT_TIME)?;
-        let contents = digests.iter().enumerate().map(|(row, digest)| {
-            let mut bytes = [0; 25];
-            bytes[..16].copy_from_slice(&digest.0);
-            let event_time = rows::instant(event_times, row).unwrap_or(Timestamp::BEFORE_ALL);
-            bytes[16..24].copy_from_slice(&event_time.0.to_le_bytes());
-            bytes[24] = u8::from(deletes.value(row));
-            let mut content = [0; 16];
-            content.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
-            content
-        });
-        let contents = contents.collect();
+        let contents = contents(&rows, &digests)?;
         let kept = match &ids {
             None => Vec::new(),
             Some(ids) => self.kept(&rows, ids, withdrawals.as_ref())?,
@@ -514,16 +516,17 @@ impl IntakeBatch {
 
     /// Of all rows in their order: what the same batch sent again has as well.
     pub fn content_of_all(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        for content in &self.contents {
-            hasher.update(content);
-        }
-        *hasher.finalize().as_bytes()
+        of_all(&self.contents)
     }
 
     /// The rows that count in one of [`Intake::views`].
     pub fn rows_of(&self, view: usize) -> &[EvaluatedRows] {
         self.views.get(view).map(|found| found.rows.as_slice()).unwrap_or_default()
+    }
+
+    /// The rows that are never visible in one of [`Intake::views`], ascending.
+    pub fn never_known(&self, view: usize) -> &[u32] {
+        self.views.get(view).map(|found| found.never_known.as_slice()).unwrap_or_default()
     }
 
     /// The rows that belong to no entity of one of [`Intake::views`], a key being null, ascending.
@@ -571,4 +574,29 @@ fn of_view(error: Error, view: &ViewVersion) -> Error {
         }
         other => other,
     }
+}
+
+/// What tells each row's content from any other's: its cells, when it happened, and whether it is a delete.
+fn contents(rows: &RecordBatch, digests: &[RowDigest]) -> Result<Vec<[u8; 16]>> {
+    let event_times = rows::column(rows, fixed::EVENT_TIME)?;
+    let deletes = rows::column(rows, fixed::OP)?.as_boolean();
+    let content = |(row, digest): (usize, &RowDigest)| {
+        let mut bytes = [0; 25];
+        bytes[..16].copy_from_slice(&digest.0);
+        let event_time = rows::instant(event_times, row).unwrap_or(Timestamp::BEFORE_ALL);
+        bytes[16..24].copy_from_slice(&event_time.0.to_le_bytes());
+        bytes[24] = u8::from(deletes.value(row));
+        let mut content = [0; 16];
+        content.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+        content
+    };
+    Ok(digests.iter().enumerate().map(content).collect())
+}
+
+fn of_all(contents: &[[u8; 16]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for content in contents {
+        hasher.update(content);
+    }
+    *hasher.finalize().as_bytes()
 }

@@ -68,8 +68,8 @@ pub(crate) struct Evaluated {
     pub(crate) rows: Vec<EvaluatedRows>,
     /// Which rows belong to no entity, a key being null, ascending.
     pub(crate) null_keys: Vec<u32>,
-    /// How many are never visible.
-    never_known: u64,
+    /// Which rows are never visible, ascending.
+    pub(crate) never_known: Vec<u32>,
 }
 
 /// What is kept online of each row of a view.
@@ -228,7 +228,7 @@ impl Evaluator {
             }
             let found = self.evaluate(&ready, &batch, None)?;
             read.null_keys += found.null_keys.len() as u64;
-            read.never_known += found.never_known;
+            read.never_known += found.never_known.len() as u64;
             for rows in found.rows {
                 if to.send(rows).await.is_err() {
                     return Err(Error::internal("nobody takes the rows of the view"));
@@ -273,7 +273,7 @@ impl Evaluator {
         if let Some(withdrawals) = incoming.and_then(|incoming| incoming.withdrawals) {
             kept = and(&kept, &not(withdrawals)?)?;
         }
-        let (mut null_keys, mut never_known) = (Vec::new(), 0);
+        let (mut null_keys, mut never_known) = (Vec::new(), Vec::new());
         if keys.null_count() > 0 {
             let mask = arrow::compute::is_not_null(&keys)?;
             null_keys = and(&not(&mask)?, &kept)?.values().set_indices_u32().collect();
@@ -283,7 +283,7 @@ impl Evaluator {
         let pushed = incoming.is_some_and(|incoming| incoming.pushed);
         if !pushed && !self.assumed && visible.null_count() > 0 {
             let mask = arrow::compute::is_not_null(visible)?;
-            never_known = and(&not(&mask)?, &kept)?.true_count() as u64;
+            never_known = and(&not(&mask)?, &kept)?.values().set_indices_u32().collect();
             if !self.clockless {
                 kept = and(&kept, &mask)?;
             }

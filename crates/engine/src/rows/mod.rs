@@ -4,7 +4,8 @@
 //! Files read in place are a unit each, known by their identity. A stored source is one unit that
 //! grows, known by its position; a Delta table of another engine is one that grows as long as files are
 //! only appended to it, known by its version. A query is one unit, known by the cuts of its sources, and
-//! read anew as a whole where one of them is another. [`units`] says what is new.
+//! read anew as a whole where one of them is another. So is a source with ids, whatever it is, where anything is new: it
+//! may end any row that was read before. [`units`] says what is new.
 //!
 //! Here: the view's `where`, its keys, its expressions over each row, and of a source with ids when each row ends. Not
 //! here: which rows win.
@@ -224,13 +225,20 @@ impl Engine {
             {
                 let project = catalog.projects.get(&source.address.project);
                 let root = project.map(|project| project.root.clone()).unwrap_or_default();
-                let (path, format, since) = (path.clone(), *format, since.clone());
+                let (path, format, before) = (path.clone(), *format, since.clone());
                 let options = Options::read(format, options)?;
-                self.blocking(move || {
+                let versions = source.definition.id.is_some();
+                let new = self.blocking(move || {
                     let found = find(&root, &path, format, options.hive_partitioning)?;
-                    units::of_files(found, &since, format, &options)
-                })
-                .await?
+                    match versions {
+                        true => Ok(units::are_as_read(&found, &before)?.then(Default::default)),
+                        false => units::of_files(found, &before, format, &options).map(Some),
+                    }
+                });
+                match new.await? {
+                    Some(new) => new,
+                    None => units::of_whole(self, catalog, &source, since).await?,
+                }
             }
             _ => units::of_whole(self, catalog, &source, since).await?,
         };

@@ -10,7 +10,7 @@ use super::progress::Seen;
 use super::{Reads, Scan, Unit, ViewProgress, all_columns, stamp_of};
 use crate::source::find::Found;
 use crate::source::options::Options;
-use crate::source::{Opened, files, identity, open, opened, scan_opened};
+use crate::source::{Opened, ScanColumns, files, identity, open, opened, scan_opened};
 use crate::{Engine, Result};
 
 /// Units to be read, and why all of a source is among them though some of it was read before.
@@ -54,21 +54,39 @@ pub(super) fn of_files(
 
 /// What is another now of the past of a source that is pushed to; no file is opened.
 pub(super) fn moved(found: &[Found], since: &ViewProgress) -> Result<Option<String>> {
-    let seen = since.units.get(ROWS).map(|seen| Seen::from_bytes(seen)).transpose()?;
-    let was = match seen {
+    let was = match seen(since)? {
         Some(Seen::Stored { past, .. }) => past,
         _ => Vec::new(),
     };
+    let told = |(shown, what)| format!("file `{shown}` of its past {what}");
+    Ok(differing(found, &was).map(told))
+}
+
+/// Whether the files of a source that is read as one are those that were read; no file is opened.
+pub(super) fn are_as_read(found: &[Found], since: &ViewProgress) -> Result<bool> {
+    Ok(match seen(since)? {
+        Some(Seen::Whole(Cut::Files(was))) => differing(found, &was).is_none(),
+        _ => false,
+    })
+}
+
+/// The first file that is not what it was, and what became of it.
+fn differing<'a>(found: &'a [Found], was: &'a [FileIdentity]) -> Option<(&'a str, &'static str)> {
     let mut missing: BTreeMap<&str, &FileIdentity> =
         was.iter().map(|file| (file.path.as_str(), file)).collect();
     for file in found {
         match missing.remove(&*file.path.to_string_lossy()) {
             Some(was) if identity::is_still(&file.path, was) => {}
-            Some(_) => return Ok(Some(format!("file `{}` of its past changed", file.shown))),
-            None => return Ok(Some(format!("file `{}` of its past is new", file.shown))),
+            Some(_) => return Some((&file.shown, "changed")),
+            None => return Some((&file.shown, "is new")),
         }
     }
-    Ok(missing.keys().next().map(|gone| format!("file `{gone}` of its past is no longer there")))
+    missing.into_keys().next().map(|gone| (gone, "is no longer there"))
+}
+
+/// What was read of a source that is read as one.
+fn seen(since: &ViewProgress) -> Result<Option<Seen>> {
+    since.units.get(ROWS).map(|seen| Seen::from_bytes(seen)).transpose()
 }
 
 fn file_unit(found: Found, format: Format, options: &Options) -> Result<Unit> {
@@ -90,7 +108,8 @@ pub(super) async fn of_whole(
     source: &SourceVersion,
     since: &ViewProgress,
 ) -> Result<New> {
-    let was = since.units.get(ROWS).map(|seen| Seen::from_bytes(seen)).transpose()?;
+    let was = seen(since)?;
+    let versions = source.definition.id.is_some();
     if let (true, Some(Seen::Stored { position: was, past: past_was })) =
         (source.definition.is_stored(), &was)
     {
@@ -100,7 +119,7 @@ pub(super) async fn of_whole(
         match Seen::of_cut(grown.cut()) {
             Seen::Stored { past, .. } if past != *past_was => {}
             Seen::Stored { position, .. } if position == *was => return Ok((Vec::new(), None)),
-            Seen::Stored { position, .. } if position > *was => {
+            Seen::Stored { position, .. } if position > *was && !versions => {
                 let unit = unit_of(engine, source, &grown, Some(*was), grown.rows()).await?;
                 return Ok((vec![unit], None));
             }
@@ -116,6 +135,7 @@ pub(super) async fn of_whole(
         return Ok((vec![unit_of(engine, source, &opened, None, rows).await?], None));
     };
     let changed = match (&was, &opened) {
+        _ if versions => "rows came, which may be versions of events that others tell of".to_owned(),
         (Seen::Whole(Cut::Delta { table_id, version, .. }), Opened::Delta { table, path })
             if *table_id == table.table_id && *version < table.version =>
         {
@@ -146,10 +166,13 @@ async fn unit_of(
     after: Option<i64>,
     rows: Option<u64>,
 ) -> Result<Unit> {
-    let scan = scan_opened(engine, source, opened, &all_columns()).await?;
+    let versions = source.definition.id.is_some().then(|| opened.clone());
+    // Which rows end is known by their addresses where they have no positions.
+    let named = versions.is_some() && !matches!(opened, Opened::Stored { .. });
+    let want = ScanColumns { named, ..all_columns() };
+    let scan = scan_opened(engine, source, opened, &want).await?;
     let stamp = Seen::of_cut(scan.identity.clone()).to_bytes()?;
     let stamp = String::from_utf8_lossy(&stamp).into_owned();
-    let versions = source.definition.id.is_some().then(|| opened.clone());
     let reads = Reads::Scan(Scan { scan: Arc::new(scan), after, versions });
     Ok(Unit { name: ROWS.to_owned(), stamp, rows, reads })
 }

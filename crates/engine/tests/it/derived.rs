@@ -7,8 +7,8 @@ use arrow::array::{
     Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
-use asof_compute::{Derivations, conform_request};
-use asof_model::{Ask, FileFormat, TrainingSet};
+use asof_compute::{Derivations, Derive as _, conform_request};
+use asof_model::{Ask, DataType, FileFormat, TrainingSet};
 use asof_testkit::Random;
 
 use crate::applied::{Applied, arrow_spine, features, wrong};
@@ -251,6 +251,29 @@ fn one_row_is_computed_as_many_are() {
             }
         }
     }
+}
+
+/// While anybody uses it, an expression is one object, whoever asks for it.
+#[test]
+fn an_expression_in_use_is_compiled_once() {
+    let mut random = Random::new(45);
+    let shop = shop(&mut random);
+    let engine = &shop.folder.engine;
+    let selection = shop.select(&features(&["pricing.total"]));
+    let feature = selection.steps[0].feature().unwrap();
+    let compile = |types: &[DataType]| engine.compile(&selection.project, feature, types).unwrap();
+    // A price and a quantity, as they are declared.
+    let types = [DataType::Float64, DataType::Int64];
+    let one = compile(&types);
+    let training = Derivations::compile(&selection, engine).unwrap();
+    assert!(Arc::ptr_eq(&one, &compile(&types)));
+    assert!(!Arc::ptr_eq(&one, &compile(&[DataType::Int64, DataType::Int64])), "of other types");
+    let weak = Arc::downgrade(&one);
+    drop(one);
+    assert_eq!(weak.strong_count(), 1, "the training's is the same");
+    drop(training);
+    assert_eq!(weak.strong_count(), 0, "nothing is kept that nobody uses");
+    compile(&types);
 }
 
 #[test]

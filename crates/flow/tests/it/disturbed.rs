@@ -352,8 +352,14 @@ fn works_until_disturbed() {
         threads.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 match node.runtime.block_on(node.flow.flush()) {
-                    Ok(report) if report.rows > 0 => println!("flushed {}", report.rows),
-                    Ok(_) => {}
+                    Ok(report) => {
+                        if report.rows > 0 {
+                            println!("flushed {}", report.rows);
+                        }
+                        if report.not_compacted > 0 {
+                            told("compaction", &"as the node's log says", "-");
+                        }
+                    }
                     Err(error) => told("flush", &error, error.code()),
                 }
                 std::thread::sleep(Duration::from_millis(5));
@@ -617,7 +623,9 @@ fn with_a_failing_fsync(call: &str, failing: u64, at_work: bool) -> Vec<&'static
             );
         }
     }
-    for (what, name) in [("flush", "flush"), ("turn", "materialise"), ("open", "open")] {
+    let places =
+        [("flush", "flush"), ("compaction", "compaction"), ("turn", "materialise"), ("open", "open")];
+    for (what, name) in places {
         hit.extend((!failed(&text, what).is_empty()).then_some(name));
     }
     // Runs of views are recorded in the registry, whose fsync may have been the one.

@@ -47,6 +47,11 @@ entity: shop
 source: sales
 windows: [{length: 30d, resolution: 1d}, 1h]
 features: {count: {agg: count(*)}, total: {agg: sum(n)}}
+---
+view: newest
+entity: shop
+source: sales
+features: {n: n}
 ";
 
 /// Rows of files of a folder.
@@ -202,7 +207,7 @@ impl Given {
                     let rows = self.rows.iter().filter(counts);
                     match feature.split_once('.').unwrap().1.split('_').next().unwrap() {
                         "count" => Some(rows.count() as i64),
-                        "last" => rows.max_by_key(|row| (row.at, row.v, row.n)).map(|row| row.n),
+                        "last" | "n" => rows.max_by_key(|row| (row.at, row.v, row.n)).map(|row| row.n),
                         _ => rows.map(|row| row.n).reduce(|one, other| one + other),
                     }
                 })
@@ -236,6 +241,8 @@ fn rows_go_as_time_passes_and_answers_stay() {
         "month.count_30d",
         "month.total_30d",
         "month.total_1h",
+        // Without a ttl the last row answers for good.
+        "newest.n",
     ];
     let check = |given: &Given| {
         given.check(&asked, 0);
@@ -249,6 +256,7 @@ fn rows_go_as_time_passes_and_answers_stay() {
     };
     given.wait("ever", 0);
     given.wait("month", 0);
+    given.wait("newest", 0);
     for _ in 0..3 {
         let some = rows(NOW, 200 * DAY, 1_000);
         given.push(&some);

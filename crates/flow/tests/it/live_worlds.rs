@@ -4,6 +4,7 @@
 mod beside_a_past;
 mod bounded;
 mod replayed;
+mod tiled;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -593,7 +594,13 @@ fn windows_over_files_are_served_as_the_oracle_says() {
     for seed in 0..40 {
         let mut random = Random::new(80_000_000 + seed);
         let kind = *random.pick(&[Kind::InPlace, Kind::Stored]);
-        let mut world = World::shaped(&mut random, 4, Shape { kind, ids: false, windows: true });
+        // What comes may end what came before.
+        let ids = random.chance(50);
+        let shape = Shape { kind, ids, windows: true };
+        let mut world = match seed % 8 {
+            0 => World::dense(&mut random, 200, shape),
+            _ => World::shaped(&mut random, 4, shape),
+        };
         let about = format!("seed {seed}, {kind:?}");
         let folder = tempfile::tempdir().unwrap();
         let mut node = Node::open(folder.path(), 0);
@@ -612,7 +619,7 @@ fn windows_over_files_are_served_as_the_oracle_says() {
             if !new.is_empty() {
                 let rows: Vec<Row> = new.iter().map(|at| world.rows[*at].clone()).collect();
                 let path = folder.path().join("data").join(format!("{step}.parquet"));
-                write(&path, &World::table(&rows), 0);
+                write(&path, &world.own_table(&rows), 0);
                 let mut is_new = true;
                 if kind == Kind::Stored {
                     is_new = load(&node, path) == 1;

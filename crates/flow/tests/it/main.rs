@@ -45,4 +45,6 @@ mod refresh;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]
+mod versions_served;
+#[cfg(test)]
 mod worlds;

@@ -297,6 +297,51 @@ fn a_batch_with_its_key_is_stored_once() {
     assert_eq!(node.log().len(), 2);
 }
 
+/// The retry of a batch that was taken is answered as the batch was, also where its rows could not be taken any more.
+#[test]
+fn a_retry_is_answered_whatever_views_came_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    node.apply(SALES);
+    let body = r#"[{"buyer": "a", "at": "2024-01-01", "price": 3}]"#;
+    let first = node.push(keyed(body, "one")).unwrap();
+    let fails =
+        "view: per\nentity: buyer\nsource: sales\nwhere: buyer = 'a'\nfeatures: {x: 1 / (price - 3)}\n";
+    node.apply(&format!("{SALES}---\n{fails}"));
+    assert_eq!(node.push(keyed(body, "one")).unwrap(), PushReport { repeated: true, ..first });
+    // Of nothing else: new rows, other rows under the key, what is no row at all, and the same as deletes.
+    assert_eq!(refused(node.push(json(body))), "bad_rows");
+    assert_eq!(refused(node.push(keyed(body, "two"))), "bad_rows");
+    let other = body.replace("2024", "2025");
+    assert_eq!(refused(node.push(keyed(&other, "one"))), "bad_rows");
+    assert_eq!(refused(node.push(keyed(&body.replace('3', "\"x\""), "one"))), "bad_rows");
+    let deleted = PushRequest { op: PushedOp::Delete, ..keyed(body, "one") };
+    assert_eq!(refused(node.push(deleted)), "idempotency_key_reused");
+    assert_eq!(node.log().len(), 1);
+    // The key of a refused batch is free.
+    let good = node.push(keyed(&body.replace('3', "4"), "two")).unwrap();
+    assert!(!good.repeated && good.accepted == 1, "{good:?}");
+}
+
+/// A batch of which nothing was new has an answer of its own, over a restart.
+#[test]
+fn a_batch_without_news_is_known_by_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(dir.path());
+    node.apply(EVENTS);
+    let body = r#"{"id": "x", "buyer": "a", "at": "2024-01-01", "price": 3}"#;
+    node.push(keyed(body, "one")).unwrap();
+    let nothing = node.push(keyed(body, "two")).unwrap();
+    assert_eq!((nothing.accepted, &nothing.already_there, nothing.first), (0, &vec![1], None));
+    node.push(json(&body.replace('3', "4"))).unwrap();
+    let again = PushReport { repeated: true, ..nothing };
+    assert_eq!(node.push(keyed(body, "two")).unwrap(), again, "and is no version after the newer one");
+    drop(node);
+    let node = Node::open(dir.path());
+    assert_eq!(node.push(keyed(body, "two")).unwrap(), again);
+    assert_eq!(node.log().len(), 2);
+}
+
 #[test]
 fn versions_of_events_end_those_before() {
     let dir = tempfile::tempdir().unwrap();

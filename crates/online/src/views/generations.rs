@@ -31,6 +31,7 @@ const LATE: u8 = 5;
 const TILED_KEYS: u8 = 6;
 const KEPT: u8 = 7;
 const NO_KEY: u8 = 8;
+const NEVER: u8 = 10;
 /// The greatest number that a generation ever had.
 const LAST: u8 = 9;
 
@@ -90,10 +91,13 @@ pub struct LiveGeneration {
 /// What is counted of a generation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Rows that were too old already to count at any T that is answered when they came: they are kept offline.
-    pub too_late: u64,
+    /// Rows that were too old already to count at any T that is answered when they came or were read: they are kept
+    /// offline.
+    pub past_retention: u64,
     /// Rows that belong to no entity, a key being null.
     pub null_keys: u64,
+    /// Rows that are visible at no T.
+    pub never_known: u64,
 }
 
 /// What was read into a generation: unit and what was said of it.
@@ -360,15 +364,20 @@ impl LiveGenerations {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner).contains_key(source)
     }
 
-    /// Counts rows of a batch that came too late for a generation to keep them. Called where the batch is made: they count
+    /// Counts rows of a batch that are too old for a generation to keep them. Called where the batch is made: they count
     /// if it is accepted.
-    pub fn count_too_late(id: GenerationId, rows: u64, writing: &mut Writing) {
+    pub fn count_past_retention(id: GenerationId, rows: u64, writing: &mut Writing) {
         writing.count(RECORDS, &place(LATE, id), rows);
     }
 
     /// Counts rows of a batch that belong to no entity. Called where the batch is made: they count if it is accepted.
     pub fn count_null_keys(id: GenerationId, rows: u64, writing: &mut Writing) {
         writing.count(RECORDS, &place(NO_KEY, id), rows);
+    }
+
+    /// Counts rows of a batch that are visible at no T. Called where the batch is made: they count if it is accepted.
+    pub fn count_never_known(id: GenerationId, rows: u64, writing: &mut Writing) {
+        writing.count(RECORDS, &place(NEVER, id), rows);
     }
 
     /// What is counted of each generation.
@@ -380,7 +389,8 @@ impl LiveGenerations {
         let from = self.store.read()?;
         let of = |id| {
             let count = |what| read_count(from.as_ref(), &place(what, id));
-            Ok((id, Counted { too_late: count(LATE)?, null_keys: count(NO_KEY)? }))
+            let (past_retention, null_keys) = (count(LATE)?, count(NO_KEY)?);
+            Ok((id, Counted { past_retention, null_keys, never_known: count(NEVER)? }))
         };
         all.iter().map(|generation| of(generation.record.id)).collect()
     }
@@ -475,6 +485,7 @@ impl LiveGenerations {
             writing.remove(RECORDS, &place(KEPT, id))?;
             writing.remove(RECORDS, &place(LATE, id))?;
             writing.remove(RECORDS, &place(NO_KEY, id))?;
+            writing.remove(RECORDS, &place(NEVER, id))?;
             writing.remove(RECORDS, &place(RECORD, id))
         })?;
         self.forget(id);

@@ -18,8 +18,8 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
     open: false,
     patience: Patience::Long,
     summary: "Bring views up to date in the online store",
-    about: "Reads only what was not read; a file that changed since is read again aside and swapped in. It can be stopped at any \
-            point and goes on where it was.",
+    about: "Reads only what was not read, but all of a source with an `id` that is not pushed to; a file that changed since \
+            is read again aside and swapped in. It can be stopped at any point and goes on where it was.",
     route: || post(materialize),
     operation: || {
         json!({
@@ -50,9 +50,6 @@ pub struct MaterializeRequest {
 pub struct MaterializeAnswer {
     /// In the order of their names.
     pub views: Vec<MaterializedView>,
-    /// Where all were asked for: those that are passed over, being answered offline only as yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub offline_only: Vec<String>,
 }
 
 /// What became of a view.
@@ -105,6 +102,5 @@ async fn materialize(
             past_retention: report.past_retention,
         })
         .collect();
-    let offline_only = if only.is_none() { catalog.offline_only(&request.project) } else { Vec::new() };
-    Ok(Answer(MaterializeAnswer { views, offline_only }))
+    Ok(Answer(MaterializeAnswer { views }))
 }

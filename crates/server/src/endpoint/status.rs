@@ -43,9 +43,6 @@ pub(super) const ENDPOINT: Endpoint = Endpoint {
 pub struct StatusAnswer {
     /// By name.
     pub views: Vec<StatusOfView>,
-    /// Views that are not kept online, being answered offline only as yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub offline_only: Vec<String>,
     /// What the node is busy with.
     #[serde(default)]
     pub operations: StatusOfOperations,
@@ -121,7 +118,7 @@ pub struct StatusOfView {
     /// Seconds since the source was looked at for them; none where it never was.
     #[serde(default)]
     pub behind_age_seconds: Option<f64>,
-    /// Rows that were too old to be kept online when they came; they are kept offline.
+    /// Rows that were older than the view keeps online when they came or were read; they are kept offline.
     #[serde(default)]
     pub past_retention: u64,
     /// Rows that belong to no entity of the view, a key being null.
@@ -202,11 +199,5 @@ async fn status(
         let ServingLogStatus { logged, dropped, error } = log.status();
         StatusOfServingLog { logged, dropped, error }
     });
-    Ok(Answer(StatusAnswer {
-        views,
-        offline_only: catalog.offline_only(&which.project),
-        operations,
-        intake,
-        serving_log,
-    }))
+    Ok(Answer(StatusAnswer { views, operations, intake, serving_log }))
 }

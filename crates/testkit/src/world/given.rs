@@ -2,7 +2,7 @@
 
 use asof_model::Timestamp;
 
-use super::{Kind, Row, Shape, Step, World};
+use super::{Kind, Row, Step, World};
 use crate::Random;
 use crate::oracle::version_order;
 
@@ -25,7 +25,11 @@ pub(super) struct Sequencer {
 impl Sequencer {
     pub(super) fn new(random: &mut Random) -> Sequencer {
         let starts = [0, -20, -600, -200_000, Timestamp::FIRST.0 + 100];
-        Sequencer { v: *random.pick(&starts), given: i64::MIN, position: 0 }
+        Sequencer::beginning(*random.pick(&starts))
+    }
+
+    pub(super) fn beginning(v: i64) -> Sequencer {
+        Sequencer { v, given: i64::MIN, position: 0 }
     }
 
     /// The clock goes on to the time of the next case; where its event times begin.
@@ -52,26 +56,31 @@ impl Sequencer {
 }
 
 impl World {
-    /// The rows of a case of a shaped world, and the steps in which they came.
+    /// The rows of a case of a shaped world, so many or a few, and the steps in which they came.
     pub(super) fn given_rows(
         &mut self,
         random: &mut Random,
         case: i64,
-        shape: Shape,
+        (kind, count): (Kind, Option<usize>),
         sequencer: &mut Sequencer,
     ) -> Vec<Row> {
-        let base = match shape.kind {
+        let mut base = match kind {
+            _ if self.dense => sequencer.next_case(random),
             Kind::Pushed | Kind::Mixed => sequencer.next_case(random),
             Kind::InPlace | Kind::Stored => {
                 *random.pick(&[0, 0, 0, 0, -20, -200_000, Timestamp::FIRST.0, Timestamp::LAST.0 - 24])
             }
         };
         let ordered = random.chance(40);
-        let count = *random.pick(&[0, 1, 2, 3, 5, 6, 8, 10, 14, 20]);
+        let few = |random: &mut Random| *random.pick(&[0, 1, 2, 3, 5, 6, 8, 10, 14, 20]);
+        let count = count.unwrap_or_else(|| few(random));
         let first = self.rows.len();
         let mut rows: Vec<Row> = Vec::new();
         while rows.len() < count {
-            match shape.kind {
+            if self.dense && random.chance(8) {
+                base = sequencer.next_case(random);
+            }
+            match kind {
                 Kind::InPlace if !rows.is_empty() && random.chance(10) => {
                     // Equal in all five; with an id, one event.
                     rows.push(random.pick(&rows).clone());
@@ -145,7 +154,8 @@ impl World {
     fn given_row(&self, random: &mut Random, case: i64, base: i64, ordered: bool, rows: &[Row]) -> Row {
         let mut row = self.random_row(random, case, base, ordered, rows);
         if self.ids && random.chance(85) {
-            row.id = Some(case * 10 + random.between(0, 2));
+            let others = if self.dense { rows.len() as i64 } else { 2 };
+            row.id = Some(case * 10 + random.between(0, others));
         }
         if !self.window_views.is_empty() {
             // Deletes that may lack an id and window views do not go together.

@@ -12,7 +12,7 @@ use std::ops::Range;
 use asof_model::Timestamp;
 
 use crate::Random;
-use crate::window::{Aggregate, Window, WindowView};
+use crate::window::{Aggregate, Function, Window, WindowView};
 use given::Sequencer;
 pub use row::{BEFORE_ALL, KeyValue, NEVER, Row, SpineRow, View};
 
@@ -84,6 +84,8 @@ pub struct World {
     pub ids: bool,
     /// How the rows came, of a world made by [`World::shaped`] that is not read in place.
     pub steps: Vec<Step>,
+    /// A case goes on as long as it has rows, and its events are many: [`World::dense`].
+    pub dense: bool,
 }
 
 impl World {
@@ -135,6 +137,7 @@ impl World {
             in_place,
             ids: false,
             steps: Vec::new(),
+            dense: false,
         };
         for case in 0..cases {
             let rows = world.random_rows(random, case as i64);
@@ -146,6 +149,61 @@ impl World {
 
     /// A world of so many cases, of a shape, with an event time.
     pub fn shaped(random: &mut Random, cases: usize, shape: Shape) -> World {
+        let mut world = World::shape(random, shape);
+        let mut sequencer = Sequencer::new(random);
+        for case in 0..cases {
+            let rows = world.given_rows(random, case as i64, (shape.kind, None), &mut sequencer);
+            world.add_case(random, case as i64, rows);
+        }
+        world.take_digests();
+        world
+    }
+
+    /// A world of one case of so many rows of few keys, over minutes: such as many of lie in one tile.
+    pub fn dense(random: &mut Random, rows: usize, shape: Shape) -> World {
+        let mut world = World::shape(random, shape);
+        world.dense = true;
+        world.views.truncate(1);
+        for aggregate in world.window_views.iter_mut().flat_map(|view| &mut view.aggregates) {
+            // The oracle has the power of a decay as a root of its half-life's length.
+            while matches!(aggregate.function, Function::DecayedSum(_) | Function::DecayedCount(_)) {
+                *aggregate = Aggregate::random(random);
+            }
+        }
+        let longer = *random.pick(&[20, 100, 400]);
+        world.window_views.iter_mut().for_each(|view| view.stretch(longer));
+        let mut sequencer = Sequencer::beginning(*random.pick(&[0, -20, -600, 20_000_000]));
+        let rows = world.given_rows(random, 0, (shape.kind, Some(rows)), &mut sequencer);
+        world.add_case(random, 0, rows);
+        for _ in 0..30 {
+            let more = world.random_spine(random, 0, &world.rows);
+            world.spine.extend(more);
+        }
+        world.cases[0].1.end = world.spine.len();
+        world.stretch(random, 50_000);
+        world.take_digests();
+        world
+    }
+
+    /// Makes all times so many times as long; spine rows stay within a microsecond of them.
+    fn stretch(&mut self, random: &mut Random, by: i64) {
+        let longer = |time: &mut i64| {
+            if ![BEFORE_ALL, NEVER].contains(time) {
+                *time *= by;
+            }
+        };
+        for row in &mut self.rows {
+            [&mut row.e, &mut row.v].into_iter().chain(&mut row.told).chain(&mut row.until).for_each(longer);
+        }
+        self.views.iter_mut().filter_map(|view| view.ttl.as_mut()).for_each(longer);
+        self.window_views.iter_mut().for_each(|view| view.stretch(by));
+        for row in &mut self.spine {
+            row.t = row.t * by + random.pick(&[0, 0, 1, -1]);
+        }
+    }
+
+    /// A world without rows.
+    fn shape(random: &mut Random, shape: Shape) -> World {
         let mut world = World::made(random, 0, shape.kind == Kind::InPlace);
         let available_at = shape.kind != Kind::Pushed && !random.chance(20);
         world.clockless = false;
@@ -164,12 +222,6 @@ impl World {
                 world.window_views.push(WindowView { view, windows, aggregates });
             }
         }
-        let mut sequencer = Sequencer::new(random);
-        for case in 0..cases {
-            let rows = world.given_rows(random, case as i64, shape, &mut sequencer);
-            world.add_case(random, case as i64, rows);
-        }
-        world.take_digests();
         world
     }
 

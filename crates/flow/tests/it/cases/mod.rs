@@ -219,11 +219,7 @@ fn cases_from_table_and_log_while_the_log_is_moved() {
 
 #[test]
 fn cases_materialized_of_files() {
-    every_case(Way::Materialized, 89, |_, case, given| {
-        // Sources read in place that have ids are answered offline.
-        if with_ids(given) {
-            return None;
-        }
+    every_case(Way::Materialized, 112, |_, case, given| {
         let mut room = Room::new(case, given, Coming::Files("csv"), true);
         room.to_the_end();
         room.materialize();

@@ -25,7 +25,7 @@ fn entries(node: &Node) -> usize {
 }
 
 /// What a node does beside, for a while; how many entries went.
-fn let_go(node: &Node) -> usize {
+pub(super) fn let_go(node: &Node) -> usize {
     let before = entries(node);
     let stop = CancellationToken::new();
     let (flow, stopping) = (node.flow.clone().with_expiry(Duration::from_millis(1)), stop.clone());
