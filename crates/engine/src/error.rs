@@ -119,6 +119,21 @@ pub enum Error {
 /// Why nothing more can be written.
 const FULL: &str = "the disk is full";
 
+/// The data file that a scan found no more. What reads its footer gives the words of the error that it met, and not the
+/// error.
+fn missing_file(error: &DataFusionError) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(at) = cause {
+        if let Some(object_store::Error::NotFound { path, .. }) = at.downcast_ref() {
+            return Some(path.clone());
+        }
+        cause = at.source();
+    }
+    let text = error.find_root().to_string();
+    let (file, reason) = text.split_once("Failed to fetch metadata for file ")?.1.split_once(": ")?;
+    reason.contains("not found").then(|| file.to_owned())
+}
+
 impl Error {
     /// [`Error::Invalid`] without a hint.
     pub fn invalid(code: &'static str, message: impl Into<String>) -> Error {
@@ -220,6 +235,10 @@ impl From<DataFusionError> for Error {
     #[track_caller]
     fn from(error: DataFusionError) -> Error {
         let place = std::panic::Location::caller();
+        if let Some(file) = missing_file(&error) {
+            let change = "is not there any more: it was removed, or its table was vacuumed".to_owned();
+            return Error::Changed { what: "data file", name: file, change };
+        }
         if let Some(ours) = Error::within(&error) {
             return ours.clone();
         }

@@ -77,6 +77,7 @@ impl Flow {
             if is_pushed(catalog, view) {
                 why = self.engine.past_changed(catalog, view, &said).await?;
                 if why.is_none() {
+                    self.views.is_current(view, self.clock.now());
                     return self.said(live, &standing, MaterializeReport::of(view)).await;
                 }
             } else {
@@ -223,6 +224,10 @@ impl Flow {
         progress: &Progress,
     ) -> Result<Option<MaterializeReport>> {
         let mut report = MaterializeReport::of(view);
+        if rows.units().is_empty() {
+            self.views.is_current(view, self.clock.now());
+            return Ok(Some(self.said(live, generation, report).await?));
+        }
         let catalog = self.registry.catalog();
         let source = Arc::clone(catalog.source_of(view).map_err(asof_engine::Error::from)?);
         let columns = self.engine.view_columns(&source, view)?;

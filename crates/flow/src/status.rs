@@ -87,6 +87,8 @@ struct Known {
     looking: Arc<tokio::sync::Mutex<()>>,
     failure: Option<ViewFailure>,
     behind: Option<Behind>,
+    /// When a version was last found to be up to date without anything to be put.
+    current: Option<(VersionId, Timestamp)>,
 }
 
 /// What of a source was not online when it was looked at.
@@ -105,9 +107,9 @@ impl Behind {
         Behind { version: view.id.clone(), at, rows, units: Ok(units.len() as u64) }
     }
 
-    /// All of the source is read anew.
-    fn all_of_it(view: &ViewVersion, at: Timestamp) -> Behind {
-        Behind { version: view.id.clone(), at, rows: None, units: Ok(1) }
+    /// All of the source is read anew; so many of its rows are new, where that is known.
+    fn all_of_it(view: &ViewVersion, at: Timestamp, rows: Option<u64>) -> Behind {
+        Behind { version: view.id.clone(), at, rows, units: Ok(1) }
     }
 
     /// The source could not be looked at.
@@ -133,6 +135,18 @@ impl Views {
         let failure = error.map(|error| ViewFailure { at, error: RunError::of(error) });
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.entry(view.clone()).or_default().failure = failure;
+    }
+
+    /// Keeps that a view is up to date, and nothing was to be put.
+    pub(crate) fn is_current(&self, view: &ViewVersion, at: Timestamp) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(view.address.clone()).or_default().current = Some((view.id.clone(), at));
+    }
+
+    fn current(&self, view: &ViewVersion) -> Option<Timestamp> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (version, at) = known.get(&view.address)?.current.as_ref()?;
+        (*version == view.id).then_some(*at)
     }
 
     /// Held while a view's source is looked at.
@@ -225,9 +239,9 @@ impl Flow {
             let lives = self.live_views.is_some() && is_live(&catalog, view);
             let lively = self.answers_live(view);
             let of_live = lively.as_ref().and_then(|it| counted.get(&it.record.id));
-            let succeeded_at = live
-                .and_then(|live| live.succeeded_at)
-                .or_else(|| lively.as_ref().and_then(|it| it.record.succeeded_at));
+            let succeeded_at = live.and_then(|live| live.succeeded_at).or_else(|| {
+                lively.as_ref().and_then(|it| it.record.succeeded_at).max(self.views.current(view))
+            });
             let stale = catalog.source_of(view).err().map(|stale| RunError::of(&stale));
             let stale = stale.map(|error| ViewFailure { at: now, error });
             all.push(ViewStatus {
@@ -328,7 +342,7 @@ impl Flow {
                 let changed = self.engine.past_changed(&catalog, view, &read).await;
                 changed.map(|changed| match changed {
                     None => Behind::of(view, at, &[]),
-                    Some(_) => Behind::all_of_it(view, at),
+                    Some(_) => Behind::all_of_it(view, at, None),
                 })
             }
             (live, store, lively) => {
@@ -339,8 +353,7 @@ impl Flow {
                 };
                 let rows = self.engine.rows(&catalog, view, &read).await;
                 rows.map(|rows| match rows.changed() {
-                    // Some of it is new, and which rows are is known when it is read.
-                    Some(_) if has_versions(&catalog, view) => Behind::all_of_it(view, at),
+                    Some(_) if has_versions(&catalog, view) => Behind::all_of_it(view, at, rows.new_rows()),
                     _ => Behind::of(view, at, rows.units()),
                 })
             }

@@ -215,11 +215,15 @@ fn explain(view: &View, source: &Shown) -> Vec<String> {
         let (delete, ends) = (&delete.text, "from when it happened on there is no answer until a newer row");
         lines.push(match &definition.id {
             None => format!("A row with `{delete}` is a delete: {ends}."),
-            Some(id) => format!(
-                "A row with `{delete}` is a delete: from when it may be used on it withdraws the event that its `{}` names, \
-                 whenever it happened itself, and the row below answers. Where that is null, {ends}.",
-                id.text
-            ),
+            Some(id) => {
+                // What windows have no notion of.
+                let nameless = if view.is_window() { "it is refused" } else { ends };
+                format!(
+                    "A row with `{delete}` is a delete: from when it may be used on it withdraws the event that its `{}` names, \
+                     whenever it happened itself, and the row below answers. Where that is null, {nameless}.",
+                    id.text
+                )
+            }
         });
     }
     if let Some(id) = &definition.id {

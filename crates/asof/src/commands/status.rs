@@ -31,7 +31,7 @@ fn busy(operations: &StatusOfOperations) -> Option<String> {
     Some(text)
 }
 
-/// What is held of pushed rows, once there was one; `pushed rows: up to position 5,000; log 0.7 MB, tables 0.0 MB`.
+/// What the live store holds, once there is anything; `live store: up to position 5,000; log 0.7 MB, tables 0.0 MB`.
 fn held(intake: &StatusOfIntake) -> Option<String> {
     if intake.accepted == 0 {
         return None;
@@ -39,9 +39,9 @@ fn held(intake: &StatusOfIntake) -> Option<String> {
     let size = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     let position = grouped(u64::try_from(intake.accepted).unwrap_or(0));
     let (log, tables) = (size(intake.log_bytes), size(intake.table_bytes));
-    let mut text = format!("pushed rows: up to position {position}; log {log}, tables {tables}");
+    let mut text = format!("live store: up to position {position}; log {log}, tables {tables}");
     if let Some(lag) = intake.flush_lag_seconds {
-        text = format!("{text}; not in tables yet for {lag:.0} s");
+        text = format!("{text}; its log was not moved for {lag:.0} s");
     }
     if intake.waiting > 0 {
         text = format!("{text}; {} batches waiting", grouped(intake.waiting));

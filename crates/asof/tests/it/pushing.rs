@@ -66,7 +66,7 @@ fn rows_are_pushed_from_words_files_and_pipes() {
     assert_eq!(piped.code, Some(0), "{}", piped.err);
     let status = project.json(&["status"]);
     assert!(status[0]["intake"]["accepted"].as_i64().unwrap() > position(&keyed));
-    assert!(project.well(&["status"]).contains("pushed rows: up to position "));
+    assert!(project.well(&["status"]).contains("live store: up to position "));
 }
 
 /// A delete that names no event is none for a window, whichever came first.
@@ -420,7 +420,7 @@ fn views_are_explained_as_they_are() {
     // A correction in another file: read with all the others.
     project.write("orders.csv", "id,buyer,at,amount\n1,7,2024-01-01,3\n1,7,2024-01-03,5\n2,7,2024-01-03,4\n");
     let ended = project.run(&["materialize"]);
-    assert!(ended.err.contains("rebuilt: rows came, which may be versions of events"), "{}", ended.err);
+    assert!(ended.err.contains("rebuilt: file `orders.csv` changed"), "{}", ended.err);
     assert_eq!([spent("2024-01-02T00:00:00Z"), spent("2024-01-04T00:00:00Z")], [json!(3), json!(9)]);
     let spend = project.well(&["explain", "spend"]);
     for said in [

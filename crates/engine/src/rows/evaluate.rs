@@ -52,7 +52,7 @@ struct Times {
 
 /// What counts of the rows that a plan gives.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct New<'a> {
+pub(super) struct Counted<'a> {
     /// Rows up to this position were read before.
     pub(super) after: Option<i64>,
     /// Rows past this position come another way.
@@ -198,27 +198,27 @@ impl Evaluator {
         &self,
         engine: &Engine,
         plan: Arc<dyn ExecutionPlan>,
-        new: New<'_>,
+        counted: Counted<'_>,
         to: &mpsc::Sender<EvaluatedRows>,
     ) -> Result<UnitRead> {
         let schema = plan.schema();
-        let ready = self.ready(&new.ends.map_or_else(|| Arc::clone(&schema), |_| with_ends(&schema)))?;
+        let ready = self.ready(&counted.ends.map_or_else(|| Arc::clone(&schema), |_| with_ends(&schema)))?;
         let plan = CoalescePartitionsExec::new(plan);
         let mut stream: SendableRecordBatchStream = plan.execute(0, engine.session().task_ctx())?;
         let mut read = UnitRead::default();
         while let Some(mut batch) = stream.try_next().await? {
             read.rows += batch.num_rows() as u64;
-            if let Some(after) = new.after {
+            if let Some(after) = counted.after {
                 let positions = column(&batch, fixed::POSITION)?;
                 let new = gt(positions, &Int64Array::new_scalar(after))?;
                 batch = filter_record_batch(&batch, &true_only(&new))?;
             }
-            if let Some(until) = new.until {
+            if let Some(until) = counted.until {
                 // Rows that are read in place have no position.
                 let later = gt(column(&batch, fixed::POSITION)?, &Int64Array::new_scalar(until))?;
                 batch = filter_record_batch(&batch, &not(&true_only(&later))?)?;
             }
-            if let Some(ends) = new.ends {
+            if let Some(ends) = counted.ends {
                 batch = ends.beside(&batch)?;
                 // A delete with an id counts nowhere, and says of no key that it is null.
                 let ends = column(&batch, fixed::ENDS)?;

@@ -27,9 +27,10 @@ pub use progress::ViewProgress;
 pub use sample::Sampled;
 pub(crate) use sample::has_rows;
 
-use self::evaluate::New;
+use self::evaluate::Counted;
 pub(crate) use self::evaluate::{Evaluated, Evaluator, Incoming, Ready, column, compute, instant};
 use self::progress::Seen;
+use self::units::{Became, New};
 use crate::point_in_time::ends_of;
 use crate::source::exec::FilesExec;
 use crate::source::find::{Found, find};
@@ -47,6 +48,7 @@ pub struct ViewRows {
     evaluator: Arc<Evaluator>,
     units: Vec<Unit>,
     changed: Option<String>,
+    new_rows: Option<u64>,
     until: Option<i64>,
 }
 
@@ -117,6 +119,11 @@ impl ViewRows {
         self.changed.as_deref()
     }
 
+    /// Where all is read because something is new: how many rows are, where that is known without reading.
+    pub fn new_rows(&self) -> Option<u64> {
+        self.new_rows
+    }
+
     /// Without the rows past a position, which come to whoever keeps them as they are pushed.
     pub fn until(self, position: Position) -> ViewRows {
         ViewRows { until: Some(position.0), ..self }
@@ -142,8 +149,8 @@ impl ViewRows {
                             }
                             None => None,
                         };
-                        let new = New { after, until, ends: ends.as_deref() };
-                        let mut read = evaluator.read(&engine, Arc::clone(&scan.plan), new, &to).await?;
+                        let counted = Counted { after, until, ends: ends.as_deref() };
+                        let mut read = evaluator.read(&engine, Arc::clone(&scan.plan), counted, &to).await?;
                         let checked = Arc::clone(&scan);
                         engine.blocking(move || checked.verify()).await?;
                         read.seen = Seen::of_cut(scan.identity.clone()).to_bytes()?;
@@ -164,7 +171,7 @@ impl ViewRows {
                                 change: "was changed before it was read".to_owned(),
                             });
                         }
-                        let mut read = evaluator.read(&engine, plan, New::default(), &to).await?;
+                        let mut read = evaluator.read(&engine, plan, Counted::default(), &to).await?;
                         let checked = Arc::clone(&file);
                         engine.blocking(move || checked.iter().try_for_each(files::OpenFile::verify)).await?;
                         if let Some(file) = file.first() {
@@ -219,7 +226,7 @@ impl Engine {
     ) -> Result<ViewRows> {
         let source = Arc::clone(catalog.source_of(view)?);
         let evaluator = Arc::new(Evaluator::new(self, &source, view)?);
-        let (units, changed) = match &source.definition.place {
+        let new = match &source.definition.place {
             Place::Files { path, format, options }
                 if !source.definition.store && *format != Format::Delta =>
             {
@@ -231,18 +238,22 @@ impl Engine {
                 let new = self.blocking(move || {
                     let found = find(&root, &path, format, options.hive_partitioning)?;
                     match versions {
-                        true => Ok(units::are_as_read(&found, &before)?.then(Default::default)),
-                        false => units::of_files(found, &before, format, &options).map(Some),
+                        true => match units::as_one(&found, &before)? {
+                            Became::Nothing => Ok(Ok(New::default())),
+                            Became::Others(why) => Ok(Err(why)),
+                        },
+                        false => units::of_files(found, &before, format, &options).map(Ok),
                     }
                 });
                 match new.await? {
-                    Some(new) => new,
-                    None => units::of_whole(self, catalog, &source, since).await?,
+                    Ok(new) => new,
+                    Err(why) => units::of_whole(self, catalog, &source, since, why).await?,
                 }
             }
-            _ => units::of_whole(self, catalog, &source, since).await?,
+            _ => units::of_whole(self, catalog, &source, since, None).await?,
         };
-        Ok(ViewRows { engine: self.clone(), source, evaluator, units, changed, until: None })
+        let New { units, changed, rows } = new;
+        Ok(ViewRows { engine: self.clone(), source, evaluator, units, changed, new_rows: rows, until: None })
     }
 
     /// Why what was read of the past of a source that is pushed to is no longer what its path means: a file came,

@@ -13,8 +13,21 @@ use crate::source::options::Options;
 use crate::source::{Opened, ScanColumns, files, identity, open, opened, scan_opened};
 use crate::{Engine, Result};
 
-/// Units to be read, and why all of a source is among them though some of it was read before.
-pub(super) type New = (Vec<Unit>, Option<String>);
+/// What is to be read of a source.
+#[derive(Debug, Default)]
+pub(super) struct New {
+    pub(super) units: Vec<Unit>,
+    /// Why all of it is among them though some of it was read before.
+    pub(super) changed: Option<String>,
+    /// How many of its rows were not read before, where all are read and that is known.
+    pub(super) rows: Option<u64>,
+}
+
+impl New {
+    fn of(units: Vec<Unit>) -> New {
+        New { units, ..New::default() }
+    }
+}
 
 /// The unit of a source that is read as one.
 const ROWS: &str = "rows";
@@ -49,7 +62,7 @@ pub(super) fn of_files(
         new.sort_by(|a, b| a.path.cmp(&b.path));
     }
     let units = new.into_iter().map(|found| file_unit(found, format, options));
-    Ok((units.collect::<Result<_>>()?, changed))
+    Ok(New { units: units.collect::<Result<_>>()?, changed, rows: None })
 }
 
 /// What is another now of the past of a source that is pushed to; no file is opened.
@@ -62,12 +75,22 @@ pub(super) fn moved(found: &[Found], since: &ViewProgress) -> Result<Option<Stri
     Ok(differing(found, &was).map(told))
 }
 
-/// Whether the files of a source that is read as one are those that were read; no file is opened.
-pub(super) fn are_as_read(found: &[Found], since: &ViewProgress) -> Result<bool> {
+/// What became of the files of a source that is read as one since they were read; no file is opened.
+pub(super) fn as_one(found: &[Found], since: &ViewProgress) -> Result<Became> {
     Ok(match seen(since)? {
-        Some(Seen::Whole(Cut::Files(was))) => differing(found, &was).is_none(),
-        _ => false,
+        Some(Seen::Whole(Cut::Files(was))) => match differing(found, &was) {
+            None => Became::Nothing,
+            Some((shown, what)) => Became::Others(Some(format!("file `{shown}` {what}"))),
+        },
+        _ => Became::Others(None),
     })
+}
+
+/// What became of files.
+pub(super) enum Became {
+    Nothing,
+    /// The first of them that is another, where any were read.
+    Others(Option<String>),
 }
 
 /// The first file that is not what it was, and what became of it.
@@ -101,13 +124,17 @@ fn file_unit(found: Found, format: Format, options: &Options) -> Result<Unit> {
     Ok(Unit { name, stamp, rows, reads: Reads::File(found) })
 }
 
-/// The one unit of a source that is not files: what is new of it where it only grew, else all.
+/// The one unit of a source that is not files: what is new of it where it only grew and no row ends another, else all.
+/// `files`: what is known of files that are read as one.
 pub(super) async fn of_whole(
     engine: &Engine,
     catalog: &Catalog,
     source: &SourceVersion,
     since: &ViewProgress,
+    files: Option<String>,
 ) -> Result<New> {
+    let came = || "rows came that may be versions of events it has".to_owned();
+    let mut new_rows = None;
     let was = seen(since)?;
     let versions = source.definition.id.is_some();
     if let (true, Some(Seen::Stored { position: was, past: past_was })) =
@@ -118,45 +145,54 @@ pub(super) async fn of_whole(
             opened::stored(engine, Some(&opened::root(catalog, source)?), source, None, Some(*was)).await?;
         match Seen::of_cut(grown.cut()) {
             Seen::Stored { past, .. } if past != *past_was => {}
-            Seen::Stored { position, .. } if position == *was => return Ok((Vec::new(), None)),
-            Seen::Stored { position, .. } if position > *was && !versions => {
+            Seen::Stored { position, .. } if position == *was => return Ok(New::default()),
+            Seen::Stored { position, .. } if position > *was && versions => new_rows = grown.rows(),
+            Seen::Stored { position, .. } if position > *was => {
                 let unit = unit_of(engine, source, &grown, Some(*was), grown.rows()).await?;
-                return Ok((vec![unit], None));
+                return Ok(New::of(vec![unit]));
             }
             _ => {}
         }
     }
     let opened = open(engine, catalog, source, None, 0).await?;
     if was.as_ref().is_some_and(|was| was.has_all_of(&Seen::of_cut(opened.cut()))) {
-        return Ok((Vec::new(), None));
+        return Ok(New::default());
     }
     let rows = opened.rows();
     let Some(was) = was else {
-        return Ok((vec![unit_of(engine, source, &opened, None, rows).await?], None));
+        return Ok(New::of(vec![unit_of(engine, source, &opened, None, rows).await?]));
     };
     let changed = match (&was, &opened) {
-        _ if versions => "rows came, which may be versions of events that others tell of".to_owned(),
+        (Seen::Stored { .. }, _) if new_rows.is_some() => came(),
+        (Seen::Whole(Cut::Files(_)), _) if files.is_some() => files.unwrap_or_default(),
         (Seen::Whole(Cut::Delta { table_id, version, .. }), Opened::Delta { table, path })
             if *table_id == table.table_id && *version < table.version =>
         {
-            if let Some(grown) = table.appended_since(*version).await? {
+            let grown = table.appended_since(*version).await?;
+            if let Some(grown) = grown.as_ref().filter(|_| versions) {
+                new_rows = grown.rows();
+            } else if let Some(grown) = grown {
                 let rows = grown.rows();
                 let grown = Opened::Delta { table: Arc::new(grown), path: path.clone() };
                 match unit_of(engine, source, &grown, None, rows).await {
-                    Ok(unit) => return Ok((vec![unit], None)),
+                    Ok(unit) => return Ok(New::of(vec![unit])),
                     // Reading all of it is right as well.
                     Err(error) => tracing::debug!(%error, path, "the new files cannot be read alone"),
                 }
             }
-            format!(
-                "more was done to the Delta table `{path}` between its versions {version} and {} than to append files",
-                table.version
-            )
+            match new_rows {
+                Some(_) => came(),
+                None => format!(
+                    "more was done to the Delta table `{path}` between its versions {version} and {} than to append files",
+                    table.version
+                ),
+            }
         }
         (Seen::Whole(Cut::Sql(_)), Opened::Query(_)) => "a source that its query reads moved".to_owned(),
         _ => "the source is no longer what was read before".to_owned(),
     };
-    Ok((vec![unit_of(engine, source, &opened, None, rows).await?], Some(changed)))
+    let units = vec![unit_of(engine, source, &opened, None, rows).await?];
+    Ok(New { units, changed: Some(changed), rows: new_rows })
 }
 
 async fn unit_of(

@@ -9,12 +9,12 @@ use arrow::util::display::array_value_to_string;
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::no_progress;
 use asof_flow::MaterializeReport;
-use asof_model::{Ask, Principal, Question, Timestamp};
+use asof_model::{Ask, Explain as _, Principal, Question, Timestamp};
 use asof_serve::EntityColumns;
 
 use crate::delta_table::DeltaTable;
 use crate::fixture::{address, name};
-use crate::node::{Node, resolved};
+use crate::node::{Node, request, resolved};
 
 /// Where the rows of each source are.
 const SOURCES: [(&str, &str); 4] = [
@@ -169,10 +169,21 @@ fn versions_are_served_wherever_they_are_read() {
             parquet(rows, &root.join("load").join(&called));
             load(&node, &root.join("load").join(&called));
             let status = node.runtime.block_on(node.flow.status(&Principal::owner(), None)).unwrap();
-            assert!(status.iter().all(|view| view.units_behind == Some(1)), "{status:?}");
+            for view in &status {
+                assert_eq!(view.units_behind, Some(1), "{view:?}");
+                let known =
+                    ["delta", "stored"].iter().any(|source| view.view.name.as_str().ends_with(source));
+                assert_eq!(view.rows_behind, known.then_some(rows.len() as u64), "{view:?}");
+            }
         }
         for report in materialize(&node) {
-            assert_eq!(report.rebuilt.is_some(), number > 0, "portion {number}: {report:?}");
+            let source = report.view.rsplit('_').next().unwrap();
+            let why = match source {
+                "files" => format!("file `files/{number}.parquet` is new"),
+                "asked" => "a source that its query reads moved".to_owned(),
+                _ => "rows came that may be versions of events it has".to_owned(),
+            };
+            assert_eq!(report.rebuilt, (number > 0).then_some(why), "portion {number}: {report:?}");
         }
         for again in materialize(&node) {
             assert_eq!((again.units, &again.rebuilt), (0, &None), "nothing is new: {again:?}");
@@ -202,8 +213,12 @@ fn versions_are_served_wherever_they_are_read() {
     // A file that went took its corrections along.
     std::fs::remove_file(root.join("files/1.parquet")).unwrap();
     let reports = materialize(&node);
-    let rebuilt = reports.iter().filter(|report| report.rebuilt.is_some()).map(|report| report.view.as_str());
-    assert_eq!(rebuilt.collect::<Vec<_>>(), ["shop.last_files", "shop.sums_files"]);
+    let rebuilt =
+        reports.iter().filter_map(|report| Some((report.view.as_str(), report.rebuilt.as_deref()?)));
+    for (view, why) in rebuilt.clone() {
+        assert!(why.ends_with("files/1.parquet` is no longer there"), "{view}: {why}");
+    }
+    assert_eq!(rebuilt.map(|(view, _)| view).collect::<Vec<_>>(), ["shop.last_files", "shop.sums_files"]);
     let found: Vec<String> = (0..MINUTES).flat_map(|minute| served(&node, "files", minute)).collect();
     assert_eq!(found, trained(&node, "files"));
     assert_ne!(found, trained(&node, "delta"));
@@ -226,4 +241,10 @@ fn versions_are_served_wherever_they_are_read() {
         let found: Vec<String> = (0..MINUTES).flat_map(|minute| served(&node, "files", minute)).collect();
         assert_eq!(found, trained(&node, "files"));
     }
+    // A data file that somebody took from the table is named.
+    std::fs::remove_file(root.join("table/2.parquet")).unwrap();
+    let catalog = node.registry.catalog();
+    let asked = request(&catalog, ask("delta"), &root.join("spine.csv"), Question::Known);
+    let gone = crate::node::trained(&node.runtime, &node.engine, &catalog, asked).unwrap_err();
+    assert!(gone.code() == "changed" && gone.to_string().contains("table/2.parquet` is not there"), "{gone}");
 }
