@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(found[2].1, Seen::Stored { position: 20_000, past: Vec::new() });
         assert!(matches!(&found[3].1, Seen::Whole(Cut::Delta { version: 7, .. })));
         assert!(matches!(&found[4].1, Seen::Whole(Cut::Sql(sources)) if sources.len() == 2));
+        assert!(matches!(&found[5].1, Seen::Whole(Cut::Files(files)) if files == std::slice::from_ref(file)));
         let newer = br#"{"format":2,"seen":{"nothing like before":1}}"#;
         assert_eq!(
             Seen::from_bytes(newer).unwrap_err().to_string(),
