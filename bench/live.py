@@ -31,8 +31,11 @@ ENTITIES = 10_000
 LOADED_ENTITIES, EVENTS_AN_ENTITY = 2_000, 1_000
 # Rows are pushed to more entities than are asked for, so that those keep about 1,000 events.
 PUSHED_BESIDE, PUSHED_ENTITIES = 10_000, 100_000
+# The ends of a tail are of so many seconds: p99.99 of fewer requests would be one of them.
+TAIL_S = 60
 HOT_EVENTS, COLD_ENTITIES = 1_000_000, 500
 FEBENCH_ROWS = 2_620_000
+DERIVED_MORE = 20
 DAY = 86_400_000_000
 COLUMNS = "{entity_id: int64, ts: int64, amount: int64, category: int64}"
 FEATURES = """features:
@@ -119,12 +122,12 @@ def bodies(folder: Path, kind: str, entities: int, ids: bool = False, present: b
     return listed
 
 
-def questions(folder: Path, entities: int, first: int = 0) -> Path:
-    """Bodies of requests for one entity each, and a list of them."""
-    folder = folder / f"questions_{first}_{entities}"
+def questions(folder: Path, entities: int, first: int = 0, each: bool = False) -> Path:
+    """Bodies of requests for one entity each, some or `each` of them, and a list of them."""
+    folder = folder / f"questions_{first}_{entities}{'_each' * each}"
     folder.mkdir(exist_ok=True)
     paths = []
-    for number, entity in enumerate(first + np.random.default_rng(7).integers(0, entities, 512)):
+    for number, entity in enumerate(first + (np.arange(entities) if each else np.random.default_rng(7).integers(0, entities, 512))):
         path = folder / f"{number}.body"
         path.write_text(json.dumps({"service": "bench", "entities": {"entity_id": [int(entity)]}}))
         paths.append(path)
@@ -277,11 +280,14 @@ def answered(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
         begun = time.perf_counter()
         subprocess.run([binary, "load", "events", path], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         loaded = time.perf_counter() - begun
-    held = disk(folder)
+    held, url = disk(folder), f"http://127.0.0.1:{port}/v1/features"
+    asked, all_asked = questions(folder, LOADED_ENTITIES), questions(folder, LOADED_ENTITIES, each=True)
     with running([binary, "up"], folder, f"http://127.0.0.1:{port}/ready"):
-        url, asked = f"http://127.0.0.1:{port}/v1/features", questions(folder, LOADED_ENTITIES)
+        load(url, all_asked, "application/json", 4, 10)  # Tiles are made behind those who ask.
+    tiled = disk(folder)
+    with running([binary, "up"], folder, f"http://127.0.0.1:{port}/ready"):
         about = {"bench": "live", "target": "asof", "round": turn}
-        load(url, asked, "application/json", 4, 10)  # Tiles are made behind those who ask.
+        load(url, asked, "application/json", 4, 2)
         peak = load(url, asked, "application/json", 4, seconds)
         found.append(about | peak | {"what": "peak"})
         alone = load(url, asked, "application/json", 32, seconds, rate=peak["per_second"] / 2)
@@ -292,10 +298,10 @@ def answered(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
         def push(much: int) -> None:
             pushed.update(load(beside, listed, CONTENT["ndjson"], CLIENTS, much, PUSHED_BESIDE / BATCH))
 
-        pusher = threading.Thread(target=push, args=(seconds + 2,))
+        pusher = threading.Thread(target=push, args=(TAIL_S + 2,))
         pusher.start()
         time.sleep(1)
-        under = load(url, asked, "application/json", 32, seconds, rate=peak["per_second"] / 2)
+        under = load(url, asked, "application/json", 32, TAIL_S, rate=peak["per_second"] / 2)
         pusher.join()
         found.append(about | under | {"what": f"half of peak, {PUSHED_BESIDE:,} rows a second pushed"})
         found.append(about | pushed | {"what": "the pushes beside it", "rows_per_second": pushed["per_second"] * BATCH})
@@ -306,7 +312,7 @@ def answered(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
         found.append(about | {"what": "pushed until answered", "p50_ms": round(statistics.median(took), 3),
                               "p99_ms": round(took[int(len(took) * 0.99)], 3), "max_ms": round(took[-1], 3)})
     found.append(about | {"what": "disk", "rows": count, "raw_json": raw, "parquet": path.stat().st_size,
-                          "load_s": round(loaded, 1), "held": held})
+                          "load_s": round(loaded, 1), "held": held, "tiled": tiled.get("live", 0)})
     for values in found:
         print(values, flush=True)
     return found
@@ -373,31 +379,39 @@ def cpu_s(process: int) -> float:
 
 
 def derived(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
-    """What a derived feature adds to a request for one entity, in processor time of the server."""
+    """What derived features add to a request for one entity, in processor time of the server."""
     port, found = free_port(), []
     view = ("view: fv\nentity: thing\nsource: events\nfeatures: [amount, category]\n---\n"
             "derived: share\nrequest: {price: float64}\n"
-            "features:\n  ratio: \"price / nullif(fv.amount, 0)\"\n---\n"
-            "service: derived\nfeatures: [fv.*, share.ratio]\n")
+            "features:\n  ratio: \"price / nullif(fv.amount, 0)\"\n"
+            + "".join(f"  r{n}: \"price / nullif(fv.amount, 0) + {n}\"\n" for n in range(DERIVED_MORE)) + "---\n"
+            "service: derived\nfeatures: [fv.*, share.ratio]\n---\n"
+            "service: all_derived\nfeatures: [fv.*, share.*]\n")
     folder = project(binary, work, "derived", port, view)
     url = f"http://127.0.0.1:{port}/v1"
     with running([binary, "up"], folder, f"{url[:-3]}/ready"):
         process = int(subprocess.check_output(["pgrep", "-nf", f"{binary} up"]).split()[0])
         load(f"{url}/push/events", bodies(folder, "ndjson", ENTITIES), CONTENT["ndjson"], CLIENTS, 2)
-        for service in ("bench", "derived"):
+        took = {}
+        for service in ("bench", "derived", "all_derived"):
             asked = questions(folder, ENTITIES)
             for body in asked.parent.glob("*.body"):
                 question = json.loads(body.read_text())
                 question["service"] = service
-                if service == "derived":
+                if service != "bench":
                     question["request"] = {"price": [199.5]}
                 body.write_text(json.dumps(question))
             load(f"{url}/features", asked, "application/json", 4, 1)
             before = cpu_s(process)
             values = load(f"{url}/features", asked, "application/json", 4, seconds)
             micros = (cpu_s(process) - before) / values["requests"] * 1e6
-            what = {"bench": "two latest values", "derived": "the same and one derived of them"}[service]
+            what = {"bench": "two latest values", "derived": "the same and one derived of them",
+                    "all_derived": f"the same and {1 + DERIVED_MORE} derived of them"}[service]
+            took[service] = micros
             found.append(values | {"bench": "live", "target": "asof", "what": what, "round": turn, "cpu_us": round(micros, 2)})
+    each = (took["all_derived"] - took["derived"]) / DERIVED_MORE
+    found.append({"bench": "live", "target": "asof", "what": "one derived feature more, its JSON with it", "round": turn,
+                  "cpu_us": round(each, 2)})
     for values in found:
         print(values, flush=True)
     return found

@@ -10,6 +10,11 @@ impl Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x0005_deec_e66d)
     }
 
+    /// Another, whose numbers are others: this one goes on as if there were none.
+    pub(crate) fn beside(&self) -> Random {
+        Random::new(self.clone().bits())
+    }
+
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -2,12 +2,13 @@
 //!
 //! `kill` kills a thousand times each what applies, loads, materialises, trains and backs up, what takes pushed rows,
 //! and what moves these into tables while it puts files together and makes views anew. `power-loss` lets the same, in
-//! turn, write to an ext4 file system in an image file, copies the image in the moment of an acknowledgement, mounts the
-//! copy and looks whether all that was acknowledged is there and nothing half-done. `fsync` lets one fsync after the other
+//! turn, write to an ext4 file system in an image file, copies the image in the moment of an acknowledgement, or while rows
+//! were just moved, put together, loaded or made into a view, mounts the copy and looks whether all that was acknowledged is there and nothing half-done. `fsync` lets one fsync after the other
 //! of such a node fail. A file written beside without fsync is the
 //! control: if it survived every time, the copy would not show what a power loss does. `soak` asks a million features of
 //! a node while everything happens to it at once, and has what it served answered again.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -89,16 +90,21 @@ fn power_loss(root: &Path, rounds: u32) -> Result<(), String> {
     let place = root.join("target/power-loss");
     std::fs::create_dir_all(&place).map_err(|e| format!("cannot make `{}`: {e}", place.display()))?;
     let (mut acknowledged, mut lost) = (0, 0);
+    let mut after: BTreeMap<&str, u32> = BTreeMap::new();
     for number in 0..rounds {
         let (subject, program) = &programs[number as usize % programs.len()];
-        let round = Round { number, place: &place, subject, program };
+        // Each time that its turn comes after another of what it says.
+        let turn = number as usize / programs.len();
+        let moment = subject.moments[turn % subject.moments.len()];
+        let round = Round { number, place: &place, subject, program, moment };
         let (seen, control_lost) = round.run()?;
         acknowledged += seen;
         lost += u32::from(control_lost);
+        *after.entry(moment).or_default() += 1;
     }
     println!(
         "{rounds} images, {acknowledged} acknowledged pushes, loads, applies, commits and commands, none lost; \
-         the control lost {lost} times"
+         the control lost {lost} times; taken after {after:?}"
     );
     if lost == 0 {
         return Err("the control, a file without fsync, was never lost: these images show nothing".to_owned());
@@ -128,19 +134,56 @@ struct Subject {
     package: &'static str,
     writes: &'static str,
     verifies: &'static str,
+    /// With what lines begin after which images are taken, in turn.
+    moments: &'static [&'static str],
 }
 
+const ACKNOWLEDGED: &str = "acknowledged ";
+
 const SUBJECTS: [Subject; 6] = [
-    Subject { package: "flow", writes: "disturbed::works_until_disturbed", verifies: "disturbed::verify" },
+    Subject {
+        package: "flow",
+        writes: "disturbed::works_until_disturbed",
+        verifies: "disturbed::verify",
+        moments: &[
+            "together ",
+            "acknowledged clicks",
+            "flushed ",
+            "loading trips",
+            "acknowledged turn",
+            "acknowledged visit",
+        ],
+    },
     Subject {
         package: "online",
         writes: "live::crash::pushes_until_killed",
         verifies: "live::crash::verify",
+        moments: &[ACKNOWLEDGED],
     },
-    Subject { package: "engine", writes: "load_kill::child", verifies: "load_kill::verify" },
-    Subject { package: "registry", writes: "killing::the_child_that_is_killed", verifies: "killing::verify" },
-    Subject { package: "online", writes: "crash::commits_until_killed", verifies: "crash::verify" },
-    Subject { package: "asof", writes: "power_loss::child", verifies: "power_loss::verify" },
+    Subject {
+        package: "engine",
+        writes: "load_kill::child",
+        verifies: "load_kill::verify",
+        moments: &[ACKNOWLEDGED],
+    },
+    Subject {
+        package: "registry",
+        writes: "killing::the_child_that_is_killed",
+        verifies: "killing::verify",
+        moments: &[ACKNOWLEDGED],
+    },
+    Subject {
+        package: "online",
+        writes: "crash::commits_until_killed",
+        verifies: "crash::verify",
+        moments: &[ACKNOWLEDGED],
+    },
+    Subject {
+        package: "asof",
+        writes: "power_loss::child",
+        verifies: "power_loss::verify",
+        moments: &[ACKNOWLEDGED],
+    },
 ];
 
 /// The subjects' test programs.
@@ -171,6 +214,8 @@ struct Round<'a> {
     place: &'a Path,
     subject: &'a Subject,
     program: &'a Path,
+    /// With what the line begins after which the image is taken.
+    moment: &'static str,
 }
 
 /// What writes to a disk; ended when dropped, with the commands that it has started.
@@ -221,7 +266,7 @@ impl Round<'_> {
         let _ = std::fs::remove_file(&image);
         system("truncate", &["-s", "256M", &text(&image)])?;
         system("mkfs.ext4", &["-q", "-F", &text(&image)])?;
-        let acknowledged = {
+        let seen = {
             let disk = Mounted::new(&image, self.place.join("disk"))?;
             let child = self
                 .program_with(&disk.at, self.subject.writes)
@@ -232,25 +277,33 @@ impl Round<'_> {
                 .map_err(|e| format!("cannot start what writes: {e}"))?;
             let mut writer = Writer { child };
             let lines = writer.child.stdout.take().map(BufReader::new).ok_or("what writes has no output")?;
-            // Round by round after another acknowledgement.
+            // Round by round after another acknowledgement, and then when its moment comes.
             let wanted = 1 + self.number as usize % 11;
             let mut seen = Vec::new();
-            for line in lines.lines().map_while(Result::ok) {
-                let Some(rest) = line.strip_prefix("acknowledged ") else { continue };
-                seen.push(rest.split(' ').next().unwrap_or_default().to_owned());
-                if seen.len() == wanted {
+            let mut has_come = false;
+            // Not dropped before: what writes to nobody ends.
+            let mut lines = lines.lines().map_while(Result::ok);
+            for line in lines.by_ref() {
+                seen.extend(acknowledged(&line));
+                has_come = seen.len() >= wanted && line.starts_with(self.moment);
+                if has_come {
                     break;
                 }
             }
-            if seen.len() < wanted {
+            if !has_come {
                 let (subject, seen) = (self.subject.package, seen.join(", "));
                 return Err(format!("round {}, {subject}: it ended after ({seen})", self.number));
             }
             std::fs::write(disk.at.join("control"), vec![7; 4_096])
                 .map_err(|e| format!("cannot write the control: {e}"))?;
-            // While it goes on writing: the copy is what the disk holds in this moment.
+            // A little later it stands still, whatever it is at, and the copy is what the disk holds then.
+            std::thread::sleep(Duration::from_micros(u64::from(self.number) * 7_919 % 25_000));
+            let group = Pid::from_child(&writer.child);
+            kill_process_group(group, Signal::STOP).map_err(|e| format!("cannot stop what writes: {e}"))?;
             system("cp", &["--sparse=always", &text(&image), &text(&copy)])?;
+            // What it said meanwhile was acknowledged too.
             drop(writer);
+            seen.extend(lines.filter_map(|line| acknowledged(&line)));
             seen
         };
         // At the same place: a project knows where it is.
@@ -258,7 +311,7 @@ impl Round<'_> {
         let control = std::fs::read(disk.at.join("control")).unwrap_or_default();
         let checked = self
             .program_with(&disk.at, self.subject.verifies)
-            .env("ASOF_TEST_ACKNOWLEDGED", acknowledged.join(","))
+            .env("ASOF_TEST_ACKNOWLEDGED", seen.join(","))
             .output()
             .map_err(|e| format!("cannot start the check: {e}"))?;
         if !checked.status.success() {
@@ -266,12 +319,12 @@ impl Round<'_> {
                 "round {}, {}: the copy of the disk is not as acknowledged ({}):\n{}{}",
                 self.number,
                 self.subject.package,
-                acknowledged.join(", "),
+                seen.join(", "),
                 String::from_utf8_lossy(&checked.stdout),
                 String::from_utf8_lossy(&checked.stderr)
             ));
         }
-        Ok((acknowledged.len(), control != vec![7; 4_096]))
+        Ok((seen.len(), control != vec![7; 4_096]))
     }
 
     fn program_with(&self, folder: &Path, test: &str) -> Command {
@@ -283,6 +336,11 @@ impl Round<'_> {
             .stderr(Stdio::piped());
         command
     }
+}
+
+/// What a line says is done for good.
+fn acknowledged(line: &str) -> Option<String> {
+    Some(line.strip_prefix(ACKNOWLEDGED)?.split(' ').next()?.to_owned())
 }
 
 fn system(program: &str, arguments: &[&str]) -> Result<(), String> {

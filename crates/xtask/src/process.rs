@@ -51,11 +51,17 @@ pub(crate) fn output(root: &Path, program: &str, arguments: &[&str]) -> Result<S
 
 /// Runs a program, shows its lines as they come, and gives them back: the parts whose last lines are
 /// repeated at the end. Both of its outputs are read; their order is kept by the shell that joins them.
-pub(crate) fn tee(root: &Path, program: &str, arguments: &[&str]) -> Result<(bool, Vec<String>), String> {
+pub(crate) fn tee(
+    root: &Path,
+    program: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<(bool, Vec<String>), String> {
     let mut child = command("sh")
         .args(["-c", r#"exec "$@" 2>&1"#, "sh", program])
         .args(arguments)
         .current_dir(root)
+        .envs(environment.iter().copied())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| cannot_start(program, &error))?;

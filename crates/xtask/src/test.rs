@@ -129,8 +129,15 @@ fn rust_tests(root: &Path) -> Result<Vec<String>, Failed> {
         println!("cargo-nextest is not installed: running `cargo test` instead");
         &["test", "--workspace", "--all-targets", "--no-fail-fast"]
     };
-    let (passed, lines) = process::tee(root, "cargo", arguments)?;
-    let summary = if nextest { nextest_summary(&lines) } else { cargo_test_summary(&lines) };
+    let skipped = tidy::target_directory(root)?.join("skipped.txt");
+    let _ = std::fs::remove_file(&skipped);
+    let environment = [("ASOF_TEST_SKIPPED", install::text(&skipped)?)];
+    let environment = environment.each_ref().map(|(name, path)| (*name, path.as_str()));
+    let (passed, lines) = process::tee(root, "cargo", arguments, &environment)?;
+    // Tests that this machine does not allow.
+    let mut summary: Vec<String> =
+        std::fs::read_to_string(&skipped).unwrap_or_default().lines().map(str::to_owned).collect();
+    summary.extend(if nextest { nextest_summary(&lines) } else { cargo_test_summary(&lines) });
     if passed { Ok(summary) } else { Err(Failed { why: "some Rust tests failed".to_owned(), summary }) }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use asof_testkit::{is_permitted, skip};
 use serde_json::{Value, json};
 
 use crate::project::{Project, Up};
@@ -33,15 +34,6 @@ fn shop(project: Project) -> Project {
     project
 }
 
-fn works(program: &str, args: &[&str]) -> bool {
-    let tried = Command::new(program).args(args).output();
-    let works = tried.as_ref().is_ok_and(|output| output.status.success());
-    if !works {
-        eprintln!("skipped: {program} {args:?} is not permitted here: {tried:?}");
-    }
-    works
-}
-
 /// Pushes a row of some kilobytes.
 fn push(node: &Up, key: &str) -> (u16, Value) {
     let row = json!([{"buyer": 1, "at": "2024-01-01T00:00:00Z", "text": "x".repeat(4_000)}]);
@@ -63,7 +55,7 @@ fn a_full_disk_is_answered_507_and_reads_go_on() {
     let mounted = "mount -t tmpfs -o size=512m tmpfs \"$0\" && exec \"$@\"";
     let project = shop(Project::empty());
     let kept = project.path().join(".asof");
-    if !works("unshare", &["-m", "sh", "-c", mounted, kept.to_str().unwrap(), "true"]) {
+    if !is_permitted("unshare", &["-m", "sh", "-c", mounted, kept.to_str().unwrap(), "true"]) {
         return;
     }
     // A node that alone sees a small disk where it keeps things.
@@ -132,13 +124,13 @@ fn after_a_failed_fsync_a_push_is_answered_503() {
     strace.args(["-e", "inject=fsync,fdatasync:error=EIO", "-p", &node.child.id().to_string()]);
     let mut attached = match strace.stderr(Stdio::piped()).spawn() {
         Ok(attached) => attached,
-        Err(error) => return eprintln!("skipped: strace is not installed: {error}"),
+        Err(error) => return skip(&format!("strace is not installed: {error}")),
     };
     let mut told = BufReader::new(attached.stderr.take().unwrap());
     let mut line = String::new();
     told.read_line(&mut line).unwrap();
     if !line.contains("attached") {
-        return eprintln!("skipped: strace is not permitted here: {line}");
+        return skip(&format!("strace is not permitted here: {line}"));
     }
     let drained = std::thread::spawn(move || told.read_to_string(&mut String::new()));
     for again in ["lost", "lost", "other"] {

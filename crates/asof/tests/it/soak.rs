@@ -1,9 +1,11 @@
 //! A node under everything at once, killed again and again: what it served is what training says.
 //!
 //! Clients ask while rows are pushed, late ones, corrections and withdrawals among them, while the log is flushed and
-//! files are put together, while batch rows are loaded 13 hours after they happened, past rows into a pushed source
-//! too, and views are brought up to date. Every answer is logged, and at the end answered again.
+//! files are put together, while batch rows are loaded 13 hours after they happened, past rows and past versions into
+//! pushed sources too, and views are brought up to date. Every answer is logged, and at the end answered again; what was
+//! acknowledged of one source is counted, and each row is there once.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -45,6 +47,12 @@ struct Soak {
     refused: AtomicU64,
     pushed: AtomicU64,
     loads: AtomicU64,
+    /// Of those pushed, clicks that were acknowledged, and such of which nobody knows.
+    clicks: AtomicU64,
+    perhaps: AtomicU64,
+    /// Clicks that were loaded, and such of a load that was not done yet.
+    late: AtomicU64,
+    perhaps_late: AtomicU64,
     wanted: u64,
     over: AtomicBool,
 }
@@ -126,6 +134,7 @@ fn push(soak: &Soak, seed: u64) {
     let mut random = Random::new(seed);
     let mut connection = Connection { soak, kept: None };
     let mut given = 0;
+    let mut times = BTreeSet::new();
     while !soak.is_over() {
         let now = soak.now();
         let rows = random.between(1, 20);
@@ -154,7 +163,11 @@ fn push(soak: &Soak, seed: u64) {
         let clicks: Vec<Value> = (0..random.between(1, 5))
             .map(|_| {
                 let late = if random.chance(10) { 20 * HOUR } else { SECOND };
-                let at = now - random.between(0, late);
+                let mut at = now - random.between(0, late);
+                // By its time each is told from all others.
+                while !times.insert(at) {
+                    at -= 1;
+                }
                 let page = *random.pick(&["a", "b", "c", "d"]);
                 json!({"buyer": random.between(1, BUYERS), "at": time(at), "page": page})
             })
@@ -163,8 +176,18 @@ fn push(soak: &Soak, seed: u64) {
             let count = rows.len() as u64;
             let body = json!({"rows": rows}).to_string();
             match connection.post(&format!("/v1/push/{source}"), &body) {
-                Some((200, _)) => drop(soak.pushed.fetch_add(count, Ordering::Relaxed)),
-                Some((429 | 503, _)) | None => {}
+                Some((200, _)) => {
+                    soak.pushed.fetch_add(count, Ordering::Relaxed);
+                    if source == "clicks" {
+                        soak.clicks.fetch_add(count, Ordering::Relaxed);
+                    }
+                }
+                Some((429, _)) => {}
+                Some((503, _)) | None => {
+                    if source == "clicks" {
+                        soak.perhaps.fetch_add(count, Ordering::Relaxed);
+                    }
+                }
                 Some((status, answer)) => panic!("{status}: {answer}"),
             }
         }
@@ -183,6 +206,8 @@ fn load(soak: &Soak, project: &Project, pause: Duration) {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
+    // Clicks that are being loaded.
+    let mut unfinished: Vec<(String, u64)> = Vec::new();
     while !soak.is_over() {
         number += 1;
         let now = soak.now();
@@ -197,17 +222,43 @@ fn load(soak: &Soak, project: &Project, pause: Duration) {
         let mut files = vec![("profiles", format!("data/profiles/late-{number}.csv"))];
         if number % 3 == 0 {
             let mut rows = "buyer,at,seen,page\n".to_owned();
-            for _ in 0..random.between(1, 20) {
+            let count = random.between(1, 20);
+            for _ in 0..count {
                 let at = ago(&mut random);
                 rows += &format!("{},{at},{at},late\n", random.between(1, BUYERS));
             }
-            files.push(("clicks", format!("late/clicks-{number}.csv")));
-            project.write(&files[1].1, &rows);
+            let file = format!("late/clicks-{number}.csv");
+            project.write(&file, &rows);
+            unfinished.push((file, count as u64));
+            soak.perhaps_late.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        // What was cut off goes on.
+        files.extend(unfinished.iter().map(|(file, _)| ("clicks", file.clone())));
+        if number % 3 == 1 {
+            // Versions that were known before those that were pushed, of events that are there and of others.
+            let pushed = soak.pushed.load(Ordering::Relaxed) as i64;
+            let mut rows = "id,buyer,at,amount,state\n".to_owned();
+            for _ in 0..random.between(1, 20) {
+                let (id, buyer) = (random.between(1, 20 + pushed / 15), random.between(1, BUYERS));
+                let state = *random.pick(&["new", "paid", "void"]);
+                rows +=
+                    &format!("11-{id},{buyer},{},{}.5,{state}\n", ago(&mut random), random.between(0, 99));
+            }
+            let file = format!("late/orders-{number}.csv");
+            project.write(&file, &rows);
+            files.push(("orders", file));
         }
         for (source, file) in files {
-            let body = json!({"files": [project.path().join(file)]}).to_string();
+            let body = json!({"files": [project.path().join(&file)]}).to_string();
             match connection.post(&format!("/v1/load?project=shop&source={source}"), &body) {
-                Some((200, _)) => drop(soak.loads.fetch_add(1, Ordering::Relaxed)),
+                Some((200, _)) => {
+                    soak.loads.fetch_add(1, Ordering::Relaxed);
+                    if let Some(at) = unfinished.iter().position(|(other, _)| *other == file) {
+                        let (_, rows) = unfinished.swap_remove(at);
+                        soak.late.fetch_add(rows, Ordering::Relaxed);
+                        soak.perhaps_late.fetch_sub(rows, Ordering::Relaxed);
+                    }
+                }
                 // Killed meanwhile, or stopping: what was loaded is looked at by the check.
                 Some((503, _)) | None => {}
                 Some((status, answer)) => panic!("{status}: {answer}"),
@@ -254,6 +305,10 @@ fn soak() {
         refused: AtomicU64::new(0),
         pushed: AtomicU64::new(0),
         loads: AtomicU64::new(0),
+        clicks: AtomicU64::new(0),
+        perhaps: AtomicU64::new(0),
+        late: AtomicU64::new(0),
+        perhaps_late: AtomicU64::new(0),
         wanted,
         over: AtomicBool::new(false),
     });
@@ -296,6 +351,15 @@ fn soak() {
     let begun = Instant::now();
     let said = project.run(&["check", "consistency", "--json"]);
     let answer: Value = serde_json::from_str(said.out.lines().next().unwrap_or("null")).unwrap();
+    let pushed_ones = "page <> 'late'";
+    let query = format!(
+        "select count(*) filter (where {pushed_ones}), count(distinct case when {pushed_ones} then at end), \
+         count(*) filter (where page = 'late') from clicks"
+    );
+    let stored = project.well(&["sql", &query, "--format", "csv"]);
+    let stored: Vec<u64> =
+        stored.lines().nth(1).unwrap().split(',').map(|count| count.parse().unwrap()).collect();
+    let [clicks, times, late] = stored[..] else { panic!("{stored:?}") };
     let files = files_below(&project.path().join(".asof/offline/shop/orders"));
     let commits = |what: &str| {
         let logs = files.iter().filter(|path| path.parent().unwrap().ends_with("_delta_log"));
@@ -321,6 +385,18 @@ fn soak() {
         "{answer:#}"
     );
     assert_eq!(answer["not_checkable"], json!([]), "{answer:#}");
+    let at_most = |known: &AtomicU64, perhaps: &AtomicU64| {
+        let known = known.load(Ordering::Relaxed);
+        known..=known + perhaps.load(Ordering::Relaxed)
+    };
+    let of_clicks = at_most(&soak.clicks, &soak.perhaps);
+    let of_late = at_most(&soak.late, &soak.perhaps_late);
+    println!("{clicks} clicks, {of_clicks:?} acknowledged or perhaps; {late} loaded, {of_late:?}");
+    assert!(
+        of_clicks.contains(&clicks) && of_late.contains(&late),
+        "{clicks} {of_clicks:?}, {late} {of_late:?}"
+    );
+    assert_eq!(times, clicks, "each has a time of its own");
     // What a kill found on its way to the log, in its last moments, is not there.
     assert!(number("rows") > asked / 2, "{answer:#}");
     assert!(number("lag") > 0 && killed == kills && flushed > 0 && loads > 1, "{answer:#}");

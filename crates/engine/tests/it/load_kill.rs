@@ -11,7 +11,7 @@ use arrow::datatypes::Int64Type;
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::{Engine, EngineConfig, no_progress};
 use asof_model::{Format, SourceVersion};
-use asof_testkit::kill_rounds;
+use asof_testkit::{is_permitted, kill_rounds};
 use deltalake_core::DeltaTableBuilder;
 use rand::Rng;
 
@@ -250,15 +250,8 @@ async fn leftovers(data: &Path) {
 #[test]
 fn a_commit_syncs_its_files_and_their_folders() {
     // The checks of the project install it; some machines let nobody trace.
-    match Command::new("strace").args(["-o", "/dev/null", "true"]).output() {
-        Err(error) => return eprintln!("skipped: strace is not installed: {error}"),
-        Ok(tried) if !tried.status.success() => {
-            return eprintln!(
-                "skipped: this machine lets nobody trace: {}",
-                String::from_utf8_lossy(&tried.stderr)
-            );
-        }
-        Ok(_) => {}
+    if !is_permitted("strace", &["-o", "/dev/null", "true"]) {
+        return;
     }
     let folder = tempfile::tempdir().unwrap();
     make_files(&folder.path().join("files"));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -159,6 +160,64 @@ fn a_changed_past_comes_online() {
         status.iter().all(|view| view.units_behind == Some(0) && view.last_error.is_none()),
         "{status:?}"
     );
+}
+
+/// Who asks and who pushes while a view is made anew aside go on: each answer is of the one before or of the new one, whole,
+/// with all that was acknowledged before it; and the one before does not come back.
+#[test]
+fn who_asks_while_a_past_is_taken_anew_sees_one_or_the_other() {
+    const FILE: i64 = 1_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::create_dir(path.join("past")).unwrap();
+    write(path, "0.csv", &[(1, 0)]);
+    let node = Node::open(path, 1_772_323_200_000_000);
+    node.put(resolved(&node.runtime, &node.engine, path, DEFINITIONS));
+    node.materialize();
+    let (begun, acknowledged) = (AtomicI64::new(0), AtomicI64::new(0));
+    // Files that the view has, and files that are there.
+    let (taken, written) = (AtomicI64::new(0), AtomicI64::new(0));
+    let over = AtomicBool::new(false);
+    let (asked, between) = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                begun.fetch_add(1, Ordering::SeqCst);
+                push(&node, 1, 1);
+                acknowledged.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let asking = threads.spawn(|| {
+            let (mut asked, mut between, mut last) = (0, 0, 0);
+            while !over.load(Ordering::SeqCst) {
+                let least = (taken.load(Ordering::SeqCst), acknowledged.load(Ordering::SeqCst));
+                let answer = ask(&node);
+                let most = (written.load(Ordering::SeqCst), begun.load(Ordering::SeqCst));
+                let numbers: Vec<i64> = answer.split(' ').take(2).map(|it| it.parse().unwrap()).collect();
+                let (files, pushed) = (numbers[1] / FILE, numbers[1] % FILE);
+                assert_eq!(numbers[0], 1 + files + pushed, "the rows of `{answer}` and what they come to");
+                assert!((least.0..=most.0).contains(&files) && last <= files, "{least:?} {answer} {most:?}");
+                assert!((least.1..=most.1).contains(&pushed), "{least:?} {answer} {most:?}");
+                last = files;
+                asked += 1;
+                between += i64::from(least.0 < most.0);
+            }
+            (asked, between)
+        });
+        for number in 1..=6 {
+            let others: String = (0..3_000).map(|n| format!("b{n},2026-01-02T00:00:00Z,{n}\n")).collect();
+            let text = format!("who,at,n\na,2026-01-03T00:00:00Z,{FILE}\n{others}");
+            written.store(number, Ordering::SeqCst);
+            std::fs::write(path.join(format!("past/{number}.csv")), text).unwrap();
+            for report in materialize(&node) {
+                assert!(report.rebuilt.is_some(), "{report:?}");
+            }
+            taken.store(number, Ordering::SeqCst);
+        }
+        over.store(true, Ordering::SeqCst);
+        asking.join().unwrap()
+    });
+    println!("{asked} answers, {between} of them while a view was made anew, {} pushes", begun.into_inner());
+    assert!(between > 20, "{between} of {asked}");
 }
 
 /// The same by the training path, of all there is or of a cut; and what was read.

@@ -1,8 +1,11 @@
 //! A node at work that is disturbed: killed, cut off from power, by fsyncs that fail, by a disk that is full.
 //!
-//! Rows are pushed to two sources, one of them with versions; meanwhile the log is moved into tables, files are put
-//! together, a view is made anew again and again, and one over files takes those that come. Whatever happens, what was acknowledged is there, once, offline
-//! and online, and a view answers whole or not at all.
+//! Rows are pushed to two sources, one of them with versions, and files loaded into a third, part by part; meanwhile the log
+//! is moved into tables, files are put together, a view is made anew again and again, and one over files takes those that
+//! come. Whatever happens, what was acknowledged is there, once, offline and online, a load that was cut off goes on, and a
+//! view answers whole or not at all.
+
+mod full_disk;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,13 +17,14 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::Int64Type;
+use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::intake::BodyFormat;
 use asof_engine::no_progress;
 use asof_engine::source::{ScanColumns, SourceScan, scan};
 use asof_flow::{FlowError, FlushBounds, PushRequest};
 use asof_model::{Ask, Explain, Principal, Timestamp};
 use asof_serve::EntityColumns;
-use asof_testkit::kill_rounds_or;
+use asof_testkit::{is_permitted, kill_rounds_or};
 
 use crate::fixture::{name, rows_of};
 use crate::node::{Node, resolved};
@@ -35,6 +39,8 @@ const WAITS: &str = "ASOF_TEST_WAITS";
 /// Rows of a batch of each source.
 const CLICKS: i64 = 20;
 const ORDERS: i64 = 5;
+/// Rows of a file of trips: four parts.
+const TRIPS: i64 = 30_000;
 /// Orders by id, of which each has many versions.
 const IDS: i64 = 37;
 /// Keys of the entity.
@@ -55,6 +61,17 @@ schema: {id: int64, n: int64, who: int64, at: timestamp, gone: bool}
 event_time: at
 id: id
 delete_when: gone
+---
+source: trips
+push: true
+schema: {n: int64, who: int64, at: timestamp}
+event_time: at
+---
+view: tripped
+entity: person
+source: trips
+windows: [all]
+features: {trips: {agg: count(*)}, of_trips: {agg: sum(n)}}
 ---
 view: clicked
 entity: person
@@ -151,6 +168,22 @@ fn push_orders(node: &Node, from: i64) -> Result<(), FlowError> {
     push(node, "orders", (from..from + ORDERS).map(row))
 }
 
+/// Loads a file of trips; whether a load that was cut off went on.
+fn load_trips(node: &Node, file: i64) -> Result<bool, FlowError> {
+    let (folder, called) = (node.root.join("trips"), format!("{file:06}.csv"));
+    let path = folder.join(&called);
+    if !path.exists() {
+        let row = |n: i64| format!("{n},{},{}\n", n % WHO, time(n));
+        let rows: String = (file * TRIPS..(file + 1) * TRIPS).map(row).collect();
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(&path, format!("n,who,at\n{rows}")).unwrap();
+    }
+    let file = LoadFile { path, name: called, partitions: Vec::new() };
+    let (owner, shop, trips) = (Principal::owner(), name("shop"), name("trips"));
+    let load = node.flow.load(&owner, &shop, &trips, Some(vec![file]), OnBadRow::Stop, no_progress());
+    Ok(node.runtime.block_on(load)?.files.iter().any(|file| file.went_on_behind > 0))
+}
+
 /// Files of visits there are: each has one of every key.
 fn files_of_visits(folder: &Path) -> i64 {
     let files = std::fs::read_dir(folder.join("data")).unwrap().map(|entry| entry.unwrap().path());
@@ -224,6 +257,7 @@ fn read(node: &Node, view: &str) -> Result<Vec<Vec<Option<i64>>>, asof_serve::Se
 struct There {
     clicks: i64,
     orders: i64,
+    trips: i64,
     turn: i64,
     visit: i64,
 }
@@ -246,7 +280,8 @@ fn check(node: &Node, about: &str) -> There {
     let visited = read(node, "visited").unwrap();
     let visit = visited[0][0].unwrap();
     assert_eq!(visited, vec![vec![Some(visit)]; WHO as usize], "{about}: a file of visits is half there");
-    let there = There { clicks: numbers("clicks"), orders: numbers("orders"), turn, visit };
+    let (clicks, orders, trips) = (numbers("clicks"), numbers("orders"), numbers("trips"));
+    let there = There { clicks, orders, trips, turn, visit };
     assert_eq!((there.clicks % CLICKS, there.orders % ORDERS), (0, 0), "{about}: a batch is half there");
     check_views(node, there, about);
     there
@@ -270,7 +305,15 @@ fn check_views(node: &Node, there: There, about: &str) {
         own.map(|(_, n)| *n).collect::<Vec<i64>>()
     };
     let squares = |clicks: &[i64]| of_sum(&clicks.iter().map(|n| n * n).collect::<Vec<_>>());
+    let trips = |who: i64| (0..there.trips).filter(|n| n % WHO == who).collect::<Vec<i64>>();
     let expected = [
+        (
+            "tripped",
+            by_key(&|who| {
+                let trips = trips(who);
+                vec![Some(trips.len() as i64), of_sum(&trips)]
+            }),
+        ),
         (
             "clicked",
             by_key(&|who| {
@@ -306,9 +349,15 @@ fn check_views(node: &Node, there: There, about: &str) {
     }
 }
 
-/// As [`check`], and again when all is brought up to date, moved and put together.
+/// As [`check`], and again when all is brought up to date, moved and put together, and a file that was being loaded is in.
 fn check_and_settle(node: &Node, about: &str) -> There {
-    let there = check(node, about);
+    let mut there = check(node, about);
+    if there.trips > 0 {
+        let file = (there.trips - 1) / TRIPS;
+        let went_on = load_trips(node, file).unwrap();
+        assert!(went_on || there.trips % TRIPS == 0, "{about}: {there:?}");
+        there.trips = (file + 1) * TRIPS;
+    }
     node.materialize();
     read(node, "turned").unwrap();
     check_views(node, there, &format!("{about}, materialised"));
@@ -356,6 +405,9 @@ fn works_until_disturbed() {
                         if report.rows > 0 {
                             println!("flushed {}", report.rows);
                         }
+                        if report.compacted > 0 {
+                            println!("together {}", report.compacted);
+                        }
                         if report.not_compacted > 0 {
                             told("compaction", &"as the node's log says", "-");
                         }
@@ -391,6 +443,26 @@ fn works_until_disturbed() {
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(30));
+            }
+        });
+        threads.spawn(|| {
+            let mut failed = false;
+            for file in there.trips / TRIPS.. {
+                println!("loading trips{file}");
+                match load_trips(&node, file) {
+                    Ok(_) => {
+                        assert!(!failed, "acknowledged after a failure");
+                        println!("acknowledged trips{}", (file + 1) * TRIPS);
+                    }
+                    Err(error) => {
+                        failed = true;
+                        told("trips", &error, error.code());
+                    }
+                }
+                if over.load(Ordering::Relaxed) || failed {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(200));
             }
         });
         let mut failed = false;
@@ -430,12 +502,19 @@ fn acknowledged(text: &str) -> There {
         let numbers = numbers.filter_map(|line| line.strip_prefix(what)?.parse().ok());
         numbers.max().unwrap_or(0)
     };
-    There { clicks: last("clicks"), orders: last("orders"), turn: last("turn"), visit: last("visit") }
+    There {
+        clicks: last("clicks"),
+        orders: last("orders"),
+        trips: last("trips"),
+        turn: last("turn"),
+        visit: last("visit"),
+    }
 }
 
 fn assert_kept(there: There, acknowledged: There, about: &str) {
     let kept = there.clicks >= acknowledged.clicks
         && there.orders >= acknowledged.orders
+        && there.trips >= acknowledged.trips
         && there.turn >= acknowledged.turn
         && there.visit >= acknowledged.visit;
     assert!(kept, "{about}: {there:?} is there, {acknowledged:?} was acknowledged");
@@ -464,9 +543,13 @@ fn is_together(folder: &Path) -> bool {
 fn a_kill_loses_and_doubles_nothing() {
     let rounds = kill_rounds_or(8);
     let mut folder = tempfile::tempdir().unwrap();
-    let (mut before, mut together, mut total) = (There::default(), 0, There::default());
-    for round in 0..rounds {
-        if round % 20 == 0 {
+    let (mut before, mut together, mut cut, mut total) = (There::default(), 0, 0, There::default());
+    for round in 0..rounds + 20 {
+        if round >= rounds && cut > 0 {
+            // There was one between the parts of a file too.
+            break;
+        }
+        if round % 10 == 0 {
             // So that rounds stay short.
             folder = tempfile::tempdir().unwrap();
             set_up(folder.path());
@@ -494,16 +577,24 @@ fn a_kill_loses_and_doubles_nothing() {
         };
         wait("ready");
         // Not before something was moved, then at another moment every round.
-        wait(if round % 2 == 0 { "flushed" } else { "acknowledged turn" });
-        std::thread::sleep(Duration::from_micros(round * 79_190 % 400_000));
+        let moment = match round % 3 {
+            0 if round < rounds => "flushed",
+            1 if round < rounds => "acknowledged turn",
+            _ => "loading trips",
+        };
+        wait(moment);
+        let most = if moment.starts_with("loading") { 200_000 } else { 400_000 };
+        std::thread::sleep(Duration::from_micros(round * 79_190 % most));
         child.kill().unwrap();
         child.wait().unwrap();
         reader.join().unwrap();
         let said = said.lock().unwrap().clone();
         let told = acknowledged(&said);
         let node = open(folder.path()).unwrap();
+        let parts = stored(&node, "trips").len() as i64;
+        cut += u64::from(parts % TRIPS != 0);
         let there = check_and_settle(&node, &format!("round {round}"));
-        assert_kept(there, told, &format!("round {round}"));
+        assert_kept(There { trips: parts, ..there }, told, &format!("round {round}"));
         assert_kept(there, before, &format!("round {round}, before"));
         // One batch of each may be there and not acknowledged.
         let most = |told: i64, before: i64, batch: i64| told.max(before) + batch;
@@ -515,27 +606,21 @@ fn a_kill_loses_and_doubles_nothing() {
             there.orders <= most(told.orders, before.orders, ORDERS),
             "round {round}: {there:?}, {told:?}"
         );
+        assert!(there.trips <= most(told.trips, before.trips, TRIPS), "round {round}: {there:?}, {told:?}");
         total = There {
             clicks: total.clicks + there.clicks - before.clicks,
             orders: total.orders + there.orders - before.orders,
+            trips: total.trips + there.trips - before.trips,
             turn: total.turn + there.turn - before.turn,
             visit: total.visit + there.visit - before.visit,
         };
         before = there;
         together += u64::from(is_together(folder.path()));
     }
-    println!("{rounds} kills, {total:?}, files put together before {together} of them");
-    assert!(together > 0 && total.turn > 3 && total.visit > 3, "{together} {total:?}");
-}
-
-/// Whether a tool works here; says why not.
-fn works(tool: &str, arguments: &[&str]) -> bool {
-    let tried = Command::new(tool).args(arguments).output();
-    let works = tried.as_ref().is_ok_and(|output| output.status.success());
-    if !works {
-        eprintln!("skipped: {tool} {arguments:?} is not permitted here: {tried:?}");
-    }
-    works
+    println!(
+        "{rounds} kills, {total:?}, files put together before {together} of them, loads cut off by {cut}"
+    );
+    assert!(together > 0 && total.turn > 3 && total.visit > 3 && cut > 0, "{together} {cut} {total:?}");
 }
 
 /// The lines that say that something failed, and the codes of one thing.
@@ -623,8 +708,13 @@ fn with_a_failing_fsync(call: &str, failing: u64, at_work: bool) -> Vec<&'static
             );
         }
     }
-    let places =
-        [("flush", "flush"), ("compaction", "compaction"), ("turn", "materialise"), ("open", "open")];
+    let places = [
+        ("flush", "flush"),
+        ("compaction", "compaction"),
+        ("turn", "materialise"),
+        ("trips", "load"),
+        ("open", "open"),
+    ];
     for (what, name) in places {
         hit.extend((!failed(&text, what).is_empty()).then_some(name));
     }
@@ -646,7 +736,7 @@ fn with_a_failing_fsync(call: &str, failing: u64, at_work: bool) -> Vec<&'static
 /// made: nothing is acknowledged after it where it was, and opened again the node has each acknowledged row once.
 #[test]
 fn whichever_fsync_fails_nothing_is_lost() {
-    if !works("strace", &["-o", "/dev/null", "true"]) {
+    if !is_permitted("strace", &["-o", "/dev/null", "true"]) {
         return;
     }
     let mut hits: BTreeMap<&str, usize> = BTreeMap::new();
@@ -666,118 +756,7 @@ fn whichever_fsync_fails_nothing_is_lost() {
         }
     }
     println!("runs in which it failed: {hits:?}");
-    for place in ["open", "intake", "flush", "materialise", "view over files"] {
+    for place in ["open", "intake", "flush", "materialise", "view over files", "load"] {
         assert!(hits.contains_key(place), "no fsync of {place} failed: {hits:?}");
     }
-}
-
-fn fill(path: &Path) {
-    use std::io::Write as _;
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
-    while file.write_all(&[1]).is_ok() {}
-}
-
-/// The child's work, on a disk of some megabytes.
-#[test]
-#[ignore = "run by `a_full_disk_is_said_and_passes` as its child"]
-fn fills_the_disk() {
-    let folder = asked(FOLDER).unwrap();
-    let folder = Path::new(&folder);
-    set_up(folder);
-    let mut node = open(folder).unwrap();
-    let (mut there, mut refused) = (There::default(), [0, 0]);
-    let full = |done: Result<(), FlowError>, what: &str| match done {
-        Ok(()) => false,
-        Err(error) => {
-            assert_eq!(
-                (error.kind(), error.code()),
-                (asof_model::Kind::Exhausted, "disk_full"),
-                "{what}: {error:?}"
-            );
-            true
-        }
-    };
-    let push_both = |node: &Node, there: &mut There| {
-        let refused = full(push_clicks(node, there.clicks), "clicks");
-        there.clicks += if refused { 0 } else { CLICKS };
-        if refused {
-            return true;
-        }
-        let refused = full(push_orders(node, there.orders), "orders");
-        there.orders += if refused { 0 } else { ORDERS };
-        refused
-    };
-    for round in 0..3 {
-        for _ in 0..20 {
-            assert!(!push_both(&node, &mut there), "round {round}: full too early");
-        }
-        if round > 0 {
-            node.runtime.block_on(node.flow.flush()).unwrap();
-        }
-        let rest = folder.join("rest");
-        fill(&rest);
-        // What is there is answered; what is pushed, moved or made is refused by name, and nothing of it is there.
-        while !push_both(&node, &mut there) {}
-        for _ in 0..3 {
-            // Offline too, with what is not in the tables yet.
-            let found = check(&node, &format!("round {round}, full"));
-            assert_eq!((found.clicks, found.orders), (there.clicks, there.orders), "round {round}, full");
-            assert!(push_both(&node, &mut there));
-            // What is moved may leave room behind it, which another fills.
-            refused[0] += u64::from(full(node.runtime.block_on(node.flow.flush()).map(drop), "flush"));
-            fill(&rest);
-            let done = turn(&node, there.turn + 1);
-            there.turn += i64::from(done.is_ok());
-            refused[1] += u64::from(full(done, "turn"));
-            fill(&rest);
-        }
-        // Space is freed: it goes on without being opened again.
-        std::fs::remove_file(&rest).unwrap();
-        let until = Instant::now() + Duration::from_secs(30);
-        while push_both(&node, &mut there) {
-            assert!(Instant::now() < until, "round {round}: still full");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        there.turn += 1;
-        turn(&node, there.turn).unwrap();
-        assert_eq!(check_and_settle(&node, &format!("round {round}, freed")), there);
-        drop(node);
-        node = open(folder).unwrap();
-        assert_eq!(check_and_settle(&node, &format!("round {round}, opened again")), there);
-    }
-    assert!(refused.iter().all(|refused| *refused > 0), "{refused:?} of flushes and views");
-    // More rows than a reading keeps in memory need room, and say so.
-    let many = there.clicks + 4_000 * CLICKS;
-    push_many_clicks(&node, there.clicks..many).unwrap();
-    there.clicks = many;
-    let rest = folder.join("rest");
-    fill(&rest);
-    let error = begin_reading(&node, "clicks").unwrap_err();
-    assert_eq!((error.kind(), error.code()), (asof_model::Kind::Exhausted, "disk_full"), "{error}");
-    assert!(error.to_string().contains("spill/tail-"), "{error}");
-    check_views(&node, there, "many rows, full");
-    std::fs::remove_file(&rest).unwrap();
-    assert_eq!(check_and_settle(&node, "many rows, freed"), there);
-    println!("\nsurvived {there:?}, {refused:?} flushes and views refused");
-}
-
-#[test]
-fn a_full_disk_is_said_and_passes() {
-    let mounted = "mount -t tmpfs -o size=96m tmpfs \"$0\" && exec \"$@\"";
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
-    if !works("unshare", &["-m", "sh", "-c", mounted, path, "true"]) {
-        return;
-    }
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", mounted, path])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "disturbed::fills_the_disk", "--ignored", "--nocapture", "--test-threads=1"])
-        .env(FOLDER, path)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("survived "), "{text}");
 }

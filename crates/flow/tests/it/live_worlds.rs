@@ -1,9 +1,11 @@
 //! Random worlds pushed row by row and read back online: latest values and windows as the oracle of the test kit says,
-//! now and as of any instant of the history, with versions, withdrawals, retries and loads, over restarts.
+//! with what is derived of them, now and as of any instant of the history; and trained on, with labels. With versions, withdrawals, retries and loads, over restarts.
 
 mod beside_a_past;
 mod bounded;
+mod offline;
 mod replayed;
+mod service;
 mod tiled;
 
 use std::collections::BTreeMap;
@@ -18,26 +20,25 @@ use asof_compute::{Outcome, Status};
 use asof_engine::delta::{LoadFile, OnBadRow};
 use asof_engine::intake::BodyFormat;
 use asof_engine::no_progress;
-use asof_engine::point_in_time::{AnswerBatch, Manner, SpineRows, answer};
 use asof_flow::{Durability, PushRequest};
 use asof_model::{
     About, Aggregate, DataType, Double, Entity, EntityVersion, Feature, Features, Format, History, Key,
-    Length, Literal, NamedWindow, OnOverflow, Origin, OutputColumn, Place, Principal, Question, Reading,
-    Reference, Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey,
-    ViewVersion, Window,
+    Length, Literal, NamedWindow, Origin, OutputColumn, Place, Principal, Question, Reading, Reference,
+    Selection, SourceVersion, Timestamp, TypedFeature, Version, VersionId, View, ViewKey, ViewVersion,
+    Window,
 };
 use asof_serve::{EntityColumns, PreparedSelection};
-use asof_testkit::oracle::{latest, latest_n, windows};
+use asof_testkit::oracle::{derived, latest, latest_n, windows};
 use asof_testkit::{
-    Edges, Kind, Random, Row, Shape, SpineRow, Step, Value, View as TestView, WindowView, World, called,
+    Edges, Kind, Random, Read, Row, Shape, SpineRow, Step, Value, View as TestView, WindowView, World, called,
 };
-use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 
 use crate::fixture::{address, expression, name, source};
 use crate::node::Node;
+use offline::{Training, compare_offline};
 
 /// Its `v`, and `s` where it was stored.
 fn push(node: &Node, rows: &RecordBatch) -> (i64, Option<i64>) {
@@ -187,10 +188,10 @@ fn entity_of(test: &TestView) -> EntityVersion {
 
 /// Views of a world in one of their versions, and what asks for all their features.
 fn defined(
+    node: &Node,
     world: &World,
-    kind: Kind,
+    (kind, history): (Kind, History),
     generation: usize,
-    history: History,
 ) -> (Vec<Version>, Arc<PreparedSelection>) {
     let source = Arc::new(source_of(world, kind));
     let mut put = vec![Version::Source(Arc::clone(&source))];
@@ -228,7 +229,7 @@ fn defined(
         let keys = test.spine_keys.iter().map(|key| name(key)).collect();
         readings.push(Reading { view, source: Arc::clone(&source), keys });
     }
-    let selection = Selection {
+    let mut selection = Selection {
         project: name("shop"),
         service: None,
         columns,
@@ -237,7 +238,8 @@ fn defined(
         steps: Vec::new(),
         labels: Vec::new(),
     };
-    (put, PreparedSelection::new(selection).unwrap())
+    service::ask(world, &mut selection);
+    (put, PreparedSelection::deriving(selection, &node.engine).unwrap())
 }
 
 fn value(array: &ArrayRef, row: usize) -> Value {
@@ -285,6 +287,9 @@ fn wanted(
         let answers = windows(&rows, view, &view.view.asked(spine), t, question);
         wanted.extend(answers.into_iter().map(|answer| (answer.value, answer.status.name())));
     }
+    let feature = |read: Read| wanted[service::column(world, read)].0.clone();
+    let computed = derived(world, &SpineRow { t, ..spine.clone() }, feature);
+    wanted.extend(computed.into_iter().map(|value| (value, COMPUTED)));
     wanted
 }
 
@@ -314,7 +319,7 @@ fn compare_found<'a>(
                 )
             });
         }
-        compared += wanted.len() - 2 * world.views.len();
+        compared += wanted.len() - 2 * world.views.len() - world.service.derived.len();
     }
     compared
 }
@@ -326,8 +331,18 @@ fn entities(prepared: &PreparedSelection, asked: &[(usize, &SpineRow)]) -> Entit
     let user: ArrayRef = Arc::new(asked.iter().map(|(_, row)| row.user.as_deref()).collect::<StringArray>());
     let keys = [("shop", shop), ("other_shop", other), ("user", user)];
     let wanted = |name: &str| prepared.keys().iter().any(|key| key.name == name);
-    let keys = keys.into_iter().filter(|(name, _)| wanted(name));
-    EntityColumns::new(keys.map(|(name, keys)| (name.to_owned(), keys)).collect()).unwrap()
+    let mut columns: Vec<(String, ArrayRef)> = keys
+        .into_iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(name, keys)| (name.to_owned(), keys))
+        .collect();
+    let (quantity, price) = service::brought_columns(asked.iter().map(|(_, row)| *row));
+    for (called, values) in [("quantity", quantity), ("price", price)] {
+        if prepared.selection().request.iter().any(|it| it.name.as_str() == called) {
+            columns.push((called.to_owned(), values));
+        }
+    }
+    EntityColumns::new(columns).unwrap()
 }
 
 /// Holds what is read for these spine rows at `t` against the oracle.
@@ -353,54 +368,12 @@ fn compare(
     let answer = |column: usize, row: usize| {
         let status = match column < latest {
             true => found.readings[column / 2].status[row].name(),
+            false if column >= arrays.len() - world.service.derived.len() => COMPUTED,
             false => statuses[column].as_ref().unwrap()[row],
         };
         (value(&arrays[column], row), status)
     };
     compare_found(world, given, &asked, Question::Known, answer, about)
-}
-
-/// Holds what training says of all spine rows, by both questions, against the oracle.
-fn compare_offline(
-    node: &Node,
-    prepared: &PreparedSelection,
-    world: &World,
-    given: &[usize],
-    about: &str,
-) -> usize {
-    let asked: Vec<(usize, &SpineRow)> = spine_of(world).collect();
-    let latest = 2 * world.views.len();
-    let mut compared = 0;
-    for question in [Question::Known, Question::Event] {
-        let spine = SpineRows { batches: vec![world.spine_table()], time: "t".to_owned() };
-        let manner = Manner { question, on_overflow: OnOverflow::Null, outcomes: true, ..Manner::default() };
-        let catalog = node.registry.catalog();
-        let batches = node.runtime.block_on(async {
-            let found =
-                answer(&node.engine, &catalog, prepared.selection(), &spine, manner, &[], None).await?;
-            found.batches.try_collect::<Vec<AnswerBatch>>().await
-        });
-        let batches = batches.unwrap();
-        let places: Vec<(usize, usize)> =
-            batches.iter().enumerate().flat_map(|(at, of)| (0..of.rows).map(move |row| (at, row))).collect();
-        assert_eq!(places.len(), asked.len(), "{about}");
-        let found = |column: usize, row: usize| {
-            let (batch, row) = (&batches[places[row].0], places[row].1);
-            let status = match &batch.outcomes[column] {
-                None => Status::from_code(batch.status[column / 2].value(row)).unwrap().name(),
-                Some(outcomes) if outcomes.is_null(row) => "no_key",
-                Some(outcomes) => match outcomes.value(row) {
-                    code if code == Outcome::Present as u8 => "present",
-                    code if code == Outcome::Nothing as u8 => "null",
-                    _ => "overflow",
-                },
-            };
-            assert_eq!(batch.outcomes[column].is_none(), column < latest);
-            (value(&batch.columns[column], row), status)
-        };
-        compared += compare_found(world, given, &asked, question, found, about);
-    }
-    compared
 }
 
 /// What came of worlds.
@@ -409,12 +382,18 @@ struct Ran {
     edges: Edges,
     /// Answers of windows.
     compared: usize,
+    /// Those of training, of what was there at the end, halfway, and at the end by what was read halfway.
+    trained: usize,
+    rebuilt: usize,
     retries: usize,
     /// Times that views were brought up over versions.
     brought: usize,
     loads: usize,
     restarts: usize,
 }
+
+/// Stands where a derived feature has no status.
+const COMPUTED: &str = "computed";
 
 /// A world whose rows come step by step to a node, which is asked meanwhile.
 struct Coming {
@@ -437,7 +416,7 @@ impl Coming {
         let start = world.rows.iter().filter(|row| row.pushed).map(|row| row.v);
         let start = start.chain(world.spine.iter().map(|row| row.t)).min().unwrap_or(0);
         let node = Node::open(folder.path(), start.saturating_sub(10).max(Timestamp::FIRST.0));
-        let (mut put, prepared) = defined(&world, kind, 0, history);
+        let (mut put, prepared) = defined(&node, &world, (kind, history), 0);
         if unknown {
             put.truncate(1);
         }
@@ -480,7 +459,8 @@ impl Coming {
     fn bring_up(&mut self, anew: bool, ran: &mut Ran) {
         if anew {
             self.generation += 1;
-            let (put, prepared) = defined(&self.world, self.kind, self.generation, self.history);
+            let (put, prepared) =
+                defined(&self.node, &self.world, (self.kind, self.history), self.generation);
             self.node.put(put);
             self.prepared = prepared;
         }
@@ -503,6 +483,14 @@ impl Coming {
             asked.entry(row.t).or_default().push((case, row));
         }
         asked.iter().map(|(t, asked)| self.ask(asked, Some(*t))).sum()
+    }
+
+    /// Trains; the same again, by what was read.
+    fn train(&self, training: Training, ran: &mut Ran) -> Training {
+        let (compared, read) =
+            training.compare(&self.node, &self.prepared, &self.world, &mut ran.edges, &self.about);
+        ran.trained += compared;
+        training.again(read)
     }
 
     fn restart(self) -> Coming {
@@ -543,6 +531,7 @@ fn run(seeds: std::ops::Range<u64>) -> Ran {
         }
         let steps = coming.world.steps.clone();
         let halfway = steps.len() / 2;
+        let mut then = None;
         // What is loaded has times of its own: there those of pushed rows are not to be moved by a restart.
         let restarts = kind == Kind::Pushed && random.chance(50);
         for (number, step) in steps.iter().enumerate() {
@@ -559,6 +548,9 @@ fn run(seeds: std::ops::Range<u64>) -> Ran {
             }
             if late && number == halfway {
                 coming.bring_up(unknown, &mut ran);
+            }
+            if number == halfway {
+                then = Some(coming.train(Training::now(&coming.node, &coming.given), &mut ran));
             }
             if number == steps.len() * 3 / 4 && number != halfway && random.chance(50) {
                 coming.bring_up(true, &mut ran);
@@ -577,6 +569,12 @@ fn run(seeds: std::ops::Range<u64>) -> Ran {
             coming.bring_up(unknown, &mut ran);
         }
         ran.compared += coming.ask_as_of();
+        coming.train(Training::now(&coming.node, &coming.given), &mut ran);
+        if let Some(then) = then {
+            // By what it read then.
+            coming.train(then, &mut ran);
+            ran.rebuilt += 1;
+        }
         ran.edges.look(&coming.world);
     }
     ran
@@ -604,7 +602,7 @@ fn windows_over_files_are_served_as_the_oracle_says() {
         let about = format!("seed {seed}, {kind:?}");
         let folder = tempfile::tempdir().unwrap();
         let mut node = Node::open(folder.path(), 0);
-        let (put, prepared) = defined(&world, kind, 0, History::All);
+        let (put, prepared) = defined(&node, &world, (kind, History::All), 0);
         node.put(put);
         let mut order: Vec<usize> = (0..world.rows.len()).collect();
         random.shuffle(&mut order);
@@ -649,6 +647,7 @@ fn windows_over_files_are_served_as_the_oracle_says() {
             let asked: Vec<(usize, &SpineRow)> = spine_of(&world).filter(|(_, row)| row.t == t).collect();
             compared += compare(&node, &prepared, &world, &given, &asked, (t, Some(t)), &about);
         }
+        compared += compare_offline(&node, &prepared, &world, &given, &about);
         edges.look(&world);
     }
     assert!(compared > 10_000, "{compared}");
@@ -682,7 +681,7 @@ const IN_PLACE: [&str; 11] = [
     "versions tie in v, o, s, told apart by content",
 ];
 
-/// What another cut answers: online there is one.
+/// These are counted of worlds cut at random; here cuts are as trainings read them.
 const CUTS: [&str; 2] = ["an older cut answers otherwise", "an older cut under event answers otherwise"];
 
 /// 5,000 cases, each a few rows and some spine rows that ask for them at their edges, as the offline oracle counts them.
@@ -690,16 +689,17 @@ fn cases(part: u64) {
     let worlds = 5_000 / CASES as u64;
     let ran = run(part * worlds..(part + 1) * worlds);
     println!(
-        "part {part}: {} answers of windows, {} retries, {} loads, {} restarts",
-        ran.compared, ran.retries, ran.loads, ran.restarts
+        "part {part}: {} answers of windows and {} trained, {} retries, {} loads, {} restarts",
+        ran.compared, ran.trained, ran.retries, ran.loads, ran.restarts
     );
     assert!(ran.compared > 100_000, "{}", ran.compared);
+    assert!(ran.trained > 100_000 && ran.rebuilt > 40, "{} by {}", ran.trained, ran.rebuilt);
     assert!(ran.retries > 100 && ran.loads > 300 && ran.restarts > 5);
     assert!(ran.brought > 10, "{} times views were brought up over versions", ran.brought);
     let reachable = |edges: &[&'static str]| -> Vec<&'static str> {
         edges.iter().copied().filter(|edge| !IN_PLACE.contains(edge) && !CUTS.contains(edge)).collect()
     };
-    for edges in [&Edges::ALL[..], &Edges::VERSIONS, &Edges::WINDOWS] {
+    for edges in [&Edges::ALL[..], &Edges::VERSIONS, &Edges::WINDOWS, &Edges::SERVICES] {
         let mut missed = ran.edges.missed_of(&reachable(edges), 5);
         // What only a load of a moment ago brings is rare.
         missed.retain(|edge| !edge.starts_with("pushed again after a tie") || ran.edges.count(edge) == 0);

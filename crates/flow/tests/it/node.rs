@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -14,7 +15,7 @@ use asof_model::{
     Ask, Catalog, Clock, FileFormat, OnImmature, OnNullKey, OnOverflow, Principal, Project, ProjectFile,
     Question, Timestamp, Version, has_errors, render, resolve,
 };
-use asof_online::live::LiveOptions;
+use asof_online::live::{LiveOptions, LiveStore};
 use asof_online::views::LiveGenerations;
 use asof_registry::{Apply, Registry, RegistryError};
 use asof_serve::Reader;
@@ -110,6 +111,23 @@ pub(crate) fn trained(
     })
 }
 
+/// Opens what this process closed perhaps a moment ago: the engine's threads may still be at what a request left behind,
+/// and nobody waits for them but the end of a process.
+fn open_live(path: &Path, options: &LiveOptions) -> Result<Arc<dyn LiveStore>, asof_online::Error> {
+    let own = std::process::id().to_string();
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        match asof_online::live::open(path, options) {
+            Err(asof_online::Error::Owned { holder, .. })
+                if holder.as_ref() == Some(&own) && Instant::now() < until =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => return opened,
+        }
+    }
+}
+
 impl Node {
     /// A node over a project's folder at this time; what it kept before is there.
     pub(crate) fn open(root: &Path, now: i64) -> Node {
@@ -129,7 +147,7 @@ impl Node {
         let floor = runtime.block_on(engine.greatest_position())?;
         let options =
             LiveOptions { floor, cache: 8 << 20, memory: 1 << 20, ..LiveOptions::new(Arc::clone(&shared)) };
-        let live = asof_online::live::open(&data.join("live"), &options)?;
+        let live = open_live(&data.join("live"), &options)?;
         let views = Arc::new(LiveGenerations::open(Arc::clone(&live))?);
         let flow = Flow::new(registry.clone(), engine.clone(), Arc::clone(&online), Arc::clone(&shared))
             .with_intake(Arc::clone(&live), Arc::clone(&views) as Arc<dyn LiveViews>)

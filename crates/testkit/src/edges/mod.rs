@@ -1,7 +1,9 @@
 //! Which edges random worlds hit: a generator that misses one proves nothing about it.
 //!
-//! Those of rows and latest values stand here, those of versions and of windows each in a file of their own.
+//! Those of rows and latest values stand here, those of versions, of windows and of what a service asks beside each in a
+//! file of their own.
 
+mod services;
 mod versions;
 mod windows;
 
@@ -91,7 +93,7 @@ impl Edges {
 
     /// Edges that were hit and stand in no list.
     pub fn unlisted(&self) -> Vec<&'static str> {
-        let lists = [&Edges::ALL[..], &Edges::VERSIONS, &Edges::WINDOWS];
+        let lists = [&Edges::ALL[..], &Edges::VERSIONS, &Edges::WINDOWS, &Edges::SERVICES];
         let listed = |edge: &&str| lists.iter().any(|list| list.contains(edge));
         self.hits.keys().copied().filter(|edge| !listed(edge)).collect()
     }

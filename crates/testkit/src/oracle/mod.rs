@@ -1,14 +1,16 @@
-//! The naive oracle: SEMANTICS, sentence by sentence, for latest values and windows of rows with and without
-//! ids. Slow and plain on purpose. Every path is held against it.
+//! The naive oracle: SEMANTICS, sentence by sentence, for latest values, windows, derived features and labels of rows
+//! with and without ids. Slow and plain on purpose. Every path is held against it.
 
 mod aggregates;
 mod exact;
+mod service;
 mod windows;
 
 use asof_compute::Status;
 use asof_model::Question;
 
 use crate::world::{KeyValue, Row, View};
+pub use service::{derived, label};
 pub use windows::{Answer, WindowStatus, edges, windows};
 
 /// The rows that count for a key of a view, asked at `t`, of whatever event time.

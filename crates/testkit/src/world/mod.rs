@@ -11,8 +11,8 @@ use std::ops::Range;
 
 use asof_model::Timestamp;
 
-use crate::Random;
 use crate::window::{Aggregate, Function, Window, WindowView};
+use crate::{Random, Service};
 use given::Sequencer;
 pub use row::{BEFORE_ALL, KeyValue, NEVER, Row, SpineRow, View};
 
@@ -86,6 +86,8 @@ pub struct World {
     pub steps: Vec<Step>,
     /// A case goes on as long as it has rows, and its events are many: [`World::dense`].
     pub dense: bool,
+    /// What is asked beside features, of a world of a shape.
+    pub service: Service,
 }
 
 impl World {
@@ -138,6 +140,7 @@ impl World {
             ids: false,
             steps: Vec::new(),
             dense: false,
+            service: Service::default(),
         };
         for case in 0..cases {
             let rows = world.random_rows(random, case as i64);
@@ -156,6 +159,7 @@ impl World {
             world.add_case(random, case as i64, rows);
         }
         world.take_digests();
+        world.service = Service::random(&mut random.beside(), &world, 1);
         world
     }
 
@@ -182,6 +186,7 @@ impl World {
         world.cases[0].1.end = world.spine.len();
         world.stretch(random, 50_000);
         world.take_digests();
+        world.service = Service::random(&mut random.beside(), &world, 50_000 * longer);
         world
     }
 

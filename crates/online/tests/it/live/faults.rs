@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use asof_model::{Explain, Kind};
 use asof_online::Error;
 use asof_online::live::{Durability, LiveOptions, LiveStore, open};
+use asof_testkit::is_permitted;
 
 use super::{Hand, opened, options, push_as, rows};
 
@@ -25,16 +26,6 @@ fn child(test: &str) -> [String; 6] {
         })
         .try_into()
         .unwrap()
-}
-
-/// Whether a tool works here; says why not.
-fn works(tool: &str, arguments: &[&str]) -> bool {
-    let tried = Command::new(tool).args(arguments).output();
-    let works = tried.as_ref().is_ok_and(|output| output.status.success());
-    if !works {
-        eprintln!("skipped: {tool} {arguments:?} is not permitted here: {tried:?}");
-    }
-    works
 }
 
 fn name(n: usize) -> String {
@@ -73,7 +64,7 @@ fn said<'a>(output: &'a Output, word: &str) -> Vec<(usize, &'a str)> {
 
 #[test]
 fn whichever_fsync_fails() {
-    if !works("strace", &["-o", "/dev/null", "true"]) {
+    if !is_permitted("strace", &["-o", "/dev/null", "true"]) {
         return;
     }
     let mut failures = 0;
@@ -205,7 +196,7 @@ fn a_full_disk_is_said_and_passes() {
     let mounted = "mount -t tmpfs -o size=4m tmpfs \"$0\" && exec \"$@\"";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
-    if !works("unshare", &["-m", "sh", "-c", mounted, path, "true"]) {
+    if !is_permitted("unshare", &["-m", "sh", "-c", mounted, path, "true"]) {
         return;
     }
     // With room kept for what memory holds, and with next to none, so that every write meets the end.

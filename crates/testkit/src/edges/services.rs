@@ -1,0 +1,111 @@
+//! Edges of derived features and labels.
+
+use asof_compute::Status;
+use asof_model::Question;
+
+use super::Edges;
+use crate::oracle::{derived, label, latest, latest_n, order, windows};
+use crate::world::{Row, SpineRow, World};
+use crate::{Read, Term, Value, brought};
+
+impl Edges {
+    /// Every edge of derived features and labels.
+    pub const SERVICES: [&'static str; 17] = [
+        "derived of a null",
+        "derived of a derived",
+        "derived of a window",
+        "derived of what the request brings",
+        "derived of the time asked",
+        "derived: a division by 0",
+        "derived: a comparison with null",
+        "derived is NaN",
+        "derived is null",
+        "label at its source's last event",
+        "label a microsecond past it",
+        "label not mature, and its row is there",
+        "label of a row known later than it is asked",
+        "label of an expired row",
+        "label of a null key",
+        "label of an empty window",
+        "label is not the feature now",
+    ];
+
+    /// Counts the edges that the derived features and labels of a world hit, asked of these rows of a case; `reach` is how
+    /// far its source does.
+    pub fn look_at_service(&mut self, world: &World, rows: &[Row], spine: &SpineRow, reach: Option<i64>) {
+        let feature = |read: Read, t: i64| match read {
+            Read::N(view) => {
+                let view = &world.views[view];
+                let answer = latest(rows, view, &view.asked(spine), t, Question::Known);
+                latest_n(view, answer).map_or(Value::Null, Value::Int)
+            }
+            Read::State(view) => {
+                let view = &world.views[view];
+                let answer = latest(rows, view, &view.asked(spine), t, Question::Known);
+                let state = answer.1.filter(|_| answer.0 == Status::Present).and_then(|row| row.state);
+                state.map_or(Value::Null, |state| Value::Text(state.to_owned()))
+            }
+            Read::Window(view, feature) => {
+                let view = &world.window_views[view];
+                let answers = windows(rows, view, &view.view.asked(spine), t, Question::Known);
+                answers.get(feature).map_or(Value::Null, |answer| answer.value.clone())
+            }
+            _ => Value::Null,
+        };
+        let computed = derived(world, spine, |read| feature(read, spine.t));
+        let (quantity, price) = brought(spine);
+        let read = |it: Read| match it {
+            Read::Derived(before) => computed[before].clone(),
+            Read::Quantity => quantity.map_or(Value::Null, Value::Int),
+            Read::Price => price.map_or(Value::Null, Value::float),
+            Read::Time => Value::Int(spine.t),
+            of_view => feature(of_view, spine.t),
+        };
+        for ((term, _), value) in world.service.derived.iter().zip(&computed) {
+            self.hit("derived is null", *value == Value::Null);
+            self.hit("derived is NaN", *value == Value::float(f64::NAN));
+            term.visit(&mut |term| match term {
+                Term::Read(it) => {
+                    self.hit("derived of a null", read(*it) == Value::Null);
+                    self.hit("derived of a derived", matches!(it, Read::Derived(_)));
+                    self.hit("derived of a window", matches!(it, Read::Window(..)));
+                    self.hit(
+                        "derived of what the request brings",
+                        matches!(it, Read::Quantity | Read::Price),
+                    );
+                    self.hit("derived of the time asked", *it == Read::Time);
+                }
+                Term::Whole(a, b) => {
+                    let by_zero = a.value(&read) != Value::Null && b.value(&read) == Value::Int(0);
+                    self.hit("derived: a division by 0", by_zero);
+                }
+                Term::IfLess(of) => {
+                    let null = of[..2].iter().any(|term| term.value(&read) == Value::Null);
+                    self.hit("derived: a comparison with null", null);
+                }
+                _ => {}
+            });
+        }
+        for it in &world.service.labels {
+            let t = spine.t + it.after;
+            let (status, value) = label(rows, world, it, spine, reach);
+            self.hit("label at its source's last event", reach == Some(t));
+            self.hit("label a microsecond past it", reach.is_some_and(|reach| reach + 1 == t));
+            let mature = label(rows, world, it, spine, Some(i64::MAX));
+            let there = status == Status::NotMature && mature.0 == Status::Present && mature.1 != Value::Null;
+            self.hit("label not mature, and its row is there", there);
+            self.hit("label of a null key", status == Status::NoKey);
+            self.hit("label of an expired row", status == Status::Expired);
+            let is_window = matches!(it.of, Read::Window(..));
+            self.hit("label of an empty window", is_window && status == Status::NotFound);
+            let mature = status != Status::NotMature;
+            self.hit("label is not the feature now", mature && value != feature(it.of, spine.t));
+            if let Read::N(view) | Read::State(view) = it.of {
+                let view = &world.views[view];
+                let of = |question| latest(rows, view, &view.asked(spine), t, question).1.map(order);
+                let differs = of(Question::Known) != of(Question::Event);
+                self.hit("label of a row known later than it is asked", mature && differs);
+            }
+        }
+    }
+}
