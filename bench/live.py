@@ -417,10 +417,32 @@ def derived(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
     return found
 
 
+IDLE = """
+import time
+begun = last = time.perf_counter()
+while last - begun < 20:
+    now = time.perf_counter()
+    if now - last > 0.0015:
+        print((now - last) * 1e3)
+    last = now
+"""
+
+
+def stalls(turn: int) -> list[dict]:
+    """For how long the machine keeps a loop on each core from going on, though nothing else runs: no tail is shorter."""
+    loops = [subprocess.Popen([sys.executable, "-c", IDLE], stdout=subprocess.PIPE, text=True) for _ in range(os.cpu_count())]
+    took = [float(line) for loop in loops for line in loop.communicate()[0].split()]
+    values = {"bench": "live", "target": "machine", "what": "stalls", "round": turn,
+              "a_minute": round(len(took) * 3 / len(loops)), "longest_ms": round(max(took, default=0), 1)}
+    print(values, flush=True)
+    return [values]
+
+
 def run(release: Path, work: Path, seconds: int, rounds: int) -> list[dict]:
     """All of it, so many times."""
     binary, results = release / "asof", []
     for turn in range(rounds):
+        results += stalls(turn)
         results += intake(binary, work, seconds, turn)
         results += feast(work, seconds, turn)
         results += answered(binary, work, seconds, turn)

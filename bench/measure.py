@@ -74,6 +74,8 @@ def measured(run: Callable[[], object], who: int = resource.RUSAGE_SELF) -> tupl
     before, begun = resource.getrusage(who), time.perf_counter()
     result = run()
     wall, after = time.perf_counter() - begun, resource.getrusage(who)
+    if answered := os.environ.get("ANSWERED"):
+        Path(answered).touch()
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return result, {
         "wall_s": round(wall, 3), "cpu_s": round(cpu, 3), "peak_mib": round(after.ru_maxrss / 1024),

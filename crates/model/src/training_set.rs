@@ -355,7 +355,7 @@ pub struct LabelCounts {
     pub view: String,
     /// The names the view's keys have in the spine, in the entity's order.
     pub keys: Vec<String>,
-    /// Rows answered by a row of the view.
+    /// Rows answered by a row of the view; over a window those where anything counts, and where the answer is 0 or a default.
     pub present: u64,
     /// Rows without one.
     pub not_found: u64,

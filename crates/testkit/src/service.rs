@@ -63,9 +63,9 @@ pub enum Term {
     /// Of two numbers of one type.
     Times(Box<Term>, Box<Term>),
     /// Of two whole numbers, cut; null where the second is 0.
-    Whole(Box<Term>, Box<Term>),
+    Divide(Box<Term>, Box<Term>),
     /// Of two floats.
-    Over(Box<Term>, Box<Term>),
+    Ratio(Box<Term>, Box<Term>),
     /// A whole number as a float.
     Double(Box<Term>),
     /// The second where the first is null.
@@ -103,8 +103,8 @@ impl fmt::Display for Term {
             Term::Plus(a, b) => write!(f, "({a} + {b})"),
             Term::Minus(a, b) => write!(f, "({a} - {b})"),
             Term::Times(a, b) => write!(f, "({a} * {b})"),
-            Term::Whole(a, b) => write!(f, "({a} / nullif({b}, 0))"),
-            Term::Over(a, b) => write!(f, "({a} / {b})"),
+            Term::Divide(a, b) => write!(f, "({a} / nullif({b}, 0))"),
+            Term::Ratio(a, b) => write!(f, "({a} / {b})"),
             Term::Double(a) => write!(f, "cast({a} as double)"),
             Term::Coalesce(a, b) => write!(f, "coalesce({a}, {b})"),
             Term::Longer(a) => write!(f, "({a} || '+')"),
@@ -143,8 +143,8 @@ impl Term {
             Term::Plus(a, b)
             | Term::Minus(a, b)
             | Term::Times(a, b)
-            | Term::Whole(a, b)
-            | Term::Over(a, b)
+            | Term::Divide(a, b)
+            | Term::Ratio(a, b)
             | Term::Coalesce(a, b) => {
                 a.visit(see);
                 b.visit(see);
@@ -162,7 +162,7 @@ impl Term {
             Value::Text(text) => Within::Text(text),
             Value::Null | Value::List(_) | Value::Counts(_) => Within::Null,
         })
-        .whole()
+        .into_value()
     }
 
     fn comes_to(&self, read: &impl Fn(Read) -> Within) -> Within {
@@ -184,8 +184,11 @@ impl Term {
             Term::Plus(a, b) => numbers(a, b, i64::checked_add, |a, b| a + b),
             Term::Minus(a, b) => numbers(a, b, i64::checked_sub, |a, b| a - b),
             Term::Times(a, b) => numbers(a, b, i64::checked_mul, |a, b| a * b),
-            Term::Whole(a, b) => ints(a, b, i64::checked_div),
-            Term::Over(a, b) => numbers(a, b, i64::checked_div, |a, b| a / b),
+            Term::Divide(a, b) => ints(a, b, i64::checked_div),
+            Term::Ratio(a, b) => match (of(a), of(b)) {
+                (Within::Float(a), Within::Float(b)) => Within::Float(a / b),
+                _ => Within::Null,
+            },
             Term::Double(a) => match of(a) {
                 Within::Int(int) => Within::Float(int as f64),
                 _ => Within::Null,
@@ -224,7 +227,7 @@ enum Within {
 }
 
 impl Within {
-    fn whole(self) -> Value {
+    fn into_value(self) -> Value {
         match self {
             Within::Null => Value::Null,
             Within::Int(int) => Value::Int(int),
@@ -280,7 +283,7 @@ impl Maker<'_> {
             return Box::new(Term::Coalesce(a, b));
         }
         let (a, b) = (Box::new(Term::Small(a)), Box::new(Term::Small(b)));
-        let of = [Term::Plus, Term::Minus, Term::Times, Term::Whole][how as usize];
+        let of = [Term::Plus, Term::Minus, Term::Times, Term::Divide][how as usize];
         Box::new(of(a, b))
     }
 
@@ -291,7 +294,7 @@ impl Maker<'_> {
                 false => self.read("float"),
             };
         };
-        let of = [Term::Plus, Term::Minus, Term::Times, Term::Over, Term::Coalesce];
+        let of = [Term::Plus, Term::Minus, Term::Times, Term::Ratio, Term::Coalesce];
         match of.get(self.random.between(0, 6) as usize) {
             Some(of) => Box::new(of(self.float(less), self.float(less))),
             None => self.chosen(less, Maker::float),

@@ -1,12 +1,16 @@
 //! `cargo xtask campaign`: long runs that break things on purpose, on request.
 //!
-//! `kill` kills a thousand times each what applies, loads, materialises, trains and backs up, what takes pushed rows,
-//! and what moves these into tables while it puts files together and makes views anew. `power-loss` lets the same, in
-//! turn, write to an ext4 file system in an image file, copies the image in the moment of an acknowledgement, or while rows
-//! were just moved, put together, loaded or made into a view, mounts the copy and looks whether all that was acknowledged is there and nothing half-done. `fsync` lets one fsync after the other
-//! of such a node fail. A file written beside without fsync is the
-//! control: if it survived every time, the copy would not show what a power loss does. `soak` asks a million features of
-//! a node while everything happens to it at once, and has what it served answered again.
+//! `kill` kills a thousand times each what applies, loads, materialises, trains and backs up, what takes pushed rows, and
+//! what moves these into tables while it loads files, puts files together and makes views anew.
+//!
+//! `power-loss` lets the same, in turn, write to an ext4 file system in an image file, stops it shortly after an
+//! acknowledgement or after rows were moved, put together, loaded or made into a view, copies the image, mounts the copy and
+//! looks whether all that was acknowledged is there and nothing half-done. A file written beside without fsync is the
+//! control: if it survived every time, the copy would not show what a power loss does. The copy has what was handed to the
+//! disk, so a disk that forgets what it holds in its own cache is not tried.
+//!
+//! `fsync` lets one fsync after the other of such a node fail. `soak` asks a million features of a node while everything
+//! happens to it at once, and has what it served answered again.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -91,20 +95,22 @@ fn power_loss(root: &Path, rounds: u32) -> Result<(), String> {
     std::fs::create_dir_all(&place).map_err(|e| format!("cannot make `{}`: {e}", place.display()))?;
     let (mut acknowledged, mut lost) = (0, 0);
     let mut after: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut in_part = 0;
     for number in 0..rounds {
         let (subject, program) = &programs[number as usize % programs.len()];
         // Each time that its turn comes after another of what it says.
         let turn = number as usize / programs.len();
         let moment = subject.moments[turn % subject.moments.len()];
         let round = Round { number, place: &place, subject, program, moment };
-        let (seen, control_lost) = round.run()?;
-        acknowledged += seen;
-        lost += u32::from(control_lost);
+        let found = round.run()?;
+        acknowledged += found.acknowledged;
+        lost += u32::from(found.control_lost);
+        in_part += u32::from(found.loaded_in_part);
         *after.entry(moment).or_default() += 1;
     }
     println!(
         "{rounds} images, {acknowledged} acknowledged pushes, loads, applies, commits and commands, none lost; \
-         the control lost {lost} times; taken after {after:?}"
+         the control lost {lost} times; taken after {after:?}, {in_part} of them between the parts of a file that was loaded"
     );
     if lost == 0 {
         return Err("the control, a file without fsync, was never lost: these images show nothing".to_owned());
@@ -223,6 +229,36 @@ struct Writer {
     child: Child,
 }
 
+impl Writer {
+    /// Stops it, until what each thread had asked of the disk is done.
+    fn stop(&self) -> Result<(), String> {
+        let group = Pid::from_child(&self.child);
+        kill_process_group(group, Signal::STOP).map_err(|e| format!("cannot stop what writes: {e}"))?;
+        for _ in 0..5_000 {
+            if states(group).iter().all(|state| matches!(state.as_str(), "T" | "Z" | "X")) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err("what writes does not stop".to_owned())
+    }
+}
+
+/// The states of all threads of a group of processes.
+fn states(group: Pid) -> Vec<String> {
+    let below = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path());
+    // Behind the name, which may hold anything but ends with the last bracket: state, parent, group.
+    let fields = |path: PathBuf| -> Vec<String> {
+        let stat = std::fs::read_to_string(path.join("stat")).unwrap_or_default();
+        let behind = stat.rsplit_once(')').map(|(_, behind)| behind).unwrap_or_default();
+        behind.split_whitespace().map(str::to_owned).collect()
+    };
+    let own = group.as_raw_nonzero().to_string();
+    let of_group = below(PathBuf::from("/proc")).filter(|path| fields(path.clone()).get(2) == Some(&own));
+    let threads = of_group.flat_map(|path| below(path.join("task")));
+    threads.filter_map(|path| fields(path).into_iter().next()).collect()
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         let group = Pid::from_child(&self.child);
@@ -233,6 +269,15 @@ impl Drop for Writer {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// What came of a round.
+struct Found {
+    /// Writes acknowledged before the image was taken.
+    acknowledged: usize,
+    control_lost: bool,
+    /// A file was being loaded, and some parts of it were in.
+    loaded_in_part: bool,
 }
 
 /// Unmounts when dropped, whatever happened.
@@ -249,6 +294,39 @@ impl Mounted {
         system("mount", &["-o", "loop", &text(image), &text(&at)])?;
         Ok(Mounted { at })
     }
+
+    /// How much was written to its device, and how much is on its way.
+    fn writes(&self) -> Result<(String, String), String> {
+        let mounts =
+            std::fs::read_to_string("/proc/mounts").map_err(|e| format!("cannot read mounts: {e}"))?;
+        let at = text(&self.at);
+        let device = mounts.lines().find_map(|line| {
+            let (device, rest) = line.split_once(' ')?;
+            (rest.split(' ').next()? == at).then(|| device.trim_start_matches("/dev/").to_owned())
+        });
+        let device = device.ok_or_else(|| format!("`{at}` is not mounted"))?;
+        let path = format!("/sys/block/{device}/stat");
+        let counts = std::fs::read_to_string(&path).map_err(|e| format!("cannot read `{path}`: {e}"))?;
+        let counts: Vec<&str> = counts.split_whitespace().collect();
+        match counts.as_slice() {
+            [_, _, _, _, writes, _, _, _, in_flight, ..] => {
+                Ok(((*writes).to_owned(), (*in_flight).to_owned()))
+            }
+            _ => Err(format!("`{path}` does not say how much was written")),
+        }
+    }
+
+    /// Copies the image while nothing is written to it.
+    fn copy(&self, image: &Path, copy: &Path) -> Result<(), String> {
+        for _ in 0..20 {
+            let before = self.writes()?;
+            system("cp", &["--sparse=always", &text(image), &text(copy)])?;
+            if before.1 == "0" && self.writes()? == before {
+                return Ok(());
+            }
+        }
+        Err(format!("`{}` is written to whenever it is copied", image.display()))
+    }
 }
 
 impl Drop for Mounted {
@@ -259,8 +337,8 @@ impl Drop for Mounted {
 }
 
 impl Round<'_> {
-    /// How many writes were acknowledged before the image was taken, and whether the control was lost.
-    fn run(&self) -> Result<(usize, bool), String> {
+    /// Takes an image and looks at it.
+    fn run(&self) -> Result<Found, String> {
         let image = self.place.join("disk.img");
         let copy = self.place.join("copy.img");
         let _ = std::fs::remove_file(&image);
@@ -296,11 +374,11 @@ impl Round<'_> {
             }
             std::fs::write(disk.at.join("control"), vec![7; 4_096])
                 .map_err(|e| format!("cannot write the control: {e}"))?;
-            // A little later it stands still, whatever it is at, and the copy is what the disk holds then.
-            std::thread::sleep(Duration::from_micros(u64::from(self.number) * 7_919 % 25_000));
-            let group = Pid::from_child(&writer.child);
-            kill_process_group(group, Signal::STOP).map_err(|e| format!("cannot stop what writes: {e}"))?;
-            system("cp", &["--sparse=always", &text(&image), &text(&copy)])?;
+            // A little later it stands still, whatever it is at. A file is first looked at, then loaded.
+            let most = if self.moment.starts_with("loading") { 200_000 } else { 25_000 };
+            std::thread::sleep(Duration::from_micros(u64::from(self.number) * 79_199 % most));
+            writer.stop()?;
+            disk.copy(&image, &copy)?;
             // What it said meanwhile was acknowledged too.
             drop(writer);
             seen.extend(lines.filter_map(|line| acknowledged(&line)));
@@ -324,7 +402,11 @@ impl Round<'_> {
                 String::from_utf8_lossy(&checked.stderr)
             ));
         }
-        Ok((seen.len(), control != vec![7; 4_096]))
+        Ok(Found {
+            acknowledged: seen.len(),
+            control_lost: control != vec![7; 4_096],
+            loaded_in_part: String::from_utf8_lossy(&checked.stdout).contains("\nin part"),
+        })
     }
 
     fn program_with(&self, folder: &Path, test: &str) -> Command {

@@ -22,7 +22,7 @@ use super::answers::{CHUNK, ReadingCounts};
 use super::asked::{Asked, Cuts, Pass, Questions};
 use super::ends::Ends;
 use super::halves;
-use super::mature::{Reach, kept, kept_rows, masked};
+use super::mature::{Reach, kept, kept_rows, masked, status_of_window};
 use super::operator::{Hooks, Mode, PointInTimeExec, broken};
 use super::spec::{
     DIFFERS, EVENT_TIME, FeatureSpec, OUTCOME, ReadingSpec, STATUS, Spec, SpineColumns, compute,
@@ -390,7 +390,8 @@ fn spec(engine: &Engine, questions: &Questions, pass: &Pass, key_sets: &[KeySet]
         columns: source.columns.clone(),
         readings: readings.collect(),
         overflow_is_null: manner.on_overflow == OnOverflow::Null,
-        outcomes: manner.outcomes,
+        // A label over a window is told by what it comes to itself.
+        outcomes: manner.outcomes || pass.after.is_some(),
         memory: engine.config().memory,
     }
 }
@@ -583,9 +584,14 @@ impl Assembly {
         let mut labels = Vec::with_capacity(selection.labels.len());
         let mut label_status = Vec::with_capacity(selection.labels.len());
         for ((label, asked), immature) in selection.labels.iter().zip(&questions.labels).zip(&self.immature) {
-            let (values, status) = (feature(*asked, label.feature)?, column(*asked, STATUS)?);
-            let is_window = label.reading.view.definition.is_window();
-            let (values, status) = masked(&values, &status, is_window, &immature.slice(first, rows))?;
+            let (values, view) = (feature(*asked, label.feature)?, &label.reading.view);
+            let status = if view.definition.is_window() {
+                let outcome = format!("{OUTCOME}{}", view.features[label.feature].feature.name);
+                status_of_window(column(*asked, &outcome)?.as_primitive())
+            } else {
+                column(*asked, STATUS)?.as_primitive().clone()
+            };
+            let (values, status) = masked(&values, &status, &immature.slice(first, rows))?;
             labels.push(values);
             label_status.push(status);
         }

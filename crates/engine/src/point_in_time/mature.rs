@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt8Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt8Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
-use asof_compute::Status;
+use arrow::datatypes::TimestampMicrosecondType;
+use asof_compute::{Outcome, Status};
 use asof_model::{Address, Catalog, Cut, Length, Place, Selection, SourceCut, SourceVersion, Timestamp};
 use futures::StreamExt;
 use tokio::task::JoinSet;
@@ -87,28 +87,28 @@ pub(crate) fn kept_rows(batches: &[RecordBatch], keep: &BooleanArray) -> Result<
     kept.collect()
 }
 
-/// A label's values without those that are not mature, and its statuses with them. Over windows a value is present,
-/// though nothing counted: it is a 0 or a default.
+/// A label's values without those that are not mature, and its statuses with them.
 pub(super) fn masked(
     values: &ArrayRef,
-    status: &ArrayRef,
-    is_window: bool,
+    status: &UInt8Array,
     immature: &BooleanBuffer,
 ) -> Result<(ArrayRef, UInt8Array)> {
     let mask = BooleanArray::new(immature.clone(), None);
     let values = arrow::compute::nullif(values, &mask)?;
-    let nulls = values.logical_nulls();
-    let codes = status.as_primitive::<UInt8Type>().values();
-    let told = codes.iter().zip(immature).enumerate().map(|(row, (code, immature))| {
-        let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
-        match Status::from_code(*code) {
-            _ if immature => Status::NotMature.code(),
-            Some(Status::NotFound) if is_window && !is_null => Status::Present.code(),
-            _ => *code,
-        }
-    });
-    let told = told.collect();
-    Ok((values, told))
+    let told = status.values().iter().zip(immature);
+    let told = told.map(|(code, immature)| if immature { Status::NotMature.code() } else { *code });
+    Ok((values, told.collect()))
+}
+
+/// What the outcomes of a label over a window are as statuses: where nothing counted, nothing was found; what is out of
+/// range is present, and null.
+pub(super) fn status_of_window(outcomes: &UInt8Array) -> UInt8Array {
+    let status = |outcome: Option<u8>| match outcome {
+        None => Status::NoKey,
+        Some(code) if code == Outcome::Nothing as u8 => Status::NotFound,
+        Some(_) => Status::Present,
+    };
+    outcomes.iter().map(|outcome| status(outcome).code()).collect()
 }
 
 /// The greatest event time of all rows of a source, and what was read: the statistics of its files, or where these

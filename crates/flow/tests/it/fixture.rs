@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arrow::array::RecordBatch;
 use asof_engine::source::SourceScan;
@@ -79,6 +79,15 @@ pub(crate) fn name(text: &str) -> Name {
 
 pub(crate) fn address(text: &str) -> Address {
     Address { project: name("shop"), name: name(text) }
+}
+
+/// Says that it is over when it is dropped, however that comes.
+pub(crate) struct SetAtEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 pub(crate) fn expression(text: &str) -> Expression {

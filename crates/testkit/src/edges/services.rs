@@ -4,13 +4,13 @@ use asof_compute::Status;
 use asof_model::Question;
 
 use super::Edges;
-use crate::oracle::{derived, label, latest, latest_n, order, windows};
+use crate::oracle::{Reach, derived, label, latest, latest_n, latest_state, order, reads, windows};
 use crate::world::{Row, SpineRow, World};
-use crate::{Read, Term, Value, brought};
+use crate::{Read, Term, Value};
 
 impl Edges {
     /// Every edge of derived features and labels.
-    pub const SERVICES: [&'static str; 17] = [
+    pub const SERVICES: [&'static str; 19] = [
         "derived of a null",
         "derived of a derived",
         "derived of a window",
@@ -22,6 +22,8 @@ impl Edges {
         "derived is null",
         "label at its source's last event",
         "label a microsecond past it",
+        "label at T",
+        "label past T, before its source's last event",
         "label not mature, and its row is there",
         "label of a row known later than it is asked",
         "label of an expired row",
@@ -30,37 +32,27 @@ impl Edges {
         "label is not the feature now",
     ];
 
-    /// Counts the edges that the derived features and labels of a world hit, asked of these rows of a case; `reach` is how
-    /// far its source does.
-    pub fn look_at_service(&mut self, world: &World, rows: &[Row], spine: &SpineRow, reach: Option<i64>) {
-        let feature = |read: Read, t: i64| match read {
-            Read::N(view) => {
+    /// Counts the edges that the derived features and labels of a world hit, asked of these rows of a case.
+    pub fn look_at_service(&mut self, world: &World, rows: &[Row], spine: &SpineRow, reach: Reach) {
+        let feature = |read: Read| match read {
+            Read::N(view) | Read::State(view) => {
                 let view = &world.views[view];
-                let answer = latest(rows, view, &view.asked(spine), t, Question::Known);
-                latest_n(view, answer).map_or(Value::Null, Value::Int)
-            }
-            Read::State(view) => {
-                let view = &world.views[view];
-                let answer = latest(rows, view, &view.asked(spine), t, Question::Known);
-                let state = answer.1.filter(|_| answer.0 == Status::Present).and_then(|row| row.state);
-                state.map_or(Value::Null, |state| Value::Text(state.to_owned()))
+                let answer = latest(rows, view, &view.asked(spine), spine.t, Question::Known);
+                let value = match read {
+                    Read::N(_) => latest_n(view, answer).map(Value::Int),
+                    _ => latest_state(answer).map(|state| Value::Text(state.to_owned())),
+                };
+                value.unwrap_or(Value::Null)
             }
             Read::Window(view, feature) => {
                 let view = &world.window_views[view];
-                let answers = windows(rows, view, &view.view.asked(spine), t, Question::Known);
+                let answers = windows(rows, view, &view.view.asked(spine), spine.t, Question::Known);
                 answers.get(feature).map_or(Value::Null, |answer| answer.value.clone())
             }
             _ => Value::Null,
         };
-        let computed = derived(world, spine, |read| feature(read, spine.t));
-        let (quantity, price) = brought(spine);
-        let read = |it: Read| match it {
-            Read::Derived(before) => computed[before].clone(),
-            Read::Quantity => quantity.map_or(Value::Null, Value::Int),
-            Read::Price => price.map_or(Value::Null, Value::float),
-            Read::Time => Value::Int(spine.t),
-            of_view => feature(of_view, spine.t),
-        };
+        let computed = derived(world, spine, feature);
+        let read = |it: Read| reads(it, spine, &computed, feature);
         for ((term, _), value) in world.service.derived.iter().zip(&computed) {
             self.hit("derived is null", *value == Value::Null);
             self.hit("derived is NaN", *value == Value::float(f64::NAN));
@@ -75,7 +67,7 @@ impl Edges {
                     );
                     self.hit("derived of the time asked", *it == Read::Time);
                 }
-                Term::Whole(a, b) => {
+                Term::Divide(a, b) => {
                     let by_zero = a.value(&read) != Value::Null && b.value(&read) == Value::Int(0);
                     self.hit("derived: a division by 0", by_zero);
                 }
@@ -89,9 +81,18 @@ impl Edges {
         for it in &world.service.labels {
             let t = spine.t + it.after;
             let (status, value) = label(rows, world, it, spine, reach);
-            self.hit("label at its source's last event", reach == Some(t));
-            self.hit("label a microsecond past it", reach.is_some_and(|reach| reach + 1 == t));
-            let mature = label(rows, world, it, spine, Some(i64::MAX));
+            let past = |time: Option<i64>| time.is_some_and(|time| time < t);
+            self.hit(
+                "label at its source's last event",
+                reach.greatest == Some(t) && reach.last() == Some(t),
+            );
+            self.hit("label a microsecond past it", reach.greatest == Some(t - 1) && !past(reach.pushed));
+            self.hit("label at T", reach.pushed == Some(t) && reach.last() == Some(t));
+            self.hit(
+                "label past T, before its source's last event",
+                past(reach.pushed) && !past(reach.greatest),
+            );
+            let mature = label(rows, world, it, spine, Reach { greatest: Some(i64::MAX), pushed: None });
             let there = status == Status::NotMature && mature.0 == Status::Present && mature.1 != Value::Null;
             self.hit("label not mature, and its row is there", there);
             self.hit("label of a null key", status == Status::NoKey);
@@ -99,7 +100,7 @@ impl Edges {
             let is_window = matches!(it.of, Read::Window(..));
             self.hit("label of an empty window", is_window && status == Status::NotFound);
             let mature = status != Status::NotMature;
-            self.hit("label is not the feature now", mature && value != feature(it.of, spine.t));
+            self.hit("label is not the feature now", mature && value != feature(it.of));
             if let Read::N(view) | Read::State(view) = it.of {
                 let view = &world.views[view];
                 let of = |question| latest(rows, view, &view.asked(spine), t, question).1.map(order);

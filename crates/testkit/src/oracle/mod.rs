@@ -10,7 +10,7 @@ use asof_compute::Status;
 use asof_model::Question;
 
 use crate::world::{KeyValue, Row, View};
-pub use service::{derived, label};
+pub use service::{Reach, derived, label, reads};
 pub use windows::{Answer, WindowStatus, edges, windows};
 
 /// The rows that count for a key of a view, asked at `t`, of whatever event time.
@@ -83,6 +83,11 @@ pub fn latest_n(view: &View, answer: (Status, Option<&Row>)) -> Option<i64> {
         (Status::NotFound | Status::Expired, _) => view.default,
         (Status::NoKey | Status::NotMature, _) => None,
     }
+}
+
+/// The feature `state` of what [`latest`] answers.
+pub fn latest_state(answer: (Status, Option<&Row>)) -> Option<&'static str> {
+    answer.1.filter(|_| answer.0 == Status::Present).and_then(|row| row.state)
 }
 
 /// Rows are ordered by (e, v, o, s, c); among rows equal in the first four a delete comes last.

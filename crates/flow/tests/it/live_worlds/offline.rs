@@ -2,7 +2,7 @@
 
 use asof_engine::point_in_time::{AnswerBatch, Manner, SpineRows, answer};
 use asof_model::{Address, Cut, OnImmature, OnOverflow, SourceCut, VisibleTimes};
-use asof_testkit::oracle::label;
+use asof_testkit::oracle::{Reach, label};
 use futures::TryStreamExt;
 
 use super::*;
@@ -33,10 +33,11 @@ impl Training {
     }
 
     /// How far the source reaches that all labels are of.
-    fn reach(&self, prepared: &PreparedSelection, world: &World) -> Option<i64> {
-        let greatest = self.given.iter().map(|at| world.rows[*at].e).max()?;
-        let source = &prepared.selection().readings.first()?.source.definition;
-        Some(if matches!(source.place, Place::Push { .. }) { greatest.min(self.at) } else { greatest })
+    fn reach(&self, prepared: &PreparedSelection, world: &World) -> Reach {
+        let source = &prepared.selection().readings[0].source.definition;
+        let is_pushed = matches!(source.place, Place::Push { .. });
+        let greatest = self.given.iter().map(|at| world.rows[*at].e).max();
+        Reach { greatest, pushed: is_pushed.then_some(self.at) }
     }
 
     /// Holds what it says of all spine rows, by both questions, against the oracle: how many answers of windows, and what
@@ -117,14 +118,7 @@ impl Training {
                 for (number, (status, wanted)) in wanted.iter().enumerate() {
                     let told = Status::from_code(batch.label_status[number].value(row)).unwrap();
                     let found = value(&batch.labels[number], row);
-                    // Of windows it says whether rows were within, whatever they come to.
-                    let is_window = matches!(world.service.labels[number].of, Read::Window(..));
-                    let like = told == *status
-                        || is_window
-                            && [told, *status]
-                                .iter()
-                                .all(|it| matches!(it, Status::Present | Status::NotFound));
-                    assert!(found == *wanted && like, "{}", {
+                    assert!((&found, told) == (wanted, *status), "{}", {
                         let label = world.service.labels[number];
                         let rows = rows_of(*case);
                         format!(

@@ -2,7 +2,8 @@
 
 use arrow::array::Float64Array;
 use asof_model::{
-    Derived, DerivedFeature, DerivedVersion, Input, LabelReading, RequestColumn, Step as Computed, StepInput,
+    Derived, DerivedFeature, DerivedVersion, Input, LabelReading, RequestColumn, Step as DerivedStep,
+    StepInput,
 };
 use asof_testkit::brought;
 
@@ -25,8 +26,8 @@ fn place(world: &World, read: Read) -> Option<(usize, usize)> {
     }
 }
 
-/// Adds what is derived, and the labels.
-pub(super) fn ask(world: &World, selection: &mut Selection) {
+/// Adds what is derived to what is asked for, and the labels.
+pub(super) fn add(world: &World, selection: &mut Selection) {
     let mut features = Vec::new();
     for (at, (term, data_type)) in world.service.derived.iter().enumerate() {
         let input = |read: Read| match (place(world, read), read) {
@@ -75,7 +76,7 @@ pub(super) fn ask(world: &World, selection: &mut Selection) {
             (None, read) => StepInput::Request(used.iter().position(|(it, ..)| *it == read).unwrap()),
         };
         let inputs = term.reads().into_iter().map(input).collect();
-        selection.steps.push(Computed { derived: Arc::clone(&derived), feature: at, inputs });
+        selection.steps.push(DerivedStep { derived: Arc::clone(&derived), feature: at, inputs });
         selection.columns.push(OutputColumn {
             name: format!("d{at}"),
             from: Origin::Derived { step: at },
