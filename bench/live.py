@@ -417,12 +417,14 @@ def derived(binary: Path, work: Path, seconds: int, turn: int) -> list[dict]:
     return found
 
 
-IDLE = """
+# A loop goes on for so many seconds, and says for how many milliseconds it was kept from it, each time over so many.
+STALLS_S, STALL_MS = 20, 1.5
+IDLE = f"""
 import time
 begun = last = time.perf_counter()
-while last - begun < 20:
+while last - begun < {STALLS_S}:
     now = time.perf_counter()
-    if now - last > 0.0015:
+    if (now - last) * 1e3 > {STALL_MS}:
         print((now - last) * 1e3)
     last = now
 """
@@ -433,7 +435,7 @@ def stalls(turn: int) -> list[dict]:
     loops = [subprocess.Popen([sys.executable, "-c", IDLE], stdout=subprocess.PIPE, text=True) for _ in range(os.cpu_count())]
     took = [float(line) for loop in loops for line in loop.communicate()[0].split()]
     values = {"bench": "live", "target": "machine", "what": "stalls", "round": turn,
-              "a_minute": round(len(took) * 3 / len(loops)), "longest_ms": round(max(took, default=0), 1)}
+              "over_ms": STALL_MS, "a_minute": round(len(took) * 60 / STALLS_S / len(loops)), "longest_ms": round(max(took, default=0), 1)}
     print(values, flush=True)
     return [values]
 

@@ -438,7 +438,7 @@ def live_tables(rows: list[dict]) -> list[str]:
         lines.append("")
     if stalls:
         lines += [f"The machine itself kept a loop that does nothing, on each core, from going on {median(stalls, 'a_minute'):.0f} "
-                  f"times a minute for over 1.5 ms, at the longest for {max(row['longest_ms'] for row in stalls)} ms.", ""]
+                  f"times a minute for over {stalls[-1]['over_ms']} ms, at the longest for {max(row['longest_ms'] for row in stalls)} ms.", ""]
     if held:
         last = held[-1]
         lines += [f"Bytes an event, of {last['rows']:,} events with one view of 20 features over windows.", "",

@@ -206,7 +206,7 @@ fn a_replay_of_what_clocks_did_is_equal() {
         "{} answers, {between} of them between a batch's write and its fsync, {behind} batches right after another",
         answers.len()
     );
-    assert!(answers.len() > 50 && between > 0 && behind > 20, "{} {between} {behind}", answers.len());
+    assert!(answers.len() > 50 && between > 5 && behind > 20, "{} {between} {behind}", answers.len());
 
     let times: Vec<i64> = answers.keys().copied().collect();
     let same = |node: &Node, about: &str| {
