@@ -4,7 +4,7 @@ use asof_compute::Status;
 use asof_model::Question;
 
 use super::Edges;
-use crate::oracle::{Reach, derived, label, latest, latest_n, latest_state, order, reads, windows};
+use crate::oracle::{Reach, derived, feature, label, latest, order, reads};
 use crate::world::{Row, SpineRow, World};
 use crate::{Read, Term, Value};
 
@@ -34,25 +34,9 @@ impl Edges {
 
     /// Counts the edges that the derived features and labels of a world hit, asked of these rows of a case.
     pub fn look_at_service(&mut self, world: &World, rows: &[Row], spine: &SpineRow, reach: Reach) {
-        let feature = |read: Read| match read {
-            Read::N(view) | Read::State(view) => {
-                let view = &world.views[view];
-                let answer = latest(rows, view, &view.asked(spine), spine.t, Question::Known);
-                let value = match read {
-                    Read::N(_) => latest_n(view, answer).map(Value::Int),
-                    _ => latest_state(answer).map(|state| Value::Text(state.to_owned())),
-                };
-                value.unwrap_or(Value::Null)
-            }
-            Read::Window(view, feature) => {
-                let view = &world.window_views[view];
-                let answers = windows(rows, view, &view.view.asked(spine), spine.t, Question::Known);
-                answers.get(feature).map_or(Value::Null, |answer| answer.value.clone())
-            }
-            _ => Value::Null,
-        };
-        let computed = derived(world, spine, feature);
-        let read = |it: Read| reads(it, spine, &computed, feature);
+        let now = |read: Read| feature(rows, world, read, spine, (spine.t, Question::Known)).1;
+        let computed = derived(world, spine, now);
+        let read = |it: Read| reads(it, spine, &computed, now);
         for ((term, _), value) in world.service.derived.iter().zip(&computed) {
             self.hit("derived is null", *value == Value::Null);
             self.hit("derived is NaN", *value == Value::float(f64::NAN));
@@ -100,7 +84,7 @@ impl Edges {
             let is_window = matches!(it.of, Read::Window(..));
             self.hit("label of an empty window", is_window && status == Status::NotFound);
             let mature = status != Status::NotMature;
-            self.hit("label is not the feature now", mature && value != feature(it.of));
+            self.hit("label is not the feature now", mature && value != now(it.of));
             if let Read::N(view) | Read::State(view) = it.of {
                 let view = &world.views[view];
                 let of = |question| latest(rows, view, &view.asked(spine), t, question).1.map(order);

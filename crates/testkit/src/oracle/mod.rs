@@ -10,7 +10,7 @@ use asof_compute::Status;
 use asof_model::Question;
 
 use crate::world::{KeyValue, Row, View};
-pub use service::{Reach, derived, label, reads};
+pub use service::{Reach, derived, feature, label, reads};
 pub use windows::{Answer, WindowStatus, edges, windows};
 
 /// The rows that count for a key of a view, asked at `t`, of whatever event time.

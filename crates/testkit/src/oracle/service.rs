@@ -46,18 +46,29 @@ pub fn reads(read: Read, spine: &SpineRow, computed: &[Value], feature: impl Fn(
     }
 }
 
-/// What a label answers a spine row: read at `t + after` with the question *event*. Over windows it is present where anything
-/// counted, be it out of range, and where the answer is 0 or a default.
+/// What a label answers a spine row: read at `t + after` with the question *event*.
 pub fn label(rows: &[Row], world: &World, label: &Label, spine: &SpineRow, reach: Reach) -> (Status, Value) {
     let t = spine.t + label.after;
     if reach.last().is_none_or(|last| t > last) {
         return (Status::NotMature, Value::Null);
     }
-    match label.of {
+    feature(rows, world, label.of, spine, (t, Question::Event))
+}
+
+/// What a feature of a view answers the keys of a spine row at a time. Over windows it is present where anything counted, be
+/// it out of range, and where the answer is 0 or a default.
+pub fn feature(
+    rows: &[Row],
+    world: &World,
+    of: Read,
+    spine: &SpineRow,
+    (t, question): (i64, Question),
+) -> (Status, Value) {
+    match of {
         Read::N(view) | Read::State(view) => {
             let view = &world.views[view];
-            let answer = latest(rows, view, &view.asked(spine), t, Question::Event);
-            let value = match label.of {
+            let answer = latest(rows, view, &view.asked(spine), t, question);
+            let value = match of {
                 Read::N(_) => latest_n(view, answer).map(Value::Int),
                 _ => latest_state(answer).map(|state| Value::Text(state.to_owned())),
             };
@@ -65,7 +76,7 @@ pub fn label(rows: &[Row], world: &World, label: &Label, spine: &SpineRow, reach
         }
         Read::Window(view, feature) => {
             let view = &world.window_views[view];
-            let mut answers = windows(rows, view, &view.view.asked(spine), t, Question::Event);
+            let mut answers = windows(rows, view, &view.view.asked(spine), t, question);
             let Answer { status, value } = answers.swap_remove(feature);
             let status = match status {
                 WindowStatus::Present | WindowStatus::Overflow => Status::Present,
