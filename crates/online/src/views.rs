@@ -11,7 +11,7 @@
 //! few for a tile, where a row of a tile was ended since, and where T lies before something that the tile holds. What
 //! is answered therefore never depends on which tiles there are; [`Tiler`] makes them so that little is read.
 //!
-//! What the tiles between two edges come to is remembered where it is asked for again ([`sums`]).
+//! What was read of an entity is remembered where it is asked for again ([`memory`]).
 //!
 //! Some tiles are *kept*: they stand in for rows that are let go of, where no edge of a window that is answered falls
 //! within one. A kept tile is read before whatever rows are left below it, and is merged with late rows instead of being
@@ -24,7 +24,8 @@
 //!   entity; a kept one holds nothing that is not known from the least T on that is answered;
 //! - tiles are written before the late rows that they make needless go, and the entity's own mark after both; with kept
 //!   tiles a mark before them, and what they stand in for goes last;
-//! - whoever changes an entity's tiles says so before and after, to the sums of its one [`ViewTable`];
+//! - whoever changes an entity's tiles says so before and after, and whoever writes rows before they are published, to the
+//!   memory of its one [`ViewTable`];
 //! - everything is decided in `asof-compute`: the edges of windows, the order of rows, states and what they come to.
 //!
 //! Start reading at [`ViewTable`], then [`read`], then [`tiler`]. The bytes are `docs/formats/live-views.md`.
@@ -34,7 +35,9 @@ mod filled;
 mod generations;
 mod key;
 mod latest;
+mod memory;
 mod read;
+mod rows;
 mod sums;
 mod table;
 mod tiler;
@@ -43,6 +46,7 @@ pub use expire::{Expired, Held};
 pub use generations::{Counted, Holds, LiveGeneration, LiveGenerations, LiveRecord, Loading, Progress};
 pub use key::row_key_length;
 pub use latest::LatestRow;
+pub use memory::Remembered;
 pub use read::{WindowsAsked, WindowsRead, sum_windows};
 pub use table::{TiledKeys, ViewRow, ViewTable};
 pub use tiler::{Tiled, Tiler};

@@ -50,8 +50,7 @@ impl LiveReading {
         let live = of.and_then(|of| of.live(&reading.view, &reading.version));
         let generation = live.ok_or_else(|| ServeError::NotMaterialized { view: reading.view.clone() })?;
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = found.as_ref().filter(|found| found.generation.record.id == generation.record.id)
-        {
+        if let Some(found) = found.as_ref().filter(|found| found.generation.table.is(&generation.table)) {
             return Ok(Arc::clone(found));
         }
         let windows = match &generation.record.holds {

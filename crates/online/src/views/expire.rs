@@ -5,7 +5,7 @@ use asof_model::Timestamp;
 
 use super::ViewTable;
 use super::key;
-use super::sums::Change;
+use super::memory::Change;
 use crate::Result;
 use crate::live::{Direction, LiveSnapshot, LiveStore};
 
@@ -61,7 +61,7 @@ impl ViewTable {
                     self.past_latest(from.as_ref(), entity, *versions, keeping, &mut gone)?
                 }
             }
-            if gone.len() > before && self.sums().is_some() {
+            if gone.len() > before && self.memory().is_some() {
                 changed.push(entity.to_vec());
             }
             if gone.len() >= REMOVED {
@@ -72,8 +72,8 @@ impl ViewTable {
         drop(from);
         if !gone.is_empty() {
             let number = self.number();
-            if let Some(sums) = self.sums() {
-                changed.iter().for_each(|entity| sums.changing(entity, Change::Any));
+            if let Some(memory) = self.memory() {
+                changed.iter().for_each(|entity| memory.changing(entity, Change::Any));
             }
             // What stands beside rows goes before them, and rows before their ends: it may be cut off in between.
             if matches!(holds, Held::Windows(_)) {
@@ -84,9 +84,9 @@ impl ViewTable {
                     some.iter().try_for_each(|key| writing.remove(number, key))
                 })?;
             }
-            if let Some(sums) = self.sums() {
+            if let Some(memory) = self.memory() {
                 let at = store.read()?.position();
-                changed.iter().for_each(|entity| sums.changed(entity, at));
+                changed.iter().for_each(|entity| memory.changed(entity, at));
             }
         }
         Ok(Expired { removed: gone.len(), next })

@@ -133,9 +133,9 @@ impl LiveGenerations {
                 }
             }
             drop(from);
-            self.store().write_patiently(&mut |_, writing| {
+            self.store().write_patiently(&mut |s, writing| {
                 for (entity, order, at) in &ends {
-                    table.end_if_absent(entity, order, *at, writing)?;
+                    table.end_if_absent(entity, order, *at, s, writing)?;
                 }
                 found.iter().try_for_each(|(key, _)| writing.remove(RECORDS, key))
             })?;

@@ -466,7 +466,7 @@ impl LiveGenerations {
         }
         // A tile that is made of it now would be put behind the sweep, and stay.
         let _alone = found.table.keeping();
-        found.table.sums().iter().for_each(|sums| sums.close());
+        found.table.memory().iter().for_each(|memory| memory.close());
         let own = [PROGRESS, ENTITY, END, TILED_KEYS].map(|what| (RECORDS, place(what, id).to_vec()));
         for (table, prefix) in [(found.table.number(), Vec::new())].into_iter().chain(own) {
             let mut from: Option<Vec<u8>> = None;

@@ -7,12 +7,14 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::sync::Arc;
 
-use asof_compute::{Ladder, Position, RowOrder, StoredWindows, WindowPlan, WindowSums, WindowTotals};
+use asof_compute::{Ladder, Position, RowOrder, StoredWindows, WindowSums, WindowTotals};
 use asof_model::Timestamp;
 
 use super::ViewTable;
 use super::key::{self, Placed, Row};
-use super::sums::{Adding, Found, Part, Remembering, TileSums};
+use super::memory::Request;
+use super::rows::KeptRows;
+use super::sums::{Adding, Found, Part};
 use crate::Result;
 use crate::live::{Direction, LiveSnapshot};
 
@@ -70,11 +72,20 @@ pub(super) struct EntityState {
     /// How many rows and ends are written down as late, wherever they came.
     pub(super) written: usize,
     /// All its tiles by level and start, with their entries; none where they are many.
-    tiles: Option<Vec<((usize, Timestamp), Vec<u8>)>>,
+    tiles: Option<Arc<Vec<AtTile>>>,
 }
 
+/// A tile's level and start, and its entry.
+type AtTile = ((usize, Timestamp), Vec<u8>);
+
 impl EntityState {
-    pub(super) fn read(table: &ViewTable, from: &dyn LiveSnapshot, entity: &[u8]) -> Result<EntityState> {
+    /// `before`: what it was when its tiles were what they are now.
+    pub(super) fn read(
+        table: &ViewTable,
+        from: &dyn LiveSnapshot,
+        entity: &[u8],
+        before: Option<&EntityState>,
+    ) -> Result<EntityState> {
         let mut found = EntityState::default();
         let mut tiles = Vec::new();
         let mut few = true;
@@ -86,6 +97,9 @@ impl EntityState {
             let place = match key::whole(key::read_beside(place), "a key beside rows")? {
                 key::Beside::State(place) => place,
                 key::Beside::Tile(level, start) => {
+                    if before.is_some() {
+                        return Ok(false);
+                    }
                     lowest.get_or_insert(level);
                     few = tiles.len() < FEW && behind.get().is_none_or(|mark| !mark.many);
                     if few {
@@ -128,8 +142,10 @@ impl EntityState {
         if let Some(mark) = behind.get() {
             (found.gone, found.many, found.horizon) = (mark.gone, mark.many, mark.horizon);
         }
-        found.tiles = few.then_some(tiles);
-        found.lowest = lowest.unwrap_or_default();
+        (found.tiles, found.lowest) = match before {
+            Some(before) => (before.tiles.clone(), before.lowest),
+            None => (few.then(|| Arc::new(tiles)), lowest.unwrap_or_default()),
+        };
         found.late.sort_by_key(|late| late.event_time);
         Ok(found)
     }
@@ -153,6 +169,33 @@ impl EntityState {
         }
         let place = [&key::tiles(entity, at.0)[..], &key::start(at.1)].concat();
         Ok(from.get(table.number(), &place)?.map(Cow::Owned))
+    }
+
+    /// One with tiles before `tiled`, to which a row came late at this position; `place`: its own among rows.
+    #[cfg(test)]
+    pub(super) fn with_late(tiled: Timestamp, s: Position, place: &[u8]) -> EntityState {
+        let placed = key::read_order(place).expect("a place");
+        let what = LateWhat::Row { order: place.to_vec(), entry: Vec::new() };
+        let late = Late { event_time: placed.event_time, visible_at: placed.visible_at, s, what };
+        EntityState { tiled: Some(tiled), late: vec![late], written: 1, ..EntityState::default() }
+    }
+
+    /// What it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        let late = self.late.iter().map(|late| match &late.what {
+            LateWhat::Row { order, entry } => order.len() + entry.len(),
+            LateWhat::End => 0,
+        });
+        let tiles = self.tiles.iter().flat_map(|tiles| tiles.iter());
+        let tiles = tiles.map(|(_, entry)| entry.len() + size_of::<AtTile>());
+        size_of::<EntityState>()
+            + late.map(|bytes| bytes + size_of::<Late>()).sum::<usize>()
+            + tiles.sum::<usize>()
+    }
+
+    /// Whether anything came late to these event times after a position.
+    pub(super) fn came_late(&self, within: Range<i64>, after: Position) -> bool {
+        self.late_within(within).iter().any(|late| late.s > after)
     }
 
     /// What came late to these event times.
@@ -194,8 +237,6 @@ pub(super) struct Reading<'a> {
     pub(super) at: Timestamp,
     /// Tiles in place of those that are there.
     pub(super) made: &'a Made,
-    /// What tiles come to, and the plan of the table's windows; none where nobody would ask for it again.
-    pub(super) memory: Option<(&'a TileSums, &'a Arc<WindowPlan>)>,
 }
 
 /// How far an entity's tiles may reach: those that are made count.
@@ -207,14 +248,18 @@ pub(super) struct Reach {
 }
 
 impl Reading<'_> {
-    /// Covers stretches that ascend and do not overlap. Gives how many rows were read.
-    pub(super) fn cover(&self, reach: &Reach, stretches: Vec<Stretch>, to: &mut dyn Cover) -> Result<usize> {
+    /// Covers stretches that ascend and do not overlap. Gives how many rows were read. `request`: what is remembered of the
+    /// entity; none where nobody would ask for it again.
+    pub(super) fn cover(
+        &self,
+        reach: &Reach,
+        stretches: Vec<Stretch>,
+        mut request: Option<&mut Request<'_>>,
+        to: &mut dyn Cover,
+    ) -> Result<usize> {
         let mut gaps = stretches;
-        let any = self.state.tiles.as_ref().is_none_or(|tiles| !tiles.is_empty());
-        let memory = self.memory.filter(|_| reach.levels > 0 && any);
-        let mut memory =
-            memory.and_then(|(sums, plan)| sums.request(plan, self.entity, self.from.position()));
-        for level in (0..reach.levels).rev() {
+        let any = !self.made.is_empty() || self.state.tiles.as_ref().is_none_or(|tiles| !tiles.is_empty());
+        for level in (0..if any { reach.levels } else { 0 }).rev() {
             let length = self.ladder.length(level);
             let mut left: Vec<Stretch> = Vec::with_capacity(gaps.len() + 2);
             let within = |gap: &Range<i64>| {
@@ -226,8 +271,8 @@ impl Reading<'_> {
                     .iter()
                     .map(|(gap, _)| {
                         let part = (level, within(gap));
-                        let memory = memory.as_mut().filter(|_| self.may_be_remembered(&part));
-                        let found = memory.map_or(Found::Nothing, |memory| memory.find(&part, self.at));
+                        let request = request.as_mut().filter(|_| self.may_be_remembered(&part));
+                        let found = request.map_or(Found::Nothing, |request| request.find(&part, self.at));
                         (part, found)
                     })
                     .collect();
@@ -246,7 +291,8 @@ impl Reading<'_> {
                             sum.covered.clone()
                         }
                         Found::Adding(adding) => {
-                            self.part(&part, *stretch, &mut tiles, memory.as_mut().zip(Some(adding)), to)?
+                            let adding = request.as_deref_mut().zip(Some(adding));
+                            self.part(&part, *stretch, &mut tiles, adding, to)?
                         }
                         Found::Nothing => self.part(&part, *stretch, &mut tiles, None, to)?,
                     };
@@ -264,10 +310,7 @@ impl Reading<'_> {
             }
             gaps = left;
         }
-        if let Some(memory) = memory {
-            memory.done();
-        }
-        self.rows(&gaps, to)
+        self.rows(&gaps, request, to)
     }
 
     /// Takes those tiles of a part that help, and gives what they cover; remembers what they come to where all do.
@@ -276,7 +319,7 @@ impl Reading<'_> {
         part: &Part,
         stretch: usize,
         tiles: &mut Peekable<btree_map::IntoIter<Timestamp, Vec<u8>>>,
-        mut memory: Option<(&mut Remembering<'_>, Adding)>,
+        mut adding: Option<(&mut Request<'_>, Adding)>,
         to: &mut dyn Cover,
     ) -> Result<Vec<Range<i64>>> {
         let (level, range) = part;
@@ -288,7 +331,7 @@ impl Reading<'_> {
                 continue;
             }
             let Some(tile) = key::read_tile(&tile).filter(|tile| self.helps(start, length, tile)) else {
-                memory = None;
+                adding = None;
                 continue;
             };
             let end = start.0.saturating_add(length);
@@ -299,12 +342,12 @@ impl Reading<'_> {
             to.tile(stretch, tile.states)?;
             to.saw(tile.newest);
             self.late_rows(start.0..end, &tile, stretch, to)?;
-            if let Some((_, adding)) = &mut memory {
+            if let Some((_, adding)) = &mut adding {
                 adding.tile(tile.newest, tile.states)?;
             }
         }
-        if let Some((memory, adding)) = memory {
-            memory.add(part, adding, covered.clone());
+        if let Some((request, adding)) = adding {
+            request.add(part, adding, covered.clone());
         }
         Ok(covered)
     }
@@ -382,69 +425,114 @@ impl Reading<'_> {
     }
 
     /// Reads rows of what no tile covers; stretches without anything between them are read in one.
-    fn rows(&self, gaps: &[Stretch], to: &mut dyn Cover) -> Result<usize> {
+    fn rows(
+        &self,
+        gaps: &[Stretch],
+        mut request: Option<&mut Request<'_>>,
+        to: &mut dyn Cover,
+    ) -> Result<usize> {
         let mut read = 0;
-        let prefix = key::rows(self.entity);
         for run in runs(gaps) {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-            let begin = key::from_event_time(Timestamp(first.0.start));
-            // The row before, whose end may follow.
-            let (mut of, mut row, mut waits) = (Vec::new(), Vec::new(), false);
-            let mut at = 0;
-            let mut take = |place: &[u8], entry: &[u8], end: Option<Timestamp>| -> Result<()> {
-                let placed = key::whole(key::read_order(place), "the key of a row")?;
-                // What is never known is in no tile.
-                if placed.visible_at == Timestamp::NEVER {
-                    return Ok(());
-                }
-                to.saw(placed.visible_at);
-                end.into_iter().for_each(|end| to.saw(end));
-                if placed.visible_at > self.at || end.is_some_and(|end| end <= self.at) {
-                    return Ok(());
-                }
-                while run.get(at).is_some_and(|(gap, _)| gap.end <= placed.event_time.0) {
-                    at += 1;
-                }
-                let Some((_, stretch)) = run.get(at) else { return Ok(()) };
-                to.row(*stretch, &placed, &key::whole(key::read_row(entry), "a row")?)
-            };
-            self.from.scan(
-                self.table.number(),
-                &prefix,
-                Some(&begin),
-                Direction::Forward,
-                &mut |place, entry| {
-                    let place = place.get(prefix.len()..).unwrap_or_default();
-                    let placed = key::whole(key::read_order(place), "the key of a row")?;
-                    if placed.is_end {
-                        let end = key::whole(key::read_end(entry), "the end of a row")?;
-                        if std::mem::take(&mut waits) {
-                            // The end of a row stands right behind it.
-                            let own = place.get(..place.len() - 1) == Some(&of[..]);
-                            take(&of, &row, own.then_some(end))?;
-                        }
-                        return Ok(true);
-                    }
-                    if std::mem::take(&mut waits) {
-                        take(&of, &row, None)?;
-                    }
-                    if placed.event_time.0 >= last.0.end {
-                        return Ok(false);
-                    }
-                    read += 1;
-                    of.clear();
-                    of.extend_from_slice(place);
-                    row.clear();
-                    row.extend_from_slice(entry);
-                    waits = true;
-                    Ok(true)
-                },
-            )?;
-            if waits {
-                take(&of, &row, None)?;
+            let within = first.0.start..last.0.end;
+            let mut into = Counting { run, at: self.at, to };
+            if let Some(rows) = request.as_ref().and_then(|request| request.rows(&within, self.state)) {
+                read += rows.each(&within, &mut |place, entry, end| into.row(place, entry, end))?;
+                continue;
+            }
+            let keeping = request.as_ref().and_then(|request| request.keeping(within.start, self.state));
+            let (rows, kept) = self.stored_rows(&within, keeping, &mut into)?;
+            read += rows;
+            if let (Some(request), Some(kept)) = (&mut request, kept) {
+                request.keep_rows(kept);
             }
         }
         Ok(read)
+    }
+
+    /// Reads the rows of a stretch from the store, and says how many there are; `kept`: where they are left to others.
+    fn stored_rows(
+        &self,
+        within: &Range<i64>,
+        mut kept: Option<KeptRows>,
+        into: &mut Counting<'_>,
+    ) -> Result<(usize, Option<KeptRows>)> {
+        let (number, prefix) = (self.table.number(), key::rows(self.entity));
+        let begin = key::from_event_time(Timestamp(within.start));
+        let mut read = 0;
+        // The row before, whose end may follow.
+        let (mut of, mut row, mut waits) = (Vec::new(), Vec::new(), None);
+        let mut take = |event_time, place: &[u8], entry: &[u8], end: Option<Timestamp>| -> Result<()> {
+            if kept.as_mut().is_some_and(|kept| !kept.push(event_time, place, entry, end)) {
+                kept = None;
+            }
+            into.row(place, entry, end)
+        };
+        let mut next = None;
+        self.from.scan(number, &prefix, Some(&begin), Direction::Forward, &mut |place, entry| {
+            let place = place.get(prefix.len()..).unwrap_or_default();
+            let placed = key::whole(key::read_order(place), "the key of a row")?;
+            if placed.is_end {
+                let end = key::whole(key::read_end(entry), "the end of a row")?;
+                if let Some(event_time) = waits.take() {
+                    // The end of a row stands right behind it.
+                    let own = place.get(..place.len() - 1) == Some(&of[..]);
+                    take(event_time, &of, &row, own.then_some(end))?;
+                }
+                return Ok(true);
+            }
+            if let Some(event_time) = waits.take() {
+                take(event_time, &of, &row, None)?;
+            }
+            if placed.event_time.0 >= within.end {
+                next = Some(placed.event_time);
+                return Ok(false);
+            }
+            read += 1;
+            of.clear();
+            of.extend_from_slice(place);
+            row.clear();
+            row.extend_from_slice(entry);
+            waits = Some(placed.event_time);
+            Ok(true)
+        })?;
+        if let Some(event_time) = waits {
+            take(event_time, &of, &row, None)?;
+        }
+        if let (Some(kept), Some(next)) = (&mut kept, next) {
+            kept.before(next);
+        }
+        Ok((read, kept))
+    }
+}
+
+/// Rows of some stretches, those that count at T, on their way to who asked.
+struct Counting<'a> {
+    /// Without anything between them.
+    run: &'a [Stretch],
+    /// T.
+    at: Timestamp,
+    to: &'a mut dyn Cover,
+}
+
+impl Counting<'_> {
+    /// Takes the next row, which is no earlier than those before.
+    fn row(&mut self, place: &[u8], entry: &[u8], end: Option<Timestamp>) -> Result<()> {
+        let placed = key::whole(key::read_order(place), "the key of a row")?;
+        // What is never known is in no tile.
+        if placed.visible_at == Timestamp::NEVER {
+            return Ok(());
+        }
+        self.to.saw(placed.visible_at);
+        end.into_iter().for_each(|end| self.to.saw(end));
+        if placed.visible_at > self.at || end.is_some_and(|end| end <= self.at) {
+            return Ok(());
+        }
+        while self.run.first().is_some_and(|(gap, _)| gap.end <= placed.event_time.0) {
+            self.run = &self.run[1..];
+        }
+        let Some((_, stretch)) = self.run.first() else { return Ok(()) };
+        self.to.row(*stretch, &placed, &key::whole(key::read_row(entry), "a row")?)
     }
 }
 
@@ -487,7 +575,6 @@ pub fn sum_windows(
         .map(|(stretch, range)| (range, stretch))
         .collect();
     let made = Made::new();
-    let memory = table.sums().map(|sums| (sums, stored.plan()));
     let mut rows = Vec::with_capacity(entities.len());
     let mut into = Sums {
         slots: Vec::new(),
@@ -502,7 +589,17 @@ pub fn sum_windows(
             continue;
         };
         into.entity = number;
-        let state = EntityState::read(table, from, entity)?;
+        let mut request =
+            table.memory().and_then(|memory| memory.request(stored.plan(), entity, from.position()));
+        let state = match request.as_ref().and_then(Request::state) {
+            Some((state, true)) => state,
+            before => {
+                let before = before.as_ref().map(|(before, _)| before.as_ref());
+                let state = Arc::new(EntityState::read(table, from, entity, before)?);
+                request.iter_mut().for_each(|request| request.keep_state(&state));
+                state
+            }
+        };
         // Nobody asks so early; who did would be told half of it.
         if state.horizon.is_some_and(|horizon| at < horizon) {
             let what = "windows were asked before the rows that are let go of".to_owned();
@@ -512,9 +609,10 @@ pub fn sum_windows(
             Some(until) => Reach { until, levels: ladder.levels() },
             None => Reach { until: Timestamp(i64::MIN), levels: 0 },
         };
-        let reading = Reading { table, ladder, from, entity, state: &state, at, made: &made, memory };
+        let reading = Reading { table, ladder, from, entity, state: &state, at, made: &made };
         // Late ones are read besides what they belong to, until tiles hold them.
-        rows.push(reading.cover(&reach, stretches.clone(), &mut into)? + state.written);
+        rows.push(reading.cover(&reach, stretches.clone(), request.as_mut(), &mut into)? + state.written);
+        request.into_iter().for_each(Request::done);
     }
     let Sums { slots, numbers, rows: read, .. } = into;
     let read = read.finish().map_err(broken)?;

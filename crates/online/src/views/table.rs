@@ -8,7 +8,7 @@ use asof_compute::{KeyEncoder, Position, RowOrder};
 use asof_model::Timestamp;
 
 use super::key;
-use super::sums::TileSums;
+use super::memory::{Memory, Remembered};
 use crate::Result;
 use crate::live::{Direction, LiveSnapshot, TableNumber, Writing};
 
@@ -58,8 +58,8 @@ struct Inner {
     counters: Option<Box<[AtomicU32]>>,
     /// Which entities may have tiles, by the hash of their keys; all, where the store does not say it.
     tiled_keys: Option<Box<[AtomicU64]>>,
-    /// What tiles come to that are asked for again; none of latest rows, which have none.
-    sums: Option<TileSums>,
+    /// What is asked for again; none of latest rows, of which a request reads one.
+    memory: Option<Memory>,
 }
 
 /// A word of the bits that say which entities may have tiles, with its number.
@@ -101,7 +101,7 @@ impl ViewTable {
             kept_settled: AtomicI64::new(i64::MIN),
             filled: AtomicBool::new(false),
             keeping: Mutex::default(),
-            sums: counters.is_some().then(TileSums::new),
+            memory: counters.is_some().then(Memory::new),
             counters,
             tiled_keys,
         };
@@ -157,6 +157,12 @@ impl ViewTable {
         self.inner.filled.store(true, Ordering::Release);
     }
 
+    /// Whether the other is a clone of this one. A store that is opened again makes its tables anew, and who writes to it
+    /// tells those.
+    pub fn is(&self, other: &ViewTable) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Its number.
     pub fn number(&self) -> TableNumber {
         self.inner.number
@@ -177,14 +183,14 @@ impl ViewTable {
         self.inner.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How often what tiles come to was taken from memory.
-    pub fn sums_taken(&self) -> usize {
-        self.sums().map_or(0, TileSums::taken)
+    /// How often what requests ask for was taken from memory.
+    pub fn remembered(&self) -> Remembered {
+        self.memory().map(Memory::taken).unwrap_or_default()
     }
 
-    /// What its tiles come to that are asked for again.
-    pub(super) fn sums(&self) -> Option<&TileSums> {
-        self.inner.sums.as_ref()
+    /// What requests ask for again.
+    pub(super) fn memory(&self) -> Option<&Memory> {
+        self.inner.memory.as_ref()
     }
 
     /// Before it there may be tiles, and all that is not late is published.
@@ -241,7 +247,11 @@ impl ViewTable {
             late.extend_from_slice(&place[rows..]);
             to.put(self.number(), &late, &entry)?;
         }
-        let counter = &counters[KeyEncoder::hash(row.key) as usize % COUNTERS];
+        let hash = KeyEncoder::hash(row.key);
+        if let Some(memory) = self.memory() {
+            memory.wrote(row.key, hash, s);
+        }
+        let counter = &counters[hash as usize % COUNTERS];
         // Two may count as one: it is a hint.
         let count = counter.load(Ordering::Relaxed) + 1;
         counter.store(if count >= MANY { 0 } else { count }, Ordering::Relaxed);
@@ -313,6 +323,7 @@ impl ViewTable {
             late.extend_from_slice(&place[rows..]);
             to.put(self.number(), &late, &key::end(at))?;
         }
+        self.wrote_end(row.key, s);
         Ok(())
     }
 
@@ -322,12 +333,20 @@ impl ViewTable {
         entity: &[u8],
         order: &RowOrder,
         at: Timestamp,
+        s: Position,
         to: &mut Writing,
     ) -> Result<()> {
+        self.wrote_end(entity, s);
         let mut place = key::rows(entity);
         key::put_order(order, 0, &mut place);
         place.push(0);
         to.put_if_absent(self.number(), &place, &key::end_of(at, key::length(entity)?))
+    }
+
+    fn wrote_end(&self, entity: &[u8], s: Position) {
+        if let Some(memory) = self.memory() {
+            memory.wrote(entity, KeyEncoder::hash(entity), s);
+        }
     }
 }
 

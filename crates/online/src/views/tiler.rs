@@ -7,8 +7,8 @@ use asof_compute::{Ladder, PlanStates, Position, StoredRows, StoredWindows};
 use asof_model::Timestamp;
 
 use super::key::{self, Placed, Row};
+use super::memory::Change;
 use super::read::{Cover, EntityState, FEW, Made, Reach, Reading, broken};
-use super::sums::Change;
 use super::{TiledKeys, ViewTable};
 use crate::Result;
 use crate::live::{Direction, LiveSnapshot, LiveStore, sweep};
@@ -163,7 +163,7 @@ impl Tiler<'_> {
         // Nothing that comes past the snapshot is before it without being late.
         let (settled, kept) = (self.table.settled(), self.table.kept_settled());
         let from = self.store.read()?;
-        let state = EntityState::read(self.table, from.as_ref(), entity)?;
+        let state = EntityState::read(self.table, from.as_ref(), entity, None)?;
         let position = from.position();
         let mut work = Work {
             tiler: self,
@@ -217,16 +217,16 @@ impl Tiler<'_> {
         let tile =
             |((level, start), tile)| ([&key::tiles(entity, level)[..], &key::start(start)].concat(), tile);
         let nothing = made.is_empty() && late == 0 && !moves && !remember && !clears;
-        let sums = self.table.sums().filter(|_| !nothing);
-        if let Some(sums) = sums {
-            sums.changing(entity, if clears { Change::Any } else { Change::Tiles(&made) });
+        let memory = self.table.memory().filter(|_| !nothing);
+        if let Some(memory) = memory {
+            memory.changing(entity, if clears { Change::Any } else { Change::Tiles(&made) });
         }
         let changes = mark(before).into_iter().chain(made.into_iter().map(tile));
         let changes = changes.chain(lates.into_iter().map(|late| (late, None)));
         self.write(&mut changes.chain(mark(after)))?;
         let gone = if clears { self.clear(entity, kept)? } else { 0 };
-        if let Some(sums) = sums {
-            sums.changed(entity, self.store.read()?.position());
+        if let Some(memory) = memory {
+            memory.changed(entity, self.store.read()?.position());
         }
         Ok(Tiled { tiles, late, gone, done })
     }
@@ -510,10 +510,9 @@ impl Work<'_> {
             // All that is there, since who asks for an earlier T does not take the tile; in place of rows, what all know.
             at: if in_place { self.horizon } else { Timestamp(i64::MAX) },
             made: &self.made,
-            memory: None,
         };
         let reach = Reach { until, levels: level + usize::from(in_place) };
-        reading.cover(&reach, vec![(start.0..end, 0)], &mut into)?;
+        reading.cover(&reach, vec![(start.0..end, 0)], None, &mut into)?;
         let (weight, newest) = (into.weight, if in_place { self.horizon } else { into.newest });
         let kept = if in_place { u16::try_from(self.entity.len()).ok() } else { None };
         let states = into.finish()?;

@@ -19,10 +19,12 @@ use asof_online::live::{
     Writing, open,
 };
 use asof_online::views::{
-    Held, Holds, LiveGenerations, Tiler, ViewRow, ViewTable, WindowsAsked, sum_windows,
+    Held, Holds, LiveGenerations, Remembered, Tiler, ViewRow, ViewTable, WindowsAsked, sum_windows,
 };
 use asof_testkit::{Random, every_call};
 
+#[cfg(test)]
+mod at_once;
 #[cfg(test)]
 mod cut_off;
 #[cfg(test)]
@@ -365,6 +367,19 @@ impl Bench {
         read.rows.iter().sum()
     }
 
+    /// How often what was asked for was taken from memory, since it was opened.
+    fn count_remembered(&self, edges: &mut BTreeMap<&str, usize>) {
+        let Remembered { states, rows, rows_since, sums } = self.table.remembered();
+        for (edge, count) in [
+            ("states in memory", states),
+            ("rows in memory", rows),
+            ("rows in memory though others came", rows_since),
+            ("sums in memory", sums),
+        ] {
+            *edges.entry(edge).or_default() += count;
+        }
+    }
+
     /// The latest row at T against all rows.
     fn check_latest(&self, entity: i64, back: i64) {
         let snapshot = self.store().read().unwrap();
@@ -456,7 +471,7 @@ fn tiles_never_change_what_windows_come_to() {
                 7 => tiles += (0..3).map(|entity| bench.tile(entity)).sum::<usize>(),
                 8 if random.chance(25) => {
                     older = None;
-                    *edges.entry("sums in memory").or_default() += bench.table.sums_taken();
+                    bench.count_remembered(&mut edges);
                     bench.reopen();
                 }
                 _ => {
@@ -498,12 +513,14 @@ fn tiles_never_change_what_windows_come_to() {
         for back in [0, SECOND, 4_000 * SECOND] {
             bench.check(&[Some(0), Some(1), Some(2)], back);
         }
-        *edges.entry("sums in memory").or_default() += bench.table.sums_taken();
+        bench.count_remembered(&mut edges);
         *edges.entry("tiles").or_default() += tiles;
         *edges.entry("late").or_default() += late;
     }
     let named = ["ends", "known later", "tiles", "late", "before the mark, without tiles"];
-    for edge in named.into_iter().chain(["sums in memory", "old snapshots"]) {
+    let remembered =
+        ["states in memory", "rows in memory", "rows in memory though others came", "sums in memory"];
+    for edge in named.into_iter().chain(remembered).chain(["old snapshots"]) {
         assert!(edges.get(edge).is_some_and(|count| *count > 100), "{edge} is not hit: {edges:?}");
     }
 }

@@ -15,12 +15,19 @@ pub(super) struct Training {
     given: Vec<usize>,
     /// None: what there is.
     cuts: Vec<SourceCut>,
+    /// None: both.
+    question: Option<Question>,
 }
 
 impl Training {
     /// Of what there is now.
     pub(super) fn now(node: &Node, given: &[usize]) -> Training {
-        Training { at: node.now(), given: given.to_vec(), cuts: Vec::new() }
+        Training { at: node.now(), given: given.to_vec(), cuts: Vec::new(), question: None }
+    }
+
+    /// By one question only.
+    pub(super) fn by(self, question: Question) -> Training {
+        Training { question: Some(question), ..self }
     }
 
     /// The same again, by what it read.
@@ -40,7 +47,7 @@ impl Training {
         Reach { greatest, pushed: is_pushed.then_some(self.at) }
     }
 
-    /// Holds what it says of all spine rows, by both questions, against the oracle: how many answers of windows, and what
+    /// Holds what it says of all spine rows, by its questions, against the oracle: how many answers of windows, and what
     /// was read.
     pub(super) fn compare(
         &self,
@@ -60,6 +67,9 @@ impl Training {
         for (question, on_immature) in
             [(Question::Known, OnImmature::Keep), (Question::Event, OnImmature::Drop)]
         {
+            if self.question.is_some_and(|other| other != question) {
+                continue;
+            }
             let labelled = |(case, spine): &(usize, &SpineRow)| -> Vec<(Status, Value)> {
                 let (rows, labels) = (rows_of(*case), &world.service.labels);
                 labels.iter().map(|it| label(&rows, world, it, spine, reach)).collect()

@@ -160,8 +160,10 @@ fn run(seeds: Range<u64>, bounded: bool) -> Sums {
         if !bounded {
             sums.within += coming.ask_as_of();
         }
-        sums.taken +=
-            of_windows(&coming).iter().map(|(generation, _)| generation.table.sums_taken()).sum::<usize>();
+        sums.taken += of_windows(&coming)
+            .iter()
+            .map(|(generation, _)| generation.table.remembered().sums)
+            .sum::<usize>();
     }
     println!("{sums:?}");
     sums
