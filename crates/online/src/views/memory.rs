@@ -2,9 +2,9 @@
 //!
 //! What a request needs of an entity hardly changes from one to the next: the edges of its windows move by moments, and
 //! most entities get no row in between. So of an entity that is asked for again it is remembered what stands beside its
-//! rows, the rows around the edges ([`super::rows`]), and what the tiles between them come to ([`super::sums`]). Who asks
-//! for an entity of which nothing was written since does not look at the store at all; who asks for one that rows come to
-//! looks for what came late and for the newest rows.
+//! rows, the rows around the edges ([`super::rows`]), and what the tiles between them come to ([`super::sums`]), each where
+//! it is not too long. Who asks for an entity of which nothing was written since need not look at the store at all; who
+//! asks for one that rows come to looks for what came late and for the newest rows.
 //!
 //! What is taken is what the store would have given, at the position of who asks. Two kinds of writers see to that:
 //! - rows and their ends: their entity is named, with their position, before they are published ([`Memory::wrote`]). Of
@@ -29,8 +29,8 @@ const SLOTS: usize = 1 << 13;
 const MOST_SUMS: usize = 256;
 /// So many stretches of rows of one entity are remembered: a request of four windows asks for five.
 const MOST_ROWS: usize = 32;
-/// Bytes of all that is remembered, of all tables of the process together, each of which gets the same part. Past that it
-/// forgets what was not asked for lately.
+/// Bytes of all that is remembered, beside the slots, of which each table of the process gets the same part. A table that
+/// is past its own forgets what was not asked for lately when it is asked next; of one entity it keeps half of it at most.
 const BYTES: usize = 64 << 20;
 /// Bytes of one sum, of one stretch of rows, of what stands beside the rows of one entity; longer ones are not remembered.
 pub(super) const LONGEST: usize = BYTES / 256;
@@ -141,7 +141,8 @@ impl Memory {
     }
 
     /// The tiles of an entity, or what stands beside them, are about to be changed, or rows to go: nobody is told of
-    /// anything before [`Memory::changed`], also where that is never called since the change failed.
+    /// anything of this slot before [`Memory::changed`], be it that of another change where this one fails: what failed is
+    /// never published.
     pub(super) fn changing(&self, entity: &[u8], change: Change<'_>) {
         let mut slot = self.slot(entity);
         slot.since = None;
@@ -171,7 +172,7 @@ impl Memory {
         for slot in &self.slots {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             slot.since = None;
-            self.drop_held(&mut slot);
+            self.take_held(&mut slot);
         }
     }
 
@@ -205,14 +206,20 @@ impl Memory {
         self.bytes.fetch_sub(before, Ordering::Relaxed);
     }
 
-    fn drop_held(&self, slot: &mut Slot) {
-        if let Some(held) = slot.held.take() {
-            self.bytes.fetch_sub(held.bytes, Ordering::Relaxed);
-        }
+    /// Gives what was held, to be dropped when the slot is not locked any more: who writes waits for it.
+    fn take_held(&self, slot: &mut Slot) -> Option<Box<Known>> {
+        let held = slot.held.take()?;
+        self.bytes.fetch_sub(held.bytes, Ordering::Relaxed);
+        Some(held)
+    }
+
+    /// The bytes it may hold.
+    fn part() -> usize {
+        BYTES / MEMORIES.load(Ordering::Relaxed).max(1)
     }
 
     fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) > BYTES / MEMORIES.load(Ordering::Relaxed).max(1)
+        self.bytes.load(Ordering::Relaxed) > Memory::part()
     }
 
     /// Forgets entities that were not asked for since this came by last, until what is left takes little enough.
@@ -224,9 +231,10 @@ impl Memory {
             let at = self.hand.fetch_add(1, Ordering::Relaxed) % SLOTS;
             // Whose slot is asked for at this moment stays.
             let Ok(mut slot) = self.slots[at].try_lock() else { continue };
-            if slot.held.as_mut().is_some_and(|held| !std::mem::take(&mut held.asked)) {
-                self.drop_held(&mut slot);
-            }
+            let goes = slot.held.as_mut().is_some_and(|held| !std::mem::take(&mut held.asked));
+            let gone = if goes { self.take_held(&mut slot) } else { None };
+            drop(slot);
+            drop(gone);
         }
     }
 }
@@ -331,6 +339,8 @@ impl Request<'_> {
         }
         self.sums.truncate(MOST_SUMS);
         let memory = self.memory;
+        // Dropped after the slot.
+        let mut gone = (None, What::default());
         let mut slot = memory.slot(self.entity);
         if slot.since != Some(self.since) {
             return;
@@ -338,8 +348,13 @@ impl Request<'_> {
         let written = slot.written;
         match &mut slot.held {
             Some(held) if held.entity == self.entity => {
+                gone.1 = held.what.clone();
                 self.put_into(&mut held.what);
                 memory.weigh(held);
+                if held.bytes > Memory::part() / 2 {
+                    held.what = What::default();
+                    memory.weigh(held);
+                }
             }
             // Who was asked for lately gives way to the second that comes.
             Some(other) if other.asked => {
@@ -347,7 +362,7 @@ impl Request<'_> {
                 return;
             }
             _ => {
-                memory.drop_held(&mut slot);
+                gone.0 = memory.take_held(&mut slot);
                 let mut what = What::default();
                 self.put_into(&mut what);
                 // What was read before this, by whom it takes long, is not known to be all.
@@ -373,10 +388,12 @@ impl Request<'_> {
             }
             what.rows.push(rows);
         }
+        let known = &what.sums;
+        // Another may have added it up meanwhile.
+        self.sums.retain(|(part, seen)| !matches!(seen, Seen::Once) || !known.contains_key(part));
         if self.sums.is_empty() {
             return;
         }
-        let known = &what.sums;
         let more = self.sums.iter().filter(|(part, _)| !known.contains_key(part)).count();
         let mut all: Sums = match known.len() + more <= MOST_SUMS {
             true => known.as_ref().clone(),
@@ -576,15 +593,22 @@ mod tests {
         }
         (0..2).for_each(|_| _ = read(&memory, b"a", 5..25, 100, 7));
         assert_eq!(read(&memory, b"a", 5..25, 100, 7), Some((true, true)));
-        let made = Made::from([((1, Timestamp(40)), None), ((0, Timestamp(0)), None)]);
-        // One who asked before it, and is done after it.
+        // Some who asked before it, and are done while it is changed, and after it.
         let plan = plan();
-        let mut slow = memory.request(&plan, b"a", Position(7)).unwrap();
-        assert!(matches!(slow.find(&(1, 80..90), Timestamp(100)), Found::Nothing));
+        let slow = || {
+            let mut request = memory.request(&plan, b"a", Position(7)).unwrap();
+            request.keep_state(&Arc::new(EntityState::default()));
+            request.keep_rows(request.keeping(0, &EntityState::default()).unwrap());
+            request.add(&other, Adding::new(&plan), Vec::new());
+            request
+        };
+        let (during, after) = (slow(), slow());
+        let made = Made::from([((1, Timestamp(40)), None), ((0, Timestamp(0)), None)]);
         memory.changing(b"a", Change::Tiles(&made));
         assert_eq!(known(&memory, b"a", &one, 100), None, "while it is changed");
-        slow.done();
+        during.done();
         memory.changed(b"a", Position(9));
+        after.done();
         assert_eq!(known(&memory, b"a", &one, 8), None, "who looked before");
         assert_eq!(known(&memory, b"a", &one, 9), Some(true), "none of its tiles was changed");
         assert_eq!(known(&memory, b"a", &other, 9), Some(false));
@@ -593,7 +617,7 @@ mod tests {
         memory.changed(b"a", Position(12));
         assert_eq!(known(&memory, b"a", &one, 12), Some(false));
         memory.changing(b"a", Change::Any);
-        assert_eq!(known(&memory, b"a", &one, i64::MAX), None, "the change failed");
+        assert_eq!(known(&memory, b"a", &one, i64::MAX), None, "the last change failed");
     }
 
     fn two_of_a_slot() -> ([u8; 4], [u8; 4]) {

@@ -51,7 +51,7 @@ impl KeptRows {
         self.bytes() <= LONGEST
     }
 
-    /// There is none further before this one.
+    /// There is none but these before this one.
     pub(super) fn before(&mut self, next: Timestamp) {
         self.until = next.0;
     }

@@ -327,7 +327,8 @@ impl ViewTable {
         Ok(())
     }
 
-    /// Marks a row that was read and that a later version ends at `at`, where no push did.
+    /// Marks a row that was read and that a later version ends at `at`, where no push did. It is nowhere written down as
+    /// late: no tile is made of a generation before its rows have their ends.
     pub(super) fn end_if_absent(
         &self,
         entity: &[u8],
