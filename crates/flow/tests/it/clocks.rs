@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow::util::display::array_value_to_string;
 use asof_engine::delta::{LoadFile, OnBadRow};
@@ -144,16 +144,16 @@ struct Seen {
 fn live(node: &Node) -> Seen {
     let mut random = Random::new(5);
     let over = AtomicBool::new(false);
+    let held_back = Mutex::new(BTreeSet::new());
     std::thread::scope(|threads| {
         let asking = threads.spawn(|| {
             let mut answers: BTreeMap<i64, Vec<String>> = BTreeMap::new();
-            let mut held_back = BTreeSet::new();
             let mut last = i64::MIN;
             while !over.load(Ordering::Acquire) {
                 let before = node.now();
                 let (t, answer) = ask(node, None);
                 if t < before.min(node.now()) {
-                    held_back.insert(t);
+                    held_back.lock().unwrap().insert(t);
                 }
                 assert!(t >= last, "T fell from {last} to {t}");
                 last = t;
@@ -161,12 +161,15 @@ fn live(node: &Node) -> Seen {
                 let said = answers.entry(t).or_insert_with(|| answer.clone());
                 assert_eq!(*said, answer, "at {t}");
             }
-            (answers, held_back)
+            answers
         });
         // Also where a push fails, so that nobody waits for who asks.
         let at_end = SetAtEnd(&over);
         let mut given: Vec<(Row, i64)> = Vec::new();
-        for number in 0..300_i64 {
+        let mut number = 0_i64;
+        // How often somebody asks in the midst of a push is the machine's choice.
+        while number < 300 || number < 6_000 && between(&held_back.lock().unwrap(), &given) < ENOUGH {
+            number += 1;
             let now = node.now();
             node.clock.set(match random.between(0, 5) {
                 0 | 1 => now,
@@ -188,9 +191,19 @@ fn live(node: &Node) -> Seen {
             given.extend(rows.into_iter().map(|row| (row, report.visible_at.0)));
         }
         drop(at_end);
-        let (answers, held_back) = asking.join().unwrap();
-        Seen { given, answers, held_back }
+        let answers = asking.join().unwrap();
+        Seen { given, answers, held_back: held_back.lock().unwrap().clone() }
     })
+}
+
+/// Answers between a batch's write and its fsync that are to be seen.
+const ENOUGH: usize = 10;
+
+/// A request that stands one microsecond before a batch though the clock was past it came between the batch's write and its
+/// fsync: T is the clock's, but for what waits.
+fn between(held_back: &BTreeSet<i64>, given: &[(Row, i64)]) -> usize {
+    let before: BTreeSet<i64> = given.iter().map(|(_, v)| v - 1).collect();
+    held_back.intersection(&before).count()
 }
 
 #[test]
@@ -198,9 +211,7 @@ fn a_replay_of_what_clocks_did_is_equal() {
     let folder = tempfile::tempdir().unwrap();
     let node = open(folder.path());
     let Seen { given, answers, held_back } = live(&node);
-    // A request that stands one microsecond before a batch though the clock was past it came between the batch's write and
-    // its fsync: T is the clock's, but for what waits.
-    let between = held_back.iter().filter(|t| given.iter().any(|(_, v)| *v == **t + 1)).count();
+    let between = between(&held_back, &given);
     let behind = given.windows(2).filter(|pair| pair[1].1 == pair[0].1 + 1).count();
     println!(
         "{} answers, {between} of them between a batch's write and its fsync, {behind} batches right after another",
