@@ -440,10 +440,17 @@ def stalls(turn: int) -> list[dict]:
     return [values]
 
 
+def ticks() -> tuple[int, int]:
+    """What others on the same hardware were given of the cores' time since the machine began (`steal` of proc(5)), and all of it."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return fields[7], sum(fields)
+
+
 def run(release: Path, work: Path, seconds: int, rounds: int) -> list[dict]:
     """All of it, so many times."""
     binary, results = release / "asof", []
     for turn in range(rounds):
+        before = ticks()
         results += stalls(turn)
         results += intake(binary, work, seconds, turn)
         results += feast(work, seconds, turn)
@@ -451,4 +458,8 @@ def run(release: Path, work: Path, seconds: int, rounds: int) -> list[dict]:
         results += hot(binary, work, seconds, turn)
         results += febench(binary, work, seconds, turn)
         results += derived(binary, work, seconds, turn)
+        stolen, passed = (now - then for now, then in zip(ticks(), before))
+        values = {"bench": "live", "target": "machine", "what": "stolen", "round": turn, "percent": round(100 * stolen / passed, 1)}
+        print(values, flush=True)
+        results.append(values)
     return results

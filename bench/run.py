@@ -419,7 +419,7 @@ def live_tables(rows: list[dict]) -> list[str]:
     named: dict[str, list[dict]] = defaultdict(list)
     for row in live:
         named[row["what"]].append(row)
-    held, stalls = named.pop("disk", []), named.pop("stalls", [])
+    held, stalls, stolen = named.pop("disk", []), named.pop("stalls", []), named.pop("stolen", [])
     if named:
         lines += ["20 features over windows of 1h, 1d, 7d and 30d of one entity with 1,000 events in 30 days; a row pushed until an "
                   "answer has it, while 10,000 rows a second are pushed (to be reached: p99 under 20 ms); and FEBench's Q0, 17 "
@@ -438,7 +438,11 @@ def live_tables(rows: list[dict]) -> list[str]:
         lines.append("")
     if stalls:
         lines += [f"The machine itself kept a loop that does nothing, on each core, from going on {median(stalls, 'a_minute'):.0f} "
-                  f"times a minute for over {stalls[-1]['over_ms']} ms, at the longest for {max(row['longest_ms'] for row in stalls)} ms.", ""]
+                  f"times a minute for over {stalls[-1]['over_ms']} ms, at the longest for {max(row['longest_ms'] for row in stalls)} ms."]
+    if stolen:
+        lines += [f"Of the time of its cores {median(stolen, 'percent'):.1f} % went to others on the same hardware meanwhile."]
+    if stalls or stolen:
+        lines.append("")
     if held:
         last = held[-1]
         lines += [f"Bytes an event, of {last['rows']:,} events with one view of 20 features over windows.", "",

@@ -260,7 +260,7 @@ const CONFLICT: [(&str, &str); 23] = [
     ("removal_not_allowed", "The folder is the whole of its project: what it does not define would be removed. Say --allow-remove if that is meant."),
     ("run_not_running", "A run that has ended cannot end again."),
     ("service_stale", "A service was applied with another version of a view than stands. Apply the service's project again."),
-    ("source_changed", "A load waited while the source was given another table: columns, time rules or `delete_when` changed. Nothing was loaded; load the files again, into the table that counts now."),
+    ("source_changed", "A load or a push waited while the source was given another table: columns, time rules or `delete_when` changed. Nothing was stored of the push; of a load nothing that counts now, or, into a pushed source, the parts before, which are passed over when the files are loaded again. Send the rows again, into the table that counts now."),
     ("source_stale", "A source with `sql` was applied with other versions of the sources of another project than stand. Apply the source's project again: its views become new versions over what stands."),
     ("stands_on_nothing", "A version stands on a thing that is gone or has changed since the plan. Plan again, apply again."),
     ("table_busy", "Others wrote to the same table again and again while this load tried. Nothing was loaded; try again."),
@@ -466,7 +466,8 @@ mod tests {
     fn page() -> String {
         let mut page =
             "# Error codes\n\nEvery error has a kind, which maps once to an HTTP status and an exit \
-                        code, and a code that never changes. `asof explain CODE` says the same.\n\n\
+                        code, and a code that never changes. Where HTTP has a status for exactly one code it stands \
+                        behind that code. `asof explain CODE` says the same.\n\n\
                         ## Exit codes\n\n| exit code | when | HTTP |\n|---|---|---|\n\
                         | 0 | it went well | 2xx |\n"
                 .to_owned();
@@ -487,7 +488,9 @@ mod tests {
                 "\n## {kind}: HTTP {status}, exit code {exit}\n\n| code | meaning |\n|---|---|\n"
             ));
             for (code, text) in codes {
-                page.push_str(&format!("| `{code}` | {} |\n", text.replace('|', "\\|")));
+                let own = asof_server::http_status(kind, code).as_u16();
+                let own = if own == status { String::new() } else { format!(" (HTTP {own})") };
+                page.push_str(&format!("| `{code}`{own} | {} |\n", text.replace('|', "\\|")));
             }
         }
         page

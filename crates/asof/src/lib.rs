@@ -1,7 +1,8 @@
 //! Asof as a library and as a program: a node over one data directory ([`Node::open`]), and the command line.
 //!
-//! A node is everything in one process: registry, engine, online store and server. It keeps no process
-//! globals, so many fit in one process; one node owns a data directory, and a second is refused by name.
+//! A node is everything in one process: registry, engine, online store and server. Many fit in
+//! one process, and share memory to remember in but nothing that decides; one node owns a data directory, and a
+//! second is refused by name.
 //!
 //! Every command is an HTTP operation. It speaks to the node that runs in its project, or to `--server`;
 //! where none runs it opens the stores itself and asks the same operations of them, without a socket.

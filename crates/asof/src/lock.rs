@@ -138,8 +138,9 @@ fn ignore(path: &Path) -> std::io::Result<()> {
 }
 
 /// What stands in a data directory.
-const OURS: [&str; 12] = [
+const OURS: [&str; 14] = [
     "backups",
+    "live",
     "lock",
     "lost+found",
     "node.json",
@@ -148,6 +149,7 @@ const OURS: [&str; 12] = [
     "registry.db",
     "registry.db-shm",
     "registry.db-wal",
+    "serving-log",
     "spill",
     "spines",
     "uploads",

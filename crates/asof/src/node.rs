@@ -1,5 +1,4 @@
-//! A node: the rooms opened over one data directory. No process globals, so many fit in one process; one
-//! node owns a data directory.
+//! A node: the rooms opened over one data directory. Many fit in one process; one node owns a data directory.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};

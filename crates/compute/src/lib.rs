@@ -9,9 +9,14 @@
 //! - the spine as an index of slots, and the latest value as states folded into them: [`SpineIndex`],
 //!   [`LatestStates`];
 //! - what is computed of features, requests and their time: [`Derivations`];
-//! - values as bytes for the online store, and which rows it keeps: [`RowLayout`], [`Keeping`], [`retain`].
+//! - which of the versions of one event counts: [`EventId`], [`VersionOrder`];
+//! - what rows come to together, one file a function and one line each in [`CATALOGUE`]; offline as states
+//!   folded into slots between the edges of windows, [`WindowPlan`] and [`WindowIndex`]; online as tiles over
+//!   stored rows, [`Ladder`] and [`StoredWindows`];
+//! - values as bytes for the online stores, and which rows these keep: [`RowLayout`], [`Keeping`], [`retain`].
 //!
-//! Start reading at [`RowOrder`], then [`first_answer`], [`status_at`], [`SpineIndex`].
+//! Start reading at [`RowOrder`], then [`first_answer`], [`status_at`], [`SpineIndex`]; for windows at
+//! [`CATALOGUE`], then [`WindowIndex`].
 //!
 //! Invariant: nothing here depends on the order in which rows come, or on how arrays are laid out.
 

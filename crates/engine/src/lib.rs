@@ -3,8 +3,8 @@
 //! The only crate that names DataFusion and Delta Lake. It reads sources in place ([`source`]) and
 //! from their own Delta tables ([`delta`]), types and evaluates expressions ([`expression`]), checks
 //! definitions against the data ([`check`]), answers spines as of their own times
-//! ([`point_in_time`], [`training`]), streams a view's rows to be materialised ([`rows`]) and runs
-//! read-only SQL ([`query`]).
+//! ([`point_in_time`], [`training`]), reads the bodies of pushes ([`intake`]), streams a view's rows to be
+//! materialised ([`rows`]) and runs read-only SQL ([`query`]).
 //!
 //! It is not a server and knows no wire and no online store. What a value is stands in
 //! `asof-compute`; nothing here decides it again.

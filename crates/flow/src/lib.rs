@@ -1,5 +1,7 @@
 //! Data in motion: files into stored sources ([`Flow::load`]), pushed rows into the store of live rows
-//! ([`Flow::push`]) and from its log into their tables ([`Flow::flush`]), views into the online stores.
+//! ([`Flow::push`]) and from its log into their tables ([`Flow::flush`]), views into the online stores
+//! ([`Flow::materialize`]), again at their `refresh`, with their tiles; and what was served answered again
+//! ([`Flow::check_consistency`]).
 //!
 //! It says in which order things happen and keeps the record of runs; how rows are read, checked and
 //! stored is `asof-engine`'s, how they lie online is `asof-online`'s.

@@ -130,7 +130,7 @@ pub(crate) static CONFIG: Table = Table {
         may(
             "operations",
             Takes::Count,
-            "How many trainings, rebuilds, loads, materialisations and backups a node does at once, and beside them how many plans and applies; more wait. Each may take `memory`. Default: half of `threads`, from 2 to 4.",
+            "How many trainings, rebuilds, loads, materialisations, refreshes, backups and checks of consistency a node does at once, and beside them how many plans and applies; more wait. Each may take `memory`. Default: half of `threads`, from 2 to 4.",
         ),
         may(
             "serving_log_sample",
@@ -199,7 +199,7 @@ pub(crate) static SOURCE: Table = Table {
         may(
             "path",
             Takes::Text,
-            "A file, glob, folder or URL, read in place. Relative paths start at the project's folder.",
+            "A file, glob or folder, or one of these as `file://`, read in place. Relative paths start at the project's folder.",
         ),
         may(
             "format",
@@ -277,7 +277,7 @@ pub(crate) static PAST: Table = Table {
         must(
             "path",
             Takes::Text,
-            "A file, glob, folder or URL, read in place, with the columns of the source.",
+            "A file, glob or folder, or one of these as `file://`, read in place, with the columns of the source.",
         ),
         may(
             "format",
@@ -398,7 +398,11 @@ pub(crate) static WINDOW: Table = Table {
     about: "The rows that an aggregate is over, asked at t: those with `t - offset - length <= event_time < t - offset`. What happens at t itself does not count.",
     keys: &[
         must("length", Takes::WindowLength, "How long it is, `1m` to `365d`; `all` has no lower edge."),
-        may("offset", Takes::Length, "How far before the time asked it ends. Default: there."),
+        may(
+            "offset",
+            Takes::Length,
+            "How long before the time asked the window ends. Default: at the time asked.",
+        ),
         may(
             "as",
             Takes::Name,

@@ -1,6 +1,10 @@
 //! The rows of views that may still answer, per entity: ordered, durable, in the process.
 //!
-//! A store holds *generations*: all rows of one version of one view, as one materialisation built
+//! There are two stores. [`live`] takes rows that are pushed one by one, with its log, and [`views`] are the
+//! views in it: over windows, over pushed rows and over rows with an `id`. All others are in [`OnlineStore`],
+//! which the rest of this page is about; its files are written in whole batches.
+//!
+//! It holds *generations*: all rows of one version of one view, as one materialisation built
 //! them. A read takes, of one entity of one generation, the first row in order with `e <= T`, `v <= T`
 //! and T before the `v` of its next version; so a future-dated row never hides today's. What the row
 //! then answers (ttl, `valid_until`, deletes) is not decided here but by `asof_compute::status_at`.
@@ -17,7 +21,8 @@
 //! - one process owns a directory; another is refused by name.
 //!
 //! Start reading at [`OnlineStore`], then [`key`] (the layout, `docs/formats/online-store.md`), then
-//! [`embedded`], the engine in the process. What decided for it is `docs/decisions/0001-online-store.md`.
+//! [`embedded`], the engine in the process. What decided for it is `docs/decisions/0001-online-store.md`. For
+//! rows that are pushed start at [`live`], then [`views`].
 
 mod embedded;
 mod error;

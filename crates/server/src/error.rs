@@ -131,7 +131,7 @@ impl Explain for ServerError {
 /// An error as it goes over the wire: `{"error": {kind, code, message, hint, diagnostics}}`.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// The HTTP status: that of the kind, unless HTTP itself has a more exact one.
+    /// The HTTP status, see [`http_status`].
     pub status: StatusCode,
     /// What went wrong.
     pub body: Box<FailureBody>,
@@ -163,11 +163,24 @@ pub struct FailureDocument {
     pub error: FailureBody,
 }
 
+/// The HTTP status of an error: that of its kind, unless HTTP has one for exactly this code.
+pub fn http_status(kind: Kind, code: &str) -> StatusCode {
+    match code {
+        "bad_content_type" | "bad_grpc_message" | "not_json" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "body_stalled" => StatusCode::REQUEST_TIMEOUT,
+        "body_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+        "disk_full" => StatusCode::INSUFFICIENT_STORAGE,
+        "too_many_connections" | "too_many_requests" => StatusCode::SERVICE_UNAVAILABLE,
+        "wrong_method" => StatusCode::METHOD_NOT_ALLOWED,
+        _ => StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
 impl Failure {
     /// An error made here.
     pub fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Failure {
         Failure {
-            status: StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            status: http_status(kind, code),
             body: Box::new(FailureBody {
                 kind: Cow::Borrowed(kind.name()),
                 code: Cow::Borrowed(code),
@@ -195,12 +208,6 @@ impl Failure {
     /// With what to do.
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.body.hint = Some(hint.into());
-        self
-    }
-
-    /// With a status that HTTP has for exactly this.
-    pub fn status(mut self, status: StatusCode) -> Failure {
-        self.status = status;
         self
     }
 

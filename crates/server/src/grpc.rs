@@ -75,8 +75,7 @@ pub(crate) async fn message<M: Message + Default, R>(
     if Wire::of(&request) == Wire::Http {
         let message = "this path is of gRPC, and the request is not, or came by HTTP/1.1";
         return Err(Failure::invalid("bad_grpc_message", message)
-            .hint("call it with a client of gRPC, or use the path of HTTP that does the same: /docs")
-            .status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+            .hint("call it with a client of gRPC, or use the path of HTTP that does the same: /docs"));
     }
     let mut body = request.into_body();
     let mut bytes = BytesMut::new();
@@ -85,9 +84,10 @@ pub(crate) async fn message<M: Message + Default, R>(
         return Err(wrong("the call has no whole message".to_owned()));
     };
     if compressed != 0 {
-        return Err(wrong("the message is compressed".to_owned())
-            .hint("send it as it is")
-            .status(StatusCode::NOT_IMPLEMENTED));
+        let mut failure = wrong("the message is compressed".to_owned()).hint("send it as it is");
+        // Which gRPC tells apart.
+        failure.status = StatusCode::NOT_IMPLEMENTED;
+        return Err(failure);
     }
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if length > limit {
@@ -249,7 +249,7 @@ mod tests {
             (Failure::new(NotFound, "no_such_endpoint", ""), 12),
             (Failure::new(Conflict, "source_changed", ""), 10),
             (Failure::new(Conflict, "idempotency_key_reused", ""), 6),
-            (Failure::new(Exhausted, "disk_full", "").status(StatusCode::INSUFFICIENT_STORAGE), 8),
+            (Failure::new(Exhausted, "disk_full", ""), 8),
             (Unread::TooLarge.explain(1), 8),
             (Unread::Stalled.explain(1), 4),
             (Unread::Broken.explain(1), 3),

@@ -14,7 +14,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::rt::{Executor, Read, Write};
 use hyper::server::conn::http2;
@@ -60,9 +60,8 @@ where
         async move {
             let Ok(permit) = permit else {
                 let message = format!("{cap} requests are being answered, which is the limit");
-                let failure = Failure::new(Kind::Exhausted, "too_many_requests", message)
-                    .hint("send it again later")
-                    .status(StatusCode::SERVICE_UNAVAILABLE);
+                let failure =
+                    Failure::new(Kind::Exhausted, "too_many_requests", message).hint("send it again later");
                 return Ok(wire.told(failure.into_response()).map(|body| Pieces::new(body, None)));
             };
             let response = match app.oneshot(request).await {

@@ -30,7 +30,7 @@ mod work;
 pub use access::Access;
 pub use backup::{BackupFile, BackupManifest, clear_unfinished_backups, make_private_folder};
 pub use endpoint::*;
-pub use error::{Failure, FailureBody, FailureDocument, ServerError};
+pub use error::{Failure, FailureBody, FailureDocument, ServerError, http_status};
 pub use grpc::v1;
 pub use limits::Limits;
 pub use listen::{Listen, Server, TlsFiles};

@@ -4,7 +4,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -64,10 +64,8 @@ impl Unread {
                 "body_too_large",
                 format!("the body of the request is over {limit} bytes, which is the limit"),
             )
-            .hint("split the request")
-            .status(StatusCode::PAYLOAD_TOO_LARGE),
-            Unread::Stalled => Failure::invalid("body_stalled", "the body of the request stopped coming")
-                .status(StatusCode::REQUEST_TIMEOUT),
+            .hint("split the request"),
+            Unread::Stalled => Failure::invalid("body_stalled", "the body of the request stopped coming"),
             Unread::Broken => Failure::invalid("body_broken", "the body of the request broke off"),
         }
     }
@@ -82,8 +80,7 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Failure> {
     let what =
         if given.is_empty() { "no content type".to_owned() } else { format!("content type `{given}`") };
     Err(Failure::invalid("not_json", format!("the request has {what}; this endpoint takes JSON"))
-        .hint("send `Content-Type: application/json`")
-        .status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+        .hint("send `Content-Type: application/json`"))
 }
 
 /// What is wrong with a JSON text, without its values.

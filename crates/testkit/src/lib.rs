@@ -2,7 +2,9 @@
 //! edges, and the count of edges hit.
 //!
 //! It is not a mock of anything: it makes rows and spines, and says what the contract answers. Paths
-//! under test live in their own crates' tests.
+//! under test live in their own crates' tests. Beside that it has what these share: child processes that are
+//! killed, how long a campaign is, and what a machine does not permit. SEMANTICS is
+//! `docs/reference/semantics.md`.
 //!
 //! Start reading at [`oracle::counting`].
 

@@ -1,4 +1,4 @@
-//! The house's own tool: `cargo xtask tidy`, `test`, `deny` and `bench`.
+//! The house's own tool: `cargo xtask tidy`, `test`, `deny`, `bench` and `campaign`.
 //!
 //! It is not part of the product. It depends on no room of the workspace, so that it builds in seconds
 //! and can tell what is wrong when a room does not build.
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Tidy, test and bench.
+/// What the house is kept with.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {

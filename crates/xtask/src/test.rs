@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{install, process, tidy};
 
-/// What to leave out.
+/// What to run.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Run only these parts, by name (repeatable); all of them otherwise.

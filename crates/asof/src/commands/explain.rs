@@ -4,6 +4,7 @@ use asof_model::{
     Definition, Derived, History, Input, Kind, Length, NamedWindow, Place, ThingKind, TimeRule, View, nearest,
 };
 use asof_registry::Shown;
+use asof_server::http_status;
 
 use crate::client::path;
 use crate::codes;
@@ -30,7 +31,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Result<(), Problem> {
         if printer.json {
             printer.json_line(&of_code(kind, code, text));
         } else {
-            printer.line(format!("{code} ({kind}: HTTP {}, exit code {})\n", kind.http_status(), kind.exit_code()));
+            printer.line(format!("{code} ({kind}: HTTP {}, exit code {})\n", http_status(kind, code).as_u16(), kind.exit_code()));
             let width = match terminal_width() {
                 0 => 100,
                 width => width.clamp(40, 100),
@@ -132,7 +133,7 @@ fn explain_derived(derived: &Derived, shown: &Shown) -> Vec<String> {
 
 fn of_code(kind: Kind, code: &str, text: &str) -> serde_json::Value {
     serde_json::json!({
-        "code": code, "kind": kind.name(), "http_status": kind.http_status(), "exit_code": kind.exit_code(), "text": text
+        "code": code, "kind": kind.name(), "http_status": http_status(kind, code).as_u16(), "exit_code": kind.exit_code(), "text": text
     })
 }
 

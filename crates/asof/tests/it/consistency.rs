@@ -209,7 +209,10 @@ fn what_was_served_is_what_training_says() {
     assert!(said.contains("headroom.left") && said.contains("spend.spent_7d"), "{said}");
     // Without a node, the files are read where they are.
     assert_eq!(node.stop(), Some(0));
+    // All that it put into its folder is its own, which version control is kept out of.
+    std::fs::remove_file(project.path().join(".asof/.gitignore")).unwrap();
     let alone = project.json(&["check", "consistency", "--since", "2024-01-01T00:00:00Z"]);
+    assert_eq!(project.read(".asof/.gitignore"), "*\n");
     assert_eq!((&alone[0]["rows"], counts(&alone[0])), (&json!(80), [0, 0, 0]));
     let none = project.json(&["check", "consistency", "--since", "2100-01-01T00:00:00Z"]);
     assert_eq!(none[0]["rows"], 0);

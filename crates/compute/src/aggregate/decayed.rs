@@ -47,7 +47,7 @@ impl Aggregate for DecayedSum {
     fn documentation(&self) -> Documentation {
         Documentation {
             usage: "decayed_sum(x, half_life)",
-            about: "The sum of all values that are not null, each halved for every half-life, e.g. `'6h'`, that has \
+            about: "The sum of all values that are not null, each halved for every half-life (`'6h'`, say) that has \
                     gone by since its event.",
             takes: NUMBERS,
             gives: "float64",
@@ -82,7 +82,7 @@ impl Aggregate for DecayedCount {
         Documentation {
             usage: "decayed_count(*, half_life), decayed_count(x, half_life)",
             about: "How many rows there are, or how many where the argument is not null, each halved for every \
-                    half-life, e.g. `'6h'`, that has gone by since its event.",
+                    half-life (`'6h'`, say) that has gone by since its event.",
             takes: "`*`, or any type",
             gives: "float64",
             state: STATE,

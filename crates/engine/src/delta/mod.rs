@@ -1,8 +1,10 @@
 //! Delta tables: the tables of stored sources, and foreign tables read in place.
 //!
 //! A stored source has one table per family of its versions ([`stored`]); a load stages data files and
-//! commits them once ([`append`]); all of it goes through a local object store whose acknowledgement is
-//! durable ([`durable`]).
+//! commits them once ([`append`]), bad rows aside ([`quarantine`]); pushed rows are moved there from the
+//! intake log ([`flush`]), read with what is still in the log ([`tail`]), and small files become larger ones
+//! ([`compact`]). Which rows end because a version comes after them stands in a table beside ([`superseded`]).
+//! All of it goes through a local object store whose acknowledgement is durable ([`durable`]).
 
 mod append;
 mod compact;

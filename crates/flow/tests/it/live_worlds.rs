@@ -542,7 +542,7 @@ fn run(seeds: std::ops::Range<u64>) -> Ran {
             if late && number < halfway {
                 continue;
             }
-            if number % 100 == 50 {
+            if number % 250 == 50 {
                 coming.node.runtime.block_on(coming.node.flow.flush()).unwrap();
             }
             if late && number == halfway {

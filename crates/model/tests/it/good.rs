@@ -13,7 +13,7 @@ fn read(files: &[ProjectFile]) -> Project {
     project.unwrap()
 }
 
-/// The parts of DESIGN section 4 that belong to this slice, and every other way to write a thing.
+/// Every way to write a thing.
 const MANY_WAYS: &str = r#"
 source: listing_events
 path: data/listings/*.parquet

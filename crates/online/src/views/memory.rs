@@ -257,7 +257,7 @@ pub(super) struct Request<'a> {
     /// What was read at this position, or later, holds all that was written of the entity.
     written: Position,
     what: What,
-    /// The entity was asked for before. Who asks once leaves nothing behind but that.
+    /// The entity was asked for before. Who asks once leaves nothing behind but that, and which parts were asked for.
     again: bool,
     new: What,
     sums: Vec<(Part, Seen)>,

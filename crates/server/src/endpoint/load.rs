@@ -7,7 +7,7 @@ use asof_model::{Address, Kind, Name};
 use axum::extract::{Request, State};
 use axum::routing::post;
 use futures::TryStreamExt as _;
-use http::{StatusCode, header};
+use http::header;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -309,7 +309,7 @@ async fn next(
             Ok(found) => return Ok(found),
             Err(error) => {
                 let unread = Unread::from_error(&error);
-                return Err(unread.explain(state.limits.body_bytes).status(StatusCode::BAD_REQUEST));
+                return Err(unread.explain(state.limits.body_bytes));
             }
         }
     }

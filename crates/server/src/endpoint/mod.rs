@@ -202,5 +202,4 @@ async fn no_such_method(method: http::Method, uri: Uri) -> Failure {
     let path = uri.path();
     Failure::invalid("wrong_method", format!("`{path}` does not take {method}"))
         .hint("/docs shows what every endpoint takes")
-        .status(StatusCode::METHOD_NOT_ALLOWED)
 }

@@ -4,7 +4,7 @@ use asof_flow::{BodyFormat, Durability, PushReport, PushRequest, PushRoom, Pushe
 use asof_model::{Explain as _, Name, Principal, Timestamp};
 use axum::extract::{Path, Request, State};
 use axum::routing::post;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -158,11 +158,7 @@ pub(super) async fn store(
 ) -> Result<PushReport, Failure> {
     let report = state.flow.push(principal, project, source, pushed).await;
     drop(room);
-    let report = report.map_err(|error| {
-        let full = error.code() == "disk_full";
-        let failure = Failure::from(error);
-        if full { failure.status(StatusCode::INSUFFICIENT_STORAGE) } else { failure }
-    })?;
+    let report = report?;
     if !report.repeated {
         let of = OfSource { project: project.to_string(), source: source.to_string() };
         state.metrics.pushed.get_or_create(&of).inc_by(report.accepted);
@@ -184,12 +180,10 @@ fn format(headers: &HeaderMap) -> Result<BodyFormat, Failure> {
                 other => format!("content type `{other}`"),
             };
             let message = format!("the request has {what}; rows are pushed as JSON, NDJSON or Arrow");
-            Err(Failure::invalid("bad_content_type", message)
-                .hint(
-                    "send `Content-Type: application/json`, `application/x-ndjson` or \
-                     `application/vnd.apache.arrow.stream`",
-                )
-                .status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+            Err(Failure::invalid("bad_content_type", message).hint(
+                "send `Content-Type: application/json`, `application/x-ndjson` or \
+                 `application/vnd.apache.arrow.stream`",
+            ))
         }
     }
 }
