@@ -1,7 +1,7 @@
 //! `POST /v1/push/{source}`: takes rows into a source that is pushed to.
 
 use asof_flow::{BodyFormat, Durability, PushReport, PushRequest, PushRoom, PushedOp};
-use asof_model::{Explain as _, Name, Principal, Timestamp};
+use asof_model::{Name, Principal, Timestamp};
 use axum::extract::{Path, Request, State};
 use axum::routing::post;
 use http::{HeaderMap, header};
