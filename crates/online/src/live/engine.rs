@@ -47,6 +47,8 @@ pub(super) struct Shared {
     /// There is something to keep in order.
     pub(super) chores: Condvar,
     pub(super) lease: Mutex<LeaseFile>,
+    /// Held by who removes files of the log; taken before `state`.
+    removing: Mutex<()>,
     _lock: DirectoryLock,
 }
 
@@ -222,6 +224,7 @@ impl Live {
             done: Condvar::new(),
             chores: Condvar::new(),
             lease: Mutex::new(lease),
+            removing: Mutex::default(),
             _lock: lock,
         });
         let mut live = Live { shared, threads: Vec::new() };
@@ -375,15 +378,20 @@ impl Shared {
     }
 
     /// Removes files of the log that nobody needs.
-    pub(super) fn drop_segments(&self, state: &mut State) -> std::io::Result<()> {
+    pub(super) fn drop_segments(&self) -> std::io::Result<()> {
+        // The oldest goes first, and one at a time: so a file that is made anew of one that went is that file.
+        let _turn = locked(&self.removing);
+        let mut gone = Vec::new();
+        let mut state = locked(&self.state);
         while let Some(next) = state.segments.get(1) {
             if next.before.s > state.trimmed || next.before.number > state.flushed + 1 {
                 break;
             }
-            let gone = state.segments.remove(0);
-            log::let_go(&gone.path)?;
+            gone.push(state.segments.remove(0));
         }
-        Ok(())
+        // Nobody waits for the disk.
+        drop(state);
+        gone.iter().map(|segment| log::let_go(&segment.path)).fold(Ok(()), Result::and)
     }
 }
 
@@ -446,21 +454,25 @@ impl LiveStore for Live {
             let held = state.readings.first_key_value().map_or(trimmed, |(oldest, _)| *oldest);
             state.trimmed = trimmed.min(held).max(state.trimmed);
         }
-        self.shared.drop_segments(&mut state).map_err(self.shared.io("trim"))?;
-        Ok(state.trimmed)
+        let trimmed = state.trimmed;
+        drop((state, lease));
+        self.shared.drop_segments().map_err(self.shared.io("trim"))?;
+        Ok(trimmed)
     }
 
     fn usage(&self) -> Result<LiveUsage> {
+        let tree = &self.shared.tree;
+        let ended = tree.waiting() as u64 * self.shared.options.memory as u64;
+        let (memory_bytes, table_bytes) = (tree.memory_bytes() + ended, tree.table_bytes());
         let state = locked(&self.shared.state);
         let mut log_bytes = 0;
         for segment in &state.segments {
             log_bytes += segment.path.metadata().map_err(self.shared.io("measure"))?.len();
         }
-        let ended = self.shared.tree.waiting() as u64 * self.shared.options.memory as u64;
         Ok(LiveUsage {
             log_bytes,
-            table_bytes: self.shared.tree.table_bytes(),
-            memory_bytes: self.shared.tree.memory_bytes() + ended,
+            table_bytes,
+            memory_bytes,
             waiting: usize::try_from(state.ticket - state.finished).unwrap_or(usize::MAX),
             trimmed: state.trimmed,
             published: state.published.s,

@@ -187,6 +187,7 @@ pub(super) fn publish(shared: &Shared, written: &Receiver<Written>) {
             0
         };
         let mut state = locked(&shared.state);
+        let stopped = state.stopped.is_some();
         if let Some(reason) = state.stopped.clone() {
             for batch in &group.batches {
                 state.refused.insert(batch.ticket, Refusal::Stopped(reason.clone()));
@@ -198,7 +199,8 @@ pub(super) fn publish(shared: &Shared, written: &Receiver<Written>) {
         finish(&mut state, &group.batches);
         drop(state);
         shared.done.notify_all();
-        if size > shared.options.memory as u64 {
+        // What is not published must not come to a table: it would take the place of what is.
+        if size > shared.options.memory as u64 && !stopped {
             end_memory(shared, group.last.number);
         }
     }
@@ -222,6 +224,19 @@ fn finish(state: &mut State, batches: &[Waiting]) {
 
 /// Ends the part of memory that is full, and waits while too many wait to be written.
 fn end_memory(shared: &Shared, record: u64) {
+    let mut state = locked(&shared.state);
+    // Tables must not know what the log may lose, as it may a relaxed batch.
+    while state.durable < record {
+        // Who refuses waits for what is published here; the next group ends it.
+        if state.refusing || state.closing || state.stopped.is_some() {
+            return;
+        }
+        state.wants_sync = true;
+        shared.work.notify_all();
+        let waited = shared.done.wait_timeout(state, Duration::from_millis(50));
+        state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+    }
+    drop(state);
     shared.tree.rotate(record);
     let mut state = locked(&shared.state);
     state.rotated = record;

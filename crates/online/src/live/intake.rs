@@ -180,7 +180,7 @@ fn prepare(
     }
     let mut writing = Writing::default();
     if count > 0 {
-        let published: Published<'_> = &|table, key| place.view.get(table, key).map_err(shared.tree("read"));
+        let published: Published<'_> = &|table, key| place.view.seek(table, key).map_err(shared.tree("read"));
         make(&Given { visible_at, first, count, rows: &rows, published }, &mut writing)?;
     }
     changes.write(&mut writing)?;
@@ -204,7 +204,7 @@ fn put_counts(shared: &Shared, writing: &mut Writing) -> Result<Counts> {
         };
         let before = match pending {
             Some(pending) => pending,
-            None => match view.get(table, &key).map_err(shared.tree("read"))? {
+            None => match view.seek(table, &key).map_err(shared.tree("read"))? {
                 Some(stored) => u64::from_le_bytes(
                     stored.try_into().map_err(|_| shared.tree("read")(tree::Error::Damaged("a count")))?,
                 ),

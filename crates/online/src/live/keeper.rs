@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::engine::{LEASE, Shared, locked};
-use super::{group, intake, log, tree};
+use super::{intake, log, tree};
 
 /// How often it looks without being told to.
 const TICK: Duration = Duration::from_millis(250);
@@ -48,10 +48,6 @@ pub(super) fn keep(shared: &Shared) {
 /// Writes what memory ended.
 fn flush(shared: &Shared) {
     let record = locked(&shared.state).rotated;
-    // Tables must not know what the log may lose.
-    if group::sync(shared).is_err() {
-        return;
-    }
     let needed = shared.tree.waiting() as u64 * shared.options.memory as u64;
     if shared.room().is_some_and(|room| room + shared.reserve() < needed) {
         return set_full(shared, true);
@@ -61,12 +57,14 @@ fn flush(shared: &Shared) {
             let mut state = locked(&shared.state);
             state.flushed = state.flushed.max(record);
             state.full = false;
-            if let Err(error) = shared.drop_segments(&mut state) {
+            drop(state);
+            if let Err(error) = shared.drop_segments() {
                 tracing::warn!(%error, "a file of the live store's log cannot be removed");
             }
-            drop(state);
             shared.done.notify_all();
             shared.chores.notify_all();
+            // Who merges may not come to it for long.
+            shared.tree.release();
         }
         Err(error) => failed(shared, error),
     }
@@ -104,6 +102,7 @@ pub(super) fn merge(shared: &Shared) {
             return;
         }
         drop(state);
+        shared.tree.release();
         if tick % SWEEP == 1 {
             while matches!(intake::sweep(shared), Ok(super::keys::STEP)) {}
         }
@@ -116,7 +115,8 @@ pub(super) fn merge(shared: &Shared) {
                 break;
             }
             match shared.tree.compact() {
-                Ok(true) => {}
+                // Files that were merged before take room until then.
+                Ok(true) => shared.tree.release(),
                 Ok(false) => break,
                 Err(error) => {
                     failed(shared, error);

@@ -100,7 +100,7 @@ impl Answer {
 
 /// What the key was answered, of batches that are published.
 pub(super) fn find(view: &View, key: &[u8]) -> Result<Option<Answer>, Error> {
-    let Some(value) = view.get(ANSWERS, key)? else { return Ok(None) };
+    let Some(value) = view.seek(ANSWERS, key)? else { return Ok(None) };
     Answer::read(&value).map(Some).ok_or(Error::Damaged(ANSWER))
 }
 
@@ -140,7 +140,7 @@ pub(super) fn sweep(
     })?;
     for (v, place) in &found {
         let key = place.get(8..).unwrap_or_default();
-        let answer = view.get(ANSWERS, key)?;
+        let answer = view.seek(ANSWERS, key)?;
         let same = answer.as_deref().and_then(Answer::read).is_some_and(|answer| answer.v == *v);
         if same && !pending.contains(key) {
             writing.remove(ANSWERS, key)?;

@@ -101,6 +101,45 @@ impl Gate {
     }
 }
 
+/// Memory is not ended, so that no table knows it, before the log has what it holds.
+#[test]
+fn tables_never_know_what_the_log_may_lose() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hand, gate) = (clock(1_000), Arc::new(Gate::default()));
+    let store = Live::open(folder.path(), &options(&hand), &gate.fsync()).unwrap();
+    let begun = gate.begun.load(Ordering::SeqCst);
+    gate.shut(true);
+    let opened = Opened(&gate);
+    let intake = Intake {
+        source: SourceNumber(1),
+        rows: Incoming::Plain(1),
+        key: None,
+        durability: Durability::Relaxed,
+    };
+    let more_than_memory = vec![b'x'; 2 << 20];
+    let accepted =
+        store.accept(&intake, &mut |_, writing| writing.put(TABLE, b"long", &more_than_memory)).unwrap();
+    assert!(!accepted.durable);
+    // What ends memory asks for the log to be durable, and waits.
+    gate.begun_past(begun);
+    let held = store.usage().unwrap();
+    assert!(held.memory_bytes > 2 << 20 && held.table_bytes == 0, "{held:?}");
+    assert_eq!(store.shared.tree.waiting(), 0, "not ended yet");
+    drop(opened);
+    while store.usage().unwrap().table_bytes == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Opens the gate with whatever ends a test, so that its store can close.
+struct Opened<'a>(&'a Gate);
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        self.0.shut(false);
+    }
+}
+
 fn waiting(store: &Live) -> usize {
     store.usage().unwrap().waiting
 }

@@ -203,7 +203,7 @@ pub(super) fn versions(view: &View, source: SourceNumber, id: &[u8]) -> Result<V
 }
 
 fn read_head(view: &View, id: &[u8]) -> Result<Option<Version>, Error> {
-    let Some(value) = view.get(HEADS, id)? else { return Ok(None) };
+    let Some(value) = view.seek(HEADS, id)? else { return Ok(None) };
     read(&value).map(Some).ok_or(Error::Damaged(VERSION))
 }
 
