@@ -62,10 +62,9 @@ pub(super) struct Tree {
     /// Gives the numbers of changes, to groups of batches and to the tree's own.
     changes: SequenceNumberCounter,
     views: Arc<Mutex<Views>>,
-    /// Held while a group is put in, so that no snapshot, flush or rotation falls into the middle: the memory it is
-    /// put into.
-    applying: Arc<Mutex<Arc<Memtable>>>,
-    /// Held for a moment only.
+    /// Held while a group is put in, so that no snapshot, flush or rotation falls into the middle.
+    applying: Arc<Mutex<()>>,
+    /// Held for a moment only. Its memory is the one that takes entries in, for who holds `applying`.
     reading: Arc<Mutex<Arc<Reading>>>,
     /// Held while [`Tree::reading`] is made anew, so that none comes after a newer one.
     refreshing: Arc<Mutex<()>>,
@@ -130,7 +129,7 @@ impl Tree {
         changes.fetch_max(tree.get_highest_persisted_seqno().map_or(1, |highest| highest + 1));
         let views = Views { published: changes.get(), ..Views::default() };
         Ok(Tree {
-            applying: Arc::new(Mutex::new(tree.active_memtable())),
+            applying: Arc::default(),
             reading: Arc::new(Mutex::new(Arc::new(reading(&tree)))),
             refreshing: Arc::default(),
             replaced: Arc::default(),
@@ -161,7 +160,8 @@ impl Tree {
     /// [`Tree::publish`] says so. Fails where what is there had to be read and could not: then a part may be in,
     /// which must never be published or written to a table.
     pub(super) fn apply<'a>(&self, entries: impl Iterator<Item = Entry<'a>>) -> Result<u64, Error> {
-        let memory = lock(&self.applying);
+        let _applying = lock(&self.applying);
+        let memory = self.memory();
         let number = self.changes.next();
         lock(&self.views).held = true;
         // Neighbours are found faster, each near the last; of the same key the later one stands.
@@ -200,11 +200,10 @@ impl Tree {
 
     /// Ends what memory takes in, all of it up to this record; [`Tree::flush`] writes it.
     pub(super) fn rotate(&self, record: u64) {
-        let mut memory = lock(&self.applying);
+        let _applying = lock(&self.applying);
         self.tree.insert(full_key(META, APPLIED), record.to_le_bytes(), self.changes.next());
         self.tree.rotate_memtable();
-        let before = std::mem::replace(&mut *memory, self.tree.active_memtable());
-        lock(&self.replaced).push(before);
+        lock(&self.replaced).push(self.memory());
         self.refresh();
     }
 
@@ -273,9 +272,14 @@ impl Tree {
         lock(&self.reading).table_bytes
     }
 
+    /// What takes entries in now.
+    fn memory(&self) -> Arc<Memtable> {
+        Arc::clone(&lock(&self.reading).memory)
+    }
+
     /// Of what memory takes in now.
     pub(super) fn memory_bytes(&self) -> u64 {
-        lock(&self.reading).memory.size()
+        self.memory().size()
     }
 
     /// Makes the tables of a new store out of a view, holding everything up to this record.
